@@ -1,0 +1,162 @@
+package statemachine
+
+import (
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+)
+
+// Revision counts the changes of one keyspace. A fresh store is at revision 1; each command that changes a key adds one.
+type Revision = int64
+
+// LeaseID identifies a lease; positive. 0 means no lease.
+type LeaseID = int64
+
+// Refusals: results of commands and reads that had no effect. They are values of Result.Err, never errors of Update.
+var (
+	ErrCompacted     = errors.New("required revision has been compacted")
+	ErrFutureRev     = errors.New("required revision is a future revision")
+	ErrKeyNotFound   = errors.New("key not found")
+	ErrLeaseNotFound = errors.New("lease not found")
+	ErrLeaseExist    = errors.New("lease already exists")
+	ErrNoSpace       = errors.New("database space exceeded") // the NOSPACE alarm is raised
+	ErrCorrupt       = errors.New("corrupt cluster")         // the CORRUPT alarm is raised
+	ErrInvalid       = errors.New("invalid command")         // wraps what was wrong with it
+)
+
+// Other errors of readers.
+var (
+	// ErrClosed: the machine was closed, or has not been opened yet.
+	ErrClosed = errors.New("state machine is closed")
+)
+
+// Event is one change of one key. PrevKv is the key's previous version, nil where there was none (a create) or where it
+// has been compacted. Kv of a delete has only Key and ModRevision. Events are shared: nobody may change them.
+type Event struct {
+	Type   mvccpb.Event_EventType
+	Kv     *mvccpb.KeyValue
+	PrevKv *mvccpb.KeyValue
+}
+
+// Result is the outcome of one command. Exactly one of Response and Err is set. Response is, by kind of command:
+// *pb.PutResponse, *pb.DeleteRangeResponse, *pb.TxnResponse, *pb.CompactionResponse, *pb.AlarmResponse, LeaseGranted,
+// LeaseRevoked, LeasesRenewed, Ticked, MemberChanged, Hashed, Called. Header.Revision of the etcd responses is filled,
+// the rest of the header is not.
+type Result struct {
+	Response any
+	Err      error
+}
+
+// LeaseGranted answers LeaseGrant.
+type LeaseGranted struct {
+	ID       LeaseID
+	TTL      int64 // milliseconds
+	Revision Revision
+}
+
+// LeaseRevoked answers LeaseRevoke. Revision is the store's after the revocation.
+type LeaseRevoked struct{ Revision Revision }
+
+// LeasesRenewed answers LeaseRenew: the TTL of each lease in milliseconds, in the order of the request; 0 where the
+// lease does not exist or is overdue, so that the renewal had no effect.
+type LeasesRenewed struct {
+	TTLs     []int64
+	Revision Revision
+}
+
+// Ticked answers Tick. Applied is false where the number was not the next one.
+type Ticked struct {
+	Applied bool
+	Number  uint64 // of the last applied tick
+}
+
+// MemberChanged answers MemberPut and MemberRemove.
+type MemberChanged struct{ Members []*raftv1.Member }
+
+// Hashed answers StateHash: the hash of the full logical state at this point of the log.
+type Hashed struct {
+	Index    uint64
+	Revision Revision
+	Hash     uint64
+}
+
+// Called answers Call: what the procedure returned. Revision is the store's after the call.
+type Called struct {
+	Response []byte
+	Revision Revision
+}
+
+// EntryResult tells what became of one entry of the log, with a result for each of its commands.
+type EntryResult struct {
+	Member, Boot, Number uint64
+	// Duplicate: the entry had been executed before, or its proposer had given it up; nothing was done now. Results is nil.
+	Duplicate bool
+	// Results is filled only where Member is the machine's own member id and Boot its current boot counter: nobody else
+	// waits for them. It is as long as the entry's commands.
+	Results []Result
+}
+
+// Tick is a tick that was applied.
+type Tick struct {
+	Number, Nonce uint64
+	Index         uint64 // of its log entry
+	DeltaMS       int64
+}
+
+// Applied is what one batch of log entries did. It is handed to the observer after the batch is committed and
+// published: a View taken now shows it. All slices are shared: nobody may change them.
+type Applied struct {
+	Index     uint64   // applied index after the batch
+	Revision  Revision // revision after the batch
+	Compacted Revision // compacted revision after the batch, -1 if nothing was ever compacted
+	Entries   []EntryResult
+	Events    []Event // in order: by main revision, then in the order of the change within it
+	Ticks     []Tick  // applied ticks, in order
+	// Leases are facts for the lease clock after the batch.
+	Leases LeaseFacts
+	// Hashes are the results of StateHash commands, on every replica.
+	Hashes []Hashed
+	// MembersChanged and AlarmsChanged say that View.Members or View.Alarms differ from before.
+	MembersChanged, AlarmsChanged bool
+}
+
+// LeaseFacts is what the lease clock needs to know of the lease table.
+type LeaseFacts struct {
+	Count      int    // leases that exist
+	MinTTL     int64  // the smallest TTL of them, milliseconds; 0 if there is none
+	Pending    int    // leases whose deadline the next tick sets
+	Overdue    int    // leases that are due but not deleted yet (the work of a tick is bounded)
+	LastTick   uint64 // number of the last applied tick
+	ClockMS    int64  // log time, milliseconds
+	NextDueMS  int64  // earliest deadline in log time, milliseconds; 0 if no lease has one
+	TickNonce  uint64 // nonce of the last applied tick
+	PendingMax uint64 // highest log index of a pending grant or renewal
+}
+
+// Observer learns what the machine did. Calls come from the goroutine that applies the log, in order, and must not
+// block for long.
+type Observer interface {
+	// Applied is called after each batch.
+	Applied(*Applied)
+	// Recovered is called after the whole state was replaced by a snapshot: revision, leases, members, anything may have
+	// jumped ahead. executed reports whether the snapshot says that the entry (own member id, own boot, number) ran.
+	Recovered(a *Applied, executed func(number uint64) bool)
+}
+
+// LeaseInfo describes a lease to readers.
+type LeaseInfo struct {
+	ID         LeaseID
+	TTL        int64 // milliseconds, as granted
+	DeadlineMS int64 // log time; meaningless while Pending
+	Pending    bool  // no deadline yet: a full TTL remains
+	Keys       int   // number of attached keys
+}
+
+// HistoryEvent is an event read back from the store, see View.Changes and View.KeyChanges.
+type HistoryEvent = Event
+
+// AlarmMember is an alarm that is raised.
+type AlarmMember = pb.AlarmMember
