@@ -1,0 +1,137 @@
+package datadir
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// JoinOptions says who wants to join which cluster.
+type JoinOptions struct {
+	// Peers are peer URLs of members to ask, in this order.
+	Peers []string
+	// PeerURLs are this member's own, with which it was added to the cluster.
+	PeerURLs []string
+	// InitialCluster has the peer URLs of each member that --initial-cluster names, this one included. They must be
+	// those of the cluster. Nothing is compared if it is empty.
+	InitialCluster [][]string
+	// Client sends the requests; a plain one if nil.
+	Client *http.Client
+	// Logger is required.
+	Logger *zap.Logger
+}
+
+// Joined is the cluster that a member was added to.
+type Joined struct {
+	ClusterID uint64
+	// MemberID is the id that the cluster gave to this member.
+	MemberID uint64
+	// Members are all members, this one included.
+	Members []Member
+}
+
+// JoinExisting finds out from a running cluster who this member is. Each peer is asked once; the first that answers
+// counts. The errors say what etcd's say: no peer could be asked, the cluster does not match InitialCluster, this member
+// was not added, or (ErrWiped) it has been started before.
+func JoinExisting(ctx context.Context, o JoinOptions) (Joined, error) {
+	client := o.Client
+	if client == nil {
+		client = &http.Client{}
+	}
+	j, err := fetchCluster(ctx, client, o)
+	if err != nil {
+		return Joined{}, err
+	}
+	if err := matchCluster(j.Members, o.InitialCluster); err != nil {
+		return Joined{}, err
+	}
+	i := slices.IndexFunc(j.Members, func(m Member) bool { return sameURLs(m.PeerURLs, o.PeerURLs) })
+	if i < 0 {
+		return Joined{}, refuse(ErrRefused, "unmatched member while checking PeerURLs: the cluster has no member with peer URLs %s, its members are %s; add the member first", strings.Join(o.PeerURLs, ","), list(j.Members))
+	}
+	if me := j.Members[i]; me.Started() {
+		return Joined{}, refuse(ErrWiped, "member %s (%s) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced; %s", hexID(me.ID), me.Name, fix)
+	}
+	j.MemberID = j.Members[i].ID
+	return j, nil
+}
+
+// fetchCluster gets the members from the first peer that answers.
+func fetchCluster(ctx context.Context, client *http.Client, o JoinOptions) (Joined, error) {
+	var silent []string
+	for _, u := range o.Peers {
+		j, err := getMembers(ctx, client, u)
+		if err == nil {
+			return j, nil
+		}
+		o.Logger.Warn("failed to get cluster response", zap.String("address", u+membersPath), zap.Error(err))
+		silent = append(silent, err.Error())
+	}
+	return Joined{}, fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (%s)", strings.Join(silent, "; "))
+}
+
+func getMembers(ctx context.Context, client *http.Client, url string) (Joined, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+membersPath, nil)
+	if err != nil {
+		return Joined{}, err
+	}
+	resp, body, err := send(client, req)
+	if err != nil {
+		return Joined{}, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return Joined{}, fmt.Errorf("%s answered %s", url, resp.Status)
+	}
+	return parseMembers(url, resp, body)
+}
+
+func parseMembers(url string, resp *http.Response, body []byte) (Joined, error) {
+	cluster, err := strconv.ParseUint(resp.Header.Get(clusterHeader), 16, 64)
+	if err != nil {
+		return Joined{}, fmt.Errorf("%s did not say which cluster it belongs to: header %s is %q", url, clusterHeader, resp.Header.Get(clusterHeader))
+	}
+	var members []Member
+	if err := json.Unmarshal(body, &members); err != nil {
+		return Joined{}, fmt.Errorf("%s did not answer with members: %w", url, err)
+	}
+	if len(members) == 0 {
+		return Joined{}, fmt.Errorf("%s knows no members", url)
+	}
+	return Joined{ClusterID: cluster, Members: members}, nil
+}
+
+// matchCluster compares the members of the running cluster with those that the flags name.
+func matchCluster(members []Member, named [][]string) error {
+	if len(named) == 0 {
+		return nil
+	}
+	if len(members) != len(named) {
+		return refuse(ErrRefused, "error validating peerURLs: member count is unequal: the cluster has %d members, %s, and --initial-cluster names %d", len(members), list(members), len(named))
+	}
+	for _, m := range members {
+		if !slices.ContainsFunc(named, func(urls []string) bool { return sameURLs(urls, m.PeerURLs) }) {
+			return refuse(ErrRefused, "error validating peerURLs: no match found for existing member (%s, %v) in --initial-cluster", hexID(m.ID), m.PeerURLs)
+		}
+	}
+	return nil
+}
+
+func list(members []Member) string {
+	var parts []string
+	for _, m := range members {
+		name := m.Name
+		if name == "" {
+			name = "not started"
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s, %s)", hexID(m.ID), name, strings.Join(m.PeerURLs, ",")))
+	}
+	return strings.Join(parts, ", ")
+}

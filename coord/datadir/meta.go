@@ -1,0 +1,139 @@
+package datadir
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strconv"
+)
+
+// formatVersion is the version of the directory's layout and of the metadata. A directory with another one is refused.
+const formatVersion = 1
+
+// metadata is the content of meta.json.
+type metadata struct {
+	Format      int      `json:"format"`
+	ClusterID   hexID    `json:"clusterID"`
+	MemberID    hexID    `json:"memberID"`
+	Name        string   `json:"name"`
+	PeerURLs    []string `json:"peerURLs"`
+	Incarnation hexID    `json:"incarnation"`
+	// Boot counts the starts of processes on this directory, the current one included.
+	Boot uint64 `json:"boot"`
+	// Admitted is set once the member was introduced: from then on it may have taken part in Raft.
+	Admitted bool `json:"admitted"`
+	// Populated is set once the parts held data: from then on an empty one was wiped.
+	Populated bool `json:"populated"`
+	// Hostname is the host's name under which Dragonboat keeps its files.
+	Hostname string `json:"hostname"`
+	// Choices are fixed when the directory is created.
+	Choices map[string]string `json:"choices"`
+	// Parts are the parts that were created, sorted.
+	Parts []string `json:"parts"`
+	// Peers has the incarnation of every other member that was met.
+	Peers map[hexID]hexID `json:"peers"`
+}
+
+// envelope is what the file holds: the checksum covers the bytes of Meta as they stand.
+type envelope struct {
+	CRC32C string          `json:"crc32c"`
+	Meta   json.RawMessage `json:"meta"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)) }
+
+// encodeMeta renders the metadata for the file.
+func encodeMeta(m metadata) ([]byte, error) {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(envelope{CRC32C: checksum(body), Meta: body})
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
+}
+
+// decodeMeta is encodeMeta's inverse. It accepts nothing else: a truncated, changed or unknown file is an error.
+func decodeMeta(b []byte) (metadata, error) {
+	var e envelope
+	if err := decodeStrict(b, &e); err != nil {
+		return metadata{}, fmt.Errorf("it is truncated or not metadata: %w", err)
+	}
+	if got := checksum(e.Meta); got != e.CRC32C {
+		return metadata{}, fmt.Errorf("its checksum is %s but the content has %s: it was damaged or edited", e.CRC32C, got)
+	}
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(e.Meta, &version); err != nil {
+		return metadata{}, err
+	}
+	if version.Format != formatVersion {
+		return metadata{}, fmt.Errorf("it has format %d, this version of coord reads format %d", version.Format, formatVersion)
+	}
+	var m metadata
+	if err := decodeStrict(e.Meta, &m); err != nil {
+		return metadata{}, err
+	}
+	return m, m.check()
+}
+
+// decodeStrict decodes one JSON value without unknown fields and without anything after it.
+func decodeStrict(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if rest := bytes.TrimSpace(b[d.InputOffset():]); len(rest) > 0 {
+		return fmt.Errorf("%d bytes follow it", len(rest))
+	}
+	return nil
+}
+
+// check reports what a member could never have written.
+func (m *metadata) check() error {
+	if m.ClusterID == 0 || m.MemberID == 0 || m.Incarnation == 0 || m.Boot == 0 {
+		return fmt.Errorf("cluster id %s, member id %s, incarnation %s and boot %d must not be 0", m.ClusterID, m.MemberID, m.Incarnation, m.Boot)
+	}
+	if m.Populated && !m.Admitted {
+		return fmt.Errorf("it has data of a member that was never admitted")
+	}
+	return nil
+}
+
+// clone returns a copy that shares nothing which is ever changed.
+func (m *metadata) clone() metadata {
+	c := *m
+	c.Parts = slices.Clone(m.Parts)
+	c.Peers = make(map[hexID]hexID, len(m.Peers))
+	for id, incarnation := range m.Peers {
+		c.Peers[id] = incarnation
+	}
+	return c
+}
+
+// hexID is an id that reads and writes as 16 hexadecimal digits, in JSON also as the key of an object.
+type hexID uint64
+
+// String returns the id as it is written everywhere.
+func (id hexID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id hexID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *hexID) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 16, 64)
+	if err != nil || len(b) != 16 {
+		return fmt.Errorf("id %q is not 16 hexadecimal digits", b)
+	}
+	*id = hexID(n)
+	return nil
+}
