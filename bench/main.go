@@ -1,0 +1,37 @@
+// Command bench compares coordd with etcd, and both with a server that does nothing, on this machine: the same client,
+// the same run, alternating. With no arguments it takes about ten minutes and needs bin/coordd; see -help.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/coord-dev/coord/bench/peers/servers"
+	"github.com/coord-dev/coord/bench/suite"
+)
+
+func main() {
+	acted, err := servers.Act(os.Args)
+	if !acted {
+		err = bench(os.Args[1:])
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(args []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cfg, err := suite.ParseFlags(args, os.Stderr)
+	if err != nil {
+		return err
+	}
+	return suite.Run(ctx, cfg, os.Stdout, os.Stderr)
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package peers
+
+import "syscall"
+
+// childAttr has nothing to set where the kernel cannot tie a child to its parent.
+func childAttr() *syscall.SysProcAttr { return nil }

@@ -1,0 +1,209 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/coord-dev/coord/bench/wire"
+)
+
+// readyTimeout is how long a member may take from exec to its first linearizable read.
+const readyTimeout = 2 * time.Minute
+
+// Member is one server of a cluster. Its methods are not safe for concurrent use.
+type Member struct {
+	Name string
+	// Endpoint is the host and port it serves clients on.
+	Endpoint string
+
+	argv    []string
+	logFile string
+	proc    *process
+}
+
+// Cluster is one product running as one or more members.
+type Cluster struct {
+	Product Product
+	Members []*Member
+
+	dir string
+}
+
+// Start runs product with n members, their data under a new folder in dir, and returns when each of them has served a
+// linearizable read. On an error nothing is left running.
+func Start(ctx context.Context, product Product, n int, dir string) (*Cluster, error) {
+	if product.Stateless {
+		n = 1
+	}
+	clusterDir, err := os.MkdirTemp(dir, product.Name+"-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Product: product, dir: clusterDir}
+	if err := c.configure(n); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	if err := c.StartAll(ctx); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+// configure chooses ports and writes each member's command line.
+func (c *Cluster) configure(n int) error {
+	addrs, err := freeAddrs(2 * n)
+	if err != nil {
+		return err
+	}
+	clients, peers := addrs[:n], addrs[n:]
+	var initial []string
+	for i := range n {
+		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, peers[i]))
+	}
+	for i := range n {
+		name := fmt.Sprintf("m%d", i)
+		argv := append([]string(nil), c.Product.Command...)
+		argv = append(argv,
+			"--name="+name,
+			"--data-dir="+filepath.Join(c.dir, name),
+			"--listen-client-urls=http://"+clients[i],
+			"--advertise-client-urls=http://"+clients[i],
+			"--listen-peer-urls=http://"+peers[i],
+			"--initial-advertise-peer-urls=http://"+peers[i],
+			"--initial-cluster="+strings.Join(initial, ","),
+			"--initial-cluster-state=new")
+		argv = append(argv, c.Product.Flags...)
+		c.Members = append(c.Members, &Member{
+			Name: name, Endpoint: clients[i], argv: argv, logFile: filepath.Join(c.dir, name+".log"),
+		})
+	}
+	return nil
+}
+
+// freeAddrs returns n loopback addresses that nothing listens on. They are found by listening on all of them at once
+// and letting go, so somebody else could take one before the server does; it then says so and the run ends.
+func freeAddrs(n int) ([]string, error) {
+	var addrs []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs, nil
+}
+
+// StartAll starts every member that is not running and returns when all have served a linearizable read.
+func (c *Cluster) StartAll(ctx context.Context) error {
+	for _, m := range c.Members {
+		if err := m.Start(); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.Members {
+		if err := m.WaitReady(ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.Product.Name, err)
+		}
+	}
+	return nil
+}
+
+// Stop ends every member at once and removes their data; they get no time to flush what nobody will read. It can be
+// called at any time, and again.
+func (c *Cluster) Stop() error {
+	for _, m := range c.Members {
+		m.Kill()
+	}
+	return os.RemoveAll(c.dir)
+}
+
+// Endpoints returns the members' client addresses in order.
+func (c *Cluster) Endpoints() []string {
+	var out []string
+	for _, m := range c.Members {
+		out = append(out, m.Endpoint)
+	}
+	return out
+}
+
+// Usage returns the sum over the members.
+func (c *Cluster) Usage() (Usage, error) {
+	var sum Usage
+	for _, m := range c.Members {
+		u, err := m.Usage()
+		if err != nil {
+			return Usage{}, err
+		}
+		sum = sum.Add(u)
+	}
+	return sum, nil
+}
+
+// Start runs the member with the data it has; it does nothing when the member is running.
+func (m *Member) Start() error {
+	if m.proc != nil && m.proc.running() {
+		return nil
+	}
+	p, err := startProcess(m.argv, m.logFile)
+	if err != nil {
+		return err
+	}
+	m.proc = p
+	return nil
+}
+
+// Started returns the instant just before the last exec.
+func (m *Member) Started() time.Time { return m.proc.started }
+
+// WaitReady returns when the member has served a linearizable read. When its process ends first, or time runs out,
+// the error holds the end of its log.
+func (m *Member) WaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	go func(done <-chan struct{}) {
+		select {
+		case <-done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}(m.proc.done)
+	if err := wire.WaitReady(ctx, m.Endpoint); err != nil {
+		if !m.proc.running() {
+			err = fmt.Errorf("process ended: %v", m.proc.err)
+		}
+		return fmt.Errorf("member %s is not ready: %w; its log ends:\n%s", m.Name, err, logTail(m.logFile, 10))
+	}
+	return nil
+}
+
+// Kill ends the member as kill -9 does.
+func (m *Member) Kill() {
+	if m.proc != nil {
+		m.proc.kill()
+	}
+}
+
+// Terminate asks the member to stop and waits until it has. It does nothing when the member is not running.
+func (m *Member) Terminate() error {
+	if m.proc == nil || !m.proc.running() {
+		return nil
+	}
+	return m.proc.terminate()
+}
+
+// Usage returns what the running member has used so far.
+func (m *Member) Usage() (Usage, error) {
+	u, err := processUsage(m.proc.cmd.Process.Pid)
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage of member %s: %w; its log ends:\n%s", m.Name, err, logTail(m.logFile, 10))
+	}
+	return u, nil
+}

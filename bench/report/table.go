@@ -1,0 +1,175 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// column is one way to show a metric.
+type column struct {
+	metric Metric
+	title  string
+	digits int // after the decimal point
+	value  func([]float64) float64
+}
+
+// columns in the order in which they stand in any table; a table has those of which it has samples.
+var columns = []column{
+	{OpsPerSecond, "ops/s", 0, Median},
+	{P50, "p50 ms", 2, Median},
+	{P99, "p99 ms", 2, Median},
+	{CPUPerOp, "srv cpu µs/op", 1, Median},
+	{LoadTime, "load s", 1, Median},
+	{StopTime, "stop s", 2, Median},
+	{FirstRead, "exec to read s", 3, Median},
+	{FirstRead, "max s", 3, maximum},
+	{RegisterTime, "register s", 2, Median},
+	{RSSPerWatcher, "B/watcher", 0, Median},
+	{Goroutines, "goroutines +", 0, Median},
+	{IdlePutP50, "put p50 ms", 2, Median},
+	{IdlePutP99, "put p99 ms", 2, Median},
+	{FanOutOneP50, "1 watches: p50 ms", 2, Median},
+	{FanOutOneP99, "p99 ms", 2, Median},
+	{FanOutManyP50, "1000 watch: p50 ms", 2, Median},
+	{FanOutManyP99, "p99 ms", 2, Median},
+	{GapTime, "gap s median", 2, Median},
+	{GapTime, "max", 2, maximum},
+	{GapPerTimeout, "× timeout median", 2, Median},
+	{GapPerTimeout, "max", 2, maximum},
+	{AckedPerSecond, "writes/s", 0, Median},
+	{RSS, "rss MB", 0, Median},
+	{PeakRSS, "peak MB", 0, Median},
+	{Errors, "errors", 0, total},
+	{FailedWrites, "failed writes", 0, total},
+}
+
+// Comparison says how a table compares peers.
+type Comparison struct {
+	// Baseline is the peer that the others are divided by, in metric By.
+	Baseline string
+	By       Metric
+	// Want returns what the ratio of a record shall be at least, 0 when nothing is expected of it. May be nil.
+	Want func(Record) float64
+}
+
+// WriteTable prints the records of one row under a title, a line each, with the ratio to the baseline of the same
+// members and clients.
+func (r *Report) WriteTable(w io.Writer, title, row string, cmp Comparison) error {
+	records := r.row(row)
+	if len(records) == 0 {
+		return nil
+	}
+	shown := shownColumns(records)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "%s\n", title)
+	head := []string{"peer", "members", "clients"}
+	for _, c := range shown {
+		head = append(head, c.title)
+	}
+	fmt.Fprintf(tw, "%s\t×%s\tmin–max\twant\t\n", strings.Join(head, "\t"), cmp.Baseline)
+	for _, rec := range records {
+		fmt.Fprintf(tw, "%s\t\n", strings.Join(append(cells(rec, shown), r.compare(rec, cmp)...), "\t"))
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, rec := range records {
+		for _, remark := range []string{rec.Note, rec.Error} {
+			if remark != "" {
+				fmt.Fprintf(w, "  %s, %d members, %s clients: %s\n", rec.Peer, rec.Members, dash(rec.Clients), remark)
+			}
+		}
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+func (r *Report) row(name string) []Record {
+	var out []Record
+	for _, rec := range r.Records {
+		if rec.Row == name {
+			out = append(out, rec)
+		}
+	}
+	return out
+}
+
+func shownColumns(records []Record) []column {
+	var shown []column
+	for _, c := range columns {
+		has := func(r Record) bool { return len(r.Samples[c.metric]) > 0 }
+		if slices.ContainsFunc(records, has) {
+			shown = append(shown, c)
+		}
+	}
+	return shown
+}
+
+func cells(rec Record, shown []column) []string {
+	out := []string{rec.Peer, fmt.Sprint(rec.Members), dash(rec.Clients)}
+	for _, c := range shown {
+		out = append(out, number(c.value(rec.Samples[c.metric]), c.digits))
+	}
+	return out
+}
+
+// compare returns the cells of ratio, its range, and what was expected of it.
+func (r *Report) compare(rec Record, cmp Comparison) []string {
+	base := r.Find(rec, cmp.Baseline)
+	if base == nil || rec.Peer == cmp.Baseline {
+		return []string{"", "", ""}
+	}
+	ratio, ok := Paired(rec.Samples[cmp.By], base.Samples[cmp.By])
+	if !ok {
+		return []string{"-", "-", ""}
+	}
+	return []string{
+		number(ratio.Median, 2), number(ratio.Min, 2) + "–" + number(ratio.Max, 2), verdict(rec, ratio, cmp.Want),
+	}
+}
+
+func verdict(rec Record, ratio Ratio, want func(Record) float64) string {
+	if want == nil || want(rec) == 0 {
+		return ""
+	}
+	if ratio.Median < want(rec) {
+		return "≥" + number(want(rec), 2) + " SHORT"
+	}
+	return "≥" + number(want(rec), 2) + " ok"
+}
+
+func number(v float64, digits int) string {
+	if math.IsNaN(v) {
+		return "-"
+	}
+	return fmt.Sprintf("%.*f", digits, v)
+}
+
+func dash(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+func maximum(values []float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	return slices.Max(values)
+}
+
+func total(values []float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum
+}

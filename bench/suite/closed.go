@@ -1,0 +1,166 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coord-dev/coord/bench/peers"
+	"github.com/coord-dev/coord/bench/report"
+	"github.com/coord-dev/coord/bench/wire"
+	"github.com/coord-dev/coord/bench/workload"
+)
+
+// target is a running peer of the closed-loop rows.
+type target struct {
+	cluster *peers.Cluster
+	err     error // once set, the peer is not measured any more
+}
+
+func (t *target) name() string { return t.cluster.Product.Name }
+
+// closedLoops runs the closed-loop rows with clusters of one size: all peers are started, and their rounds alternate,
+// so that whatever else the machine does meets each of them.
+func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
+	ops := map[string]workload.Op{
+		RowPut: workload.Put(s.data()), RowGet: workload.Get(s.data()), RowPair: workload.PutDelete(s.data()),
+	}
+	if !s.selected(RowPut) && !s.selected(RowGet) && !s.selected(RowPair) {
+		return nil
+	}
+	var targets []*target
+	defer func() {
+		for _, t := range targets {
+			err = errors.Join(err, t.cluster.Stop())
+		}
+	}()
+	for _, p := range s.products {
+		if p.Stateless && members > 1 {
+			continue
+		}
+		t, err := s.launch(ctx, p, members)
+		if err != nil {
+			if err := s.keep(ctx, report.Record{Row: RowPut, Peer: p.Name, Members: members}, err); err != nil {
+				return err
+			}
+			continue
+		}
+		targets = append(targets, t)
+	}
+	for _, row := range []string{RowPut, RowGet, RowPair} {
+		for _, clients := range s.cfg.Clients {
+			if !s.selected(row) {
+				continue
+			}
+			if err := s.alternate(ctx, targets, report.Record{Row: row, Members: members, Clients: clients}, ops[row]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// launch starts a peer and writes every key once.
+func (s *Suite) launch(ctx context.Context, p peers.Product, members int) (*target, error) {
+	s.logf("start %s with %d members and load %d keys", p.Name, members, s.cfg.Keys)
+	c, err := peers.Start(ctx, p, members, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(ctx, c, s.data(), s.cfg.Conns); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return &target{cluster: c}, nil
+}
+
+// fill loads data over conns connections to all members.
+func fill(ctx context.Context, c *peers.Cluster, data workload.Data, conns int) error {
+	pool, err := wire.DialPool(c.Endpoints(), conns)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return workload.Fill(ctx, pool, data)
+}
+
+// alternate measures one line of the table for each target, round by round.
+func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Record, op workload.Op) error {
+	records := make([]report.Record, len(targets))
+	for i, t := range targets {
+		records[i] = line
+		records[i].Peer = t.name()
+	}
+	for round := range s.cfg.Rounds {
+		for i, t := range targets {
+			if t.err == nil {
+				t.err = s.measure(ctx, t.cluster, &records[i], op, uint64(round))
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+	}
+	for i, t := range targets {
+		if err := s.keep(ctx, records[i], t.err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure runs one round and adds its samples to rec.
+func (s *Suite) measure(ctx context.Context, c *peers.Cluster, rec *report.Record, op workload.Op, round uint64) error {
+	endpoints, err := leaderFirst(ctx, c)
+	if err != nil {
+		return err
+	}
+	pool, err := wire.DialPool(endpoints, min(rec.Clients, s.cfg.Conns))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	var edges []peers.Usage
+	res, err := workload.Loop{
+		Pool: pool, Clients: rec.Clients, Op: op, WarmUp: s.cfg.WarmUp, Window: s.cfg.Round, Seed: round,
+		Edge: func() error {
+			u, err := c.Usage()
+			edges = append(edges, u)
+			return err
+		},
+	}.Run(ctx)
+	if err != nil {
+		return err
+	}
+	if res.Latency.Count() == 0 {
+		return fmt.Errorf("no operation succeeded in %s; the first error: %v", res.Window, res.FirstError)
+	}
+	addRound(rec, res, edges[0], edges[1])
+	s.logf("%s, %d members, %d clients, %s: %.0f/s", rec.Row, rec.Members, rec.Clients, rec.Peer, res.PerSecond())
+	return nil
+}
+
+func addRound(rec *report.Record, res workload.Result, before, after peers.Usage) {
+	rec.Add(report.OpsPerSecond, res.PerSecond())
+	rec.Add(report.P50, milliseconds(res.Latency.Quantile(50)))
+	rec.Add(report.P99, milliseconds(res.Latency.Quantile(99)))
+	rec.Add(report.CPUPerOp, float64((after.CPU-before.CPU).Microseconds())/float64(res.Latency.Count()))
+	rec.Add(report.RSS, megabytes(after.RSS))
+	rec.Add(report.PeakRSS, megabytes(after.Peak))
+	rec.Add(report.Errors, float64(res.Errors))
+	if res.FirstError != nil {
+		rec.Note = "first error: " + res.FirstError.Error()
+	}
+}
+
+// leaderFirst returns the endpoints with the leader's in front, so that a single client talks to the leader of every
+// product and not to whichever member happened to be named first.
+func leaderFirst(ctx context.Context, c *peers.Cluster) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	endpoints := c.Endpoints()
+	leader, err := wire.Leader(ctx, endpoints)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]string(nil), endpoints[leader:]...), endpoints[:leader]...), nil
+}

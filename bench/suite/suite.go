@@ -1,0 +1,212 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/coord-dev/coord/bench/peers"
+	"github.com/coord-dev/coord/bench/report"
+	"github.com/coord-dev/coord/bench/wire"
+	"github.com/coord-dev/coord/bench/workload"
+)
+
+// Suite is one run of the benchmark.
+type Suite struct {
+	cfg      Config
+	dir      string // of this run, removed at its end
+	progress io.Writer
+	products []peers.Product
+	rep      report.Report
+}
+
+// table is what is printed for one row.
+type table struct {
+	row, title string
+	by         report.Metric
+	want       func(report.Record) float64
+}
+
+// tables in the order in which they are printed.
+func tables() []table {
+	return []table{
+		{RowPut, "put: one key", report.OpsPerSecond, wantPut},
+		{RowGet, "get: one key, linearizable", report.OpsPerSecond, wantGet},
+		{RowPair, "pair: put, then delete, of one key", report.OpsPerSecond, nil},
+		{RowWatchers, "watchers: all registered, then events for keys that 1 or 1000 watch, then puts nobody watches", report.RSSPerWatcher, nil},
+		{RowStartup, "startup: restart after SIGTERM, from exec to the first linearizable read", report.FirstRead, nil},
+		{RowFailoverLeader, "failover-leader: 8 writers, kill -9 of the leader, longest time without an acknowledged write", report.GapTime, nil},
+		{RowFailoverFollower, "failover-follower: the same, kill -9 of a follower", report.GapTime, nil},
+		{RowFailoverAll, "failover-all: the same, kill -9 of all three, started again at once", report.GapTime, nil},
+		{RowTransferMove, "transfer-move: 64 writers, leadership moved by MoveLeader", report.GapTime, nil},
+		{RowTransferStop, "transfer-stop: 64 writers, the leader stopped by SIGTERM and started again", report.GapTime, nil},
+	}
+}
+
+func allRows() []string {
+	var names []string
+	for _, t := range tables() {
+		names = append(names, t.row)
+	}
+	return names
+}
+
+// wantPut and wantGet are what this project expects of itself, as a ratio to etcd.
+func wantPut(r report.Record) float64 { return expected(r, 1.3) }
+func wantGet(r report.Record) float64 { return expected(r, 1.2) }
+
+func expected(r report.Record, loaded float64) float64 {
+	switch {
+	case r.Peer != peers.Coord:
+		return 0
+	case r.Clients >= 64:
+		return loaded
+	default:
+		return 1
+	}
+}
+
+// Run runs the benchmark, prints the report on out and remarks about its progress on progress. When it returns, no
+// server runs and no data is left; so it is when ctx is cancelled, and then what was measured until then is printed.
+// A peer that fails is left out of the rest of its table and is an error at the end.
+func Run(ctx context.Context, cfg Config, out, progress io.Writer) (err error) {
+	s := &Suite{cfg: cfg, progress: progress}
+	for _, name := range cfg.Peers {
+		p, err := peers.Lookup(name, cfg.Self, cfg.Coordd, cfg.ValueBytes)
+		if err != nil {
+			return err
+		}
+		s.products = append(s.products, p)
+	}
+	if s.dir, err = os.MkdirTemp(cfg.Dir, "coord-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
+	if err := s.describe(ctx); err != nil {
+		return err
+	}
+	if err := s.rep.Header.Write(out); err != nil {
+		return err
+	}
+	runErr := s.rows(ctx)
+	return errors.Join(runErr, s.print(out), s.writeJSON(), s.failures())
+}
+
+// describe fills the header: the machine, and the version each peer gives for itself.
+func (s *Suite) describe(ctx context.Context) error {
+	h, err := report.Describe(s.dir)
+	if err != nil {
+		return err
+	}
+	h.Setup = s.cfg.setup()
+	for _, p := range s.products {
+		if h.Peers[p.Name], err = s.version(ctx, p); err != nil {
+			return err
+		}
+	}
+	s.rep.Header = h
+	return nil
+}
+
+func (s *Suite) version(ctx context.Context, p peers.Product) (string, error) {
+	switch p.Name {
+	case peers.Coord:
+		return peers.BinaryVersion(s.cfg.Coordd), nil
+	case peers.Ceiling:
+		return "answers the same protos and does nothing, one process", nil
+	}
+	c, err := peers.Start(ctx, p, 1, s.dir)
+	if err != nil {
+		return "", err
+	}
+	st, err := wire.Status(ctx, c.Endpoints()[0])
+	if err != nil {
+		return "", errors.Join(err, c.Stop())
+	}
+	return st.Version, c.Stop()
+}
+
+// rows runs the selected rows; an error ends the run.
+func (s *Suite) rows(ctx context.Context) error {
+	for _, members := range s.cfg.Members {
+		if err := s.closedLoops(ctx, members); err != nil {
+			return err
+		}
+	}
+	for _, part := range []func(context.Context) error{s.watchers, s.startup, s.failover, s.transfer} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Suite) selected(row string) bool { return s.cfg.Rows.MatchString(row) }
+
+// data is what closed loops read and write.
+func (s *Suite) data() workload.Data {
+	return workload.Data{Keys: s.cfg.Keys, ValueBytes: s.cfg.ValueBytes}
+}
+
+// replicated returns the products that store something.
+func (s *Suite) replicated() []peers.Product {
+	var out []peers.Product
+	for _, p := range s.products {
+		if !p.Stateless {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// keep adds a record to the report. err, when not nil, is why it is not complete; it is returned only when it ends the
+// whole run, which is when ctx has ended.
+func (s *Suite) keep(ctx context.Context, rec report.Record, err error) error {
+	if err != nil {
+		rec.Error = err.Error()
+	}
+	s.rep.Records = append(s.rep.Records, rec)
+	return ctx.Err()
+}
+
+func (s *Suite) logf(format string, args ...any) {
+	fmt.Fprintf(s.progress, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+func (s *Suite) print(out io.Writer) error {
+	for _, t := range tables() {
+		cmp := report.Comparison{Baseline: peers.Etcd, By: t.by, Want: t.want}
+		if err := s.rep.WriteTable(out, t.title, t.row, cmp); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Suite) writeJSON() error {
+	if s.cfg.JSON == "" {
+		return nil
+	}
+	f, err := os.Create(s.cfg.JSON)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.rep.WriteJSON(f), f.Close())
+}
+
+// failures is an error when any record is not complete.
+func (s *Suite) failures() error {
+	n := 0
+	for _, r := range s.rep.Records {
+		if r.Error != "" {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d of %d lines are not complete", n, len(s.rep.Records))
+	}
+	return nil
+}
