@@ -1,0 +1,26 @@
+// Package difftest compares coord with etcd by doing the same to both.
+//
+// Everything is in the test files; the package itself is empty. A sequence is a list of steps drawn from a seed:
+// puts, deletes, ranges, streams of ranges, transactions, leases, compactions and watches, with edge keys,
+// revisions around every boundary, and requests that must be refused. Each step goes to a real etcd 3.7.3
+// (in-process, through go.etcd.io/etcd/server/v3/embed) and to the subject over raw gRPC stubs, one after the other, so
+// both stores stay in lockstep for ever: revisions, answers, error codes and texts, and watch events must be equal.
+//
+// What is not compared, and how each exception is made precise, is in normalise_test.go:
+//
+//   - ids of clusters and members, raft terms and indexes, hashes and sizes: only whether the field is set;
+//   - lease ids picked by a server: each server's id is mapped to one canonical id, so a wrong one is still seen;
+//   - remaining TTLs: only their sign; the granted TTL is compared;
+//   - how watch events are grouped into responses, and with it the header revision of a response with events. Rules
+//     take the place of equality (watchlog_test.go): order, no revision split over responses, progress never ahead
+//     of events.
+//
+// No lease is left to expire, because the two clocks are not the same clock.
+//
+// Coverage is counted from what the requests asked and etcd answered (coverage_test.go); the test fails when an option or
+// an error was never reached. TestHarnessCatchesDifferences damages answers on their way to the comparer and
+// demands that each damage is reported, so it is known that the test can fail.
+//
+// COORD_DIFF_SEED and COORD_DIFF_SEQUENCES choose the first seed and the number of sequences. Sequence i of a run uses
+// seed+i, and a failure prints the seed that repeats it alone.
+package difftest

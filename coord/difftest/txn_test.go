@@ -1,0 +1,210 @@
+package difftest
+
+import (
+	"math"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// maxTxnOps is the default of --max-txn-ops.
+const maxTxnOps = 128
+
+// txn returns a transaction nested at most depth more levels.
+func (d dice) txn(e *env, depth int) *pb.TxnRequest {
+	r := &pb.TxnRequest{}
+	for range pick(d, []int{0, 1, 1, 1, 1, 2, 3}) {
+		r.Compare = append(r.Compare, d.compare(e))
+	}
+	readOnly := d.chance(20)
+	r.Success, r.Failure = d.ops(e, depth, readOnly), d.ops(e, depth, readOnly)
+	return r
+}
+
+func (d dice) ops(e *env, depth int, readOnly bool) []*pb.RequestOp {
+	var ops []*pb.RequestOp
+	serializable := d.chance(30)
+	for range d.IntN(4) {
+		switch n := d.IntN(100); {
+		case n < 2:
+			ops = append(ops, &pb.RequestOp{})
+		case readOnly || n < 30:
+			r := d.rangeRequest(e)
+			if serializable {
+				r.Serializable = true
+			}
+			if r.Revision != 0 && d.chance(60) {
+				r.Revision = 0
+			}
+			ops = append(ops, rangeOp(r))
+		case n < 60:
+			ops = append(ops, putOp(d.put(e)))
+		case n < 75 || depth == 0:
+			ops = append(ops, deleteOp(d.deleteRange()))
+		default:
+			ops = append(ops, txnOp(d.txn(e, depth-1)))
+		}
+	}
+	return ops
+}
+
+// compare returns a comparison whose outcome is open: about half have the stored value or one beside it as operand.
+func (d dice) compare(e *env) *pb.Compare {
+	c := &pb.Compare{
+		Target: pb.Compare_CompareTarget(d.IntN(5)),
+		Result: pb.Compare_CompareResult(d.IntN(4)),
+		Key:    d.key(),
+	}
+	if d.chance(40) {
+		c.Key, c.RangeEnd = d.span()
+	}
+	kv := e.seen[string(c.Key)]
+	if kv == nil {
+		kv = &mvccpb.KeyValue{}
+	}
+	exact := d.chance(60)
+	d.operand(e, c, kv, exact)
+	switch d.IntN(60) {
+	case 0:
+		c.Key = nil
+	case 1:
+		c.Target = 99
+	case 2:
+		c.Result = 99
+	case 3:
+		c.TargetUnion = nil
+	case 4:
+		c.TargetUnion = &pb.Compare_Version{Version: 1}
+	}
+	return c
+}
+
+func (d dice) operand(e *env, c *pb.Compare, kv *mvccpb.KeyValue, exact bool) {
+	beside := d.Int64N(3) - 1
+	switch c.Target {
+	case pb.Compare_VERSION:
+		v := kv.Version
+		if !exact {
+			v += beside
+		}
+		c.TargetUnion = &pb.Compare_Version{Version: v}
+	case pb.Compare_CREATE:
+		v := kv.CreateRevision
+		if !exact {
+			v = d.near(e)
+		}
+		c.TargetUnion = &pb.Compare_CreateRevision{CreateRevision: v}
+	case pb.Compare_MOD:
+		v := kv.ModRevision
+		if !exact {
+			v = d.near(e)
+		}
+		c.TargetUnion = &pb.Compare_ModRevision{ModRevision: v}
+	case pb.Compare_VALUE:
+		v := kv.Value
+		if !exact {
+			v = d.value()
+		}
+		c.TargetUnion = &pb.Compare_Value{Value: v}
+	case pb.Compare_LEASE:
+		c.TargetUnion = &pb.Compare_Lease{Lease: d.leaseOperand(e, c.Result, kv, exact)}
+	}
+}
+
+// leaseOperand returns an id to compare a lease with. Two ids the servers picked have no order the servers agree
+// on, so only equality is asked of those.
+func (d dice) leaseOperand(e *env, result pb.Compare_CompareResult, kv *mvccpb.KeyValue, exact bool) int64 {
+	id := kv.Lease
+	if !exact {
+		id = d.anyLease(e)
+	}
+	ordered := result == pb.Compare_GREATER || result == pb.Compare_LESS
+	if ordered && id >= firstPicked && id != math.MaxInt64 {
+		return pick(d, []int64{0, 1, 3, 77, -5, math.MaxInt64})
+	}
+	return id
+}
+
+// oversized returns a transaction at or just over the limit of operations.
+func (d dice) oversized() *pb.TxnRequest {
+	n := maxTxnOps + d.IntN(2)
+	r := &pb.TxnRequest{}
+	switch d.IntN(4) {
+	case 0:
+		for range n {
+			r.Compare = append(r.Compare, &pb.Compare{Key: []byte("a"), Target: pb.Compare_CREATE, Result: pb.Compare_LESS,
+				TargetUnion: &pb.Compare_CreateRevision{CreateRevision: math.MaxInt64}})
+		}
+	case 1:
+		r.Success = manyRanges(n)
+	case 2:
+		r.Failure = manyRanges(n)
+	case 3:
+		// A nested transaction gets what the outer one leaves.
+		outer := 100
+		r.Success = append(manyRanges(outer-1), txnOp(&pb.TxnRequest{Success: manyRanges(n - outer)}))
+	}
+	return r
+}
+
+func manyRanges(n int) []*pb.RequestOp {
+	ops := make([]*pb.RequestOp, n)
+	for i := range ops {
+		ops[i] = rangeOp(&pb.RangeRequest{Key: []byte(keys[i%len(keys)]), CountOnly: true})
+	}
+	return ops
+}
+
+// overlapping returns a transaction whose operations touch one key more than once, in all shapes of nesting, some of them
+// allowed and most not.
+func (d dice) overlapping() *pb.TxnRequest {
+	k := d.key()
+	put := func() *pb.RequestOp { return putOp(&pb.PutRequest{Key: k, Value: d.value(), PrevKv: d.chance(50)}) }
+	del := func() *pb.RequestOp {
+		r := &pb.DeleteRangeRequest{Key: k, PrevKv: d.chance(50)}
+		switch d.IntN(4) {
+		case 0:
+			r.RangeEnd = []byte{0}
+		case 1:
+			r.Key, r.RangeEnd = []byte("a"), []byte{0}
+		case 2:
+			r.RangeEnd = prefixEnd(k)
+		}
+		return deleteOp(r)
+	}
+	any := func() *pb.RequestOp {
+		if d.chance(50) {
+			return put()
+		}
+		return del()
+	}
+	nested := func() *pb.RequestOp {
+		t := &pb.TxnRequest{}
+		if d.chance(50) {
+			t.Compare = append(t.Compare, &pb.Compare{Key: k, Target: pb.Compare_VERSION, Result: pb.Compare_EQUAL,
+				TargetUnion: &pb.Compare_Version{}})
+		}
+		if d.chance(70) {
+			t.Success = append(t.Success, any())
+		}
+		if d.chance(70) {
+			t.Failure = append(t.Failure, any())
+		}
+		return txnOp(t)
+	}
+	r := &pb.TxnRequest{}
+	for range 2 + d.IntN(2) {
+		switch d.IntN(3) {
+		case 0:
+			r.Success = append(r.Success, any())
+		case 1:
+			r.Success = append(r.Success, nested())
+		default:
+			r.Success = append(r.Success, rangeOp(&pb.RangeRequest{Key: k}))
+		}
+	}
+	if d.chance(30) {
+		r = &pb.TxnRequest{Success: []*pb.RequestOp{txnOp(r)}}
+	}
+	return r
+}
