@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/bgentry/speakeasy"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.etcd.io/etcd/client/pkg/v3/srv"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/pkg/v3/cobrautl"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/grpclog"
+)
+
+// globals are the global flags as our own commands need them. etcd's commands read theirs themselves, in a way that ends
+// the process on a mistake and cannot be called from outside.
+type globals struct {
+	spec   clientv3.ConfigSpec
+	output string
+	hex    bool
+	// reach is how long an unreachable cluster is tried before giving up.
+	reach time.Duration
+}
+
+// flagReader reads flags by name and keeps the first error.
+type flagReader struct {
+	fs  *pflag.FlagSet
+	err error
+}
+
+func readFlag[T any](r *flagReader, get func(string) (T, error), name string) T {
+	v, err := get(name)
+	if err != nil && r.err == nil {
+		r.err = err
+	}
+	return v
+}
+
+func (r *flagReader) str(name string) string             { return readFlag(r, r.fs.GetString, name) }
+func (r *flagReader) boolean(name string) bool           { return readFlag(r, r.fs.GetBool, name) }
+func (r *flagReader) duration(name string) time.Duration { return readFlag(r, r.fs.GetDuration, name) }
+func (r *flagReader) integer(name string) int            { return readFlag(r, r.fs.GetInt, name) }
+
+// readGlobals collects the global flags of cmd.
+func readGlobals(cmd *cobra.Command) (*globals, error) {
+	r := &flagReader{fs: cmd.Flags()}
+	g := &globals{
+		output: r.str("write-out"),
+		hex:    r.boolean("hex"),
+		reach:  r.duration("dial-timeout") + r.duration("command-timeout"),
+		spec: clientv3.ConfigSpec{
+			Endpoints:          readFlag(r, r.fs.GetStringSlice, "endpoints"),
+			DialTimeout:        r.duration("dial-timeout"),
+			KeepAliveTime:      r.duration("keepalive-time"),
+			KeepAliveTimeout:   r.duration("keepalive-timeout"),
+			MaxCallSendMsgSize: r.integer("max-request-bytes"),
+			MaxCallRecvMsgSize: r.integer("max-recv-bytes"),
+			Secure: &clientv3.SecureConfig{
+				Cert:               r.str("cert"),
+				Key:                r.str("key"),
+				Cacert:             r.str("cacert"),
+				InsecureTransport:  r.boolean("insecure-transport"),
+				InsecureSkipVerify: r.boolean("insecure-skip-tls-verify"),
+			},
+		},
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	if err := g.discover(r); err != nil {
+		return nil, err
+	}
+	return g, g.authenticate(r)
+}
+
+// discover replaces the endpoints with those of the DNS domain in --discovery-srv, where one is given.
+func (g *globals) discover(r *flagReader) error {
+	domain, insecure := r.str("discovery-srv"), r.boolean("insecure-discovery")
+	if domain != "" {
+		found, err := srv.GetClient("etcd-client", domain, r.str("discovery-srv-name"))
+		if err != nil {
+			return fmt.Errorf("discover endpoints of %s: %w", domain, err)
+		}
+		g.spec.Endpoints = found.Endpoints
+		if !insecure {
+			g.spec.Endpoints = secureOnly(found.Endpoints)
+			g.spec.Secure.ServerName = domain
+		}
+	}
+	for i, ep := range g.spec.Endpoints {
+		g.spec.Endpoints[i] = strings.TrimSpace(ep)
+	}
+	if len(g.spec.Endpoints) == 0 {
+		return badArgs("no endpoints to connect to")
+	}
+	return r.err
+}
+
+func secureOnly(endpoints []string) []string {
+	var secure []string
+	for _, ep := range endpoints {
+		if !strings.HasPrefix(ep, "http://") {
+			secure = append(secure, ep)
+		}
+	}
+	return secure
+}
+
+// authenticate takes a token, or a user with a password, which is asked for on the terminal when it is missing.
+func (g *globals) authenticate(r *flagReader) error {
+	token, user, password := r.str("auth-jwt-token"), r.str("user"), r.str("password")
+	switch {
+	case r.err != nil:
+		return r.err
+	case token != "":
+		g.spec.Auth = &clientv3.AuthConfig{Token: token}
+		return nil
+	case user == "":
+		return nil
+	}
+	if password == "" {
+		name, secret, given := strings.Cut(user, ":")
+		if user, password = name, secret; !given {
+			asked, err := speakeasy.Ask("Password: ")
+			if err != nil {
+				return fmt.Errorf("read the password of %s: %w", user, err)
+			}
+			password = asked
+		}
+	}
+	g.spec.Auth = &clientv3.AuthConfig{Username: user, Password: password}
+	return nil
+}
+
+// connect opens a client. It logs nothing: what goes wrong is told once, in the error coordctl ends with.
+func (g *globals) connect() (*clientv3.Client, error) {
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	cfg, err := clientv3.NewClientConfig(&g.spec, zap.NewNop())
+	if err != nil {
+		return nil, &exitError{cobrautl.ExitBadArgs, err}
+	}
+	cfg.Logger = zap.NewNop()
+	client, err := clientv3.New(*cfg)
+	if err != nil {
+		return nil, &exitError{cobrautl.ExitBadConnection, fmt.Errorf("connect to %s: %w", g.endpoints(), err)}
+	}
+	return client, nil
+}
+
+func (g *globals) endpoints() string { return strings.Join(g.spec.Endpoints, ",") }

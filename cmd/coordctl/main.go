@@ -1,0 +1,56 @@
+// Command coordctl is the command line of coord: etcdctl's verbs, and lock and elect, which run a command for as long as
+// a lock or a leadership is held.
+//
+// The verbs are etcd's own cobra commands, composed, so their flags, output and exit codes are etcdctl's. Global flags can
+// be given in the environment: a flag beats COORDCTL_<FLAG>, which beats ETCDCTL_<FLAG>.
+//
+// Exit codes of lock and elect: the command's own code (128+n when signal n killed it), 75 when the lock was not acquired,
+// 76 when it was lost while the command ran, 126 and 127 when the command cannot be started, 128 for bad arguments.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"go.etcd.io/etcd/pkg/v3/cobrautl"
+)
+
+func main() {
+	os.Exit(exitCode(newRoot().Execute()))
+}
+
+// exitError ends coordctl with code; err is printed unless it is nil.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// badArgs is an error of the command line, with etcdctl's code for it.
+func badArgs(format string, args ...any) error {
+	return &exitError{cobrautl.ExitBadArgs, fmt.Errorf(format, args...)}
+}
+
+// exitCode prints err as one line, where there is something to say, and returns the code to exit with.
+func exitCode(err error) int {
+	if err == nil {
+		return cobrautl.ExitSuccess
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		exit = &exitError{cobrautl.ExitError, err}
+	}
+	if exit.err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", exit.err)
+	}
+	return exit.code
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	etcdctl "go.etcd.io/etcd/etcdctl/v3/ctlv3/command"
+	"go.etcd.io/etcd/pkg/v3/flags"
+)
+
+const progName = "coordctl"
+
+// Group ids of etcdctl's help, which etcd's package does not export.
+const (
+	groupConcurrency = "concurrency"
+	groupUtility     = "utility"
+)
+
+// newRoot composes the whole command line.
+func newRoot() *cobra.Command {
+	cobra.EnablePrefixMatching = true // as etcdctl: "coordctl mem list"
+	root := &cobra.Command{
+		Use:           progName,
+		Short:         "The command line of coord: locks, elections, and etcdctl's verbs.",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	addGlobalFlags(root.PersistentFlags())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		return globalFlagsFromEnv(root.PersistentFlags(), isOurs(cmd))
+	}
+	root.AddGroup(etcdctl.NewKVGroup(), etcdctl.NewClusterMaintenanceGroup(), etcdctl.NewConcurrencyGroup(),
+		etcdctl.NewAuthenticationGroup(), etcdctl.NewUtilityGroup())
+	root.AddCommand(etcdVerbs(root)...)
+	for _, verb := range root.Commands() {
+		renameProgram(verb)
+	}
+	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand())...)
+	etcdctl.SetHelpCmdGroup(root)
+	pointToOptions(root)
+	return root
+}
+
+// etcdVerbs are etcdctl's commands without the ones coordctl has its own of.
+func etcdVerbs(root *cobra.Command) []*cobra.Command {
+	return []*cobra.Command{
+		etcdctl.NewGetCommand(), etcdctl.NewPutCommand(), etcdctl.NewDelCommand(), etcdctl.NewTxnCommand(),
+		etcdctl.NewCompactionCommand(), etcdctl.NewWatchCommand(), etcdctl.NewLeaseCommand(),
+		etcdctl.NewEndpointCommand(), etcdctl.NewMemberCommand(), etcdctl.NewMoveLeaderCommand(),
+		etcdctl.NewAlarmCommand(), etcdctl.NewDefragCommand(), etcdctl.NewSnapshotCommand(),
+		etcdctl.NewMakeMirrorCommand(), etcdctl.NewCheckCommand(), etcdctl.NewDowngradeCommand(),
+		etcdctl.NewAuthCommand(), etcdctl.NewUserCommand(), etcdctl.NewRoleCommand(),
+		etcdctl.NewOptionsCommand(root),
+	}
+}
+
+// oursAnnotation marks a command that is not etcd's.
+const oursAnnotation = "coordctl"
+
+func ours(cmds ...*cobra.Command) []*cobra.Command {
+	for _, cmd := range cmds {
+		cmd.Annotations = map[string]string{oursAnnotation: "true"}
+	}
+	return cmds
+}
+
+func isOurs(cmd *cobra.Command) bool { return cmd.Annotations[oursAnnotation] != "" }
+
+// addGlobalFlags defines etcdctl's global flags. etcd's commands look them up by name and type, so names, types and
+// defaults are fixed. They are hidden from each command's help, as etcdctl does; "coordctl options" lists them.
+func addGlobalFlags(fs *pflag.FlagSet) {
+	fs.StringSlice("endpoints", []string{"127.0.0.1:2379"}, "gRPC endpoints")
+	fs.Bool("debug", false, "enable client-side debug logging")
+	fs.StringP("write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
+	fs.Bool("hex", false, "print byte strings as hex encoded strings")
+	fs.Duration("dial-timeout", 2*time.Second, "dial timeout for client connections")
+	fs.Duration("command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")
+	fs.Duration("keepalive-time", 2*time.Second, "keepalive time for client connections")
+	fs.Duration("keepalive-timeout", 6*time.Second, "keepalive timeout for client connections")
+	fs.Int("max-request-bytes", 0, "client-side request send limit in bytes (if 0, it defaults to 2.0 MiB (2 * 1024 * 1024).)")
+	fs.Int("max-recv-bytes", 0, `client-side response receive limit in bytes (if 0, it defaults to "math.MaxInt32")`)
+	fs.Bool("insecure-transport", true, "disable transport security for client connections")
+	fs.Bool("insecure-discovery", true, "accept insecure SRV records describing cluster endpoints")
+	fs.Bool("insecure-skip-tls-verify", false, "skip server certificate verification (CAUTION: this option should be enabled only for testing purposes)")
+	fs.String("cert", "", "identify secure client using this TLS certificate file")
+	fs.String("key", "", "identify secure client using this TLS key file")
+	fs.String("cacert", "", "verify certificates of TLS-enabled secure servers using this CA bundle")
+	fs.String("auth-jwt-token", "", "JWT token used for authentication (if this option is used, --user and --password should not be set)")
+	fs.String("user", "", "username[:password] for authentication (prompt if password is not supplied)")
+	fs.String("password", "", "password for authentication (if this option is used, --user option shouldn't include password)")
+	fs.StringP("discovery-srv", "d", "", "domain name to query for SRV records describing cluster endpoints")
+	fs.String("discovery-srv-name", "", "service name to query when using DNS discovery")
+	fs.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
+}
+
+// globalFlagsFromEnv fills the flags not given on the command line, first from COORDCTL_, then from ETCDCTL_.
+//
+// etcd's own commands read ETCDCTL_ again and die with a stack trace when such a variable stands beside a flag already
+// set, so for them the variables that have been heard are removed. Our own commands leave the environment as it is: the
+// command they run inherits it.
+func globalFlagsFromEnv(fs *pflag.FlagSet, keepEnv bool) error {
+	for _, prefix := range []string{"COORDCTL", "ETCDCTL"} {
+		if err := flags.SetPflagsFromEnv(nil, prefix, fs); err != nil {
+			return badArgs("%w", err)
+		}
+	}
+	if !keepEnv {
+		fs.VisitAll(func(f *pflag.Flag) {
+			if f.Changed {
+				os.Unsetenv(flags.FlagToEnv("ETCDCTL", f.Name))
+			}
+		})
+	}
+	return nil
+}
+
+// renameProgram makes the help of an etcd command call the program by our name. Only the word in front of a blank is the
+// program: paths and URLs stay.
+func renameProgram(cmd *cobra.Command) {
+	for _, text := range []*string{&cmd.Short, &cmd.Long, &cmd.Example} {
+		*text = strings.ReplaceAll(*text, "etcdctl ", progName+" ")
+	}
+	for _, sub := range cmd.Commands() {
+		renameProgram(sub)
+	}
+}
+
+// pointToOptions ends every help text with where the hidden global flags are listed.
+func pointToOptions(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		help(cmd, args)
+		fmt.Fprintf(cmd.OutOrStdout(), "\nUse \"%s options\" for a list of global command-line options (applies to all commands).\n", progName)
+	})
+}
