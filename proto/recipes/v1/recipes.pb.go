@@ -73,7 +73,7 @@ func (x Removed_Outcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Removed_Outcome.Descriptor instead.
 func (Removed_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{4, 0}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3, 0}
 }
 
 // Enqueue is the request of lock.acquire.v1 and election.campaign.v1.
@@ -170,10 +170,8 @@ type Enqueued struct {
 	// The entry's create revision; 0: there is no entry (try, or a resume of what is gone).
 	Token int64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
 	// The entry's mod revision: it tells this request's claim from that of a later one on the same entry.
-	Claim int64 `protobuf:"varint,3,opt,name=claim,proto3" json:"claim,omitempty"`
-	Holds bool  `protobuf:"varint,4,opt,name=holds,proto3" json:"holds,omitempty"`
-	// With token 0 and try: who holds.
-	Holder        *Holder `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	Claim         int64 `protobuf:"varint,3,opt,name=claim,proto3" json:"claim,omitempty"`
+	Holds         bool  `protobuf:"varint,4,opt,name=holds,proto3" json:"holds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -236,74 +234,6 @@ func (x *Enqueued) GetHolds() bool {
 	return false
 }
 
-func (x *Enqueued) GetHolder() *Holder {
-	if x != nil {
-		return x.Holder
-	}
-	return nil
-}
-
-// Holder is the entry in front of a queue.
-type Holder struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Token         int64                  `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
-	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Holder) Reset() {
-	*x = Holder{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Holder) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Holder) ProtoMessage() {}
-
-func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
-func (*Holder) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Holder) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *Holder) GetToken() int64 {
-	if x != nil {
-		return x.Token
-	}
-	return 0
-}
-
-func (x *Holder) GetValue() []byte {
-	if x != nil {
-		return x.Value
-	}
-	return nil
-}
-
 // Remove is the request of lock.release.v1 and election.resign.v1.
 type Remove struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -318,7 +248,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +260,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +273,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Remove) GetName() string {
@@ -384,7 +314,7 @@ type Removed struct {
 
 func (x *Removed) Reset() {
 	*x = Removed{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +326,7 @@ func (x *Removed) String() string {
 func (*Removed) ProtoMessage() {}
 
 func (x *Removed) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +339,7 @@ func (x *Removed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Removed.ProtoReflect.Descriptor instead.
 func (*Removed) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{4}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Removed) GetOutcome() Removed_Outcome {
@@ -419,7 +349,7 @@ func (x *Removed) GetOutcome() Removed_Outcome {
 	return Removed_OUTCOME_UNSPECIFIED
 }
 
-// Proclaim is the request of election.proclaim.v1; its response is empty.
+// Proclaim is the request of election.proclaim.v1.
 type Proclaim struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -432,7 +362,7 @@ type Proclaim struct {
 
 func (x *Proclaim) Reset() {
 	*x = Proclaim{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +374,7 @@ func (x *Proclaim) String() string {
 func (*Proclaim) ProtoMessage() {}
 
 func (x *Proclaim) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +387,7 @@ func (x *Proclaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proclaim.ProtoReflect.Descriptor instead.
 func (*Proclaim) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{5}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Proclaim) GetName() string {
@@ -488,6 +418,43 @@ func (x *Proclaim) GetValue() []byte {
 	return nil
 }
 
+// Proclaimed answers Proclaim.
+type Proclaimed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Proclaimed) Reset() {
+	*x = Proclaimed{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proclaimed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proclaimed) ProtoMessage() {}
+
+func (x *Proclaimed) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proclaimed.ProtoReflect.Descriptor instead.
+func (*Proclaimed) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{5}
+}
+
 var File_recipes_v1_recipes_proto protoreflect.FileDescriptor
 
 const file_recipes_v1_recipes_proto_rawDesc = "" +
@@ -499,17 +466,12 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x14\n" +
 	"\x05value\x18\x04 \x01(\fR\x05value\x12\x10\n" +
 	"\x03try\x18\x05 \x01(\bR\x03try\x12!\n" +
-	"\fresume_token\x18\x06 \x01(\x03R\vresumeToken\"\x90\x01\n" +
+	"\fresume_token\x18\x06 \x01(\x03R\vresumeToken\"^\n" +
 	"\bEnqueued\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12\x14\n" +
 	"\x05claim\x18\x03 \x01(\x03R\x05claim\x12\x14\n" +
-	"\x05holds\x18\x04 \x01(\bR\x05holds\x120\n" +
-	"\x06holder\x18\x05 \x01(\v2\x18.coord.recipes.v1.HolderR\x06holder\"F\n" +
-	"\x06Holder\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\x03R\x05token\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\fR\x05value\"Z\n" +
+	"\x05holds\x18\x04 \x01(\bR\x05holds\"Z\n" +
 	"\x06Remove\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -527,7 +489,9 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x03R\x04term\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\fR\x05valueB7Z5github.com/coord-dev/coord/proto/recipes/v1;recipesv1b\x06proto3"
+	"\x05value\x18\x04 \x01(\fR\x05value\"\f\n" +
+	"\n" +
+	"ProclaimedB7Z5github.com/coord-dev/coord/proto/recipes/v1;recipesv1b\x06proto3"
 
 var (
 	file_recipes_v1_recipes_proto_rawDescOnce sync.Once
@@ -547,19 +511,18 @@ var file_recipes_v1_recipes_proto_goTypes = []any{
 	(Removed_Outcome)(0), // 0: coord.recipes.v1.Removed.Outcome
 	(*Enqueue)(nil),      // 1: coord.recipes.v1.Enqueue
 	(*Enqueued)(nil),     // 2: coord.recipes.v1.Enqueued
-	(*Holder)(nil),       // 3: coord.recipes.v1.Holder
-	(*Remove)(nil),       // 4: coord.recipes.v1.Remove
-	(*Removed)(nil),      // 5: coord.recipes.v1.Removed
-	(*Proclaim)(nil),     // 6: coord.recipes.v1.Proclaim
+	(*Remove)(nil),       // 3: coord.recipes.v1.Remove
+	(*Removed)(nil),      // 4: coord.recipes.v1.Removed
+	(*Proclaim)(nil),     // 5: coord.recipes.v1.Proclaim
+	(*Proclaimed)(nil),   // 6: coord.recipes.v1.Proclaimed
 }
 var file_recipes_v1_recipes_proto_depIdxs = []int32{
-	3, // 0: coord.recipes.v1.Enqueued.holder:type_name -> coord.recipes.v1.Holder
-	0, // 1: coord.recipes.v1.Removed.outcome:type_name -> coord.recipes.v1.Removed.Outcome
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	0, // 0: coord.recipes.v1.Removed.outcome:type_name -> coord.recipes.v1.Removed.Outcome
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_recipes_v1_recipes_proto_init() }

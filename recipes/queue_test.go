@@ -1,0 +1,101 @@
+package recipes_test
+
+import (
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+func TestBadRequestsAreRefused(t *testing.T) {
+	s := newStore()
+	s.leases[7] = true
+	for what, c := range map[string]struct {
+		proc string
+		req  *recipesv1.Enqueue
+		want error
+	}{
+		"empty name":       {recipes.LockAcquire, &recipesv1.Enqueue{Lease: 7}, statemachine.ErrInvalid},
+		"trailing slash":   {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a/", Lease: 7}, statemachine.ErrInvalid},
+		"long name":        {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: strings.Repeat("a", 1025), Lease: 7}, statemachine.ErrInvalid},
+		"no lease":         {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a"}, statemachine.ErrInvalid},
+		"unknown lease":    {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: "a", Lease: 8}, statemachine.ErrLeaseNotFound},
+		"slash in owner":   {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: "x/y"}, statemachine.ErrInvalid},
+		"long owner":       {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: strings.Repeat("x", 65)}, statemachine.ErrInvalid},
+		"resume elsewhere": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 9, ResumeToken: 3}, statemachine.ErrLeaseNotFound},
+	} {
+		if err := s.call(t, c.proc, c.req, &recipesv1.Enqueued{}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", what, err, c.want)
+		}
+	}
+	for what, req := range map[string]*recipesv1.Remove{
+		"no token":             {Name: "a", Key: "a/7"},
+		"key of another lock":  {Name: "a", Key: "b/7", Token: 1},
+		"key of a nested lock": {Name: "a", Key: "a/b/7", Token: 1},
+		"empty name":           {Key: "/7", Token: 1},
+	} {
+		if err := s.call(t, recipes.LockRelease, req, &recipesv1.Removed{}); !errors.Is(err, statemachine.ErrInvalid) {
+			t.Errorf("release, %s: %v", what, err)
+		}
+	}
+	for _, p := range recipes.Procedures() {
+		if _, err := p.Run(&step{store: s}, []byte{0xff}); !errors.Is(err, statemachine.ErrInvalid) {
+			t.Errorf("%s of garbage: %v", p.Name(), err)
+		}
+	}
+}
+
+func TestQueueJumpsOverNestedLocks(t *testing.T) {
+	s := newStore()
+	s.leases[7], s.leases[8] = true, true
+	for _, name := range []string{"a/b", "a", "a/c/d", "a0"} {
+		if err := s.call(t, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7}, &recipesv1.Enqueued{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = s.call(t, recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 8}, &recipesv1.Enqueued{})
+	q := recipes.Queue(s, "a")
+	if len(q) != 2 || q[0].Key != "a/7" || q[1].Key != "a/8" {
+		t.Fatalf("queue of a: %+v", q)
+	}
+}
+
+func FuzzParseKey(f *testing.F) {
+	f.Add("job", "job/694d8a.x-1")
+	f.Add("a", "a/b/7")
+	f.Add("a", "a/07")
+	f.Fuzz(func(t *testing.T, name, key string) {
+		lease, owner, ok := recipes.ParseKey(name, key)
+		if ok && (recipes.Key(name, lease, owner) != key || lease <= 0) {
+			t.Fatalf("%q of %q: lease %x, owner %q", key, name, lease, owner)
+		}
+	})
+}
+
+func FuzzIdentity(f *testing.F) {
+	f.Add("host-1", "k", "v")
+	f.Add("", "", "=")
+	f.Fuzz(func(t *testing.T, owner, k, v string) {
+		value, err := recipes.EncodeIdentity(owner, map[string]string{k: v, "z": ""})
+		if err != nil {
+			if !errors.Is(err, statemachine.ErrInvalid) {
+				t.Fatal(err)
+			}
+			recipes.DecodeIdentity([]byte(owner + k + v))
+			return
+		}
+		gotOwner, labels := recipes.DecodeIdentity(value)
+		valid := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+		want := map[string]string{valid(k): valid(v)}
+		if k != "z" {
+			want["z"] = ""
+		}
+		if gotOwner != valid(owner) || !maps.Equal(labels, want) {
+			t.Fatalf("%q: %q %q, want %q %q", value, gotOwner, labels, owner, want)
+		}
+	})
+}

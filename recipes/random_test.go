@@ -1,0 +1,308 @@
+package recipes_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+const (
+	sequences = 400
+	steps     = 150
+)
+
+// grant is an entry of the dumb twin: a line of people.
+type grant struct {
+	key   string
+	lease int64
+	token int64
+	claim int64
+}
+
+// world runs random operations against the procedures and against a line of people, and compares after each.
+type world struct {
+	*testing.T
+	rng   *rand.Rand
+	store *store
+	line  []grant        // who stands in line, first one holds
+	past  []grant        // everybody who ever did
+	top   int64          // largest token that ever held (L2)
+	seen  map[string]int // how often each kind of operation did something
+	log   []string       // what was done
+	name  string
+	proc  struct{ enqueue, remove string }
+}
+
+// TestRandomOperations checks L1, L2, L4, L5, L7 and L8 after every step of random sequences, mixed with etcd clients
+// that create and delete entries by themselves and with keys that are none.
+func TestRandomOperations(t *testing.T) {
+	total := map[string]int{}
+	for seed := range uint64(sequences) {
+		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: newStore(), seen: total, name: "job"}
+		w.proc.enqueue, w.proc.remove = recipes.LockAcquire, recipes.LockRelease
+		if seed%2 == 1 {
+			w.proc.enqueue, w.proc.remove = recipes.ElectionCampaign, recipes.ElectionResign
+		}
+		for range steps {
+			w.operate()
+			w.check(seed)
+		}
+	}
+	for _, kind := range []string{
+		"enqueued", "granted", "retried", "try refused", "try retried", "resumed", "resume gone", "dead session", "released",
+		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "adopted plain key",
+	} {
+		if total[kind] == 0 {
+			t.Errorf("no sequence reached %q", kind)
+		}
+	}
+}
+
+func (w *world) did(kind, format string, args ...any) {
+	w.seen[kind]++
+	w.log = append(w.log, fmt.Sprintf("rev %d: %s %s", w.store.rev, kind, fmt.Sprintf(format, args...)))
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.Helper()
+	for _, l := range w.log[max(0, len(w.log)-20):] {
+		w.Log(l)
+	}
+	w.Fatalf(format, args...)
+}
+
+func (w *world) operate() {
+	lease := int64(0x10 + w.rng.IntN(6))
+	switch w.rng.IntN(14) {
+	case 0, 1, 2, 3:
+		w.enqueue(lease, []string{"", "", "x"}[w.rng.IntN(3)], w.rng.IntN(3) == 0)
+	case 4, 5:
+		if len(w.past) > 0 {
+			w.remove(w.past[w.rng.IntN(len(w.past))], w.rng.IntN(3) == 0)
+		}
+	case 6:
+		if len(w.line) > 0 {
+			w.remove(w.line[0], false)
+		}
+	case 7:
+		w.store.leases[lease] = true
+	case 8:
+		if w.store.leases[lease] {
+			w.store.revoke(lease)
+			w.leave("revoked", func(g grant) bool { return g.lease == lease })
+		}
+	case 9:
+		if len(w.line) > 0 {
+			key := w.line[w.rng.IntN(len(w.line))].key
+			w.store.delete(key)
+			w.leave("deleted", func(g grant) bool { return g.key == key })
+		}
+	case 10:
+		w.etcdClient(lease)
+	case 11:
+		w.plainKey()
+	case 12:
+		w.proclaim()
+	case 13:
+		w.resume()
+	}
+}
+
+func (w *world) find(key string) int {
+	return slices.IndexFunc(w.line, func(g grant) bool { return g.key == key })
+}
+
+func (w *world) leave(kind string, who func(grant) bool) {
+	w.line = slices.DeleteFunc(w.line, who)
+	w.did(kind, "")
+}
+
+func (w *world) join(g grant) {
+	w.line = append(w.line, g)
+	w.past = append(w.past, g)
+}
+
+func (w *world) enqueue(lease int64, owner string, try bool) {
+	key, req := recipes.Key(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
+	plain := w.store.kvs[key] != nil && w.find(key) < 0
+	resp := &recipesv1.Enqueued{}
+	err := w.store.call(w, w.proc.enqueue, req, resp)
+	i := w.find(key)
+	switch {
+	case !w.store.leases[lease]:
+		if !errors.Is(err, statemachine.ErrLeaseNotFound) {
+			w.fail("L7: enqueue of dead session %x: %v", lease, err)
+		}
+		w.did("dead session", "%s", key)
+	case err != nil:
+		w.fail("enqueue %s: %v", key, err)
+	case i > 0 && try, i < 0 && try && len(w.line) > 0:
+		if resp.Token != 0 || resp.Holds {
+			w.fail("L1: try of %s acquired: %v", key, resp)
+		}
+		w.did("try refused", "%s", key)
+	case i >= 0:
+		if resp.Token != w.line[i].token || resp.Holds != (i == 0) || resp.Claim <= w.line[i].claim {
+			w.fail("L8: repeated enqueue of %+v: %v", w.line[i], resp)
+		}
+		w.line[i].claim = resp.Claim
+		w.did(map[bool]string{true: "try retried", false: "retried"}[try], "%s", key)
+	default:
+		if resp.Token != w.store.rev || resp.Claim != resp.Token || resp.Holds != (len(w.line) == 0) {
+			w.fail("enqueue of %s: %v, %d in line", key, resp, len(w.line))
+		}
+		w.join(grant{key: key, lease: lease, token: resp.Token, claim: resp.Claim})
+		kind := map[bool]string{true: "granted", false: "enqueued"}[resp.Holds]
+		if plain {
+			w.did("adopted plain key", "%s", key)
+		}
+		w.did(kind, "%s token %d", key, resp.Token)
+	}
+}
+
+// remove releases one who stands in line or once did, with the last claim known of it or none.
+func (w *world) remove(g grant, claimed bool) {
+	req := &recipesv1.Remove{Name: w.name, Key: g.key, Token: g.token}
+	if claimed {
+		req.Claim = g.claim
+	}
+	resp := &recipesv1.Removed{}
+	if w.rng.IntN(8) == 0 && w.find(g.key) >= 0 { // a token that was never granted
+		req.Token = w.store.rev + 1
+		if err := w.store.call(w, w.proc.remove, req, resp); !errors.Is(err, recipes.ErrTokenMismatch) {
+			w.fail("release of %s with a token of the future: %v, %v", g.key, resp, err)
+		}
+		w.did("never granted", "%s", g.key)
+		return
+	}
+	if err := w.store.call(w, w.proc.remove, req, resp); err != nil && !errors.Is(err, recipes.ErrTokenMismatch) {
+		w.fail("release %+v: %v", g, err)
+	} else if err != nil {
+		// Somebody put a plain key there since; releasing must leave it alone.
+		if k := w.store.kvs[g.key]; k == nil || k.CreateRevision >= g.token {
+			w.fail("release %+v: %v", g, err)
+		}
+		return
+	}
+	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
+	switch {
+	case i < 0:
+		if resp.Outcome != recipesv1.Removed_GONE {
+			w.fail("L8: stale release of %+v: %v", g, resp)
+		}
+		w.did("released twice", "%+v", g)
+	case claimed && w.line[i].claim != g.claim:
+		if resp.Outcome != recipesv1.Removed_SUPERSEDED {
+			w.fail("L8: clean-up of %+v whose claim was taken over: %v", g, resp)
+		}
+		w.did("superseded", "%+v", g)
+	default:
+		if resp.Outcome != recipesv1.Removed_REMOVED {
+			w.fail("release of %+v: %v", g, resp)
+		}
+		w.line = slices.Delete(w.line, i, i+1)
+		w.did(map[bool]string{true: "released", false: "withdrawn"}[i == 0], "%+v", g)
+	}
+}
+
+func (w *world) resume() {
+	if len(w.past) == 0 {
+		return
+	}
+	g := w.past[w.rng.IntN(len(w.past))]
+	_, owner, _ := recipes.ParseKey(w.name, g.key)
+	resp := &recipesv1.Enqueued{}
+	err := w.store.call(w, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
+	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
+	switch {
+	case !w.store.leases[g.lease]:
+		if !errors.Is(err, statemachine.ErrLeaseNotFound) {
+			w.fail("L7: resume of dead session: %v", err)
+		}
+	case i < 0:
+		if err != nil || resp.Token != 0 {
+			w.fail("resume of %+v, which is gone: %v, %v", g, resp, err)
+		}
+		w.did("resume gone", "%+v", g)
+	default:
+		if err != nil || resp.Token != g.token || resp.Holds != (i == 0) {
+			w.fail("resume of %+v: %v, %v", g, resp, err)
+		}
+		w.line[i].claim = resp.Claim
+		w.did("resumed", "%+v", g)
+	}
+}
+
+// etcdClient does what concurrency.Mutex does: create the key if it is not there, attached to the session.
+func (w *world) etcdClient(lease int64) {
+	key := recipes.Key(w.name, lease, "")
+	if w.store.leases[lease] && w.store.kvs[key] == nil {
+		w.store.put(key, "", lease)
+		w.join(grant{key: key, lease: lease, token: w.store.rev, claim: w.store.rev})
+		w.did("etcd", "%s", key)
+	}
+}
+
+// plainKey writes keys below the name that are no entries.
+func (w *world) plainKey() {
+	lease := int64(0x10 + w.rng.IntN(6))
+	for _, key := range []string{w.name + "/10/20", w.name + "/b/11", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "0", w.name, w.name + "/010"} {
+		if w.rng.IntN(2) == 0 {
+			w.store.put(key, "", 0)
+		}
+	}
+	if key := recipes.Key(w.name, lease, "x"); w.store.kvs[key] == nil {
+		w.store.put(key, "attached to nothing", 0)
+	}
+}
+
+func (w *world) proclaim() {
+	if len(w.line) == 0 {
+		return
+	}
+	i := w.rng.IntN(min(2, len(w.line)))
+	g := w.line[i]
+	err := w.store.call(w, recipes.ElectionProclaim, &recipesv1.Proclaim{Name: w.name, Key: g.key, Term: g.token, Value: []byte("new")}, &recipesv1.Proclaimed{})
+	if i > 0 {
+		if !errors.Is(err, recipes.ErrNotHolder) {
+			w.fail("proclaim of a waiter: %v", err)
+		}
+		w.did("not leader", "%+v", g)
+		return
+	}
+	if err != nil || string(w.store.kvs[g.key].Value) != "new" || w.store.kvs[g.key].CreateRevision != g.token {
+		w.fail("proclaim: %v, %v", err, w.store.kvs[g.key])
+	}
+	w.line[i].claim = w.store.rev
+	w.did("proclaimed", "%+v", g)
+}
+
+// check compares the queue with the line: same people, same order (L4), the first one holds and nobody else (L1), at once
+// after whatever removed the one before (L5), nobody of a dead session (L7), nobody twice (L8).
+func (w *world) check(seed uint64) {
+	queue := recipes.Queue(w.store, w.name)
+	if len(queue) != len(w.line) {
+		w.fail("seed %d: queue %+v, line %+v", seed, queue, w.line)
+	}
+	for i, e := range queue {
+		g := w.line[i]
+		if e.Key != g.key || e.Token != g.token || e.Claim != g.claim || e.Lease != g.lease {
+			w.fail("seed %d: place %d: %+v, want %+v", seed, i, e, g)
+		}
+		if recipes.Holds(w.store, w.name, e) != (i == 0) {
+			w.fail("seed %d: L1: %+v at place %d: holds is wrong", seed, e, i)
+		}
+	}
+	if len(queue) > 0 {
+		if queue[0].Token < w.top {
+			w.fail("seed %d: L2: token %d granted after %d", seed, queue[0].Token, w.top)
+		}
+		w.top = queue[0].Token
+	}
+}
