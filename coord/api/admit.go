@@ -1,0 +1,81 @@
+package api
+
+import (
+	"context"
+	"unicode/utf8"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// gate decides which requests reach a service, by the member's role and the request's metadata.
+type gate struct {
+	backend Backend
+	metrics *metrics
+	streams *leaderStreams
+}
+
+func (g *gate) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	raft := g.backend.Status()
+	if raft.Learner && !learnerAnswers(req) {
+		return nil, rpctypes.ErrGRPCNotSupportedForLearner
+	}
+	version, needsLeader, err := readMetadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g.metrics.unaryRequests.inc(version)
+	if needsLeader && raft.Leader == 0 {
+		return nil, rpctypes.ErrGRPCNoLeader
+	}
+	return handler(ctx, req)
+}
+
+// stream lets a client that requires a leader have its stream only while there is one, see leaderStreams.
+func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	raft := g.backend.Status()
+	if raft.Learner && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
+		return rpctypes.ErrGRPCNotSupportedForLearner
+	}
+	version, needsLeader, err := readMetadata(ss.Context())
+	if err != nil {
+		return err
+	}
+	g.metrics.streamRequests.inc(version)
+	if !needsLeader {
+		return handler(srv, ss)
+	}
+	if raft.Leader == 0 {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	watched := g.streams.add(ss)
+	defer g.streams.remove(watched)
+	return handler(srv, watched)
+}
+
+// learnerAnswers reports whether a learner, whose state may be far behind, answers the request.
+func learnerAnswers(req any) bool {
+	switch r := req.(type) {
+	case *pb.StatusRequest:
+		return true
+	case *pb.RangeRequest:
+		return r.Serializable
+	}
+	return false
+}
+
+// readMetadata returns what etcd's clients send along. It takes the single values: a copy of all metadata would cost more
+// than the rest of the gate.
+func readMetadata(ctx context.Context) (version string, needsLeader bool, err error) {
+	version = "unknown"
+	if values := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(values) > 0 {
+		version = values[0]
+	}
+	if !utf8.ValidString(version) {
+		return "", false, rpctypes.ErrGRPCInvalidClientAPIVersion
+	}
+	values := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	return version, len(values) > 0 && values[0] == rpctypes.MetadataHasLeader, nil
+}

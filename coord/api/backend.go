@@ -1,0 +1,89 @@
+package api
+
+import (
+	"context"
+	"io"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// Backend is the member behind the services. All methods are safe for concurrent use.
+type Backend interface {
+	Log
+	Store
+	Cluster
+
+	// Status is cheap: it is read for every response.
+	Status() Status
+	// LeaseRemaining is the time the lease has left on the lease clock, in milliseconds; not above 0 for a lease that is due
+	// but not deleted yet.
+	LeaseRemaining(statemachine.LeaseInfo) int64
+}
+
+// Log is the replicated log.
+type Log interface {
+	// Propose replicates a command and returns the Response of its result (see statemachine.Result), which the caller then
+	// owns, or the refusal. With ErrTimeout or an error of ctx the outcome is unknown.
+	Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
+	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
+	ReadIndex(ctx context.Context) error
+}
+
+// Store is this member's copy of the state.
+type Store interface {
+	// View is a consistent view at the latest revision. The caller closes it.
+	View() (View, error)
+	// Lease describes a lease and returns its keys in key order; false if it does not exist.
+	Lease(statemachine.LeaseID) (statemachine.LeaseInfo, [][]byte, bool)
+	// Leases is sorted by deadline, the earliest first.
+	Leases() []statemachine.LeaseInfo
+	// WriteBackup writes a portable snapshot of the whole state. A reader of it must accept trailing zero bytes.
+	WriteBackup(ctx context.Context, w io.Writer) error
+	// DiskUsage is in bytes; inUse is without what compaction is about to give back.
+	DiskUsage() (total, inUse int64)
+	// CompactionDone is closed once the history before rev is physically gone.
+	CompactionDone(rev statemachine.Revision) <-chan struct{}
+}
+
+// View is a *statemachine.View, or a fake of it.
+type View interface {
+	Close()
+	Revision() statemachine.Revision
+	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	// Txn executes a transaction that only reads.
+	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+	HashKV(ctx context.Context, rev statemachine.Revision) (hash uint32, hashRev, compacted statemachine.Revision, err error)
+	StateHash(context.Context) (uint64, error)
+	Alarms() []*pb.AlarmMember
+}
+
+// Cluster changes who the members are. Changes are one at a time: the caller sees to that on this member, the
+// implementation refuses what a change by another member has overtaken. A slice of members is sorted by id and belongs
+// to the caller.
+type Cluster interface {
+	// Members reads the members, through a linearizable read if asked for.
+	Members(ctx context.Context, linearizable bool) ([]*pb.Member, error)
+	// Connected reports whether this member has been in touch with the member for long enough to count on it; true for itself.
+	Connected(id uint64) bool
+	// AddMember chooses the id of the new member. The URLs are valid and nobody else's.
+	AddMember(ctx context.Context, peerURLs []string, learner bool) (*pb.Member, error)
+	// PromoteMember makes a voter of a learner: ErrLearnerNotReady if it lags behind.
+	PromoteMember(ctx context.Context, id uint64) error
+	RemoveMember(ctx context.Context, id uint64) error
+	// UpdateMember replaces the peer URLs of a member.
+	UpdateMember(ctx context.Context, id uint64, peerURLs []string) error
+	// TransferLeader returns once target, a voter, leads.
+	TransferLeader(ctx context.Context, target uint64) error
+}
+
+// Status is what Raft knows on this member.
+type Status struct {
+	Leader    uint64 // 0: none known
+	Term      uint64
+	Committed uint64 // index
+	Applied   uint64 // index
+	Learner   bool
+}

@@ -1,0 +1,228 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+)
+
+// maxLearners is etcd's default of --max-learners.
+const maxLearners = 1
+
+// clusterServer is etcd's Cluster service. It checks a change against the members as a linearizable read tells them,
+// with etcd's strict reconfiguration checks, before the Backend makes it. Headers have no revision here, as in etcd.
+type clusterServer struct {
+	*service
+	change sync.Mutex // one change at a time on this member
+	pb.UnsafeClusterServer
+}
+
+func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	members, err := s.members(ctx, r.Linearizable)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.MemberListResponse{Header: s.header(), Members: members}, nil
+}
+
+func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	urls, err := types.NewURLs(r.PeerURLs)
+	if err != nil {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	peerURLs := urls.StringSlice()
+	var added *pb.Member
+	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
+		if err := s.checkAdd(members, peerURLs, r.IsLearner); err != nil {
+			return err
+		}
+		added, err = s.backend.AddMember(ctx, peerURLs, r.IsLearner)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.MemberAddResponse{Header: s.header(), Member: added, Members: members}, nil
+}
+
+func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
+		if err := s.checkRemove(members, r.ID); err != nil {
+			return err
+		}
+		return s.backend.RemoveMember(ctx, r.ID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.MemberRemoveResponse{Header: s.header(), Members: members}, nil
+}
+
+func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	// etcd takes any text here and cannot reach the member afterwards.
+	if _, err := types.NewURLs(r.PeerURLs); err != nil {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
+		if findMember(members, r.ID) == nil {
+			return ErrMemberNotFound
+		}
+		if peerURLTaken(members, r.PeerURLs, r.ID) {
+			return ErrPeerURLExists
+		}
+		return s.backend.UpdateMember(ctx, r.ID, r.PeerURLs)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.MemberUpdateResponse{Header: s.header(), Members: members}, nil
+}
+
+func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
+		if err := checkPromote(members, r.ID); err != nil {
+			return err
+		}
+		return s.backend.PromoteMember(ctx, r.ID)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.MemberPromoteResponse{Header: s.header(), Members: members}, nil
+}
+
+// changed makes a change and returns the members after it.
+func (s *clusterServer) changed(ctx context.Context, change func(context.Context, []*pb.Member) error) ([]*pb.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	s.change.Lock()
+	defer s.change.Unlock()
+	before, err := s.backend.Members(ctx, true)
+	if err != nil {
+		return nil, waitError(err)
+	}
+	if err := change(ctx, before); err != nil {
+		return nil, waitError(err)
+	}
+	after, err := s.backend.Members(ctx, false)
+	return after, waitError(err)
+}
+
+func (s *clusterServer) members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	members, err := s.backend.Members(ctx, linearizable)
+	return members, waitError(err)
+}
+
+func (s *clusterServer) header() *pb.ResponseHeader {
+	h := &pb.ResponseHeader{}
+	s.fillWithoutRevision(h)
+	return h
+}
+
+// checkAdd is strict about what the change would do to the quorum, first, and then about the new member itself.
+func (s *clusterServer) checkAdd(members []*pb.Member, peerURLs []string, learner bool) error {
+	voters := votersOf(members)
+	if !learner && !canAddVoter(voters) {
+		return ErrNotEnoughStarted
+	}
+	// The new member counts as not connected, learner or not, as in etcd.
+	if s.countConnected(voters) < (len(voters)+1)/2+1 && len(voters) > 1 {
+		return ErrUnhealthy
+	}
+	if peerURLTaken(members, peerURLs, 0) {
+		return ErrPeerURLExists
+	}
+	if learner && len(members)-len(voters) >= maxLearners {
+		return ErrTooManyLearners
+	}
+	return nil
+}
+
+func canAddVoter(voters []*pb.Member) bool {
+	started, size := countStarted(voters), len(voters)+1
+	// One member grows to two even though both are needed from then on.
+	return started == 1 && size == 2 || started >= size/2+1
+}
+
+func (s *clusterServer) checkRemove(members []*pb.Member, id uint64) error {
+	member := findMember(members, id)
+	if member != nil && member.IsLearner {
+		return nil
+	}
+	voters := votersOf(members)
+	others := slices.DeleteFunc(slices.Clone(voters), func(m *pb.Member) bool { return m.ID == id })
+	if countStarted(others) < len(others)/2+1 {
+		return ErrNotEnoughStarted
+	}
+	switch {
+	case member == nil:
+		return ErrMemberNotFound
+	case id != s.member && !s.backend.Connected(id): // it takes nothing from the quorum that is there
+		return nil
+	case s.countConnected(voters)-1 < 1+(len(voters)-1)/2:
+		return ErrUnhealthy
+	}
+	return nil
+}
+
+func checkPromote(members []*pb.Member, id uint64) error {
+	member := findMember(members, id)
+	if member == nil {
+		return ErrMemberNotFound
+	}
+	if !member.IsLearner {
+		return ErrMemberNotLearner
+	}
+	voters := votersOf(members)
+	if size := len(voters) + 1; countStarted(voters)+1 < size/2+1 {
+		return ErrNotEnoughStarted
+	}
+	return nil
+}
+
+func votersOf(members []*pb.Member) []*pb.Member {
+	return slices.DeleteFunc(slices.Clone(members), (*pb.Member).GetIsLearner)
+}
+
+// countStarted counts the members that have published their name.
+func countStarted(members []*pb.Member) int {
+	n := 0
+	for _, m := range members {
+		if m.Name != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *clusterServer) countConnected(members []*pb.Member) int {
+	n := 0
+	for _, m := range members {
+		if m.ID == s.member || s.backend.Connected(m.ID) {
+			n++
+		}
+	}
+	return n
+}
+
+// peerURLTaken reports whether another member than except has one of the URLs.
+func peerURLTaken(members []*pb.Member, urls []string, except uint64) bool {
+	return slices.ContainsFunc(members, func(m *pb.Member) bool {
+		return m.ID != except && slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(urls, u) })
+	})
+}
+
+// findMember returns nil if there is no such member.
+func findMember(members []*pb.Member, id uint64) *pb.Member {
+	i := slices.IndexFunc(members, func(m *pb.Member) bool { return m.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return members[i]
+}

@@ -1,0 +1,31 @@
+package api
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+// registerRecipes adds etcd's own Lock and Election services: they are written against a client, so they need no etcd
+// server, and the texts of their errors stay those that clients look for.
+func registerRecipes(server grpc.ServiceRegistrar, local *clientv3.Client) {
+	v3lockpb.RegisterLockServer(server, v3lock.NewLockServer(local))
+	v3electionpb.RegisterElectionServer(server, v3election.NewElectionServer(local))
+}
+
+// newLocalClient is a client that calls the services of this process directly. The caller closes it.
+func newLocalClient(kv pb.KVServer, lease pb.LeaseServer, watch pb.WatchServer, log *zap.Logger) *clientv3.Client {
+	c := clientv3.NewCtxClient(context.Background(), clientv3.WithZapLogger(log))
+	c.KV = clientv3.NewKVFromKVClient(adapter.KvServerToKvClient(kv), c)
+	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(lease), c, keepaliveMinTime)
+	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(watch), c)
+	return c
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/prometheus/client_golang/prometheus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+)
+
+const (
+	// receiveOverhead is what a message may be larger than MaxRequestBytes before gRPC refuses it, so that the service can
+	// answer with etcd's error.
+	receiveOverhead = 512 << 10
+	// keepaliveMinTime is etcd's --grpc-keepalive-min-time; a client that pings more often is disconnected.
+	keepaliveMinTime = 5 * time.Second
+	// etcd's --grpc-keepalive-interval and -timeout.
+	keepaliveInterval, keepaliveTimeout = 2 * time.Hour, 20 * time.Second
+	// streamWorkers handle requests without growing a stack for each. A long-lived stream keeps one to itself, beyond
+	// their number a request gets a goroutine of its own.
+	streamWorkers = 128
+
+	defaultQuota = 2 << 30
+	defaultSlow  = 300 * time.Millisecond
+)
+
+// Options say what a Server serves. Backend, Watch, Registry and Logger are required.
+type Options struct {
+	Backend Backend
+	// Watch is etcd's Watch service.
+	Watch pb.WatchServer
+	// Register, if set, adds further services to the gRPC server.
+	Register func(grpc.ServiceRegistrar)
+	// GRPC are further options of the gRPC server, such as credentials.
+	GRPC []grpc.ServerOption
+
+	// ClusterID and MemberID go into each header.
+	ClusterID, MemberID uint64
+	// ElectionTimeout sets the time requests may take, 5 s and twice it, and the smallest TTL of a lease.
+	ElectionTimeout time.Duration
+	// MaxRequestBytes bounds a request, MaxTxnOps each list of operations of a transaction.
+	MaxRequestBytes, MaxTxnOps int
+	// QuotaBytes is the size of the store from which on writes are refused. 0 is etcd's default of 2 GiB; negative: none.
+	QuotaBytes int64
+	// SpoolDir is where a snapshot for a client is written first; empty: the system's directory for temporary files.
+	SpoolDir string
+	// SlowRequest is how long a request may take before it is logged; 0: 300 ms.
+	SlowRequest time.Duration
+
+	// Registry gets the metrics and is what /metrics shows.
+	Registry *prometheus.Registry
+	Logger   *zap.Logger
+}
+
+func (o *Options) ensureDefaults() {
+	if o.QuotaBytes == 0 {
+		o.QuotaBytes = defaultQuota
+	}
+	if o.SlowRequest == 0 {
+		o.SlowRequest = defaultSlow
+	}
+}
+
+// Server is etcd's API on one member.
+type Server struct {
+	opts    Options
+	service *service
+	metrics *metrics
+	streams *leaderStreams
+	health  *health.Server
+	local   *clientv3.Client // of the lock and election services
+	grpc    *grpc.Server
+	http    http.Handler
+}
+
+// New registers the metrics and the services. Nothing runs until the caller serves GRPC and HTTP and calls Run.
+func New(opts Options) (*Server, error) {
+	opts.ensureDefaults()
+	m, err := newMetrics(opts.Registry)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts: opts,
+		service: &service{
+			backend:         opts.Backend,
+			clusterID:       opts.ClusterID,
+			member:          opts.MemberID,
+			maxRequestBytes: opts.MaxRequestBytes,
+			timeout:         5*time.Second + 2*opts.ElectionTimeout,
+		},
+		metrics: m,
+		streams: &leaderStreams{},
+		health:  health.NewServer(),
+	}
+	s.grpc = NewGRPCServer(s.serverOptions()...)
+	s.register()
+	s.http = s.newHandler()
+	s.setServing()
+	return s, nil
+}
+
+// GRPC is the server with all services; the caller serves and stops it.
+func (s *Server) GRPC() *grpc.Server { return s.grpc }
+
+// HTTP serves /version, /health, /livez, /readyz and /metrics.
+func (s *Server) HTTP() http.Handler { return s.http }
+
+// Run keeps the health service up to date, and ends the streams of clients that require a leader when there has been none
+// for three election timeouts. It returns when ctx ends, with the health service at NOT_SERVING and the lock and election
+// services closed.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.local.Close()
+	defer s.health.Shutdown()
+	tick := time.NewTicker(s.opts.ElectionTimeout)
+	defer tick.Stop()
+	for lost := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		s.setServing()
+		if lost++; s.opts.Backend.Status().Leader != 0 {
+			lost = 0
+		}
+		if lost >= leaderLosses {
+			s.streams.endAll()
+		}
+	}
+}
+
+// setServing sets the health of the whole server: a member without a leader can serve next to nothing.
+func (s *Server) setServing() {
+	now := grpc_health_v1.HealthCheckResponse_SERVING
+	if s.opts.Backend.Status().Leader == 0 {
+		now = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	}
+	s.health.SetServingStatus("", now)
+}
+
+func (s *Server) register() {
+	quota := newQuota(s.service, s.opts.QuotaBytes)
+	kv := &kvServer{service: s.service, quota: quota, maxTxnOps: s.opts.MaxTxnOps}
+	lease := &leaseServer{service: s.service, quota: quota, minTTL: minLeaseTTL(s.opts.ElectionTimeout)}
+	pb.RegisterKVServer(s.grpc, kv)
+	pb.RegisterWatchServer(s.grpc, s.opts.Watch)
+	pb.RegisterLeaseServer(s.grpc, lease)
+	pb.RegisterClusterServer(s.grpc, &clusterServer{service: s.service})
+	pb.RegisterAuthServer(s.grpc, &authServer{service: s.service})
+	pb.RegisterMaintenanceServer(s.grpc, &maintenanceServer{
+		service: s.service, log: s.opts.Logger, quotaBytes: s.opts.QuotaBytes, spoolDir: s.opts.SpoolDir,
+	})
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	s.local = newLocalClient(kv, lease, s.opts.Watch, s.opts.Logger)
+	registerRecipes(s.grpc, s.local)
+	if s.opts.Register != nil {
+		s.opts.Register(s.grpc)
+	}
+	s.metrics.grpc.InitializeMetrics(s.grpc)
+}
+
+// serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
+// see what the gate refuses and what became of a panic.
+func (s *Server) serverOptions() []grpc.ServerOption {
+	g := &gate{backend: s.opts.Backend, metrics: s.metrics, streams: s.streams}
+	o := &observer{log: s.opts.Logger, slow: s.opts.SlowRequest}
+	recover := recovery.WithRecoveryHandlerContext(o.recovered)
+	return append([]grpc.ServerOption{
+		grpc.MaxRecvMsgSize(s.opts.MaxRequestBytes + receiveOverhead),
+		grpc.ChainUnaryInterceptor(o.unary, s.metrics.grpc.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recover), g.unary),
+		grpc.ChainStreamInterceptor(o.stream, s.metrics.grpc.StreamServerInterceptor(), recovery.StreamServerInterceptor(recover), g.stream),
+	}, s.opts.GRPC...)
+}
+
+// NewGRPCServer returns a server with the settings that any server of etcd clients needs; opts come last and win.
+func NewGRPCServer(opts ...grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append([]grpc.ServerOption{
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
+	}, opts...)...)
+}

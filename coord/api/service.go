@@ -1,0 +1,112 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+)
+
+// service is what the services share.
+type service struct {
+	backend           Backend
+	clusterID, member uint64
+	maxRequestBytes   int
+	timeout           time.Duration // of a proposal and of a linearizable read
+}
+
+// requestOverhead is what etcd's envelope adds to the encoding of a request before it compares the size with
+// --max-request-bytes: a header with a request id (field 100, 14 bytes) and the request's own tag. The length of the
+// request comes on top.
+const requestOverhead = 14 + 1
+
+// propose sends request through the log as a command of the kind and returns its result's response.
+func propose[R any](ctx context.Context, s *service, kind raftv1.Kind, request proto.Message) (R, error) {
+	var none R
+	body, err := proto.Marshal(request)
+	if err != nil {
+		return none, status.Error(codes.Internal, err.Error())
+	}
+	if n := len(body); n+requestOverhead+uvarintLen(n) > s.maxRequestBytes {
+		return none, rpctypes.ErrGRPCRequestTooLarge
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	response, err := s.backend.Propose(ctx, kind, body)
+	if err != nil {
+		return none, waitError(err)
+	}
+	r, ok := response.(R)
+	if !ok {
+		return none, status.Error(codes.Internal, fmt.Sprintf("command %d was answered with %T", kind, response))
+	}
+	return r, nil
+}
+
+func uvarintLen(n int) int {
+	size := 1
+	for ; n >= 0x80; n >>= 7 {
+		size++
+	}
+	return size
+}
+
+// readIndex waits until this member has applied all that was committed.
+func (s *service) readIndex(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := s.backend.ReadIndex(limited)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return wireError(ctx.Err())
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return rpctypes.ErrGRPCTimeout
+	}
+	return wireError(err)
+}
+
+// fill completes the header of a response. A revision of 0 becomes the current one.
+func (s *service) fill(h *pb.ResponseHeader) error {
+	s.fillWithoutRevision(h)
+	if h.Revision != 0 {
+		return nil
+	}
+	view, err := s.backend.View()
+	if err != nil {
+		return wireError(err)
+	}
+	h.Revision = view.Revision()
+	view.Close()
+	return nil
+}
+
+func (s *service) fillWithoutRevision(h *pb.ResponseHeader) {
+	h.ClusterId = s.clusterID
+	h.MemberId = s.member
+	h.RaftTerm = s.backend.Status().Term
+}
+
+// filled completes *h, which may be nil.
+func (s *service) filled(h **pb.ResponseHeader) error {
+	if *h == nil {
+		*h = &pb.ResponseHeader{}
+	}
+	return s.fill(*h)
+}
+
+// headerAt is a complete header; the revision is the current one for 0.
+func (s *service) headerAt(revision int64) (*pb.ResponseHeader, error) {
+	h := &pb.ResponseHeader{Revision: revision}
+	return h, s.fill(h)
+}
