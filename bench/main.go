@@ -9,11 +9,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/coord-dev/coord/bench/peers/servers"
 	"github.com/coord-dev/coord/bench/suite"
 )
+
+const clientGCPercent = 800
 
 func main() {
 	acted, err := servers.Act(os.Args)
@@ -29,6 +32,8 @@ func main() {
 func bench(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// The client's collector competes with the servers for the same cores; its heap is small, so let it grow.
+	debug.SetGCPercent(clientGCPercent)
 	cfg, err := suite.ParseFlags(args, os.Stderr)
 	if err != nil {
 		return err

@@ -26,6 +26,9 @@ func (u Usage) Add(v Usage) Usage {
 	return Usage{CPU: u.CPU + v.CPU, RSS: u.RSS + v.RSS, Peak: u.Peak + v.Peak}
 }
 
+// Self returns what this process has used, that is the benchmark's client.
+func Self() (Usage, error) { return processUsage(os.Getpid()) }
+
 // processUsage reads the usage of a process from /proc.
 func processUsage(pid int) (Usage, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

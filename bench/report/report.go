@@ -17,6 +17,7 @@ const (
 	P50            Metric = "p50_ms"
 	P99            Metric = "p99_ms"
 	CPUPerOp       Metric = "server_cpu_us_per_op"
+	ClientCPUPerOp Metric = "client_cpu_us_per_op"
 	RSS            Metric = "rss_mb"
 	PeakRSS        Metric = "peak_rss_mb"
 	Errors         Metric = "errors"

@@ -23,6 +23,7 @@ var columns = []column{
 	{P50, "p50 ms", 2, Median},
 	{P99, "p99 ms", 2, Median},
 	{CPUPerOp, "srv cpu µs/op", 1, Median},
+	{ClientCPUPerOp, "client cpu", 1, Median},
 	{LoadTime, "load s", 1, Median},
 	{StopTime, "stop s", 2, Median},
 	{FirstRead, "exec to read s", 3, Median},

@@ -40,9 +40,7 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 		}
 		t, err := s.launch(ctx, p, members)
 		if err != nil {
-			if err := s.keep(ctx, report.Record{Row: RowPut, Peer: p.Name, Members: members}, err); err != nil {
-				return err
-			}
+			s.keep(report.Record{Row: RowPut, Peer: p.Name, Members: members}, err)
 			continue
 		}
 		targets = append(targets, t)
@@ -95,17 +93,12 @@ func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Re
 			if t.err == nil {
 				t.err = s.measure(ctx, t.cluster, &records[i], op, uint64(round))
 			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
 		}
 	}
 	for i, t := range targets {
-		if err := s.keep(ctx, records[i], t.err); err != nil {
-			return err
-		}
+		s.keep(records[i], t.err)
 	}
-	return nil
+	return ctx.Err()
 }
 
 // measure runs one round and adds its samples to rec.
@@ -119,12 +112,17 @@ func (s *Suite) measure(ctx context.Context, c *peers.Cluster, rec *report.Recor
 		return err
 	}
 	defer pool.Close()
-	var edges []peers.Usage
+	var server, client []peers.Usage
 	res, err := workload.Loop{
 		Pool: pool, Clients: rec.Clients, Op: op, WarmUp: s.cfg.WarmUp, Window: s.cfg.Round, Seed: round,
 		Edge: func() error {
 			u, err := c.Usage()
-			edges = append(edges, u)
+			server = append(server, u)
+			if err != nil {
+				return err
+			}
+			u, err = peers.Self()
+			client = append(client, u)
 			return err
 		},
 	}.Run(ctx)
@@ -134,22 +132,29 @@ func (s *Suite) measure(ctx context.Context, c *peers.Cluster, rec *report.Recor
 	if res.Latency.Count() == 0 {
 		return fmt.Errorf("no operation succeeded in %s; the first error: %v", res.Window, res.FirstError)
 	}
-	addRound(rec, res, edges[0], edges[1])
+	addRound(rec, res, server)
+	rec.Add(report.ClientCPUPerOp, perOperation(client, res))
 	s.logf("%s, %d members, %d clients, %s: %.0f/s", rec.Row, rec.Members, rec.Clients, rec.Peer, res.PerSecond())
 	return nil
 }
 
-func addRound(rec *report.Record, res workload.Result, before, after peers.Usage) {
+// addRound adds a round's samples; usage is the server's at both edges of the window.
+func addRound(rec *report.Record, res workload.Result, usage []peers.Usage) {
 	rec.Add(report.OpsPerSecond, res.PerSecond())
 	rec.Add(report.P50, milliseconds(res.Latency.Quantile(50)))
 	rec.Add(report.P99, milliseconds(res.Latency.Quantile(99)))
-	rec.Add(report.CPUPerOp, float64((after.CPU-before.CPU).Microseconds())/float64(res.Latency.Count()))
-	rec.Add(report.RSS, megabytes(after.RSS))
-	rec.Add(report.PeakRSS, megabytes(after.Peak))
+	rec.Add(report.CPUPerOp, perOperation(usage, res))
+	rec.Add(report.RSS, megabytes(usage[1].RSS))
+	rec.Add(report.PeakRSS, megabytes(usage[1].Peak))
 	rec.Add(report.Errors, float64(res.Errors))
 	if res.FirstError != nil {
 		rec.Note = "first error: " + res.FirstError.Error()
 	}
+}
+
+// perOperation returns the microseconds of CPU between the two edges of a window for each operation in it.
+func perOperation(edges []peers.Usage, res workload.Result) float64 {
+	return float64((edges[1].CPU - edges[0].CPU).Microseconds()) / float64(res.Latency.Count())
 }
 
 // leaderFirst returns the endpoints with the leader's in front, so that a single client talks to the leader of every

@@ -47,7 +47,8 @@ func (s *Suite) failover(ctx context.Context) error {
 			err := s.disturb(ctx, p, failoverWriters, failoverAttempt, func(ctx context.Context, d *disturbance) error {
 				return repeat(s.cfg.Failovers, func() error { return killAndRestart(ctx, d, kind.choose, &rec) })
 			})
-			if err := s.keep(ctx, rec, err); err != nil {
+			s.keep(rec, err)
+			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}

@@ -162,14 +162,12 @@ func (s *Suite) replicated() []peers.Product {
 	return out
 }
 
-// keep adds a record to the report. err, when not nil, is why it is not complete; it is returned only when it ends the
-// whole run, which is when ctx has ended.
-func (s *Suite) keep(ctx context.Context, rec report.Record, err error) error {
+// keep adds a record to the report. err, when not nil, is why it is not complete.
+func (s *Suite) keep(rec report.Record, err error) {
 	if err != nil {
 		rec.Error = err.Error()
 	}
 	s.rep.Records = append(s.rep.Records, rec)
-	return ctx.Err()
 }
 
 func (s *Suite) logf(format string, args ...any) {

@@ -215,3 +215,35 @@ func TestMissingServerIsSaidBeforeAnythingStarts(t *testing.T) {
 	}
 	noTrace(t, cfg.Dir)
 }
+
+// One kill and one transfer with three real members: writes stop and go on.
+func TestDisturbances(t *testing.T) {
+	cfg := brief(t)
+	cfg.Rows = regexp.MustCompile("^(failover-leader|transfer-move)$")
+	cfg.Failovers, cfg.Transfers = 1, 1
+	var out bytes.Buffer
+	if err := Run(context.Background(), cfg, &out, io.Discard); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	noTrace(t, cfg.Dir)
+	raw, err := os.ReadFile(cfg.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rep report.Report
+	if err := json.Unmarshal(raw, &rep); err != nil {
+		t.Fatal(err)
+	}
+	for row, clients := range map[string]int{RowFailoverLeader: failoverWriters, RowTransferMove: transferWriters} {
+		rec := rep.Find(report.Record{Row: row, Members: 3, Clients: clients}, peers.Etcd)
+		if rec == nil || len(rec.Samples[report.GapTime]) != 1 || rec.Samples[report.GapTime][0] <= 0 {
+			t.Errorf("%s has no gap: %+v", row, rec)
+		}
+	}
+	// A leader that is killed leaves a gap of about an election, whatever else the machine does.
+	if rec := rep.Find(report.Record{Row: RowFailoverLeader, Members: 3, Clients: failoverWriters}, peers.Etcd); rec != nil {
+		if gap := rec.Samples[report.GapTime]; len(gap) == 1 && gap[0] < 0.5 {
+			t.Errorf("etcd's leader was killed and writes paused for %.2f s only", gap[0])
+		}
+	}
+}

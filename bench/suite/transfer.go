@@ -35,7 +35,8 @@ func (s *Suite) transfer(ctx context.Context) error {
 			err := s.disturb(ctx, p, transferWriters, transferAttempt, func(ctx context.Context, d *disturbance) error {
 				return repeat(s.cfg.Transfers, func() error { return kind.move(ctx, d, &rec) })
 			})
-			if err := s.keep(ctx, rec, err); err != nil {
+			s.keep(rec, err)
+			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
