@@ -1,0 +1,64 @@
+package datadir
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.uber.org/zap"
+)
+
+// failWrites makes every change to the file system fail with an error like the kernel's.
+func failWrites(fs vfs.FS, err error) vfs.FS {
+	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return &os.PathError{Op: "write", Path: op.Path, Err: err}
+		}
+		return nil
+	}))
+}
+
+func TestReadOnlyDiskAndPermissions(t *testing.T) {
+	for name, errno := range map[string]syscall.Errno{"read-only": syscall.EROFS, "permission": syscall.EACCES, "full": syscall.ENOSPC} {
+		t.Run(name, func(t *testing.T) {
+			o := Options{DataDir: "/data", Hostname: "h", Logger: zap.NewNop(), FS: failWrites(vfs.NewMem(), errno)}
+			_, err := Open(o)
+			if !errors.Is(err, errno) || !strings.HasPrefix(err.Error(), `create data directory "/data": write /`) {
+				t.Errorf("new directory: %v", err)
+			}
+			mem := vfs.NewMem()
+			o.FS = mem
+			admitted(t, o, testIdentity)
+			o.FS = failWrites(mem, errno)
+			_, err = Open(o)
+			if !errors.Is(err, errno) || !strings.HasPrefix(err.Error(), `write "/data/member/meta.json": write /data/member/meta.json.tmp: `) {
+				t.Errorf("used directory: %v", err)
+			}
+			o.FS = mem
+			if d := open(t, o); d.Boot() != 2 {
+				t.Errorf("after a failed start the boot is %d, want 2", d.Boot())
+			}
+		})
+	}
+}
+
+// TestFailedWriteChangesNothing: what could not be written is not true in memory either.
+func TestFailedWriteChangesNothing(t *testing.T) {
+	mem := vfs.NewMem()
+	d := admitted(t, Options{DataDir: "/data", Hostname: "h", Logger: zap.NewNop(), FS: mem}, testIdentity)
+	d.fs = failWrites(mem, syscall.EIO)
+	if err := d.NotePeer(7, 70); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("NotePeer on a broken disk: %v", err)
+	}
+	if known, met := d.peer(7); met {
+		t.Errorf("peer is known as %s although that was not recorded", known)
+	}
+	d.fs = mem
+	if err := d.NotePeer(7, 71); err != nil {
+		t.Errorf("NotePeer once the disk works: %v", err)
+	}
+}
