@@ -76,11 +76,12 @@ type Ticked struct {
 // MemberChanged answers MemberPut and MemberRemove.
 type MemberChanged struct{ Members []*raftv1.Member }
 
-// Hashed answers StateHash: the hash of the full logical state at this point of the log.
+// Hashed answers StateHash: the point of the log whose full state is being hashed on every replica. The hash itself is
+// computed in the background and handed to Options.OnHash.
 type Hashed struct {
 	Index    uint64
 	Revision Revision
-	Hash     uint64
+	Hash     uint64 // 0 in the answer to the command
 }
 
 // Called answers Call: what the procedure returned. Revision is the store's after the call.
@@ -117,8 +118,6 @@ type Applied struct {
 	Ticks     []Tick  // applied ticks, in order
 	// Leases are facts for the lease clock after the batch.
 	Leases LeaseFacts
-	// Hashes are the results of StateHash commands, on every replica.
-	Hashes []Hashed
 	// MembersChanged and AlarmsChanged say that View.Members or View.Alarms differ from before.
 	MembersChanged, AlarmsChanged bool
 }
@@ -128,11 +127,10 @@ type LeaseFacts struct {
 	Count      int    // leases that exist
 	MinTTL     int64  // the smallest TTL of them, milliseconds; 0 if there is none
 	Pending    int    // leases whose deadline the next tick sets
-	Overdue    int    // leases that are due but not deleted yet (the work of a tick is bounded)
+	Overdue    bool   // a lease is due but not deleted yet: the work of a tick is bounded, and the next goes on with it
 	LastTick   uint64 // number of the last applied tick
 	ClockMS    int64  // log time, milliseconds
 	NextDueMS  int64  // earliest deadline in log time, milliseconds; 0 if no lease has one
-	TickNonce  uint64 // nonce of the last applied tick
 	PendingMax uint64 // highest log index of a pending grant or renewal
 }
 

@@ -31,7 +31,8 @@ type Step interface {
 	// >= key. fn must not write.
 	Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool)
 	// Put writes key, attached to lease (0: none), and returns the revision of the write. The lease must be alive, see
-	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision.
+	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision, ErrNoSpace while
+	// the NOSPACE alarm is raised.
 	Put(key, value []byte, lease LeaseID) (Revision, error)
 	// Delete deletes key and reports whether it existed. ErrInvalid if the key was already written at this revision.
 	Delete(key []byte) (bool, error)

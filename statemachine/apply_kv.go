@@ -1,0 +1,109 @@
+package statemachine
+
+import (
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// decoded applies a command whose body is a message of type M. A body that does not parse is a refusal: every replica
+// refuses it alike.
+func decoded[T any, M interface {
+	*T
+	proto.Message
+}](c raftv1.Command, apply func(M) Result) Result {
+	msg := M(new(T))
+	if err := proto.Unmarshal(c.Body, msg); err != nil {
+		return refuse(fmt.Errorf("%w: kind %d: %v", ErrInvalid, c.Kind, err))
+	}
+	return apply(msg)
+}
+
+func refuse(err error) Result { return Result{Err: err} }
+
+var errEmptyKey = fmt.Errorf("%w: key is empty", ErrInvalid)
+
+func (b *batch) header() *pb.ResponseHeader {
+	return &pb.ResponseHeader{Revision: b.kv.Revision()}
+}
+
+// put applies a put outside a transaction.
+func (b *batch) put(r *pb.PutRequest) Result {
+	if err := b.m.alarms.refuseWrite(); err != nil {
+		return refuse(err)
+	}
+	prev, err := b.checkPut(r)
+	if err != nil {
+		return refuse(err)
+	}
+	return Result{Response: b.doPut(r, prev)}
+}
+
+// checkPut returns the refusal that r would meet now, or the key's latest version.
+func (b *batch) checkPut(r *pb.PutRequest) (prev *mvccpb.KeyValue, err error) {
+	if len(r.Key) == 0 {
+		return nil, errEmptyKey
+	}
+	if r.Lease != 0 && !b.m.leases.Alive(r.Lease) {
+		return nil, ErrLeaseNotFound
+	}
+	prev = b.get(r.Key)
+	if prev == nil && (r.IgnoreValue || r.IgnoreLease) {
+		return nil, ErrKeyNotFound
+	}
+	return prev, nil
+}
+
+func (b *batch) doPut(r *pb.PutRequest, prev *mvccpb.KeyValue) *pb.PutResponse {
+	value, lease := r.Value, r.Lease
+	if prev != nil && r.IgnoreValue {
+		value = prev.Value
+	}
+	if prev != nil && r.IgnoreLease {
+		lease = prev.Lease
+	}
+	b.putKey(r.Key, value, lease, prev)
+	resp := &pb.PutResponse{Header: b.header()}
+	if r.PrevKv {
+		resp.PrevKv = prev
+	}
+	return resp
+}
+
+// deleteRange applies a delete outside a transaction. It is never refused for space.
+func (b *batch) deleteRange(r *pb.DeleteRangeRequest) Result {
+	if err := b.m.alarms.refuseCorrupt(); err != nil {
+		return refuse(err)
+	}
+	if len(r.Key) == 0 {
+		return refuse(errEmptyKey)
+	}
+	return Result{Response: b.doDelete(r)}
+}
+
+func (b *batch) doDelete(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
+	var found []*mvccpb.KeyValue
+	if keys := (mvcc.Range{Key: r.Key, End: r.RangeEnd}); keys.Single() {
+		if kv := b.get(r.Key); kv != nil {
+			found = append(found, kv)
+		}
+	} else {
+		b.scan(keys, func(kv *mvccpb.KeyValue) bool {
+			found = append(found, kv)
+			return true
+		})
+	}
+	for _, kv := range found {
+		b.deleteKey(kv)
+	}
+	resp := &pb.DeleteRangeResponse{Header: b.header(), Deleted: int64(len(found))}
+	if r.PrevKv {
+		resp.PrevKvs = found
+	}
+	return resp
+}

@@ -1,0 +1,140 @@
+package statemachine
+
+import (
+	"fmt"
+
+	sm "github.com/lni/dragonboat/v4/statemachine"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// batch is the application of some log entries: it gathers their writes in the overlay, and what the observer is told.
+// Nothing of it is visible to readers before commit.
+//
+// A read of the store that fails ends the replica: the first such error is kept in err, later commands of the batch do
+// nothing of consequence, and Update returns it instead of committing.
+type batch struct {
+	m   *Machine
+	kv  *mvcc.Tx
+	err error
+
+	index     uint64 // log index of the current entry
+	compacted Revision
+	applied   Applied
+	// want says that somebody on this member waits for the results of the current entry.
+	want bool
+	// renewals counts the rows of renewals written at the current index.
+	renewals uint32
+	// toHash ends the batch after the current entry: a StateHash command asks for the state at its index.
+	toHash bool
+}
+
+// fail keeps the first error that the replica cannot go on after.
+func (b *batch) fail(err error) {
+	if b.err == nil && err != nil {
+		b.err = err
+	}
+}
+
+// entry applies one entry of the log.
+func (b *batch) entry(e sm.Entry) {
+	b.index, b.renewals = e.Index, 0
+	b.applied.Index = e.Index
+	if len(e.Cmd) == 0 {
+		return
+	}
+	entry, err := raftv1.DecodeEntry(e.Cmd)
+	if err != nil {
+		// No version of this program proposed it, so no one waits for it. Every replica passes over it alike.
+		b.m.log.Error("passing over a log entry", zapIndex(e.Index), zapError(err))
+		return
+	}
+	result := EntryResult{Member: entry.Member, Boot: entry.Boot, Number: entry.Number}
+	if !b.m.executed.admit(entry) {
+		result.Duplicate = true
+		b.applied.Entries = append(b.applied.Entries, result)
+		return
+	}
+	b.kv.Rows().Set(mvcc.IDKey(mvcc.SpaceExecuted, entry.Member), b.m.executed.row(entry.Member))
+	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot
+	for _, c := range entry.Commands {
+		r := b.command(c)
+		b.kv.End()
+		if b.want {
+			result.Results = append(result.Results, r)
+		}
+	}
+	b.applied.Entries = append(b.applied.Entries, result)
+}
+
+// command applies one command, of one revision at most (a tick and a call may take several).
+func (b *batch) command(c raftv1.Command) Result {
+	switch c.Kind {
+	case raftv1.KindPut:
+		return decoded(c, b.put)
+	case raftv1.KindDeleteRange:
+		return decoded(c, b.deleteRange)
+	case raftv1.KindTxn:
+		return decoded(c, b.txn)
+	case raftv1.KindCompact:
+		return decoded(c, b.compact)
+	case raftv1.KindLeaseGrant:
+		return decoded(c, b.leaseGrant)
+	case raftv1.KindLeaseRevoke:
+		return decoded(c, b.leaseRevoke)
+	case raftv1.KindLeaseRenew:
+		return decoded(c, b.leaseRenew)
+	case raftv1.KindTick:
+		return decoded(c, b.tick)
+	case raftv1.KindAlarm:
+		return decoded(c, b.alarm)
+	case raftv1.KindMemberPut:
+		return decoded(c, b.memberPut)
+	case raftv1.KindMemberRemove:
+		return decoded(c, b.memberRemove)
+	case raftv1.KindStateHash:
+		b.toHash = true
+		return Result{Response: Hashed{Index: b.index, Revision: b.kv.Revision()}}
+	case raftv1.KindCall:
+		return decoded(c, b.call)
+	}
+	// A newer version proposed it. To pass over it would make this replica differ from those that know it.
+	b.fail(fmt.Errorf("log entry %d has a command of unknown kind %d: this version is too old for the cluster", b.index, c.Kind))
+	return Result{}
+}
+
+// get reads the latest version of key.
+func (b *batch) get(key []byte) *mvccpb.KeyValue {
+	kv, err := mvcc.Latest(b.kv.Rows(), key)
+	b.fail(err)
+	return kv
+}
+
+// scan reads the latest versions in r until fn returns false.
+func (b *batch) scan(r mvcc.Range, fn func(*mvccpb.KeyValue) bool) {
+	b.fail(mvcc.ScanLatest(b.kv.Rows(), r, fn))
+}
+
+// putKey writes a version of key, attached to lease, and notes the event.
+func (b *batch) putKey(key, value []byte, lease LeaseID, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
+	kv := b.kv.Put(key, value, lease, prev)
+	if prev != nil && prev.Lease != lease && prev.Lease != 0 {
+		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, key))
+	}
+	if lease != 0 && (prev == nil || prev.Lease != lease) {
+		b.kv.Rows().Set(mvcc.LeaseKeyKey(lease, key), nil)
+	}
+	b.applied.Events = append(b.applied.Events, Event{Type: mvccpb.Event_PUT, Kv: kv, PrevKv: prev})
+	return kv
+}
+
+// deleteKey deletes the key whose latest version is prev, and notes the event.
+func (b *batch) deleteKey(prev *mvccpb.KeyValue) {
+	kv := b.kv.Delete(prev.Key)
+	if prev.Lease != 0 {
+		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, prev.Key))
+	}
+	b.applied.Events = append(b.applied.Events, Event{Type: mvccpb.Event_DELETE, Kv: kv, PrevKv: prev})
+}

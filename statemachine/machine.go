@@ -1,0 +1,346 @@
+package statemachine
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	sm "github.com/lni/dragonboat/v4/statemachine"
+	"go.uber.org/zap"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/lease"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// Options configure a Machine.
+type Options struct {
+	// Dir is the machine's own directory; it is created where missing.
+	Dir string
+	// FS is the file system, vfs.Default if nil.
+	FS vfs.FS
+	// Shard is the keyspace that the machine holds.
+	Shard uint64
+	// Member and Boot say whose results are wanted here, see EntryResult.
+	Member, Boot uint64
+	// Procedures can be called by the log. All members of a cluster have the same.
+	Procedures []Procedure
+	// Observer may be nil.
+	Observer Observer
+	// OnHash is given the hash that a StateHash command asked for, from a goroutine of its own. It may be nil.
+	OnHash func(Hashed)
+	// Logger may be nil.
+	Logger *zap.Logger
+	// FlushInterval is how often what was applied is made durable in the background, 5 s if 0. A restart replays at most
+	// about that much of the log.
+	FlushInterval time.Duration
+}
+
+// Machine is the replicated state of one keyspace: an IOnDiskStateMachine of Dragonboat. Dragonboat calls Open, Update,
+// Sync, PrepareSnapshot, SaveSnapshot, RecoverFromSnapshot and Close as its contract says; every other method is safe for
+// concurrent use with all of them.
+type Machine struct {
+	opts       Options
+	log        *zap.Logger
+	procedures map[string]Procedure
+	store      *store
+
+	// The state that the log changes, beside the rows in Pebble. Only Update and RecoverFromSnapshot touch it; leases
+	// synchronizes itself for readers.
+	index     uint64
+	revision  Revision
+	compacted Revision
+	leases    *lease.Table
+	lastTick  uint64
+	executed  executed
+	alarms    alarms
+	members   []*raftv1.Member
+	overlay   *mvcc.Overlay
+
+	// mu guards what readers see. It is held for a pointer swap only.
+	mu struct {
+		sync.RWMutex
+		state  *state
+		leases *lease.Table
+		closed bool
+	}
+	compactor *compactor
+	flusher   *flusher
+	hashes    sync.WaitGroup
+}
+
+var _ sm.IOnDiskStateMachine = (*Machine)(nil)
+
+// Rows of the meta space. Integers are 8 bytes, big endian.
+var (
+	metaApplied   = mvcc.MetaKey("applied")   // applied index
+	metaRevision  = mvcc.MetaKey("revision")  // revision
+	metaCompacted = mvcc.MetaKey("compacted") // compacted revision; absent: never
+	metaClock     = mvcc.MetaKey("clock")     // log time in ms | number of the last tick
+)
+
+// New returns a machine that Open has to be called on.
+func New(opts Options) *Machine {
+	if opts.FS == nil {
+		opts.FS = vfs.Default
+	}
+	if opts.Logger == nil {
+		opts.Logger = zap.NewNop()
+	}
+	if opts.FlushInterval == 0 {
+		opts.FlushInterval = 5 * time.Second
+	}
+	m := &Machine{opts: opts, log: opts.Logger, procedures: make(map[string]Procedure, len(opts.Procedures))}
+	for _, p := range opts.Procedures {
+		m.procedures[p.Name()] = p
+	}
+	return m
+}
+
+// Open opens the store, creating it where there is none, and returns the index of the last log entry whose effects are
+// durable in it.
+func (m *Machine) Open(<-chan struct{}) (uint64, error) {
+	store, err := openStore(m.opts.FS, m.opts.Dir, m.log)
+	if err != nil {
+		return 0, fmt.Errorf("open state machine in %s: %w", m.opts.Dir, err)
+	}
+	m.store = store
+	if err := m.load(); err != nil {
+		return 0, errors.Join(fmt.Errorf("load state machine from %s: %w", m.opts.Dir, err), store.close())
+	}
+	m.publish()
+	m.compactor = startCompactor(m)
+	m.flusher = startFlusher(m)
+	return m.index, nil
+}
+
+// load builds what is kept in memory from the rows of the current database.
+func (m *Machine) load() error {
+	rows := mvcc.Rows{Reader: m.store.db()}
+	m.index, m.revision, m.compacted, m.lastTick = 0, 1, -1, 0
+	var clock int64
+	for _, fact := range []struct {
+		key  []byte
+		size int
+		set  func([]byte)
+	}{
+		{metaApplied, 8, func(v []byte) { m.index = binary.BigEndian.Uint64(v) }},
+		{metaRevision, 8, func(v []byte) { m.revision = int64(binary.BigEndian.Uint64(v)) }},
+		{metaCompacted, 8, func(v []byte) { m.compacted = int64(binary.BigEndian.Uint64(v)) }},
+		{metaClock, 16, func(v []byte) {
+			clock, m.lastTick = int64(binary.BigEndian.Uint64(v)), binary.BigEndian.Uint64(v[8:])
+		}},
+	} {
+		v, ok, err := rows.Get(fact.key)
+		if err != nil {
+			return err
+		}
+		if ok && len(v) != fact.size {
+			return fmt.Errorf("%w: meta row %q", mvcc.ErrCorrupt, fact.key[1:])
+		}
+		if ok {
+			fact.set(v)
+		}
+	}
+	m.overlay = mvcc.NewOverlay(rows)
+	return m.loadTables(rows, clock)
+}
+
+// loadTables builds the tables that are caches of rows.
+func (m *Machine) loadTables(rows mvcc.Rows, clock int64) error {
+	loader := lease.NewLoader(clock)
+	m.executed = make(executed)
+	m.alarms, m.members = nil, nil
+	for _, space := range []struct {
+		id   byte
+		size int // of the key
+		load func(id uint64, key, value []byte) error
+	}{
+		{mvcc.SpaceLeases, 9, func(id uint64, _, v []byte) error { return loader.Lease(LeaseID(id), v) }},
+		{mvcc.SpaceRenewals, 13, func(index uint64, _, v []byte) error { return loader.Renewals(index, v) }},
+		{mvcc.SpaceExecuted, 9, func(member uint64, _, v []byte) error { return m.executed.load(member, v) }},
+		{mvcc.SpaceAlarms, 13, func(_ uint64, k, _ []byte) error {
+			a, err := loadAlarm(k)
+			m.alarms = append(m.alarms, a)
+			return err
+		}},
+		{mvcc.SpaceMembers, 9, func(_ uint64, _, v []byte) error {
+			member, err := loadMember(v)
+			m.members = append(m.members, member)
+			return err
+		}},
+	} {
+		lower, upper := mvcc.SpaceBounds(space.id)
+		err := mvcc.ScanRows(rows, lower, upper, func(k, v []byte) (bool, error) {
+			if len(k) != space.size {
+				return false, fmt.Errorf("%w: row key %x", mvcc.ErrCorrupt, k)
+			}
+			return true, space.load(binary.BigEndian.Uint64(k[1:]), k, v)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	m.leases = loader.Done()
+	return nil
+}
+
+// Update applies entries of the log. Their effects are committed with the applied index in one Pebble batch (one per
+// StateHash command, which needs the state at its own index), then published, then told to the observer. An error means
+// that this replica cannot go on; nothing of the batch is visible then.
+func (m *Machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
+	for rest := entries; len(rest) > 0; {
+		n, err := m.apply(rest)
+		if err != nil {
+			return nil, err
+		}
+		rest = rest[n:]
+	}
+	return entries, nil
+}
+
+// apply applies and commits entries up to the next StateHash command, and returns their number.
+func (m *Machine) apply(entries []sm.Entry) (int, error) {
+	b := &batch{m: m, kv: mvcc.NewTx(m.overlay, m.revision), compacted: m.compacted}
+	b.applied.Index = m.index
+	n := 0
+	for n < len(entries) && !b.toHash && b.err == nil {
+		if e := entries[n]; e.Index > m.index { // Dragonboat promises so; a replay must never apply twice
+			b.entry(e)
+		}
+		n++
+	}
+	if b.err != nil {
+		return 0, fmt.Errorf("apply log entry %d: %w", b.index, b.err)
+	}
+	if err := m.commit(b); err != nil {
+		return 0, fmt.Errorf("commit up to log entry %d: %w", b.index, err)
+	}
+	return n, nil
+}
+
+func (m *Machine) commit(b *batch) error {
+	rows := b.kv.Rows()
+	rows.Set(metaApplied, binary.BigEndian.AppendUint64(nil, b.applied.Index))
+	rows.Set(metaRevision, binary.BigEndian.AppendUint64(nil, uint64(b.kv.Revision())))
+	if err := m.store.commit(rows); err != nil {
+		return err
+	}
+	rows.Reset(mvcc.Rows{Reader: m.store.db()})
+	compacted := b.compacted != m.compacted
+	m.index, m.revision, m.compacted = b.applied.Index, b.kv.Revision(), b.compacted
+	m.publish()
+	if compacted { // published before its first physical delete
+		m.compactor.wake()
+	}
+	if b.toHash {
+		m.hashState()
+	}
+	if m.opts.Observer != nil {
+		m.opts.Observer.Applied(m.fill(&b.applied))
+	}
+	return nil
+}
+
+// fill completes what the observer is told with the facts after the batch.
+func (m *Machine) fill(a *Applied) *Applied {
+	a.Index, a.Revision, a.Compacted = m.index, m.revision, m.compacted
+	a.Leases = m.leaseFacts()
+	return a
+}
+
+func (m *Machine) leaseFacts() LeaseFacts {
+	f := m.leases.Facts()
+	return LeaseFacts{
+		Count: f.Count, MinTTL: f.MinTTL, Pending: f.Pending, PendingMax: f.PendingMax, Overdue: f.Overdue,
+		NextDueMS: f.NextDue, ClockMS: m.leases.Clock(), LastTick: m.lastTick,
+	}
+}
+
+// hashState hashes the state as just published, in the background.
+func (m *Machine) hashState() {
+	view, err := m.View()
+	if err != nil {
+		return
+	}
+	m.hashes.Add(1)
+	go func() {
+		defer m.hashes.Done()
+		defer view.Close()
+		h, err := view.StateHash(m.compactor.ctx)
+		if err != nil {
+			m.log.Warn("state hash not computed", zapIndex(view.AppliedIndex()), zapError(err))
+			return
+		}
+		if m.opts.OnHash != nil {
+			m.opts.OnHash(Hashed{Index: view.AppliedIndex(), Revision: view.Revision(), Hash: h})
+		}
+	}()
+}
+
+// Sync makes everything applied durable.
+func (m *Machine) Sync() error { return m.store.flush() }
+
+// Lookup is not used: readers take a View.
+func (m *Machine) Lookup(any) (any, error) { return nil, errors.ErrUnsupported }
+
+// Close stops the background work and closes the store once its last reader is gone.
+func (m *Machine) Close() error {
+	m.mu.Lock()
+	closed := m.mu.closed
+	old := m.mu.state
+	m.mu.closed, m.mu.state = true, nil
+	m.mu.Unlock()
+	if closed || m.store == nil {
+		return nil
+	}
+	if m.compactor != nil {
+		m.compactor.stop()
+		m.flusher.stop()
+		m.hashes.Wait()
+	}
+	if old != nil {
+		old.release()
+	}
+	return m.store.close()
+}
+
+func zapIndex(index uint64) zap.Field { return zap.Uint64("index", index) }
+func zapError(err error) zap.Field    { return zap.Error(err) }
+
+// pebbleOptions are the store's. The Raft log is a write-ahead log already, so Pebble writes none: what was applied
+// becomes durable when a memtable is flushed, in whole batches and in order, and the applied index in it says from where
+// the log has to be applied again.
+func pebbleOptions(fs vfs.FS, log *zap.Logger) *pebble.Options {
+	o := &pebble.Options{
+		FS:                          fs,
+		Comparer:                    mvcc.Comparer,
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableSize:                16 << 20,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       24,
+		MaxOpenFiles:                2000,
+		CacheSize:                   64 << 20,
+		Logger:                      pebbleLogger{log.Named("pebble").Sugar()},
+	}
+	setFilters(o)
+	return o
+}
+
+// pebbleLogger drops Pebble's informational lines, which tell of every flush. A fatal one ends the process with one line:
+// the store could not do what it must, and going on could lose what was acknowledged.
+type pebbleLogger struct{ *zap.SugaredLogger }
+
+func (l pebbleLogger) Infof(string, ...any)              {}
+func (l pebbleLogger) Errorf(format string, args ...any) { l.SugaredLogger.Warnf(format, args...) }
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.SugaredLogger.Errorf("store: "+format, args...)
+	os.Exit(1)
+}

@@ -1,0 +1,190 @@
+package mvcc
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// The spaces. See the package doc for their keys. Numbers are never reused.
+const (
+	SpaceLive      byte = 0x01
+	SpaceVersions  byte = 0x02
+	SpaceChanges   byte = 0x03
+	SpaceLeases    byte = 0x04
+	SpaceLeaseKeys byte = 0x05
+	SpaceRenewals  byte = 0x06
+	SpaceMeta      byte = 0x08
+	SpaceMembers   byte = 0x09
+	SpaceAlarms    byte = 0x0a
+	SpaceExecuted  byte = 0x0b
+)
+
+const (
+	suffixLen  = 8 + 4 + 1 // ^main ^sub and the length byte
+	termFirst  = 0x00
+	termSecond = 0x01
+	escaped00  = 0xff
+	// maxSub bounds the changes of one revision.
+	maxSub = 1<<32 - 1
+)
+
+// LiveKey is the key of the latest version of a user key.
+func LiveKey(key []byte) []byte {
+	return append(append(make([]byte, 0, 1+len(key)), SpaceLive), key...)
+}
+
+// versionPrefix is the bare prefix under which all versions of a user key stand. It has room for the suffix.
+func versionPrefix(key []byte) []byte {
+	dst := append(make([]byte, 0, len(key)+3+suffixLen), SpaceVersions)
+	for {
+		i := bytes.IndexByte(key, 0)
+		if i < 0 {
+			break
+		}
+		dst = append(append(dst, key[:i+1]...), escaped00)
+		key = key[i+1:]
+	}
+	return append(append(dst, key...), termFirst, termSecond)
+}
+
+func appendVersionSuffix(prefix []byte, main int64, sub uint32) []byte {
+	prefix = binary.BigEndian.AppendUint64(prefix, ^uint64(main))
+	prefix = binary.BigEndian.AppendUint32(prefix, ^sub)
+	return append(prefix, suffixLen)
+}
+
+// VersionKey is the key of the version that change (main, sub) made of a user key. Newer versions sort first.
+func VersionKey(key []byte, main int64, sub uint32) []byte {
+	return appendVersionSuffix(versionPrefix(key), main, sub)
+}
+
+// parseVersionKey is the inverse of VersionKey; ok is false for anything else.
+func parseVersionKey(k []byte) (key []byte, main int64, sub uint32, ok bool) {
+	n := split(k)
+	if len(k) == 0 || k[0] != SpaceVersions || len(k)-n != suffixLen {
+		return nil, 0, 0, false
+	}
+	key, ok = unescape(k[1 : n-2])
+	main = int64(^binary.BigEndian.Uint64(k[n:]))
+	sub = ^binary.BigEndian.Uint32(k[n+8:])
+	return key, main, sub, ok
+}
+
+func unescape(esc []byte) ([]byte, bool) {
+	key := make([]byte, 0, len(esc))
+	for {
+		i := bytes.IndexByte(esc, 0)
+		if i < 0 {
+			return append(key, esc...), true
+		}
+		if i+1 >= len(esc) || esc[i+1] != escaped00 {
+			return nil, false
+		}
+		key = append(key, esc[:i+1]...)
+		esc = esc[i+2:]
+	}
+}
+
+// ChangeKey is the key of one change: number sub of main revision main.
+func ChangeKey(main int64, sub uint32) []byte {
+	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 13), SpaceChanges), uint64(main))
+	return binary.BigEndian.AppendUint32(k, sub)
+}
+
+func parseChangeKey(k []byte) (main int64, sub uint32, ok bool) {
+	if len(k) != 13 || k[0] != SpaceChanges {
+		return 0, 0, false
+	}
+	return int64(binary.BigEndian.Uint64(k[1:])), binary.BigEndian.Uint32(k[9:]), true
+}
+
+// IDKey is the key of a row that an 8-byte id names: leases, members, executed.
+func IDKey(space byte, id uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), space), id)
+}
+
+// LeaseKeyKey is the row that says that key is attached to the lease.
+func LeaseKeyKey(lease int64, key []byte) []byte {
+	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 9+len(key)), SpaceLeaseKeys), uint64(lease))
+	return append(k, key...)
+}
+
+// MetaKey is the key of a single fact.
+func MetaKey(name string) []byte { return append([]byte{SpaceMeta}, name...) }
+
+// SpaceBounds returns the bounds [lower, upper) of a whole space.
+func SpaceBounds(space byte) (lower, upper []byte) { return []byte{space}, []byte{space + 1} }
+
+// Range is a set of user keys in etcd's terms: the single Key where End is empty; all keys >= Key where End is "\x00";
+// otherwise [Key, End).
+type Range struct{ Key, End []byte }
+
+// Single reports whether r names one key.
+func (r Range) Single() bool { return len(r.End) == 0 }
+
+func (r Range) fromKey() bool { return len(r.End) == 1 && r.End[0] == 0 }
+
+// liveBounds are the bounds of r in the live space; empty reports that nothing can lie in it.
+func (r Range) liveBounds() (lower, upper []byte, empty bool) {
+	lower = LiveKey(r.Key)
+	switch {
+	case r.Single():
+		return lower, append(LiveKey(r.Key), 0), false
+	case r.fromKey():
+		return lower, []byte{SpaceLive + 1}, false
+	}
+	return lower, LiveKey(r.End), bytes.Compare(r.Key, r.End) >= 0
+}
+
+func (r Range) versionBounds() (lower, upper []byte, empty bool) {
+	lower = versionPrefix(r.Key)
+	switch {
+	case r.Single():
+		return lower, prefixEnd(lower), false
+	case r.fromKey():
+		return lower, []byte{SpaceVersions + 1}, false
+	}
+	return lower, versionPrefix(r.End), bytes.Compare(r.Key, r.End) >= 0
+}
+
+// prefixEnd is the end of all keys that begin with a bare prefix (which ends in 01).
+func prefixEnd(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	end[len(end)-1]++
+	return end
+}
+
+// split is Pebble's Split: where the user key with its terminator ends.
+func split(k []byte) int {
+	n := len(k) - suffixLen
+	if n < 3 || k[0] != SpaceVersions || k[len(k)-1] != suffixLen || k[n-2] != termFirst || k[n-1] != termSecond {
+		return len(k)
+	}
+	return n
+}
+
+// Comparer orders keys by their bytes and splits those of the versions space at the user key. Its name is stored in the
+// database; its order can never change.
+var Comparer = newComparer()
+
+func newComparer() *pebble.Comparer {
+	c := *pebble.DefaultComparer
+	c.Name = "coord.mvcc.v1"
+	c.Split = split
+	// Index separators inside the versions space stay whole keys: a shortened one could split elsewhere.
+	c.Separator = func(dst, a, b []byte) []byte {
+		if len(a) > 0 && a[0] == SpaceVersions {
+			return append(dst, a...)
+		}
+		return pebble.DefaultComparer.Separator(dst, a, b)
+	}
+	c.Successor = func(dst, a []byte) []byte {
+		if len(a) > 0 && a[0] == SpaceVersions {
+			return append(dst, a...)
+		}
+		return pebble.DefaultComparer.Successor(dst, a)
+	}
+	return &c
+}

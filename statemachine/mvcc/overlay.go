@@ -1,0 +1,236 @@
+package mvcc
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/google/btree"
+)
+
+// Source is ordered rows to read from: a Pebble snapshot, or an Overlay in front of one.
+type Source interface {
+	// Get returns the row's value, which the caller may keep; ok is false where there is none.
+	Get(key []byte) (value []byte, ok bool, err error)
+	// Cursor walks the rows in [lower, upper). The caller closes it, and does not write to the source while it is open.
+	Cursor(lower, upper []byte) (Cursor, error)
+}
+
+// Cursor walks rows in key order. It starts before the first row. Key and Value are valid until the next move.
+type Cursor interface {
+	// Next moves to the next row, SeekGE to the first row >= key (key must not lie before the current row). Both report
+	// whether there is one.
+	Next() bool
+	SeekGE(key []byte) bool
+	Key() []byte
+	Value() ([]byte, error)
+	// Close frees the cursor and returns the error that ended it early, if any.
+	Close() error
+}
+
+// Rows is the Source over a Pebble reader (a DB or a snapshot).
+type Rows struct{ pebble.Reader }
+
+// Get implements Source.
+func (r Rows) Get(key []byte) ([]byte, bool, error) {
+	v, closer, err := r.Reader.Get(key)
+	if err != nil {
+		if errors.Is(err, pebble.ErrNotFound) {
+			err = nil
+		}
+		return nil, false, err
+	}
+	value := append(make([]byte, 0, len(v)), v...)
+	return value, true, closer.Close()
+}
+
+// Cursor implements Source.
+func (r Rows) Cursor(lower, upper []byte) (Cursor, error) {
+	it, err := r.Reader.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, err
+	}
+	return &rowCursor{it: it}, nil
+}
+
+type rowCursor struct {
+	it      *pebble.Iterator
+	started bool
+}
+
+func (c *rowCursor) Next() bool {
+	if !c.started {
+		c.started = true
+		return c.it.First()
+	}
+	return c.it.Next()
+}
+
+func (c *rowCursor) SeekGE(key []byte) bool {
+	c.started = true
+	return c.it.SeekGE(key)
+}
+
+func (c *rowCursor) Key() []byte            { return c.it.Key() }
+func (c *rowCursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
+func (c *rowCursor) Close() error           { return c.it.Close() }
+
+// row is a pending write; value is nil for a deletion.
+type row struct{ key, value []byte }
+
+func rowLess(a, b row) bool { return bytes.Compare(a.key, b.key) < 0 }
+
+// Overlay holds the writes of a batch in front of the rows they will be committed to, so that each command of the batch
+// sees what the ones before it wrote. It is not safe for concurrent use.
+type Overlay struct {
+	base Source
+	tree *btree.BTreeG[row]
+}
+
+// NewOverlay returns an empty overlay in front of base.
+func NewOverlay(base Source) *Overlay {
+	return &Overlay{base: base, tree: btree.NewG(32, rowLess)}
+}
+
+// Set writes a row. The overlay keeps both slices.
+func (o *Overlay) Set(key, value []byte) {
+	if value == nil {
+		value = []byte{}
+	}
+	o.tree.ReplaceOrInsert(row{key, value})
+}
+
+// Delete removes a row. The overlay keeps the slice.
+func (o *Overlay) Delete(key []byte) { o.tree.ReplaceOrInsert(row{key, nil}) }
+
+// Len is the number of rows written or deleted.
+func (o *Overlay) Len() int { return o.tree.Len() }
+
+// Get implements Source.
+func (o *Overlay) Get(key []byte) ([]byte, bool, error) {
+	if r, ok := o.tree.Get(row{key: key}); ok {
+		return r.value, r.value != nil, nil
+	}
+	return o.base.Get(key)
+}
+
+// WriteTo stages all writes in a Pebble batch, in key order.
+func (o *Overlay) WriteTo(b *pebble.Batch) error {
+	var err error
+	o.tree.Ascend(func(r row) bool {
+		if r.value == nil {
+			err = b.Delete(r.key, nil)
+		} else {
+			err = b.Set(r.key, r.value, nil)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// Reset empties the overlay and puts it in front of base.
+func (o *Overlay) Reset(base Source) {
+	o.base = base
+	o.tree.Clear(true)
+}
+
+// Cursor implements Source: a merge of the writes and the rows below.
+func (o *Overlay) Cursor(lower, upper []byte) (Cursor, error) {
+	base, err := o.base.Cursor(lower, upper)
+	if err != nil {
+		return nil, err
+	}
+	return &mergeCursor{tree: o.tree, base: base, lower: lower, upper: upper}, nil
+}
+
+type mergeCursor struct {
+	tree         *btree.BTreeG[row]
+	base         Cursor
+	lower, upper []byte
+
+	started bool
+	baseOK  bool // base stands on a row
+	top     row  // the next write, if topOK
+	topOK   bool
+	onTop   bool // the current row is top
+}
+
+// seekTop moves to the first write >= key, or > key where after is set.
+func (c *mergeCursor) seekTop(key []byte, after bool) {
+	c.topOK = false
+	c.tree.AscendGreaterOrEqual(row{key: key}, func(r row) bool {
+		if after && bytes.Equal(r.key, key) {
+			return true
+		}
+		if bytes.Compare(r.key, c.upper) < 0 {
+			c.top, c.topOK = r, true
+		}
+		return false
+	})
+}
+
+// settle finds the current row: the smaller of both sides, where a write hides the row below and a deletion is skipped.
+func (c *mergeCursor) settle() bool {
+	for c.topOK {
+		order := -1
+		if c.baseOK {
+			order = bytes.Compare(c.top.key, c.base.Key())
+		}
+		if order > 0 {
+			break
+		}
+		if order == 0 {
+			c.baseOK = c.base.Next()
+		}
+		if c.top.value != nil {
+			c.onTop = true
+			return true
+		}
+		c.seekTop(c.top.key, true)
+	}
+	c.onTop = false
+	return c.baseOK
+}
+
+func (c *mergeCursor) Next() bool {
+	switch {
+	case !c.started:
+		c.started = true
+		c.baseOK = c.base.Next()
+		c.seekTop(c.lower, false)
+	case c.onTop:
+		c.seekTop(c.top.key, true)
+	case c.baseOK:
+		c.baseOK = c.base.Next()
+	}
+	return c.settle()
+}
+
+func (c *mergeCursor) SeekGE(key []byte) bool {
+	if bytes.Compare(key, c.lower) < 0 {
+		key = c.lower
+	}
+	// The base may already stand beyond key, because settle moves it past rows that a write hides.
+	if !c.started || c.baseOK && bytes.Compare(c.base.Key(), key) < 0 {
+		c.baseOK = c.base.SeekGE(key)
+	}
+	c.started = true
+	c.seekTop(key, false)
+	return c.settle()
+}
+
+func (c *mergeCursor) Key() []byte {
+	if c.onTop {
+		return c.top.key
+	}
+	return c.base.Key()
+}
+
+func (c *mergeCursor) Value() ([]byte, error) {
+	if c.onTop {
+		return c.top.value, nil
+	}
+	return c.base.Value()
+}
+
+func (c *mergeCursor) Close() error { return c.base.Close() }

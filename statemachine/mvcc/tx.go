@@ -1,0 +1,69 @@
+package mvcc
+
+import (
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// Tx writes changes of keys through an overlay. Between Begin and End all writes share one main revision; without a
+// write the revision does not move. It is not safe for concurrent use.
+type Tx struct {
+	rows *Overlay
+	// begin is the store's revision when the current step began.
+	begin int64
+	// sub is the number of changes in the current step.
+	sub uint32
+}
+
+// NewTx returns a Tx over rows whose store is at revision rev.
+func NewTx(rows *Overlay, rev int64) *Tx { return &Tx{rows: rows, begin: rev} }
+
+// Rows is the overlay that the Tx writes through.
+func (t *Tx) Rows() *Overlay { return t.rows }
+
+// Revision is the store's revision: with the current step's writes, if it has any.
+func (t *Tx) Revision() int64 {
+	if t.sub > 0 {
+		return t.begin + 1
+	}
+	return t.begin
+}
+
+// Changed is the number of changes in the current step.
+func (t *Tx) Changed() int { return int(t.sub) }
+
+// End closes the current step, so that the next write takes a revision of its own.
+func (t *Tx) End() {
+	t.begin = t.Revision()
+	t.sub = 0
+}
+
+// Put writes a version of key and returns it. prev is the latest version before (nil: none), which the caller has read.
+// The Tx keeps both slices.
+func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
+	main := t.begin + 1
+	kv := &mvccpb.KeyValue{Key: key, CreateRevision: main, ModRevision: main, Version: 1, Lease: lease}
+	if len(value) > 0 {
+		kv.Value = value
+	}
+	if prev != nil {
+		kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
+	}
+	record := encodeRecord(kv)
+	t.rows.Set(LiveKey(key), record)
+	t.change(key, record)
+	return kv
+}
+
+// Delete writes a tombstone for key, which exists, and returns it.
+func (t *Tx) Delete(key []byte) *mvccpb.KeyValue {
+	t.rows.Delete(LiveKey(key))
+	t.change(key, nil)
+	return &mvccpb.KeyValue{Key: key, ModRevision: t.begin + 1}
+}
+
+func (t *Tx) change(key, record []byte) {
+	main := t.begin + 1
+	t.rows.Set(VersionKey(key, main, t.sub), record)
+	t.rows.Set(ChangeKey(main, t.sub), key)
+	t.sub++
+}
