@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coord-dev/coord/bench/wire"
@@ -86,19 +88,30 @@ func (c *Cluster) configure(n int) error {
 	return nil
 }
 
+// Servers listen in this range, below the one from which the kernel takes the ports of outgoing connections: a client
+// that tries again and again to reach a killed member must not be given that member's own port.
+const firstPort, endPort = 20000, 32000
+
 // freeAddrs returns n loopback addresses that nothing listens on. They are found by listening on all of them at once
 // and letting go, so somebody else could take one before the server does; it then says so and the run ends.
 func freeAddrs(n int) ([]string, error) {
 	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range endPort - firstPort {
+		if len(addrs) == n {
+			return addrs, nil
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(endPort-firstPort))
+		l, err := net.Listen("tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
 		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+		addrs = append(addrs, addr)
 	}
-	return addrs, nil
+	return nil, fmt.Errorf("found %d of %d free ports from %d to %d", len(addrs), n, firstPort, endPort-1)
 }
 
 // StartAll starts every member that is not running and returns when all have served a linearizable read.
@@ -130,6 +143,15 @@ func (c *Cluster) Endpoints() []string {
 	var out []string
 	for _, m := range c.Members {
 		out = append(out, m.Endpoint)
+	}
+	return out
+}
+
+// Pids returns the members' process ids.
+func (c *Cluster) Pids() []int {
+	var out []int
+	for _, m := range c.Members {
+		out = append(out, m.proc.cmd.Process.Pid)
 	}
 	return out
 }

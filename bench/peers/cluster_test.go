@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,13 @@ func TestStartReportsWhyAServerEnded(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestServersAreNotConfiguredByTheEnvironment(t *testing.T) {
+	got := neutral([]string{"ETCD_NAME=x", "PATH=/bin", "COORD_NAME=y", "HOME=/"})
+	if want := []string{"PATH=/bin", "HOME=/"}; !slices.Equal(got, want) {
+		t.Errorf("environment is %v, want %v", got, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +32,7 @@ func startProcess(argv []string, logFile string) (*process, error) {
 	defer out.Close()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = neutral(os.Environ())
 	cmd.SysProcAttr = childAttr()
 	p := &process{cmd: cmd, started: time.Now(), done: make(chan struct{})}
 	started := make(chan error)
@@ -39,6 +41,12 @@ func startProcess(argv []string, logFile string) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)
 	}
 	return p, nil
+}
+
+// neutral returns environ without the variables that configure a server: only its flags shall.
+func neutral(environ []string) []string {
+	configures := func(v string) bool { return strings.HasPrefix(v, "ETCD_") || strings.HasPrefix(v, "COORD_") }
+	return slices.DeleteFunc(slices.Clone(environ), configures)
 }
 
 // run starts the process and waits for it, on one thread: the kernel ties the child's life to the thread that forked.
