@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/coord-dev/coord/bench/peers"
+	"github.com/coord-dev/coord/bench/profile"
 	"github.com/coord-dev/coord/bench/report"
 	"github.com/coord-dev/coord/bench/wire"
 	"github.com/coord-dev/coord/bench/workload"
@@ -96,6 +99,9 @@ func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Re
 		}
 	}
 	for i, t := range targets {
+		if s.cfg.Profile != "" && t.err == nil {
+			t.err = s.profile(ctx, t.cluster, records[i], op)
+		}
 		s.keep(records[i], t.err)
 	}
 	return ctx.Err()
@@ -103,39 +109,65 @@ func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Re
 
 // measure runs one round and adds its samples to rec.
 func (s *Suite) measure(ctx context.Context, c *peers.Cluster, rec *report.Record, op workload.Op, round uint64) error {
-	endpoints, err := leaderFirst(ctx, c)
-	if err != nil {
-		return err
-	}
-	pool, err := wire.DialPool(endpoints, min(rec.Clients, s.cfg.Conns))
-	if err != nil {
-		return err
-	}
-	defer pool.Close()
 	var server, client []peers.Usage
-	res, err := workload.Loop{
-		Pool: pool, Clients: rec.Clients, Op: op, WarmUp: s.cfg.WarmUp, Window: s.cfg.Round, Seed: round,
-		Edge: func() error {
-			u, err := c.Usage()
-			server = append(server, u)
-			if err != nil {
-				return err
-			}
-			u, err = peers.Self()
-			client = append(client, u)
+	res, err := s.loop(ctx, c, rec.Clients, op, round, func() error {
+		u, err := c.Usage()
+		server = append(server, u)
+		if err != nil {
 			return err
-		},
-	}.Run(ctx)
+		}
+		u, err = peers.Self()
+		client = append(client, u)
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	if res.Latency.Count() == 0 {
-		return fmt.Errorf("no operation succeeded in %s; the first error: %v", res.Window, res.FirstError)
 	}
 	addRound(rec, res, server)
 	rec.Add(report.ClientCPUPerOp, perOperation(client, res))
 	s.logf("%s, %d members, %d clients, %s: %.0f/s", rec.Row, rec.Members, rec.Clients, rec.Peer, res.PerSecond())
 	return nil
+}
+
+// profile runs one round more, of which only the profile is kept.
+func (s *Suite) profile(ctx context.Context, c *peers.Cluster, line report.Record, op workload.Op) error {
+	if err := os.MkdirAll(s.cfg.Profile, 0o755); err != nil {
+		return err
+	}
+	base := filepath.Join(s.cfg.Profile, fmt.Sprintf("%s-%dmembers-%dclients-%s", line.Row, line.Members, line.Clients, line.Peer))
+	var taking *profile.Recording
+	_, err := s.loop(ctx, c, line.Clients, op, uint64(s.cfg.Rounds), func() (err error) {
+		if taking == nil {
+			taking, err = profile.Start(c.Pids(), base)
+		}
+		return err
+	})
+	if taking != nil {
+		err = errors.Join(err, taking.Stop())
+	}
+	return err
+}
+
+// loop runs one closed loop against a cluster. edge is called at both ends of its window.
+func (s *Suite) loop(
+	ctx context.Context, c *peers.Cluster, clients int, op workload.Op, seed uint64, edge func() error,
+) (workload.Result, error) {
+	endpoints, err := leaderFirst(ctx, c)
+	if err != nil {
+		return workload.Result{}, err
+	}
+	pool, err := wire.DialPool(endpoints, min(clients, s.cfg.Conns))
+	if err != nil {
+		return workload.Result{}, err
+	}
+	defer pool.Close()
+	res, err := workload.Loop{
+		Pool: pool, Clients: clients, Op: op, WarmUp: s.cfg.WarmUp, Window: s.cfg.Round, Seed: seed, Edge: edge,
+	}.Run(ctx)
+	if err == nil && res.Latency.Count() == 0 {
+		err = fmt.Errorf("no operation succeeded in %s; the first error: %v", res.Window, res.FirstError)
+	}
+	return res, err
 }
 
 // addRound adds a round's samples; usage is the server's at both edges of the window.

@@ -56,6 +56,8 @@ type Config struct {
 	Coordd string
 	// JSON, when not empty, is the file the report is written to.
 	JSON string
+	// Profile, when not empty, is a directory for a CPU profile of each line of the closed-loop rows.
+	Profile string
 	// Self is the benchmark's own binary, which acts as the other servers.
 	Self string
 }
@@ -87,6 +89,7 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs.StringVar(&c.Dir, "dir", os.TempDir(), "`directory` for the servers' data; its file system is what is measured")
 	fs.StringVar(&c.Coordd, "coordd", "bin/coordd", "server binary under test")
 	fs.StringVar(&c.JSON, "json", "", "`file` to write all samples to")
+	fs.StringVar(&c.Profile, "profile", "", "`directory` for CPU profiles, taken with perf in a round more for each line")
 	if err := fs.Parse(args); err != nil {
 		return Config{}, err
 	}
