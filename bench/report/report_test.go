@@ -52,16 +52,21 @@ func sample() *Report {
 
 func TestTable(t *testing.T) {
 	var b bytes.Buffer
-	want := func(r Record) float64 { return 1.3 }
-	if err := sample().WriteTable(&b, "title", "put", Comparison{Baseline: "etcd", By: OpsPerSecond, Want: want}); err != nil {
+	judge := func(_ Record, ratio *Ratio) string {
+		if ratio == nil {
+			return ""
+		}
+		return "judged"
+	}
+	if err := sample().WriteTable(&b, "title", "put", Comparison{Baseline: "etcd", By: OpsPerSecond, Judge: judge}); err != nil {
 		t.Fatal(err)
 	}
 	got := b.String()
 	expected := `title
-   peer  members  clients  ops/s  errors  ×etcd    min–max         want
-   etcd        1       64   1001       -                               
-  coord        1       64   1201       6   1.20  1.20–1.20  ≥1.30 SHORT
-  coord        3       64      -       -                               
+   peer  members  clients  ops/s  errors  ×etcd    min–max    want
+   etcd        1       64   1001       -                          
+  coord        1       64   1201       6   1.20  1.20–1.20  judged
+  coord        3       64      -       -                          
   coord, 1 members, 64 clients: a remark
   coord, 3 members, 64 clients: it broke
 

@@ -53,8 +53,9 @@ type Comparison struct {
 	// Baseline is the peer that the others are divided by, in metric By.
 	Baseline string
 	By       Metric
-	// Want returns what the ratio of a record shall be at least, 0 when nothing is expected of it. May be nil.
-	Want func(Record) float64
+	// Judge returns what is expected of a record and whether it is so, "" when nothing is. The ratio is nil where there
+	// is none. May be nil.
+	Judge func(rec Record, ratio *Ratio) string
 }
 
 // WriteTable prints the records of one row under a title, a line each, with the ratio to the baseline of the same
@@ -120,27 +121,29 @@ func cells(rec Record, shown []column) []string {
 
 // compare returns the cells of ratio, its range, and what was expected of it.
 func (r *Report) compare(rec Record, cmp Comparison) []string {
+	out := []string{"", "", ""}
+	ratio := r.ratio(rec, cmp)
+	if ratio != nil {
+		out[0] = number(ratio.Median, 2)
+		out[1] = number(ratio.Min, 2) + "–" + number(ratio.Max, 2)
+	}
+	if cmp.Judge != nil {
+		out[2] = cmp.Judge(rec, ratio)
+	}
+	return out
+}
+
+// ratio returns a record's ratio to the baseline, nil when it is the baseline or there is none.
+func (r *Report) ratio(rec Record, cmp Comparison) *Ratio {
 	base := r.Find(rec, cmp.Baseline)
 	if base == nil || rec.Peer == cmp.Baseline {
-		return []string{"", "", ""}
+		return nil
 	}
 	ratio, ok := Paired(rec.Samples[cmp.By], base.Samples[cmp.By])
 	if !ok {
-		return []string{"-", "-", ""}
+		return nil
 	}
-	return []string{
-		number(ratio.Median, 2), number(ratio.Min, 2) + "–" + number(ratio.Max, 2), verdict(rec, ratio, cmp.Want),
-	}
-}
-
-func verdict(rec Record, ratio Ratio, want func(Record) float64) string {
-	if want == nil || want(rec) == 0 {
-		return ""
-	}
-	if ratio.Median < want(rec) {
-		return "≥" + number(want(rec), 2) + " SHORT"
-	}
-	return "≥" + number(want(rec), 2) + " ok"
+	return &ratio
 }
 
 func number(v float64, digits int) string {

@@ -27,22 +27,22 @@ type Suite struct {
 type table struct {
 	row, title string
 	by         report.Metric
-	want       func(report.Record) float64
+	want       expectation // nil when nothing is expected
 }
 
 // tables in the order in which they are printed.
 func tables() []table {
 	return []table{
-		{RowPut, "put: one key", report.OpsPerSecond, wantPut},
-		{RowGet, "get: one key, linearizable", report.OpsPerSecond, wantGet},
+		{RowPut, "put: one key", report.OpsPerSecond, fasterBy(1.3)},
+		{RowGet, "get: one key, linearizable", report.OpsPerSecond, fasterBy(1.2)},
 		{RowPair, "pair: put, then delete, of one key", report.OpsPerSecond, nil},
-		{RowWatchers, "watchers: all registered, then events for keys that 1 or 1000 watch, then puts nobody watches", report.RSSPerWatcher, nil},
-		{RowStartup, "startup: restart after SIGTERM, from exec to the first linearizable read", report.FirstRead, nil},
-		{RowFailoverLeader, "failover-leader: 8 writers, kill -9 of the leader, longest time without an acknowledged write", report.GapTime, nil},
-		{RowFailoverFollower, "failover-follower: the same, kill -9 of a follower", report.GapTime, nil},
-		{RowFailoverAll, "failover-all: the same, kill -9 of all three, started again at once", report.GapTime, nil},
-		{RowTransferMove, "transfer-move: 64 writers, leadership moved by MoveLeader", report.GapTime, nil},
-		{RowTransferStop, "transfer-stop: 64 writers, the leader stopped by SIGTERM and started again", report.GapTime, nil},
+		{RowWatchers, "watchers: all registered, then events for keys that 1 or 1000 watch, then puts nobody watches", report.RSSPerWatcher, fewGoroutines},
+		{RowStartup, "startup: restart after SIGTERM, from exec to the first linearizable read", report.FirstRead, startsWithin(time.Second)},
+		{RowFailoverLeader, "failover-leader: 8 writers, kill -9 of the leader, longest time without an acknowledged write", report.GapTime, shortGap},
+		{RowFailoverFollower, "failover-follower: the same, kill -9 of a follower", report.GapTime, shortGap},
+		{RowFailoverAll, "failover-all: the same, kill -9 of all three, started again at once", report.GapTime, shortGap},
+		{RowTransferMove, "transfer-move: 64 writers, leadership moved by MoveLeader", report.GapTime, noFailedWrite},
+		{RowTransferStop, "transfer-stop: 64 writers, the leader stopped by SIGTERM and started again", report.GapTime, noFailedWrite},
 	}
 }
 
@@ -52,21 +52,6 @@ func allRows() []string {
 		names = append(names, t.row)
 	}
 	return names
-}
-
-// wantPut and wantGet are what this project expects of itself, as a ratio to etcd.
-func wantPut(r report.Record) float64 { return expected(r, 1.3) }
-func wantGet(r report.Record) float64 { return expected(r, 1.2) }
-
-func expected(r report.Record, loaded float64) float64 {
-	switch {
-	case r.Peer != peers.Coord:
-		return 0
-	case r.Clients >= 64:
-		return loaded
-	default:
-		return 1
-	}
 }
 
 // Run runs the benchmark, prints the report on out and remarks about its progress on progress. When it returns, no
@@ -176,7 +161,7 @@ func (s *Suite) logf(format string, args ...any) {
 
 func (s *Suite) print(out io.Writer) error {
 	for _, t := range tables() {
-		cmp := report.Comparison{Baseline: peers.Etcd, By: t.by, Want: t.want}
+		cmp := report.Comparison{Baseline: peers.Etcd, By: t.by, Judge: t.want.judge}
 		if err := s.rep.WriteTable(out, t.title, t.row, cmp); err != nil {
 			return err
 		}

@@ -84,18 +84,6 @@ func TestParseFlagsSaysWhichFlagIsWrong(t *testing.T) {
 	}
 }
 
-func TestExpectations(t *testing.T) {
-	for _, c := range []struct {
-		peer    string
-		clients int
-		want    float64
-	}{{peers.Coord, 1, 1}, {peers.Coord, 64, 1.3}, {peers.Coord, 512, 1.3}, {peers.Ceiling, 64, 0}} {
-		if got := wantPut(report.Record{Peer: c.peer, Clients: c.clients}); got != c.want {
-			t.Errorf("%s with %d clients: put is expected at %v, want %v", c.peer, c.clients, got, c.want)
-		}
-	}
-}
-
 // brief is a configuration that measures next to nothing, but all of it.
 func brief(t *testing.T) Config {
 	t.Helper()
