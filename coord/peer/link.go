@@ -1,0 +1,242 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "github.com/lni/dragonboat/v4/raftpb"
+	"go.uber.org/zap"
+)
+
+// link is the connection for raft messages to one peer. Its goroutine keeps it
+// connected; senders never see an error.
+type link struct {
+	t    *Transport
+	peer uint64
+	// redial is signalled when the peer's address changed.
+	redial chan struct{}
+	// tried is true once an attempt failed and until one succeeds: messages do
+	// not wait for such a peer.
+	tried atomic.Bool
+	stats linkStats
+
+	// out is held while a frame is written; it is taken before mu.
+	out struct {
+		sync.Mutex
+		buf []byte
+	}
+	mu struct {
+		sync.Mutex
+		w *wire // nil while down
+		// up is closed when w is set and replaced when it is cleared.
+		up chan struct{}
+		// shards were sent to over this link and are told when it breaks.
+		shards map[uint64]struct{}
+	}
+}
+
+func newLink(t *Transport, peer uint64) *link {
+	l := &link{t: t, peer: peer, redial: make(chan struct{}, 1)}
+	l.mu.up = make(chan struct{})
+	l.mu.shards = make(map[uint64]struct{})
+	return l
+}
+
+// run keeps the link connected until ctx ends.
+func (l *link) run(ctx context.Context) {
+	backoff := minBackoff
+	for ctx.Err() == nil {
+		start := time.Now()
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.tried.Store(true)
+		if time.Since(start) > time.Second {
+			backoff = minBackoff
+		}
+		pause := l.pause(err, backoff)
+		backoff = min(2*backoff, l.t.opt.MaxBackoff)
+		select {
+		case <-ctx.Done():
+		case <-l.redial:
+			backoff = minBackoff
+		case <-time.After(pause):
+		}
+	}
+}
+
+// pause reports the failure and returns how long to wait before the next try.
+func (l *link) pause(err error, backoff time.Duration) time.Duration {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		if l.stats.refused.Add(1) == 1 {
+			l.t.opt.Logger.Warn("peer connection refused", zap.Error(err))
+		}
+		l.t.opt.Refused(refused)
+		return refusedBackoff
+	}
+	return backoff/2 + rand.N(backoff/2)
+}
+
+// session dials, shakes hands and serves the connection until it breaks.
+func (l *link) session(ctx context.Context) error {
+	w, err := l.t.connect(ctx, l.peer, purposeRaft)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { w.Close() })
+	defer stop()
+	l.set(w)
+	l.t.opt.Logger.Info("peer connected", zap.Uint64("member", l.peer), zap.Stringer("address", w.RemoteAddr()))
+	err = l.watch(ctx, w)
+	l.lost(w)
+	l.t.opt.Logger.Info("peer connection lost", zap.Uint64("member", l.peer), zap.Error(err))
+	return err
+}
+
+func (l *link) set(w *wire) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.w = w
+	l.tried.Store(false)
+	l.stats.connects.Add(1)
+	close(l.mu.up)
+}
+
+// lost takes w out of use and tells raft, once per connection.
+func (l *link) lost(w *wire) {
+	w.Close()
+	l.mu.Lock()
+	if l.mu.w != w {
+		l.mu.Unlock()
+		return
+	}
+	l.mu.w = nil
+	l.mu.up = make(chan struct{})
+	shards := l.mu.shards
+	l.mu.shards = make(map[uint64]struct{})
+	l.mu.Unlock()
+	l.t.unreachable(l.peer, shards)
+}
+
+// watch pings the peer and reads its answers; it returns when the connection
+// broke, the peer fell silent, or its address changed.
+func (l *link) watch(ctx context.Context, w *wire) error {
+	answers := make(chan error, 1)
+	var pong atomic.Int64
+	pong.Store(time.Now().UnixNano())
+	go func() { answers <- l.readPongs(w, &pong) }()
+	defer func() { w.Close(); <-answers }()
+	tick := time.NewTicker(l.t.opt.IdleTimeout / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.redial:
+			if !l.t.stillAt(l.peer, w.RemoteAddr()) {
+				return errors.New("address changed")
+			}
+		case err := <-answers:
+			answers <- err
+			return err
+		case <-tick.C:
+			if time.Since(time.Unix(0, pong.Load())) > l.t.opt.IdleTimeout {
+				return errors.New("pings unanswered")
+			}
+			if err := l.ping(w); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (l *link) ping(w *wire) error {
+	l.out.Lock()
+	defer l.out.Unlock()
+	l.stats.pinged.Store(time.Now().UnixNano())
+	return w.send(kindPing, nil)
+}
+
+func (l *link) readPongs(w *wire, pong *atomic.Int64) error {
+	for {
+		k, _, err := readFrame(w, nil, 0)
+		if err != nil {
+			return err
+		}
+		if k != kindPong {
+			return ErrBadFrame
+		}
+		now := time.Now().UnixNano()
+		pong.Store(now)
+		l.stats.rtt.Store(now - l.stats.pinged.Load())
+	}
+}
+
+// send delivers the batch or drops it.
+func (l *link) send(ctx context.Context, batch pb.MessageBatch) {
+	w := l.await(ctx)
+	if w == nil {
+		l.stats.dropped.Add(uint64(len(batch.Requests)))
+		return
+	}
+	l.note(batch)
+	n, err := l.write(w, batch)
+	if err != nil {
+		l.stats.failed.Add(uint64(len(batch.Requests)))
+		l.lost(w)
+		return
+	}
+	l.stats.sentBytes.Add(uint64(n))
+	l.stats.sent.Add(uint64(len(batch.Requests)))
+}
+
+// write encodes the batch into the link's buffer and sends it.
+func (l *link) write(w *wire, batch pb.MessageBatch) (int, error) {
+	l.out.Lock()
+	defer l.out.Unlock()
+	buf := l.out.buf
+	if size := batch.SizeUpperLimit(); cap(buf) < size {
+		buf = make([]byte, size)
+	}
+	if cap(buf) <= keepBuffer {
+		l.out.buf = buf
+	}
+	payload := pb.MustMarshalTo(&batch, buf[:cap(buf)])
+	return headerSize + len(payload), w.send(kindBatch, payload)
+}
+
+// await returns the connection, after waiting a moment for one that is about to
+// come up, or nil.
+func (l *link) await(ctx context.Context) *wire {
+	l.mu.Lock()
+	up, w := l.mu.up, l.mu.w
+	l.mu.Unlock()
+	if w != nil || l.tried.Load() {
+		return w
+	}
+	timer := time.NewTimer(l.t.opt.Patience)
+	defer timer.Stop()
+	select {
+	case <-up:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.w
+}
+
+// note remembers the shards of a batch, to tell them when the link breaks.
+func (l *link) note(batch pb.MessageBatch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range batch.Requests {
+		l.mu.shards[batch.Requests[i].ShardID] = struct{}{}
+	}
+}

@@ -1,0 +1,83 @@
+package peer
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// TLS is the pair of configurations of a transport that encrypts. Server is
+// used for accepted connections, Client for dialled ones (ServerName is filled
+// in from the address when it is empty).
+type TLS struct {
+	Server, Client *tls.Config
+}
+
+// Options configures a transport.
+type Options struct {
+	// Self is what this member shows to its peers.
+	Self Identity
+	// Listen are the addresses (host:port) to listen on.
+	Listen []string
+	// Listeners, when set, are used instead of Listen. The transport closes them.
+	Listeners []net.Listener
+	// Book says where the peers are. It must not be nil.
+	Book *Book
+	// Handler serves what is not raft traffic on the listeners. Nil answers 404.
+	Handler http.Handler
+	// Admit refuses a peer by returning why, in text meant for the operator on
+	// the other side. It is called for every connection, accepted or dialled,
+	// after the cluster id was found equal, and must not block. Nil admits all.
+	Admit func(cluster, member, incarnation uint64) error
+	// Refused is called with each refusal by a peer (and by Admit for a peer
+	// dialled by us). It must not block. Nil ignores them.
+	Refused func(*RefusedError)
+	// TLS encrypts the connections; nil does not.
+	TLS *TLS
+	// Patience is how long a message waits for a connection that was not tried
+	// yet or broke only now, before it is dropped. Zero means 100 ms.
+	Patience time.Duration
+	// MaxBackoff bounds the pause between two attempts to connect. Zero means
+	// 200 ms.
+	MaxBackoff time.Duration
+	// IdleTimeout is how long a peer may leave pings unanswered, or not take any
+	// bytes, before its connection is given up. Zero means 3 s.
+	IdleTimeout time.Duration
+	// Logger receives connects, losses and refusals. Nil is silent.
+	Logger *zap.Logger
+}
+
+const (
+	minBackoff       = 10 * time.Millisecond
+	refusedBackoff   = time.Second
+	dialTimeout      = time.Second
+	handshakeTimeout = 2 * time.Second
+	// writeStep is how many bytes are written under one deadline.
+	writeStep = 256 << 10
+	// keepBuffer bounds the buffer a connection keeps between two messages.
+	keepBuffer = 1 << 20
+)
+
+func (o *Options) ensureDefaults() {
+	if o.Handler == nil {
+		o.Handler = http.NotFoundHandler()
+	}
+	if o.Refused == nil {
+		o.Refused = func(*RefusedError) {}
+	}
+	if o.Patience == 0 {
+		o.Patience = 100 * time.Millisecond
+	}
+	if o.MaxBackoff == 0 {
+		o.MaxBackoff = 200 * time.Millisecond
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 3 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+}

@@ -1,0 +1,270 @@
+package peer
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/lni/dragonboat/v4/raftio"
+	pb "github.com/lni/dragonboat/v4/raftpb"
+	"go.uber.org/zap"
+)
+
+// serve starts the HTTP server and one accept loop a listener.
+func (t *Transport) serve() {
+	t.handed = newHandedListener()
+	t.http = &http.Server{
+		Handler:           t.opt.Handler,
+		ReadHeaderTimeout: handshakeTimeout,
+		ErrorLog:          zap.NewStdLog(t.opt.Logger),
+	}
+	t.spawn(func() { _ = t.http.Serve(t.handed) })
+	t.mu.Lock()
+	listeners := t.mu.listeners
+	t.mu.Unlock()
+	for _, l := range listeners {
+		t.spawn(func() { t.accept(l) })
+	}
+}
+
+// accept takes connections until the listener is closed. Running out of file
+// descriptors passes; the loop waits for it.
+func (t *Transport) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err == nil {
+			t.track(c)
+			continue
+		}
+		if t.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return
+		}
+		t.opt.Logger.Warn("accept peer connection", zap.Error(err))
+		select {
+		case <-t.ctx.Done():
+		case <-time.After(t.opt.MaxBackoff):
+		}
+	}
+}
+
+// track serves a connection in its own goroutine and closes it with the
+// transport.
+func (t *Transport) track(c net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.spawnLocked(func() { t.serveConn(c) }) {
+		c.Close()
+		return
+	}
+	t.mu.conns[c] = struct{}{}
+}
+
+func (t *Transport) untrack(c net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.mu.conns, c)
+}
+
+// serveConn finds out what a connection is.
+func (t *Transport) serveConn(raw net.Conn) {
+	tune(raw, t.opt.IdleTimeout)
+	c := raw
+	if t.opt.TLS != nil && t.opt.TLS.Server != nil {
+		c = tls.Server(raw, t.opt.TLS.Server)
+	}
+	w := newWire(c, t.opt.IdleTimeout)
+	if err := w.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		raw.Close()
+		t.untrack(raw)
+		return
+	}
+	start, err := w.r.Peek(len(magic))
+	if err != nil || !bytes.Equal(start, magic[:]) {
+		t.untrack(raw)
+		if err != nil && len(start) == 0 {
+			raw.Close()
+			return
+		}
+		_ = w.SetReadDeadline(time.Time{})
+		t.handed.hand(w)
+		return
+	}
+	defer t.untrack(raw)
+	defer w.Close()
+	_, _ = w.r.Discard(len(magic))
+	if err := t.servePeer(w); err != nil && !errors.Is(err, io.EOF) && t.ctx.Err() == nil {
+		t.opt.Logger.Info("peer connection closed", zap.Stringer("address", w.RemoteAddr()), zap.Error(err))
+	}
+}
+
+// handshake runs shake under the handshake's deadline.
+func handshake(w *wire, shake func() error) error {
+	if err := w.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return err
+	}
+	if err := shake(); err != nil {
+		return err
+	}
+	return w.SetDeadline(time.Time{})
+}
+
+// servePeer serves raft traffic until the connection ends.
+func (t *Transport) servePeer(w *wire) error {
+	var from hello
+	err := handshake(w, func() (err error) {
+		from, err = shakeAcceptor(w, t.opt.Self, t.opt.Admit)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	in := t.inbound(from.Member)
+	var buf []byte
+	for {
+		// The dialler pings, so silence means that it is gone.
+		if err := w.SetReadDeadline(time.Now().Add(2 * t.opt.IdleTimeout)); err != nil {
+			return err
+		}
+		k, payload, err := t.next(w, from.purpose, buf)
+		if err != nil {
+			return err
+		}
+		if err := t.handle(w, from, k, payload); err != nil {
+			return err
+		}
+		in.bytes.Add(uint64(headerSize + len(payload)))
+		if buf = payload; cap(buf) > keepBuffer {
+			buf = nil
+		}
+	}
+}
+
+// next reads a frame. Raft batches carry pings between them; a snapshot is as
+// slow as its sender's disk, so its connection has no deadline of its own.
+func (t *Transport) next(w *wire, p purpose, buf []byte) (kind, []byte, error) {
+	if p == purposeSnapshot {
+		if err := w.SetReadDeadline(time.Time{}); err != nil {
+			return 0, nil, err
+		}
+	}
+	return readFrame(w, buf, MaxFrame)
+}
+
+func (t *Transport) handle(w *wire, from hello, k kind, payload []byte) error {
+	switch {
+	case k == kindPing:
+		return w.send(kindPong, nil)
+	case k == kindBatch && from.purpose == purposeRaft:
+		return t.handleBatch(from, payload)
+	case k == kindChunk && from.purpose == purposeSnapshot:
+		return t.handleChunk(from, payload)
+	case k == kindEnd && from.purpose == purposeSnapshot:
+		if err := w.send(kindEndAck, nil); err != nil {
+			return err
+		}
+		return io.EOF
+	}
+	return fmt.Errorf("%w: kind %d does not belong here", ErrBadFrame, k)
+}
+
+func (t *Transport) handleBatch(from hello, payload []byte) error {
+	batch, err := decodeBatch(payload, from.Member, t.opt.Self.Member)
+	if err != nil {
+		return err
+	}
+	t.inbound(from.Member).messages.Add(uint64(len(batch.Requests)))
+	// The source address would be recorded in the registry, which has no use for it.
+	batch.SourceAddress = ""
+	t.batches(batch)
+	return nil
+}
+
+func (t *Transport) handleChunk(from hello, payload []byte) error {
+	chunk, err := decodeChunk(payload, from.Member, t.opt.Self.Member)
+	if err != nil {
+		return err
+	}
+	if chunk.DeploymentId != t.deployment || chunk.BinVer != raftio.TransportBinVersion {
+		return fmt.Errorf("snapshot chunk of deployment %d, version %d", chunk.DeploymentId, chunk.BinVer)
+	}
+	if !t.chunks(chunk) {
+		return errors.New("snapshot chunk was not accepted")
+	}
+	return nil
+}
+
+// remoteTypes are the messages one member may send to another. Dragonboat panics
+// on some of the others, which are meant for use inside one process.
+var remoteTypes = map[pb.MessageType]bool{
+	pb.NoOP: true, pb.Propose: true, pb.Replicate: true, pb.ReplicateResp: true,
+	pb.RequestVote: true, pb.RequestVoteResp: true, pb.RequestPreVote: true, pb.RequestPreVoteResp: true,
+	pb.Heartbeat: true, pb.HeartbeatResp: true, pb.ReadIndex: true, pb.ReadIndexResp: true,
+	pb.SnapshotReceived: true, pb.LeaderTransfer: true, pb.TimeoutNow: true, pb.RateLimit: true,
+}
+
+// decodeBatch decodes a batch and makes sure that it is one from may send to to.
+func decodeBatch(payload []byte, from, to uint64) (pb.MessageBatch, error) {
+	var batch pb.MessageBatch
+	if err := unmarshal(&batch, payload); err != nil {
+		return batch, err
+	}
+	for i := range batch.Requests {
+		if err := checkMessage(&batch.Requests[i], from, to); err != nil {
+			return batch, err
+		}
+	}
+	return batch, nil
+}
+
+func checkMessage(m *pb.Message, from, to uint64) error {
+	switch {
+	case !remoteTypes[m.Type]:
+		return fmt.Errorf("message of type %d from member %x", m.Type, from)
+	case m.From != from || m.To != to:
+		return fmt.Errorf("member %x sent a message from %x to %x", from, m.From, m.To)
+	case m.Type == pb.Replicate && !contiguous(m):
+		return fmt.Errorf("member %x sent entries with gaps after %d", from, m.LogIndex)
+	}
+	return nil
+}
+
+// contiguous says whether the entries of a Replicate message follow its index;
+// Dragonboat panics on a gap.
+func contiguous(m *pb.Message) bool {
+	for i := range m.Entries {
+		if m.Entries[i].Index != m.LogIndex+1+uint64(i) || m.Entries[i].Term == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func decodeChunk(payload []byte, from, to uint64) (pb.Chunk, error) {
+	var chunk pb.Chunk
+	if err := unmarshal(&chunk, payload); err != nil {
+		return chunk, err
+	}
+	switch {
+	case chunk.From != from || chunk.ReplicaID != to:
+		return chunk, fmt.Errorf("member %x sent a snapshot chunk from %x to %x", from, chunk.From, chunk.ReplicaID)
+	case chunk.HasFileInfo || chunk.Witness:
+		return chunk, fmt.Errorf("member %x sent a snapshot chunk of a kind not in use", from)
+	}
+	return chunk, nil
+}
+
+// unmarshal decodes bytes from the network. Generated decoders are trusted to
+// return errors; one that panics instead must not take the process down.
+func unmarshal(m pb.Unmarshaler, payload []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrBadFrame, r)
+		}
+	}()
+	return m.Unmarshal(payload)
+}

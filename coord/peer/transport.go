@@ -1,0 +1,312 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	pb "github.com/lni/dragonboat/v4/raftpb"
+	"go.uber.org/zap"
+)
+
+// Factory makes Dragonboat use a Transport. A factory is good for one NodeHost.
+type Factory struct {
+	opt Options
+
+	mu        sync.Mutex
+	transport *Transport
+}
+
+// NewFactory returns a factory for a transport with these options.
+func NewFactory(opt Options) *Factory {
+	opt.ensureDefaults()
+	return &Factory{opt: opt}
+}
+
+// Create implements config.TransportFactory.
+func (f *Factory) Create(cfg config.NodeHostConfig, batches raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
+	t := newTransport(f.opt, cfg.GetDeploymentID(), batches, chunks)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.transport = t
+	return t
+}
+
+// Validate implements config.TransportFactory: it accepts targets and addresses.
+func (f *Factory) Validate(addr string) bool {
+	if _, err := ParseTarget(addr); err == nil {
+		return true
+	}
+	_, _, err := net.SplitHostPort(addr)
+	return err == nil
+}
+
+// Transport returns the transport once Dragonboat created it, nil before.
+func (f *Factory) Transport() *Transport {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.transport
+}
+
+// Transport is the connections of one member to its peers. It is created by
+// Dragonboat through a Factory and is safe for concurrent use.
+type Transport struct {
+	opt        Options
+	deployment uint64
+	batches    raftio.MessageHandler
+	chunks     raftio.ChunkHandler
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	http   *http.Server
+	handed *handedListener
+	// peerHTTP asks the HTTP side of the peers.
+	peerHTTP *http.Client
+
+	mu struct {
+		sync.Mutex
+		closed    bool
+		listeners []net.Listener
+		links     map[uint64]*link
+		conns     map[net.Conn]struct{}
+		inbound   map[uint64]*inbound
+	}
+}
+
+var _ raftio.ITransport = (*Transport)(nil)
+
+func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler, chunks raftio.ChunkHandler) *Transport {
+	t := &Transport{opt: opt, deployment: deployment, batches: batches, chunks: chunks}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.mu.listeners = opt.Listeners
+	t.mu.links = make(map[uint64]*link)
+	t.mu.conns = make(map[net.Conn]struct{})
+	t.mu.inbound = make(map[uint64]*inbound)
+	t.peerHTTP = t.newClient()
+	return t
+}
+
+// Name implements raftio.ITransport.
+func (t *Transport) Name() string { return "coord-peer" }
+
+// Start listens and begins to connect to every member of the book.
+func (t *Transport) Start() error {
+	if err := t.listen(); err != nil {
+		return err
+	}
+	t.serve()
+	stop := t.opt.Book.watch(t.moved)
+	context.AfterFunc(t.ctx, stop)
+	for _, id := range t.opt.Book.Members() {
+		if id != t.opt.Self.Member {
+			t.link(id)
+		}
+	}
+	return nil
+}
+
+func (t *Transport) listen() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.mu.listeners) > 0 {
+		return nil
+	}
+	for _, addr := range t.opt.Listen {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen for peers on %s: %w", addr, err)
+		}
+		t.mu.listeners = append(t.mu.listeners, l)
+	}
+	if len(t.mu.listeners) == 0 {
+		return errors.New("no address to listen on for peers")
+	}
+	return nil
+}
+
+// Addrs returns the addresses the transport listens on.
+func (t *Transport) Addrs() []net.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	addrs := make([]net.Addr, len(t.mu.listeners))
+	for i, l := range t.mu.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// Close stops listening, closes every connection and waits for the goroutines.
+// HTTP requests in progress are cut off. It may be called more than once.
+func (t *Transport) Close() error {
+	t.cancel()
+	t.mu.Lock()
+	t.mu.closed = true
+	for _, l := range t.mu.listeners {
+		l.Close()
+	}
+	for c := range t.mu.conns {
+		c.Close()
+	}
+	t.mu.Unlock()
+	if t.http != nil {
+		t.http.Close()
+	}
+	t.peerHTTP.CloseIdleConnections()
+	t.wg.Wait()
+	return nil
+}
+
+// spawn runs f until it returns, unless the transport is closed already; Close
+// waits for it.
+func (t *Transport) spawn(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.spawnLocked(f)
+}
+
+func (t *Transport) spawnLocked(f func()) bool {
+	if t.mu.closed {
+		return false
+	}
+	t.wg.Add(1)
+	go func() {
+		defer t.wg.Done()
+		f()
+	}()
+	return true
+}
+
+// link returns the link to a peer and starts it on first use.
+func (t *Transport) link(peer uint64) *link {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l, ok := t.mu.links[peer]
+	if !ok {
+		l = newLink(t, peer)
+		t.mu.links[peer] = l
+		t.spawnLocked(func() { l.run(t.ctx) })
+	}
+	return l
+}
+
+// moved is told by the book that a member's addresses changed.
+func (t *Transport) moved(member uint64) {
+	if member == t.opt.Self.Member {
+		return
+	}
+	l := t.link(member)
+	select {
+	case l.redial <- struct{}{}:
+	default:
+	}
+}
+
+// stillAt says whether remote is one of the member's addresses. A name in the
+// book equals no remote address, so that a change of it always means to redial.
+func (t *Transport) stillAt(member uint64, remote net.Addr) bool {
+	return slices.Contains(t.opt.Book.Addrs(member), remote.String())
+}
+
+// connect dials a peer and shakes hands with it.
+func (t *Transport) connect(ctx context.Context, peer uint64, p purpose) (*wire, error) {
+	w, err := dial(ctx, t.opt.Book.Addrs(peer), t.opt.TLS, t.opt.IdleTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("connect to member %x: %w", peer, err)
+	}
+	stop := context.AfterFunc(ctx, func() { w.Close() })
+	defer stop()
+	if err := handshake(w, func() error {
+		return shakeDialer(w, hello{p, t.opt.Self, peer}, t.opt.Admit)
+	}); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("connect to member %x at %s: %w", peer, w.RemoteAddr(), err)
+	}
+	return w, nil
+}
+
+// unreachable tells raft that messages to peer may have been lost, so that it
+// stops streaming to it until it answers again.
+func (t *Transport) unreachable(peer uint64, shards map[uint64]struct{}) {
+	if len(shards) == 0 {
+		return
+	}
+	batch := pb.MessageBatch{DeploymentId: t.deployment, BinVer: raftio.TransportBinVersion}
+	for shard := range shards {
+		batch.Requests = append(batch.Requests, pb.Message{
+			Type: pb.Unreachable, From: peer, To: t.opt.Self.Member, ShardID: shard,
+		})
+	}
+	t.batches(batch)
+}
+
+// CampaignNow makes this member's replica of the shard stand for election at its
+// next tick, as if the leader had handed over to it. It is always safe, and
+// disturbs a leader that is well; a sole voter uses it to skip its timeout.
+func (t *Transport) CampaignNow(shard uint64) {
+	self := t.opt.Self.Member
+	t.batches(pb.MessageBatch{
+		DeploymentId: t.deployment, BinVer: raftio.TransportBinVersion,
+		Requests: []pb.Message{{Type: pb.TimeoutNow, From: self, To: self, ShardID: shard}},
+	})
+}
+
+// GetConnection implements raftio.ITransport. It neither blocks nor fails for a
+// peer that cannot be reached.
+func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {
+	peer, err := ParseTarget(target)
+	if err != nil {
+		return nil, err
+	}
+	return &raftConn{ctx: ctx, link: t.link(peer), stop: context.AfterFunc(ctx, t.cancel)}, nil
+}
+
+// raftConn is Dragonboat's hold on a link. The link outlives it.
+type raftConn struct {
+	ctx  context.Context
+	link *link
+	stop func() bool
+}
+
+// Close lets go of the link, which stays connected.
+func (c *raftConn) Close() { c.stop() }
+
+// SendMessageBatch sends or drops the batch; it never fails.
+func (c *raftConn) SendMessageBatch(batch pb.MessageBatch) error {
+	c.link.send(c.ctx, batch)
+	return nil
+}
+
+// GetSnapshotConnection implements raftio.ITransport.
+func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (raftio.ISnapshotConnection, error) {
+	peer, err := ParseTarget(target)
+	if err != nil {
+		return nil, err
+	}
+	w, err := t.connect(ctx, peer, purposeSnapshot)
+	if err != nil {
+		return nil, err
+	}
+	c := &snapshotConn{t: t, w: w, link: t.link(peer)}
+	c.stop = context.AfterFunc(ctx, func() { w.Close() })
+	t.opt.Logger.Info("snapshot connection opened", zap.Uint64("member", peer))
+	return c, nil
+}
+
+// inbound returns the counters of what a peer sent.
+func (t *Transport) inbound(peer uint64) *inbound {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in, ok := t.mu.inbound[peer]
+	if !ok {
+		in = &inbound{}
+		t.mu.inbound[peer] = in
+	}
+	return in
+}

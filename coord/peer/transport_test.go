@@ -1,0 +1,345 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/lni/dragonboat/v4/raftio"
+	pb "github.com/lni/dragonboat/v4/raftpb"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// end is one transport under test and what arrived at it.
+type end struct {
+	*Transport
+	id      uint64
+	batches chan pb.MessageBatch
+	chunks  chan pb.Chunk
+	refused chan *RefusedError
+}
+
+func listen(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func newEnd(t testing.TB, id uint64, l net.Listener, edit func(*Options)) *end {
+	t.Helper()
+	e := &end{
+		id: id, batches: make(chan pb.MessageBatch, 1000), chunks: make(chan pb.Chunk, 1000),
+		refused: make(chan *RefusedError, 1000),
+	}
+	opt := Options{
+		Self: Identity{Cluster: 7, Member: id, Incarnation: 70 + id}, Listeners: []net.Listener{l}, Book: NewBook(),
+		Refused: func(r *RefusedError) { e.refused <- r },
+	}
+	if edit != nil {
+		edit(&opt)
+	}
+	e.Transport = NewFactory(opt).Create(config.NodeHostConfig{},
+		func(b pb.MessageBatch) { e.batches <- b },
+		func(c pb.Chunk) bool { e.chunks <- c; return true }).(*Transport)
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+func (e *end) addr() string { return e.Addrs()[0].String() }
+
+// knows puts the other into e's book.
+func (e *end) knows(other *end) { e.opt.Book.Set(other.id, []string{other.addr()}) }
+
+func (e *end) conn(t testing.TB, to uint64) raftio.IConnection {
+	t.Helper()
+	c, err := e.GetConnection(context.Background(), Target(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func batchFrom(from, to, index uint64, payload int) pb.MessageBatch {
+	return pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: 1, SourceAddress: Target(from), Requests: []pb.Message{{
+		Type: pb.Replicate, From: from, To: to, ShardID: 1, LogIndex: index,
+		Entries: []pb.Entry{{Index: index + 1, Term: 1, Cmd: make([]byte, payload)}},
+	}}}
+}
+
+func receive[T any](t testing.TB, c <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("no %s within %v", what, patience)
+		panic("unreachable")
+	}
+}
+
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for stop := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(stop) {
+			t.Fatalf("no %s within %v", what, patience)
+		}
+	}
+}
+
+func TestBatchesArrive(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	c := a.conn(t, 2)
+	defer c.Close()
+	for i, size := range []int{10, 3 << 20, 0} {
+		if err := c.SendMessageBatch(batchFrom(1, 2, uint64(i), size)); err != nil {
+			t.Fatal(err)
+		}
+		got := receive(t, b.batches, "batch")
+		if got.SourceAddress != "" || len(got.Requests) != 1 || len(got.Requests[0].Entries[0].Cmd) != size {
+			t.Fatalf("batch %d arrived as %v", i, got.Requests[0].LogIndex)
+		}
+	}
+	s := a.Stats()[0]
+	if !s.Connected || s.Sent != 3 || s.Dropped != 0 || s.SentBytes < 3<<20 {
+		t.Errorf("sender's counters: %+v", s)
+	}
+	eventually(t, "received bytes", func() bool { return b.statsOf(1).ReceivedBytes == s.SentBytes })
+}
+
+// A peer that does not answer is no error and takes no time; when it comes up the
+// link finds it by itself.
+func TestUnreachablePeer(t *testing.T) {
+	l := listen(t, "127.0.0.1:0")
+	addr := l.Addr().String()
+	l.Close()
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	a.opt.Book.Set(2, []string{addr})
+	c := a.conn(t, 2)
+	defer c.Close()
+	eventually(t, "failed attempt", func() bool { return a.link(2).tried.Load() })
+	start := time.Now()
+	for i := range 1000 {
+		if err := c.SendMessageBatch(batchFrom(1, 2, uint64(i), 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("1000 messages to a peer that is down took %v", d)
+	}
+	if s := a.Stats()[0]; s.Connected || s.Dropped != 1000 {
+		t.Errorf("counters: %+v", s)
+	}
+	start = time.Now()
+	b := newEnd(t, 2, listen(t, addr), nil)
+	eventually(t, "connection", func() bool { return a.Stats()[0].Connected })
+	t.Logf("connected %v after the peer came up", time.Since(start))
+	_ = c.SendMessageBatch(batchFrom(1, 2, 5, 10))
+	if got := receive(t, b.batches, "batch"); got.Requests[0].LogIndex != 5 {
+		t.Errorf("got message %d, want 5", got.Requests[0].LogIndex)
+	}
+}
+
+// The first message to a peer never tried yet waits for the connection.
+func TestFirstMessageIsNotLost(t *testing.T) {
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	for range 20 {
+		a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.Patience = patience })
+		a.knows(b)
+		c := a.conn(t, 2)
+		_ = c.SendMessageBatch(batchFrom(1, 2, 1, 10))
+		receive(t, b.batches, "first batch")
+		c.Close()
+		a.Close()
+	}
+}
+
+// Raft hears of a broken link, once.
+func TestBrokenLinkIsReported(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	c := a.conn(t, 2)
+	defer c.Close()
+	_ = c.SendMessageBatch(batchFrom(1, 2, 1, 10))
+	receive(t, b.batches, "batch")
+	b.Close()
+	m := receive(t, a.batches, "report").Requests[0]
+	if m.Type != pb.Unreachable || m.From != 2 || m.To != 1 || m.ShardID != 1 {
+		t.Fatalf("reported %+v", m)
+	}
+	_ = c.SendMessageBatch(batchFrom(1, 2, 2, 10))
+	if len(a.batches) != 0 {
+		t.Errorf("reported again: %+v", <-a.batches)
+	}
+}
+
+func TestAddressChange(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	eventually(t, "connection", func() bool { return a.Stats()[0].Connected })
+	b.Close()
+	b = newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	eventually(t, "second connection", func() bool { s := a.Stats()[0]; return s.Connected && s.Connects == 2 })
+	c := a.conn(t, 2)
+	defer c.Close()
+	_ = c.SendMessageBatch(batchFrom(1, 2, 1, 10))
+	receive(t, b.batches, "batch at the new address")
+}
+
+func TestRefusals(t *testing.T) {
+	no := errors.New("member 2 lost its data: remove it and add it under a new id")
+	for _, tc := range []struct {
+		name       string
+		a, b       func(*Options)
+		local      bool
+		wantReason string
+	}{
+		{"other cluster", nil, func(o *Options) { o.Self.Cluster = 8 }, true, "cluster id mismatch"},
+		{"other member", nil, func(o *Options) { o.Self.Member = 3 }, true, "address of member 2 answered as member 3"},
+		{"same member", nil, func(o *Options) { o.Self.Member = 1 }, true, "used by both sides"},
+		{"dialler refuses", func(o *Options) {
+			o.Admit = func(_, member, incarnation uint64) error {
+				if member == 2 && incarnation == 72 {
+					return no
+				}
+				return nil
+			}
+		}, nil, true, no.Error()},
+		{"acceptor refuses", nil, func(o *Options) {
+			o.Admit = func(_, member, incarnation uint64) error { return fmt.Errorf("no %d %d", member, incarnation) }
+		}, false, "no 1 71"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := newEnd(t, 1, listen(t, "127.0.0.1:0"), tc.a)
+			b := newEnd(t, 2, listen(t, "127.0.0.1:0"), tc.b)
+			a.knows(b)
+			r := receive(t, a.refused, "refusal")
+			if r.Local != tc.local || !strings.Contains(r.Error(), tc.wantReason) {
+				t.Errorf("local %v: %v; want local %v, %q", r.Local, r, tc.local, tc.wantReason)
+			}
+			c := a.conn(t, 2)
+			defer c.Close()
+			_ = c.SendMessageBatch(batchFrom(1, 2, 1, 10))
+			if _, err := a.GetSnapshotConnection(context.Background(), Target(2)); err == nil {
+				t.Error("snapshot connection was admitted")
+			}
+			if a.Stats()[0].Connected || len(b.batches) > 0 {
+				t.Error("a refused peer was connected")
+			}
+		})
+	}
+}
+
+func TestSnapshotChunks(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	if _, err := a.GetSnapshotConnection(context.Background(), Target(2)); err == nil {
+		t.Fatal("connected to a member without an address")
+	}
+	a.knows(b)
+	c, err := a.GetSnapshotConnection(context.Background(), Target(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(5) {
+		err := c.SendChunk(pb.Chunk{
+			BinVer: raftio.TransportBinVersion, DeploymentId: 1, From: 1, ReplicaID: 2, ShardID: 1,
+			ChunkId: i, Data: make([]byte, 2<<20), Filepath: "snapshot",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Close() // waits for the receiver
+	if len(b.chunks) != 5 {
+		t.Errorf("%d chunks arrived before Close returned, want 5", len(b.chunks))
+	}
+}
+
+// Bytes that are not ours must not disturb anything but their own connection.
+func TestGarbageIsCutOff(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	shake := appendFrame(append(magic[:4:4], appendFrame(nil, kindHello, hello{purposeRaft, Identity{7, 3, 9}, 2}.encode())...), kindVerdict, nil)
+	for what, b2 := range map[string][]byte{
+		"no frame":       append(magic[:4:4], "garbage that is long enough"...),
+		"bad batch":      append(shake[:len(shake):len(shake)], appendFrame(nil, kindBatch, []byte("\xff\xff\xff"))...),
+		"wrong kind":     append(shake[:len(shake):len(shake)], appendFrame(nil, kindChunk, nil)...),
+		"other's sender": append(shake[:len(shake):len(shake)], appendFrame(nil, kindBatch, pb.MustMarshal(ptr(batchFrom(1, 2, 1, 1))))...),
+	} {
+		c, err := net.Dial("tcp", b.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write(b2)
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: connection stays open", what)
+		}
+		c.Close()
+	}
+	if len(b.batches) != 0 {
+		t.Error("garbage was delivered")
+	}
+	a.knows(b)
+	eventually(t, "connection", func() bool { return a.Stats()[0].Connected })
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestHTTPOnTheSamePort(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /members", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "members of 2") })
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), func(o *Options) { o.Handler = mux })
+	a.knows(b)
+	get := func(c *http.Client, url string) (int, string) {
+		t.Helper()
+		resp, err := c.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(body)
+	}
+	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if code, body := get(plain, "http://"+b.addr()+"/members"); code != 200 || body != "members of 2" {
+				t.Errorf("plain client got %d %q", code, body)
+			}
+		})
+	}
+	wg.Wait()
+	if code, body := get(a.Client(), URL(2, "/members")); code != 200 || body != "members of 2" {
+		t.Errorf("peer client got %d %q", code, body)
+	}
+	if code, _ := get(plain, "http://"+a.addr()+"/members"); code != 404 {
+		t.Errorf("without a handler: %d, want 404", code)
+	}
+}
