@@ -1,0 +1,181 @@
+package node
+
+import (
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"go.uber.org/zap"
+)
+
+const (
+	compactInterval = time.Second
+	progressTimeout = 500 * time.Millisecond
+	snapshotTimeout = 5 * time.Minute
+)
+
+// compactor takes snapshots and decides how much of the log may go.
+//
+// A snapshot makes the state machine durable; entries before it are needed only
+// by members that are behind. If the log is cut past a member, it needs all data,
+// and if it is cut past that member again before it has loaded them, once more.
+// So the log is kept from the entry the slowest member has, and not cut at all
+// while one is behind the log's start, within the bounds of the configuration.
+type compactor struct {
+	n *Node
+	// members is the membership last seen.
+	members Membership
+	// followers is what is known of the other members.
+	followers map[uint64]*follower
+	// lastApplied and lastBytes are from the latest snapshot.
+	lastApplied, lastBytes uint64
+	// streamed counts the snapshots this member began to send.
+	streamed atomic.Uint64
+}
+
+// follower is the latest known progress of another member.
+type follower struct {
+	applied uint64
+	seen    time.Time
+}
+
+func newCompactor(n *Node) *compactor {
+	return &compactor{n: n, followers: make(map[uint64]*follower)}
+}
+
+func (c *compactor) run() {
+	tick := time.NewTicker(compactInterval)
+	defer tick.Stop()
+	c.lastApplied = c.n.machine.applied.Load()
+	for {
+		select {
+		case <-c.n.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !c.due() {
+			continue
+		}
+		if err := c.snapshot(c.n.ctx); err != nil && c.n.ctx.Err() == nil {
+			c.n.log.Warn("raft snapshot failed", zap.Error(err))
+		}
+	}
+}
+
+func (c *compactor) due() bool {
+	return c.n.machine.applied.Load()-c.lastApplied >= c.n.cfg.SnapshotEntries ||
+		c.n.machine.bytes.Load()-c.lastBytes >= c.n.cfg.SnapshotBytes
+}
+
+// snapshot makes the state machine durable and cuts the log.
+func (c *compactor) snapshot(ctx context.Context) error {
+	applied, bytes := c.n.machine.applied.Load(), c.n.machine.bytes.Load()
+	c.look(ctx)
+	if err := c.n.machine.flush(); err != nil {
+		return err
+	}
+	s := c.n.Status()
+	index, err := c.n.requestSnapshot(ctx, c.cut(s, time.Now()))
+	if err != nil {
+		return err
+	}
+	c.lastApplied, c.lastBytes = applied, bytes
+	c.n.log.Debug("raft snapshot taken", zap.Uint64("index", index), zap.Uint64("first", s.FirstIndex))
+	return nil
+}
+
+// look finds out how far the others are.
+func (c *compactor) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, progressTimeout)
+	defer cancel()
+	if m, err := c.n.Membership(ctx); err == nil {
+		c.members = m
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, id := range c.others() {
+		wg.Go(func() {
+			p, err := c.n.PeerProgress(ctx, id)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			c.followers[id] = &follower{p.Applied, time.Now()}
+		})
+	}
+	wg.Wait()
+}
+
+func (c *compactor) others() []uint64 {
+	all := slices.Concat(c.members.Voters, c.members.Learners)
+	return slices.DeleteFunc(all, func(id uint64) bool { return id == c.n.cfg.Replica })
+}
+
+// cut returns the index up to which the log may go, less than the log's first
+// index when it must stay as it is.
+func (c *compactor) cut(s Status, now time.Time) uint64 {
+	if len(c.members.Voters) == 0 {
+		return c.bound(s, 0) // the members are not known yet
+	}
+	cut := s.Applied - min(s.Applied, c.n.cfg.KeepEntries)
+	for _, id := range c.others() {
+		cut = min(cut, c.needed(s, id, now))
+	}
+	return cut
+}
+
+// needed returns the index up to which member id does not need the log.
+func (c *compactor) needed(s Status, id uint64, now time.Time) uint64 {
+	f := c.followers[id]
+	if f == nil {
+		f = &follower{seen: now}
+		c.followers[id] = f
+	}
+	if now.Sub(f.seen) > c.n.cfg.LagTime {
+		return s.Applied
+	}
+	return c.bound(s, f.applied)
+}
+
+// bound lets a member at index have what it needs of the log within the limits.
+// One behind the log's start needs all of the log that there is, to continue after
+// the snapshot it is about to get.
+func (c *compactor) bound(s Status, index uint64) uint64 {
+	index = max(index, s.FirstIndex-1)
+	m := c.n.machine
+	if s.Applied-min(s.Applied, index) > c.n.cfg.LagEntries || m.sizes.since(index, m.bytes.Load()) > c.n.cfg.LagBytes {
+		return s.Applied
+	}
+	return index
+}
+
+// requestSnapshot takes a snapshot and cuts the log up to and including index
+// cut, or not at all when that is behind its start.
+func (n *Node) requestSnapshot(ctx context.Context, cut uint64) (uint64, error) {
+	opt := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionIndex: cut}
+	if cut == 0 {
+		opt = dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: math.MaxUint64}
+	}
+	if !n.enter() {
+		return 0, ErrClosed
+	}
+	rs, err := n.host.RequestSnapshot(n.cfg.Shard, opt, snapshotTimeout)
+	n.leave()
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case r := <-rs.ResultC():
+		if r.Completed() {
+			return r.SnapshotIndex(), nil
+		}
+		return 0, nil // nothing new to take a snapshot of, or the replica is closing
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}

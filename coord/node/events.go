@@ -1,0 +1,172 @@
+package node
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/raftio"
+)
+
+// eventLoop stands between Dragonboat's listener thread, which must never be
+// blocked because raft waits for it with locks held, and the caller's callbacks.
+type eventLoop struct {
+	n    *Node
+	kick chan struct{}
+
+	leader  atomic.Pointer[raftio.LeaderInfo]
+	learner atomic.Bool
+
+	mu      sync.Mutex
+	pending pendingEvents
+	// changed is closed and replaced at each change of leader.
+	changed chan struct{}
+}
+
+type pendingEvents struct{ leader, membership, dropped, removed bool }
+
+var (
+	_ raftio.IRaftEventListener   = (*eventLoop)(nil)
+	_ raftio.ISystemEventListener = (*eventLoop)(nil)
+)
+
+func newEventLoop(n *Node) *eventLoop {
+	e := &eventLoop{n: n, kick: make(chan struct{}, 1), changed: make(chan struct{})}
+	e.leader.Store(&raftio.LeaderInfo{})
+	return e
+}
+
+// note sets flags under the lock and wakes the loop.
+func (e *eventLoop) note(set func(*pendingEvents)) {
+	e.mu.Lock()
+	set(&e.pending)
+	e.mu.Unlock()
+	signal(e.kick)
+}
+
+// LeaderUpdated implements raftio.IRaftEventListener.
+func (e *eventLoop) LeaderUpdated(info raftio.LeaderInfo) {
+	if info.ShardID != e.n.cfg.Shard {
+		return
+	}
+	e.leader.Store(&info)
+	signal(e.n.reads.leader)
+	e.note(func(p *pendingEvents) {
+		p.leader = true
+		close(e.changed)
+		e.changed = make(chan struct{})
+	})
+}
+
+// leaderChange returns the leader and a channel closed when that is out of date.
+func (e *eventLoop) leaderChange() (uint64, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.leader.Load().LeaderID, e.changed
+}
+
+func (e *eventLoop) dropped() { e.note(func(p *pendingEvents) { p.dropped = true }) }
+
+// MembershipChanged implements raftio.ISystemEventListener.
+func (e *eventLoop) MembershipChanged(raftio.NodeInfo) {
+	e.note(func(p *pendingEvents) { p.membership = true })
+}
+
+// NodeReady implements raftio.ISystemEventListener.
+func (e *eventLoop) NodeReady(raftio.NodeInfo) { signal(e.kick) }
+
+// NodeDeleted implements raftio.ISystemEventListener: this member was removed.
+func (e *eventLoop) NodeDeleted(raftio.NodeInfo) {
+	e.n.removed.Store(true)
+	e.note(func(p *pendingEvents) { p.removed = true })
+}
+
+// SendSnapshotStarted implements raftio.ISystemEventListener.
+func (e *eventLoop) SendSnapshotStarted(info raftio.SnapshotInfo) {
+	e.n.compactor.streamed.Add(1)
+}
+
+// The remaining events are of no use here.
+
+func (e *eventLoop) NodeHostShuttingDown()                       {}
+func (e *eventLoop) NodeUnloaded(raftio.NodeInfo)                {}
+func (e *eventLoop) ConnectionEstablished(raftio.ConnectionInfo) {}
+func (e *eventLoop) ConnectionFailed(raftio.ConnectionInfo)      {}
+func (e *eventLoop) SendSnapshotCompleted(raftio.SnapshotInfo)   {}
+func (e *eventLoop) SendSnapshotAborted(raftio.SnapshotInfo)     {}
+func (e *eventLoop) SnapshotReceived(raftio.SnapshotInfo)        {}
+func (e *eventLoop) SnapshotRecovered(raftio.SnapshotInfo)       {}
+func (e *eventLoop) SnapshotCreated(raftio.SnapshotInfo)         {}
+func (e *eventLoop) SnapshotCompacted(raftio.SnapshotInfo)       {}
+func (e *eventLoop) LogCompacted(raftio.EntryInfo)               {}
+func (e *eventLoop) LogDBCompacted(raftio.EntryInfo)             {}
+
+// run delivers events until the node closes, and makes a sole voter stand for
+// election: waiting out a random timeout for votes nobody else has is of no use.
+func (e *eventLoop) run() {
+	tick := e.n.cfg.timing().tick
+	for {
+		var again <-chan time.Time
+		if e.soleVoter() && e.leader.Load().LeaderID != e.n.cfg.Replica {
+			e.n.Transport().CampaignNow(e.n.cfg.Shard)
+			again = time.After(2 * tick)
+		}
+		select {
+		case <-e.n.ctx.Done():
+			return
+		case <-e.kick:
+			e.deliver()
+		case <-again:
+		}
+	}
+}
+
+func (e *eventLoop) deliver() {
+	e.mu.Lock()
+	p := e.pending
+	e.pending = pendingEvents{}
+	e.mu.Unlock()
+	info, on := e.leader.Load(), e.n.cfg.Events
+	if p.leader && on.Leader != nil {
+		on.Leader(info.LeaderID, info.Term)
+	}
+	if p.membership && on.Membership != nil {
+		on.Membership()
+	}
+	if p.dropped && on.Dropped != nil {
+		on.Dropped()
+	}
+	if p.removed && on.Removed != nil {
+		on.Removed()
+	}
+}
+
+// soleVoter looks at the members this replica knows of, without asking others.
+func (e *eventLoop) soleVoter() bool {
+	info, ok := e.n.shardInfo()
+	if !ok || info.Pending {
+		return false
+	}
+	e.learner.Store(info.IsNonVoting)
+	_, voter := info.Replicas[e.n.cfg.Replica]
+	return voter && len(info.Replicas) == 1
+}
+
+// shardInfo returns what Dragonboat tells about the replica at once.
+func (n *Node) shardInfo() (dragonboat.ShardInfo, bool) {
+	if !n.enter() {
+		return dragonboat.ShardInfo{}, false
+	}
+	defer n.leave()
+	host := n.host.GetNodeHostInfo(dragonboat.NodeHostInfoOption{SkipLogInfo: true})
+	if host == nil {
+		return dragonboat.ShardInfo{}, false
+	}
+	for _, info := range host.ShardInfoList {
+		if info.ShardID == n.cfg.Shard {
+			return info, true
+		}
+	}
+	return dragonboat.ShardInfo{}, false
+}

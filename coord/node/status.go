@@ -1,0 +1,34 @@
+package node
+
+import "github.com/lni/dragonboat/v4"
+
+// Status implements Raft.
+func (n *Node) Status() Status {
+	leader := n.events.leader.Load()
+	s := Status{
+		Leader: leader.LeaderID, Term: leader.Term, Self: n.cfg.Replica,
+		Learner: n.events.learner.Load(), Applied: n.machine.applied.Load(),
+	}
+	_ = n.withLog(func(log dragonboat.ReadonlyLogReader) {
+		s.FirstIndex, s.LastIndex = log.GetRange()
+		ss := log.Snapshot()
+		if s.Snapshot = ss.Index; ss.Index > 0 {
+			_ = ss.Unref() // the log reader keeps it: this only drops our hold
+		}
+	})
+	return s
+}
+
+// withLog calls f with the log unless the node is closed.
+func (n *Node) withLog(f func(dragonboat.ReadonlyLogReader)) error {
+	if !n.enter() {
+		return ErrClosed
+	}
+	defer n.leave()
+	log, err := n.host.GetLogReader(n.cfg.Shard)
+	if err != nil {
+		return err
+	}
+	f(log)
+	return nil
+}

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// TransferLeadership implements Raft. hold may be nil. It waits until target has
+// applied everything, holds this member's proposals, lets target catch up with
+// the rest, and hands over; it tries again until ctx ends. Proposals of other
+// members are not held: some may be dropped at the moment of the hand-over, and
+// are proposed again like any that are lost.
+func (n *Node) TransferLeadership(ctx context.Context, target uint64, hold Hold) error {
+	m, err := n.Membership(ctx)
+	if err != nil {
+		return fmt.Errorf("transfer leadership to %x: %w", target, err)
+	}
+	if !slices.Contains(m.Voters, target) {
+		return fmt.Errorf("transfer leadership to %x: %w: it is not a voter", target, ErrRejected)
+	}
+	if hold == nil {
+		hold = func() func() { return func() {} }
+	}
+	for attempt := 1; ; attempt++ {
+		err := n.tryTransfer(ctx, target, hold)
+		if err == nil {
+			return nil
+		}
+		n.log.Info("leadership not transferred yet", zap.Uint64("target", target), zap.Int("attempt", attempt), zap.Error(err))
+		if perr := n.pause(ctx, changePause); perr != nil {
+			return fmt.Errorf("transfer leadership to %x: %w (%v)", target, perr, err)
+		}
+	}
+}
+
+func (n *Node) tryTransfer(ctx context.Context, target uint64, hold Hold) error {
+	leader, _ := n.events.leaderChange()
+	switch leader {
+	case target:
+		return nil
+	case 0:
+		return ErrNoLeader
+	}
+	if err := n.catchUp(ctx, target, changeTimeout); err != nil {
+		return err
+	}
+	release := hold()
+	defer release()
+	if err := n.catchUp(ctx, target, n.cfg.ElectionTimeout); err != nil {
+		return err
+	}
+	return n.handOver(ctx, target)
+}
+
+// catchUp waits until target has applied everything committed by now.
+func (n *Node) catchUp(ctx context.Context, target uint64, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := n.peerBarrier(ctx, target); err != nil {
+		return fmt.Errorf("wait for the target to catch up: %w", err)
+	}
+	return nil
+}
+
+// handOver asks for the transfer and waits for its outcome. Dragonboat gives up a
+// transfer after an election timeout.
+func (n *Node) handOver(ctx context.Context, target uint64) error {
+	if !n.enter() {
+		return ErrClosed
+	}
+	err := n.host.RequestLeaderTransfer(n.cfg.Shard, target)
+	n.leave()
+	if err != nil {
+		return err
+	}
+	timeout := time.NewTimer(n.cfg.ElectionTimeout + n.cfg.Heartbeat)
+	defer timeout.Stop()
+	for {
+		leader, changed := n.events.leaderChange()
+		if leader == target {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return errors.New("the target did not take over")
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
