@@ -1,0 +1,78 @@
+package watch
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// send sends one response, in parts where the client asked for them and it is too large.
+func (s *session) send(r response) error {
+	m := s.message(r)
+	if !r.fragment || len(r.events) < 2 || proto.Size(m)+wireSize(r.events, r.prev) < s.opts.FragmentBytes {
+		setEvents(m, r.events, r.prev)
+		return s.grpc.Send(m)
+	}
+	for events := r.events; len(events) > 0; {
+		part := s.message(r)
+		part.Fragment = true
+		n := fit(events, r.prev, s.opts.FragmentBytes-proto.Size(part))
+		part.Fragment = n < len(events)
+		setEvents(part, events[:n], r.prev)
+		if err := s.grpc.Send(part); err != nil {
+			return err
+		}
+		events = events[n:]
+	}
+	return nil
+}
+
+// fit returns how many events, at least one, have fewer than limit bytes together.
+func fit(events []*event, prev bool, limit int) int {
+	n, size := 0, 0
+	for n < len(events) {
+		size += len(events[n].wire(prev))
+		if n > 0 && size >= limit {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// message makes the WatchResponse of r without its events.
+func (s *session) message(r response) *pb.WatchResponse {
+	header := &pb.ResponseHeader{Revision: r.revision}
+	s.opts.Header(header)
+	return &pb.WatchResponse{
+		Header:          header,
+		WatchId:         r.id,
+		Created:         r.created,
+		Canceled:        r.canceled,
+		CompactRevision: r.compacted,
+		CancelReason:    r.reason,
+	}
+}
+
+// setEvents puts encoded events into m. They are given as unknown fields, which marshalling copies as they are to the end
+// of the message; events is its last field, so the bytes are the same as those of m.Events.
+func setEvents(m *pb.WatchResponse, events []*event, prev bool) {
+	switch len(events) {
+	case 0:
+	case 1:
+		m.ProtoReflect().SetUnknown(events[0].wire(prev))
+	default:
+		b := make([]byte, 0, wireSize(events, prev))
+		for _, e := range events {
+			b = append(b, e.wire(prev)...)
+		}
+		m.ProtoReflect().SetUnknown(b)
+	}
+}
+
+func wireSize(events []*event, prev bool) int {
+	n := 0
+	for _, e := range events {
+		n += len(e.wire(prev))
+	}
+	return n
+}

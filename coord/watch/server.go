@@ -1,0 +1,211 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/status"
+)
+
+// minProgressInterval is the shortest interval of progress notifications, as in etcd.
+const minProgressInterval = 100 * time.Millisecond
+
+// ServerOptions of a Server. Header is required.
+type ServerOptions struct {
+	// Header fills in cluster id, member id and raft term. The revision is set already.
+	Header func(*pb.ResponseHeader)
+	// Permit says whether the stream's client may watch this. A gRPC status error becomes the cancel reason, any other
+	// error "permission denied". Nil: everything is permitted. It is called on the stream's own goroutine.
+	Permit func(context.Context, *pb.WatchCreateRequest) error
+	// FragmentBytes is the size from which a response is cut for clients that asked for fragments: the server's limit on
+	// a request plus 512 KiB, in etcd. Default 2 MiB.
+	FragmentBytes int
+	// ProgressInterval is the time between progress notifications, to which each stream adds up to a tenth. Default 10
+	// minutes, at least 100 ms.
+	ProgressInterval time.Duration
+	// Logger, default: none.
+	Logger *zap.Logger
+}
+
+// EnsureDefaults fills in what is zero.
+func (o *ServerOptions) EnsureDefaults() {
+	if o.FragmentBytes <= 0 {
+		o.FragmentBytes = 2 << 20
+	}
+	if o.ProgressInterval <= 0 {
+		o.ProgressInterval = 10 * time.Minute
+	}
+	o.ProgressInterval = max(o.ProgressInterval, minProgressInterval)
+	if o.Logger == nil {
+		o.Logger = zap.NewNop()
+	}
+}
+
+// Server is the Watch service of the etcd v3 API. Its responses hold their events already encoded, as unknown fields of
+// the message: equal on the wire, but a caller inside the process that reads WatchResponse.Events sees none.
+type Server struct {
+	pb.UnsafeWatchServer
+	hub  *Hub
+	opts ServerOptions
+}
+
+// NewServer makes the service of one hub. It has nothing to close; streams end with the hub.
+func NewServer(hub *Hub, opts ServerOptions) *Server {
+	opts.EnsureDefaults()
+	return &Server{hub: hub, opts: opts}
+}
+
+// session is one call of Watch.
+type session struct {
+	*Server
+	grpc   pb.Watch_WatchServer
+	stream *stream
+	ended  chan struct{}
+}
+
+// Watch serves one stream. The calling goroutine sends; a second one receives. It ends with ErrGRPCWatchCanceled when the
+// client goes away, with the error of the stream's context where that has one of its own (no leader), and with
+// ErrGRPCStopped when the hub is closed.
+func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
+	ses := &session{Server: s, grpc: grpc, stream: newStream(s.hub.opts.StreamBytes), ended: make(chan struct{})}
+	if !s.hub.open(ses.stream) {
+		return rpctypes.ErrGRPCStopped
+	}
+	defer close(ses.ended)
+	failed := make(chan error, 1)
+	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
+	go func() {
+		if err := ses.receive(); err != nil {
+			failed <- err
+		}
+	}()
+	unsent, err := ses.sendLoop(failed)
+	s.hub.release(ses.stream, unsent)
+	return ses.cause(err)
+}
+
+// cause is the status of a stream that ends with err.
+func (s *session) cause(err error) error {
+	if ctxErr := s.grpc.Context().Err(); ctxErr != nil {
+		err = ctxErr
+	}
+	if errors.Is(err, context.Canceled) {
+		return rpctypes.ErrGRPCWatchCanceled
+	}
+	return err
+}
+
+// receive hands requests to the hub until the stream fails. A client that closes its side keeps its watchers.
+func (s *session) receive() error {
+	for {
+		req, err := s.grpc.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		task := s.task(req)
+		if task == nil {
+			continue
+		}
+		select {
+		case s.stream.slots <- struct{}{}:
+		case <-s.ended:
+			return nil
+		}
+		if !s.hub.box.post(task) {
+			return nil // sendLoop tells
+		}
+	}
+}
+
+// task is what the hub has to do for a request; nil if there is nothing in it.
+func (s *session) task(req *pb.WatchRequest) func() {
+	switch {
+	case req.GetCreateRequest() != nil:
+		create := req.GetCreateRequest()
+		refusal := s.refusal(create)
+		return func() { s.hub.create(s.stream, create, refusal) }
+	case req.GetCancelRequest() != nil:
+		id := req.GetCancelRequest().WatchId
+		return func() { s.hub.cancelWatch(s.stream, id) }
+	case req.GetProgressRequest() != nil:
+		return func() { s.hub.progressAll(s.stream) }
+	default:
+		s.opts.Logger.Info("unknown watch request")
+		return nil
+	}
+}
+
+// refusal is the reason not to create a watch, empty if there is none, in etcd's words.
+func (s *session) refusal(req *pb.WatchCreateRequest) string {
+	if req.StartRevision < 0 {
+		return rpctypes.ErrCompacted.Error()
+	}
+	if s.opts.Permit == nil {
+		return ""
+	}
+	err := s.opts.Permit(s.grpc.Context(), req)
+	if err == nil {
+		return ""
+	}
+	if _, ok := status.FromError(err); ok {
+		return err.Error()
+	}
+	return rpctypes.ErrGRPCPermissionDenied.Error()
+}
+
+// sendLoop sends until the stream or the hub ends, and returns how many events it took and did not send.
+func (s *session) sendLoop(failed <-chan error) (unsent int, err error) {
+	interval := s.opts.ProgressInterval
+	// Streams that began together, after a restart say, should not report progress together.
+	ticker := time.NewTicker(interval + rand.N(interval/10))
+	defer ticker.Stop()
+	var spare []response
+	for {
+		select {
+		case <-s.stream.wake:
+			taken := s.stream.take(spare)
+			if unsent, err := s.sendAll(taken); err != nil {
+				return unsent, err
+			}
+			clear(taken) // hold no events
+			spare = taken
+		case <-ticker.C:
+			s.hub.box.post(func() { s.hub.tick(s.stream) })
+		case err := <-failed:
+			return 0, err
+		case <-s.grpc.Context().Done():
+			return 0, s.grpc.Context().Err()
+		case <-s.hub.done:
+			return 0, rpctypes.ErrGRPCStopped
+		}
+	}
+}
+
+// sendAll sends responses in order and returns how many events it could not send.
+func (s *session) sendAll(list []response) (unsent int, err error) {
+	for i, r := range list {
+		if err := s.send(r); err != nil {
+			for _, r := range list[i:] {
+				unsent += len(r.events)
+			}
+			return unsent, err
+		}
+		s.hub.count.pending.Add(-int64(len(r.events)))
+		if r.claim {
+			<-s.stream.slots
+		}
+		if s.stream.sent(r.size) {
+			s.hub.box.post(func() { s.hub.drained(s.stream) })
+		}
+	}
+	return 0, nil
+}

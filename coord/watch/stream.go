@@ -1,0 +1,136 @@
+package watch
+
+import (
+	"sync"
+
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// response is one WatchResponse on its way to a client.
+type response struct {
+	id        int64
+	revision  statemachine.Revision // of the header
+	created   bool
+	canceled  bool
+	compacted statemachine.Revision
+	reason    string
+
+	events   []*event // encoded for prev
+	prev     bool
+	fragment bool
+
+	size  int  // what it counts in the stream's buffer
+	claim bool // it answers a request: sending it returns the request's slot
+}
+
+// responseOverhead is what a response counts beyond its events, in bytes.
+const responseOverhead = 128
+
+// maxRequests is how many requests of one stream may be unanswered before the receiver stops reading.
+const maxRequests = 128
+
+// stream is a client's watch stream. The fields above out belong to the hub goroutine.
+type stream struct {
+	watchers map[int64]*watcher
+	notify   map[int64]*watcher // those that want progress notifications
+	parked   []*watcher         // may hold watchers that are gone
+	nextID   int64
+	closed   bool
+
+	limit int           // bytes of responses beyond which no event is accepted
+	wake  chan struct{} // holds a token while out may have something to send
+	slots chan struct{} // holds a token for each unanswered request
+	out   struct {
+		sync.Mutex
+		queue  []response
+		bytes  int  // of queue, and of what was taken and is not sent yet
+		full   bool // an offer was refused since half of the limit was last reached from above
+		closed bool
+	}
+}
+
+func newStream(limit int) *stream {
+	return &stream{
+		watchers: make(map[int64]*watcher),
+		notify:   make(map[int64]*watcher),
+		limit:    limit,
+		wake:     make(chan struct{}, 1),
+		slots:    make(chan struct{}, maxRequests),
+	}
+}
+
+// offer queues a response unless the buffer is full or the stream is shut.
+func (s *stream) offer(r response) bool {
+	s.out.Lock()
+	defer s.out.Unlock()
+	if s.out.closed {
+		return false
+	}
+	if s.out.bytes >= s.limit {
+		s.out.full = true
+		return false
+	}
+	s.append(r)
+	return true
+}
+
+// push queues a response in any case; the number of those is bounded by the requests of the client.
+func (s *stream) push(r response) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	s.append(r)
+}
+
+func (s *stream) append(r response) {
+	if s.out.closed {
+		return
+	}
+	s.out.queue = append(s.out.queue, r)
+	s.out.bytes += r.size
+	if len(s.out.queue) == 1 {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// full reports whether an event was refused and the client has not read enough since.
+func (s *stream) full() bool {
+	s.out.Lock()
+	defer s.out.Unlock()
+	return s.out.full
+}
+
+// take returns everything queued; its bytes count until sent is told. spare is memory for what comes next.
+func (s *stream) take(spare []response) []response {
+	s.out.Lock()
+	defer s.out.Unlock()
+	taken := s.out.queue
+	s.out.queue = spare[:0]
+	return taken
+}
+
+// sent gives bytes back and reports whether the stream has just stopped being full.
+func (s *stream) sent(bytes int) bool {
+	s.out.Lock()
+	defer s.out.Unlock()
+	s.out.bytes -= bytes
+	if !s.out.full || s.out.bytes > s.limit/2 {
+		return false
+	}
+	s.out.full = false
+	return true
+}
+
+// shut drops what is queued and returns how many events that was. Nothing is queued afterwards.
+func (s *stream) shut() (events int) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	s.out.closed = true
+	for _, r := range s.out.queue {
+		events += len(r.events)
+	}
+	s.out.queue = nil
+	return events
+}
