@@ -13,6 +13,7 @@ type Metric string
 
 // The metrics of all rows.
 const (
+	IdleCPU        Metric = "idle_cpu_percent"
 	OpsPerSecond   Metric = "ops_per_s"
 	P50            Metric = "p50_ms"
 	P99            Metric = "p99_ms"

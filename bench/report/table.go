@@ -19,6 +19,7 @@ type column struct {
 
 // columns in the order in which they stand in any table; a table has those of which it has samples.
 var columns = []column{
+	{IdleCPU, "cpu % of a core", 2, Median},
 	{OpsPerSecond, "ops/s", 0, Median},
 	{P50, "p50 ms", 2, Median},
 	{P99, "p99 ms", 2, Median},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/coord-dev/coord/bench/peers"
 	"github.com/coord-dev/coord/bench/profile"
@@ -13,6 +15,9 @@ import (
 	"github.com/coord-dev/coord/bench/wire"
 	"github.com/coord-dev/coord/bench/workload"
 )
+
+// idleTime is how long an idle peer is looked at.
+const idleTime = 3 * time.Second
 
 // target is a running peer of the closed-loop rows.
 type target struct {
@@ -22,38 +27,40 @@ type target struct {
 
 func (t *target) name() string { return t.cluster.Product.Name }
 
-// closedLoops runs the closed-loop rows with clusters of one size: all peers are started, and their rounds alternate,
-// so that whatever else the machine does meets each of them.
-func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
-	ops := map[string]workload.Op{
-		RowPut: workload.Put(s.data()), RowGet: workload.Get(s.data()), RowPair: workload.PutDelete(s.data()),
+// loopRows are the closed-loop rows in the order in which they run.
+func loopRows() []string { return []string{RowPut, RowGet, RowPair} }
+
+// op returns the operation of a closed-loop row.
+func (s *Suite) op(row string) workload.Op {
+	switch row {
+	case RowPut:
+		return workload.Put(s.data())
+	case RowGet:
+		return workload.Get(s.data())
+	default:
+		return workload.PutDelete(s.data())
 	}
-	if !s.selected(RowPut) && !s.selected(RowGet) && !s.selected(RowPair) {
+}
+
+// closedLoops runs the idle and the closed-loop rows with clusters of one size: all peers are started, and their rounds
+// alternate, so that whatever else the machine does meets each of them.
+func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
+	rows := slices.DeleteFunc(loopRows(), func(row string) bool { return !s.selected(row) })
+	if len(rows) == 0 && !s.selected(RowIdle) {
 		return nil
 	}
-	var targets []*target
+	targets, err := s.launchAll(ctx, members, len(rows) > 0)
 	defer func() {
 		for _, t := range targets {
 			err = errors.Join(err, t.cluster.Stop())
 		}
 	}()
-	for _, p := range s.products {
-		if p.Stateless && members > 1 {
-			continue
-		}
-		t, err := s.launch(ctx, p, members)
-		if err != nil {
-			s.keep(report.Record{Row: RowPut, Peer: p.Name, Members: members}, err)
-			continue
-		}
-		targets = append(targets, t)
+	if err != nil {
+		return err
 	}
-	for _, row := range []string{RowPut, RowGet, RowPair} {
+	for _, row := range rows {
 		for _, clients := range s.cfg.Clients {
-			if !s.selected(row) {
-				continue
-			}
-			if err := s.alternate(ctx, targets, report.Record{Row: row, Members: members, Clients: clients}, ops[row]); err != nil {
+			if err := s.alternate(ctx, targets, report.Record{Row: row, Members: members, Clients: clients}, s.op(row)); err != nil {
 				return err
 			}
 		}
@@ -61,17 +68,66 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 	return nil
 }
 
-// launch starts a peer and writes every key once.
-func (s *Suite) launch(ctx context.Context, p peers.Product, members int) (*target, error) {
-	s.logf("start %s with %d members and load %d keys", p.Name, members, s.cfg.Keys)
+// launchAll starts every peer, with data where load is set. One that does not start is a line of the report and left
+// out; the error is ctx's. What is running is returned beside an error.
+func (s *Suite) launchAll(ctx context.Context, members int, load bool) ([]*target, error) {
+	var targets []*target
+	for _, p := range s.products {
+		if p.Stateless && members > 1 {
+			continue // no member has anything to tell another: it would be the same row again
+		}
+		c, err := s.launch(ctx, p, members, load)
+		if err != nil {
+			s.keep(report.Record{Row: RowIdle, Peer: p.Name, Members: members}, err)
+			continue
+		}
+		targets = append(targets, &target{cluster: c})
+	}
+	return targets, ctx.Err()
+}
+
+// launch starts a peer, looks at what it uses when idle, and writes every key once where load is set.
+func (s *Suite) launch(ctx context.Context, p peers.Product, members int, load bool) (*peers.Cluster, error) {
+	s.logf("start %s with %d members", p.Name, members)
 	c, err := peers.Start(ctx, p, members, s.dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(ctx, c, s.data(), s.cfg.Conns); err != nil {
+	if s.selected(RowIdle) {
+		err = s.idle(ctx, c, members)
+	}
+	if err == nil && load {
+		s.logf("load %d keys into %s", s.cfg.Keys, p.Name)
+		err = fill(ctx, c, s.data(), s.cfg.Conns)
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
-	return &target{cluster: c}, nil
+	return c, nil
+}
+
+// idle records what a peer uses while nobody asks anything of it.
+func (s *Suite) idle(ctx context.Context, c *peers.Cluster, members int) error {
+	before, err := c.Usage()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	select {
+	case <-time.After(idleTime):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	after, err := c.Usage()
+	if err != nil {
+		return err
+	}
+	rec := report.Record{Row: RowIdle, Peer: c.Product.Name, Members: members}
+	rec.Add(report.IdleCPU, 100*float64(after.CPU-before.CPU)/float64(time.Since(begin)))
+	rec.Add(report.RSS, megabytes(after.RSS))
+	rec.Add(report.PeakRSS, megabytes(after.Peak))
+	s.keep(rec, nil)
+	return nil
 }
 
 // fill loads data over conns connections to all members.

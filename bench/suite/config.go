@@ -17,6 +17,7 @@ import (
 
 // Names of the rows, matched by Config.Rows.
 const (
+	RowIdle             = "idle"
 	RowPut              = "put"
 	RowGet              = "get"
 	RowPair             = "pair"
@@ -63,7 +64,7 @@ type Config struct {
 }
 
 // defaultRows is everything except what takes minutes for a single figure.
-const defaultRows = "^(put|get|pair|watchers|failover|transfer)"
+const defaultRows = "^(idle|put|get|pair|watchers|failover|transfer)"
 
 // ParseFlags reads the command line. Usage and errors go to w. The errors are flag.ErrHelp and those of bad values.
 func ParseFlags(args []string, w io.Writer) (Config, error) {
@@ -107,7 +108,7 @@ func (c *Config) shorten(fs *flag.FlagSet, rows *string) {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	brief := map[string]func(){
-		"rows":      func() { *rows = "^(put|get|pair)$" },
+		"rows":      func() { *rows = "^(idle|put|get|pair)$" },
 		"round":     func() { c.Round = 800 * time.Millisecond },
 		"warm-up":   func() { c.WarmUp = 300 * time.Millisecond },
 		"rounds":    func() { c.Rounds = 1 },

@@ -16,6 +16,7 @@ import (
 type contender struct {
 	peers.Product
 	electionTimeout time.Duration
+	sameTiming      bool // coord with etcd's timing and not its own
 }
 
 // contenders returns the replicated products with their defaults, and coord once more with etcd's timing, so that one
@@ -24,11 +25,11 @@ func (s *Suite) contenders() []contender {
 	var out []contender
 	for _, p := range s.replicated() {
 		if p.Name == peers.Etcd {
-			out = append(out, contender{p, time.Second})
+			out = append(out, contender{p, time.Second, false})
 			continue
 		}
 		same := p.With(p.Name+"@1s", "--election-timeout=1000", "--heartbeat-interval=100")
-		out = append(out, contender{p, 300 * time.Millisecond}, contender{same, time.Second})
+		out = append(out, contender{p, 300 * time.Millisecond, false}, contender{same, time.Second, true})
 	}
 	return out
 }

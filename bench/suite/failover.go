@@ -83,7 +83,7 @@ func killAndRestart(ctx context.Context, d *disturbance, choose victims, rec *re
 	if err := d.StartAll(ctx); err != nil {
 		return err
 	}
-	if err := d.calm(ctx, 2*d.electionTimeout); err != nil {
+	if err := d.calm(ctx, d.electionTimeout); err != nil {
 		return err
 	}
 	d.recordGap(rec)

@@ -33,6 +33,7 @@ type table struct {
 // tables in the order in which they are printed.
 func tables() []table {
 	return []table{
+		{RowIdle, "idle: started, empty, nobody connected", report.IdleCPU, nil},
 		{RowPut, "put: one key", report.OpsPerSecond, fasterBy(1.3)},
 		{RowGet, "get: one key, linearizable", report.OpsPerSecond, fasterBy(1.2)},
 		{RowPair, "pair: put, then delete, of one key", report.OpsPerSecond, nil},

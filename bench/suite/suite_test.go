@@ -88,7 +88,7 @@ func TestParseFlagsSaysWhichFlagIsWrong(t *testing.T) {
 func brief(t *testing.T) Config {
 	t.Helper()
 	c, err := ParseFlags([]string{
-		"-peers=etcd,ceiling", "-members=1", "-clients=4", "-rows=^(put|get|pair|watchers|startup)$", "-rounds=2", "-round=200ms", "-warm-up=50ms",
+		"-peers=etcd,ceiling", "-members=1", "-clients=4", "-rows=^(idle|put|get|pair|watchers|startup)$", "-rounds=2", "-round=200ms", "-warm-up=50ms",
 		"-keys=500", "-startup-keys=500", "-watch-streams=2", "-watchers-per-stream=20",
 		"-dir=" + t.TempDir(), "-json=" + filepath.Join(t.TempDir(), "report.json"),
 	}, io.Discard)
@@ -136,7 +136,7 @@ func TestSmoke(t *testing.T) {
 			checkLoop(t, rep, row, peer)
 		}
 	}
-	for row, metric := range map[string]report.Metric{RowWatchers: report.FanOutManyP50, RowStartup: report.FirstRead} {
+	for row, metric := range map[string]report.Metric{RowIdle: report.RSS, RowWatchers: report.FanOutManyP50, RowStartup: report.FirstRead} {
 		if rec := rep.Find(report.Record{Row: row, Members: 1}, peers.Etcd); rec == nil || report.Median(rec.Samples[metric]) <= 0 {
 			t.Errorf("row %s has no %s: %+v", row, metric, rec)
 		}
@@ -144,7 +144,7 @@ func TestSmoke(t *testing.T) {
 	if v := rep.Header.Peers[peers.Etcd]; v != "3.7.3" {
 		t.Errorf("etcd's version is %q", v)
 	}
-	for _, row := range []string{RowPut, RowGet, RowPair, RowWatchers, RowStartup} {
+	for _, row := range []string{RowIdle, RowPut, RowGet, RowPair, RowWatchers, RowStartup} {
 		if !strings.Contains(out.String(), "\n"+row+":") {
 			t.Errorf("no table of %s in\n%s", row, out.String())
 		}
@@ -173,7 +173,7 @@ func TestCancelledRunLeavesNothingBehind(t *testing.T) {
 	cfg.Round = time.Minute
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	begun := &notify{text: regexp.MustCompile("load .* keys"), do: func() { time.AfterFunc(500*time.Millisecond, cancel) }}
+	begun := &notify{text: regexp.MustCompile("load .* keys into"), do: func() { time.AfterFunc(500*time.Millisecond, cancel) }}
 	if err := Run(ctx, cfg, io.Discard, begun); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want the context's", err)
 	}
