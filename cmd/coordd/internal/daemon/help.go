@@ -1,0 +1,34 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+)
+
+const usage = `Usage:
+
+  coordd [flags]
+    Start a member. Without flags it runs alone on 127.0.0.1:2379.
+
+  coordd --version
+    Show the version.
+
+  coordd -h | --help
+    Show this text.
+
+Flags are written -x or --x, with = or a space before the value; of a repeated one the last counts. Each can also be set
+by the environment: --data-dir by COORD_DATA_DIR or ETCD_DATA_DIR. A flag goes before COORD_, and that before ETCD_.
+`
+
+// Help is the text of --help.
+func Help() string {
+	var b strings.Builder
+	b.WriteString(usage)
+	for _, section := range sections {
+		fmt.Fprintf(&b, "\n%s:\n", section.title)
+		for _, s := range section.settings {
+			fmt.Fprintf(&b, "  --%s '%s'\n    %s\n", s.name, s.shown, s.help)
+		}
+	}
+	return b.String()
+}
