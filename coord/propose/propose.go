@@ -1,0 +1,350 @@
+// Package propose takes commands to the log and brings their results back.
+//
+// Commands that arrive while entries are in flight gather in a queue and travel together in the next entry: under load
+// one entry carries many, a lone command waits for nobody. There is no linger timer.
+//
+// A proposal may be lost on its way: forwarded ones are dropped silently while leadership moves or a queue is full. So
+// an entry is proposed again, byte for byte, until its result is seen in the apply; the state machine runs it once.
+package propose
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// Errors of Propose, beside the refusals of the state machine and the errors of the context.
+var (
+	// ErrTimeout: the command may or may not have run. It ran, if it did, before a snapshot that this member received
+	// instead of the log, so that its result was never seen here.
+	ErrTimeout = errors.New("the result of the command is not known")
+	// ErrStopped: the member is stopping. A command that was in flight may or may not run.
+	ErrStopped = errors.New("proposer is stopped")
+	// ErrTooManyRequests: the queue is full; the command was not proposed.
+	ErrTooManyRequests = errors.New("too many requests")
+	// ErrTooLarge: the command does not fit into a log entry; it was not proposed.
+	ErrTooLarge = errors.New("command is too large")
+)
+
+// Log accepts entries. An error says that this attempt certainly was not accepted.
+type Log interface {
+	Propose(entry []byte) error
+}
+
+// Options configure a Proposer. Zero values mean the defaults.
+type Options struct {
+	Member, Boot uint64
+	Log          Log
+	// InFlight is how many entries may wait for their results at a time, 4 by default.
+	InFlight int
+	// MaxEntry is the size at which an entry takes no further command, 2 MiB by default.
+	MaxEntry int
+	// MaxCommand is the size of the largest command, 64 MiB by default.
+	MaxCommand int
+	// MaxQueued bounds the commands that wait for an entry, 100,000 by default.
+	MaxQueued int
+	// Retry is the time after which an entry without a result is proposed again, at first; it doubles up to 8 × Retry.
+	// 500 ms by default.
+	Retry time.Duration
+}
+
+func (o *Options) setDefaults() {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&o.InFlight, 4}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if o.Retry == 0 {
+		o.Retry = 500 * time.Millisecond
+	}
+}
+
+// Proposer is safe for concurrent use. Its owner hands it what the state machine's observer is told, and closes it.
+type Proposer struct {
+	opts Options
+	kick chan struct{}
+	gone chan struct{}
+
+	mu struct {
+		sync.Mutex
+		queue    []*call
+		inFlight map[uint64]*entry
+		number   uint64 // of the last entry
+		held     int
+		again    bool // propose everything in flight again now
+		closed   bool
+	}
+}
+
+// call is one command and who waits for it.
+type call struct {
+	command raftv1.Command
+	done    chan statemachine.Result // buffered: the apply never waits
+	entry   *entry                   // once it is in one; guarded by the proposer's mutex
+	left    bool                     // nobody waits any more; likewise
+}
+
+// entry is in flight until its result is seen or nobody waits for it.
+type entry struct {
+	number  uint64
+	data    []byte
+	calls   []*call
+	waiting int
+	next    time.Time     // when to propose it again
+	wait    time.Duration // between the last attempt and next
+}
+
+// New starts a proposer.
+func New(opts Options) *Proposer {
+	opts.setDefaults()
+	p := &Proposer{opts: opts, kick: make(chan struct{}, 1), gone: make(chan struct{})}
+	p.mu.inFlight = make(map[uint64]*entry)
+	go p.run()
+	return p
+}
+
+// Close ends every wait with ErrStopped and returns when the proposer has stopped.
+func (p *Proposer) Close() {
+	p.mu.Lock()
+	if !p.mu.closed {
+		p.mu.closed = true
+		for _, e := range p.mu.inFlight {
+			e.answerAll(statemachine.Result{Err: ErrStopped})
+		}
+		for _, c := range p.mu.queue {
+			c.answer(statemachine.Result{Err: ErrStopped})
+		}
+		p.mu.queue = nil
+		clear(p.mu.inFlight)
+	}
+	p.mu.Unlock()
+	p.wake()
+	<-p.gone
+}
+
+// Propose sends one command through the log and returns the Response of its result, or its refusal. After any other
+// error than ErrTooManyRequests and ErrTooLarge the command may still run later.
+func (p *Proposer) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
+	if len(body) > p.opts.MaxCommand {
+		return nil, ErrTooLarge
+	}
+	c := &call{command: raftv1.Command{Kind: kind, Body: body}, done: make(chan statemachine.Result, 1)}
+	if err := p.enqueue(c); err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-c.done:
+		return r.Response, r.Err
+	case <-ctx.Done():
+		p.leave(c)
+		return nil, ctx.Err()
+	}
+}
+
+func (p *Proposer) enqueue(c *call) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.mu.closed:
+		return ErrStopped
+	case len(p.mu.queue) >= p.opts.MaxQueued:
+		return ErrTooManyRequests
+	}
+	p.mu.queue = append(p.mu.queue, c)
+	if len(p.mu.inFlight) < p.opts.InFlight {
+		p.wake()
+	}
+	return nil
+}
+
+// leave gives a command up. Once nobody waits for an entry it is not proposed again.
+func (p *Proposer) leave(c *call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.left = true
+	if e := c.entry; e != nil {
+		if e.waiting--; e.waiting == 0 {
+			p.settle(e)
+		}
+	}
+}
+
+// settle takes an entry out of flight, which may let the next one go.
+func (p *Proposer) settle(e *entry) {
+	delete(p.mu.inFlight, e.number)
+	if len(p.mu.queue) > 0 {
+		p.wake()
+	}
+}
+
+func (p *Proposer) wake() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Hold keeps new entries back until release is called: leadership moves best while the log stands still. What is in
+// flight goes on.
+func (p *Proposer) Hold() (release func()) {
+	p.mu.Lock()
+	p.mu.held++
+	p.mu.Unlock()
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		p.mu.held--
+		p.mu.Unlock()
+		p.wake()
+	})
+}
+
+// LeaderChanged proposes everything in flight again at once: copies that went to the old leader may be lost.
+func (p *Proposer) LeaderChanged() {
+	p.mu.Lock()
+	p.mu.again = true
+	p.mu.Unlock()
+	p.wake()
+}
+
+// Applied delivers the results that a batch brought. It is called from the apply, in order.
+func (p *Proposer) Applied(a *statemachine.Applied) {
+	for _, r := range a.Entries {
+		if r.Results == nil || r.Member != p.opts.Member || r.Boot != p.opts.Boot {
+			continue
+		}
+		p.mu.Lock()
+		e := p.mu.inFlight[r.Number]
+		if e != nil {
+			p.settle(e)
+		}
+		p.mu.Unlock()
+		if e != nil {
+			for i, c := range e.calls {
+				c.answer(r.Results[i])
+			}
+		}
+	}
+}
+
+// Recovered ends the waits for entries that ran before a received snapshot: their results are lost.
+func (p *Proposer) Recovered(_ *statemachine.Applied, executed func(number uint64) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for number, e := range p.mu.inFlight {
+		if executed(number) {
+			e.answerAll(statemachine.Result{Err: ErrTimeout})
+			p.settle(e)
+		}
+	}
+}
+
+func (e *entry) answerAll(r statemachine.Result) {
+	for _, c := range e.calls {
+		c.answer(r)
+	}
+}
+
+// answer is called once for each call at most: by whoever takes its entry out of flight, or closes the queue.
+func (c *call) answer(r statemachine.Result) { c.done <- r }
+
+// run forms entries and proposes them, again where it must.
+func (p *Proposer) run() {
+	defer close(p.gone)
+	timer := time.NewTimer(p.opts.Retry)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.kick:
+		case <-timer.C:
+		}
+		batch, next, closed := p.collect(time.Now())
+		if closed {
+			return
+		}
+		for _, data := range batch {
+			// An attempt that was not accepted is repeated like one that was lost.
+			_ = p.opts.Log.Propose(data)
+		}
+		timer.Reset(next)
+	}
+}
+
+// collect returns the entries to propose now, and the time until the next one has to be proposed again.
+func (p *Proposer) collect(now time.Time) (batch [][]byte, next time.Duration, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.closed {
+		return nil, 0, true
+	}
+	next = p.opts.Retry
+	for _, e := range p.mu.inFlight {
+		if p.mu.again || !e.next.After(now) {
+			e.wait = min(2*e.wait, 8*p.opts.Retry)
+			if p.mu.again {
+				e.wait = p.opts.Retry
+			}
+			e.next = now.Add(e.wait)
+			batch = append(batch, e.data)
+		}
+		next = min(next, e.next.Sub(now))
+	}
+	p.mu.again = false
+	for p.mu.held == 0 && len(p.mu.inFlight) < p.opts.InFlight {
+		e := p.form(now)
+		if e == nil {
+			break
+		}
+		batch = append(batch, e.data)
+	}
+	return batch, next, false
+}
+
+// form makes the next entry of the commands that wait, nil if there are none.
+func (p *Proposer) form(now time.Time) *entry {
+	e := &entry{next: now.Add(p.opts.Retry), wait: p.opts.Retry}
+	size, taken := 0, 0
+	for _, c := range p.mu.queue {
+		if size > 0 && size+len(c.command.Body) > p.opts.MaxEntry {
+			break
+		}
+		taken++
+		if c.left {
+			continue
+		}
+		size += len(c.command.Body) + 16
+		c.entry = e
+		e.calls = append(e.calls, c)
+	}
+	p.mu.queue = slices.Delete(p.mu.queue, 0, taken)
+	if len(e.calls) == 0 {
+		return nil
+	}
+	p.mu.number++
+	e.number, e.waiting = p.mu.number, len(e.calls)
+	p.mu.inFlight[e.number] = e
+	commands := make([]raftv1.Command, len(e.calls))
+	for i, c := range e.calls {
+		commands[i] = c.command
+	}
+	e.data = raftv1.AppendEntry(make([]byte, 0, size+64), &raftv1.Entry{
+		Member: p.opts.Member, Boot: p.opts.Boot, Number: e.number, Settled: p.settled(), Commands: commands,
+	})
+	return e
+}
+
+// settled is the number up to which nobody waits any more.
+func (p *Proposer) settled() uint64 {
+	lowest := p.mu.number
+	for number := range p.mu.inFlight {
+		lowest = min(lowest, number)
+	}
+	return lowest - 1
+}

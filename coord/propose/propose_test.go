@@ -1,0 +1,198 @@
+package propose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// lossyLog applies the entries it is given like a state machine that runs each once: after a while, in any order, or
+// not at all.
+type lossyLog struct {
+	mu      sync.Mutex
+	p       *Proposer
+	ran     map[uint64]bool
+	settled uint64
+	bodies  map[string]int // how often each command ran
+	lose    func() bool
+	wg      sync.WaitGroup
+	sizes   []int
+}
+
+func (l *lossyLog) Propose(data []byte) error {
+	if l.lose() {
+		return nil
+	}
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+		l.apply(data)
+	}()
+	return nil
+}
+
+func (l *lossyLog) apply(data []byte) {
+	e, err := raftv1.DecodeEntry(data)
+	if err != nil {
+		panic(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := statemachine.EntryResult{Member: e.Member, Boot: e.Boot, Number: e.Number, Duplicate: true}
+	if !l.ran[e.Number] && e.Number > l.settled {
+		l.ran[e.Number], r.Duplicate = true, false
+		l.settled = max(l.settled, e.Settled)
+		l.sizes = append(l.sizes, len(e.Commands))
+		for _, c := range e.Commands {
+			l.bodies[string(c.Body)]++
+			r.Results = append(r.Results, statemachine.Result{Response: string(c.Body)})
+		}
+	}
+	l.p.Applied(&statemachine.Applied{Entries: []statemachine.EntryResult{r}})
+}
+
+func start(t *testing.T, opts Options, lose func() bool) (*Proposer, *lossyLog) {
+	l := &lossyLog{ran: map[uint64]bool{}, bodies: map[string]int{}, lose: lose}
+	opts.Log, opts.Member, opts.Boot = l, 7, 1
+	l.p = New(opts)
+	t.Cleanup(func() {
+		l.p.Close()
+		l.wg.Wait()
+	})
+	return l.p, l
+}
+
+func TestEveryCommandRunsOnceThoughProposalsAreLost(t *testing.T) {
+	p, l := start(t, Options{Retry: 2 * time.Millisecond, MaxEntry: 100}, func() bool { return rand.IntN(3) == 0 })
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			body := fmt.Sprint("command ", i)
+			got, err := p.Propose(t.Context(), raftv1.KindPut, []byte(body))
+			if err != nil || got != body {
+				t.Errorf("%s: result %v, %v", body, got, err)
+			}
+		})
+	}
+	wg.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for body, n := range l.bodies {
+		if n != 1 {
+			t.Errorf("%s ran %d times", body, n)
+		}
+	}
+	if len(l.bodies) != 200 {
+		t.Errorf("%d commands ran, want 200", len(l.bodies))
+	}
+}
+
+func TestCommandsTravelTogetherUnderLoad(t *testing.T) {
+	p, l := start(t, Options{InFlight: 1}, func() bool { return false })
+	var wg sync.WaitGroup
+	for i := range 500 {
+		wg.Go(func() { p.Propose(t.Context(), raftv1.KindPut, []byte(fmt.Sprint(i))) })
+	}
+	wg.Wait()
+	if n := len(l.sizes); n > 50 {
+		t.Errorf("500 commands took %d entries", n)
+	}
+}
+
+func TestLeaderChangeProposesAgainAtOnce(t *testing.T) {
+	var lost sync.Once
+	lose := func() (gone bool) {
+		lost.Do(func() { gone = true })
+		return gone
+	}
+	p, _ := start(t, Options{Retry: time.Hour}, lose)
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.Propose(t.Context(), raftv1.KindPut, []byte("x"))
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+			p.LeaderChanged()
+		}
+	}
+}
+
+func TestHeldProposerSendsNothingNew(t *testing.T) {
+	p, l := start(t, Options{}, func() bool { return false })
+	release := p.Hold()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if _, err := p.Propose(ctx, raftv1.KindPut, []byte("x")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v while held", err)
+	}
+	release()
+	if _, err := p.Propose(t.Context(), raftv1.KindPut, []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bodies["x"] != 0 {
+		t.Error("a command that was given up in the queue ran")
+	}
+}
+
+func TestWaitsEnd(t *testing.T) {
+	p, _ := start(t, Options{MaxQueued: 1}, func() bool { return true })
+	release := p.Hold()
+	errs := make(chan error, 2)
+	wait := func() {
+		_, err := p.Propose(t.Context(), raftv1.KindPut, []byte("x"))
+		errs <- err
+	}
+	go wait()
+	for n := 0; n == 0; {
+		p.mu.Lock()
+		n = len(p.mu.queue)
+		p.mu.Unlock()
+	}
+	if wait(); !errors.Is(<-errs, ErrTooManyRequests) {
+		t.Error("a full queue took a command")
+	}
+	release()
+	for n := 0; n == 0; {
+		p.mu.Lock()
+		n = len(p.mu.inFlight)
+		p.mu.Unlock()
+	}
+	p.Recovered(nil, func(number uint64) bool { return number == 1 })
+	if err := <-errs; !errors.Is(err, ErrTimeout) {
+		t.Errorf("after a snapshot that says it ran: %v", err)
+	}
+	go wait()
+	for n := 0; n == 0; {
+		p.mu.Lock()
+		n = len(p.mu.inFlight)
+		p.mu.Unlock()
+	}
+	p.Close()
+	if err := <-errs; !errors.Is(err, ErrStopped) {
+		t.Errorf("after close: %v", err)
+	}
+	if wait(); !errors.Is(<-errs, ErrStopped) {
+		t.Error("a closed proposer took a command")
+	}
+}
