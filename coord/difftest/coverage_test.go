@@ -264,13 +264,17 @@ func (c *coverage) events(s *slot, items map[int64][]proto.Message) {
 			if !ok {
 				continue
 			}
-			seen["watch/event/"+ev.Type.String()] = true
-			seen["watch/event/"+ev.Type.String()+"/prev_kv"] = ev.PrevKv != nil
-			seen["watch/start/past"] = w.req.StartRevision > 0 && s.askable()
-			seen["watch/start/future/reached"] = w.req.StartRevision > 0 && !s.askable()
-			seen["watch/prev_kv/absent"] = w.req.PrevKv && ev.PrevKv == nil && ev.Kv.Version > 1
-			seen["watch/prev_kv"] = w.req.PrevKv && ev.PrevKv != nil
-			seen["watch/fragment"] = w.req.Fragment
+			for name, ok := range map[string]bool{
+				"watch/event/" + ev.Type.String():              true,
+				"watch/event/" + ev.Type.String() + "/prev_kv": ev.PrevKv != nil,
+				"watch/start/past":                             w.req.StartRevision > 0 && s.askable(),
+				"watch/start/future/reached":                   w.req.StartRevision > 0 && !s.askable(),
+				"watch/prev_kv/absent":                         w.req.PrevKv && ev.PrevKv == nil && ev.Kv.Version > 1,
+				"watch/prev_kv":                                w.req.PrevKv && ev.PrevKv != nil,
+				"watch/fragment":                               w.req.Fragment,
+			} {
+				seen[name] = seen[name] || ok
+			}
 			for _, f := range w.req.Filters {
 				seen["watch/filter/"+f.String()] = true
 			}

@@ -21,6 +21,8 @@ type env struct {
 	seen map[string]*mvccpb.KeyValue
 	// sentinels counts the sentinel puts, so that each has its own value.
 	sentinels int
+	// alarmed is set while the alarm of a full store is raised; only a step that failed leaves it so.
+	alarmed bool
 }
 
 func newEnv() *env {

@@ -14,8 +14,8 @@ var rare = []struct {
 	kind kindID
 	in   int
 }{
-	{kindPutTooLarge, 25}, {kindTxnOversized, 8}, {kindShortLease, 10}, {kindNotification, 60}, {kindBulk, 80},
-	{kindNoSpace, 20}, {kindCloseSend, 20}, {kindFill, 3},
+	{kindPutTooLarge, 25}, {kindTxnOversized, 8}, {kindShortLease, 10}, {kindNotification, 60}, {kindBulk, 100},
+	{kindNoSpace, 20}, {kindCloseSend, 20}, {kindFill, 2},
 }
 
 // generate returns the steps of the sequence of a seed.

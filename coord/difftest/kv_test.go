@@ -54,6 +54,9 @@ func (d dice) spoilPut(e *env, r *pb.PutRequest) {
 func (d dice) rangeRequest(e *env) *pb.RangeRequest {
 	r := &pb.RangeRequest{Serializable: d.chance(30), KeysOnly: d.chance(15), CountOnly: d.chance(10)}
 	r.Key, r.RangeEnd = d.span()
+	if d.chance(15) {
+		r.Key, r.RangeEnd = []byte{0}, []byte{0}
+	}
 	if d.chance(45) {
 		r.Revision = d.revision(e)
 	}
@@ -92,11 +95,17 @@ func (d dice) near(e *env) int64 {
 	}
 }
 
+// rangeStreamRequest returns mostly a request that can be streamed. It never sorts by anything but the key without
+// an order: etcd lets that pass as unsorted, sorts each chunk, and goes on from the last key of the sorted chunk, so
+// it skips and repeats keys.
 func (d dice) rangeStreamRequest(e *env) *pb.RangeRequest {
 	r := d.rangeRequest(e)
 	if d.chance(80) {
-		r.SortOrder, r.SortTarget = 0, 0
+		r.SortOrder, r.SortTarget = pick(d, []pb.RangeRequest_SortOrder{0, 0, 0, pb.RangeRequest_ASCEND}), 0
 		r.MinModRevision, r.MaxModRevision, r.MinCreateRevision, r.MaxCreateRevision = 0, 0, 0, 0
+	}
+	if r.SortOrder == pb.RangeRequest_NONE {
+		r.SortTarget = pb.RangeRequest_KEY
 	}
 	if d.chance(50) {
 		r.Key, r.RangeEnd = []byte{0}, []byte{0}

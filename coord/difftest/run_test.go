@@ -201,6 +201,12 @@ func (p *pair) sequence(steps []step, cov *coverage) (*run, error) {
 // is left uncompacted, as a fresh store.
 func (r *run) reset() error {
 	r.env.seen = map[string]*mvccpb.KeyValue{}
+	if r.env.alarmed {
+		if _, err := r.unary(pb.Maintenance_Alarm_FullMethodName, alarm(pb.AlarmRequest_DEACTIVATE)); err != nil {
+			return err
+		}
+		r.env.alarmed = false
+	}
 	for _, id := range slices.Clone(r.env.leases) {
 		if _, err := r.unary(pb.Lease_LeaseRevoke_FullMethodName, &pb.LeaseRevokeRequest{ID: id}); err != nil {
 			return err

@@ -127,7 +127,7 @@ func (r *run) delete() error {
 }
 
 func (r *run) txn() error {
-	_, err := r.unary(pb.KV_Txn_FullMethodName, r.dice.txn(r.env, 2))
+	_, err := r.unary(pb.KV_Txn_FullMethodName, defuse(r.dice.txn(r.env, 2)))
 	return err
 }
 
@@ -239,9 +239,7 @@ func (r *run) status() error {
 
 // noSpace raises the alarm of a full store, tries what it forbids and what it allows, and disarms it.
 func (r *run) noSpace() error {
-	alarm := func(action pb.AlarmRequest_AlarmAction) *pb.AlarmRequest {
-		return &pb.AlarmRequest{Action: action, MemberID: 1, Alarm: pb.AlarmType_NOSPACE}
-	}
+	r.env.alarmed = true
 	calls := []struct {
 		method string
 		req    proto.Message
@@ -253,7 +251,7 @@ func (r *run) noSpace() error {
 		{pb.KV_Put_FullMethodName, r.dice.put(r.env)},
 		{pb.KV_Put_FullMethodName, &pb.PutRequest{Key: []byte("a"), Value: []byte("v")}},
 		{pb.Lease_LeaseGrant_FullMethodName, &pb.LeaseGrantRequest{ID: 99, TTL: 1000}},
-		{pb.KV_Txn_FullMethodName, r.dice.txn(r.env, 1)},
+		{pb.KV_Txn_FullMethodName, defuse(r.dice.txn(r.env, 1))},
 		{pb.KV_Txn_FullMethodName, &pb.TxnRequest{Success: []*pb.RequestOp{deleteOp(&pb.DeleteRangeRequest{Key: []byte("a")})}}},
 		{pb.KV_Txn_FullMethodName, &pb.TxnRequest{Failure: []*pb.RequestOp{putOp(&pb.PutRequest{Key: []byte("a")})}}},
 		{pb.KV_DeleteRange_FullMethodName, r.dice.deleteRange()},
@@ -268,5 +266,10 @@ func (r *run) noSpace() error {
 			return err
 		}
 	}
+	r.env.alarmed = false
 	return nil
+}
+
+func alarm(action pb.AlarmRequest_AlarmAction) *pb.AlarmRequest {
+	return &pb.AlarmRequest{Action: action, MemberID: 1, Alarm: pb.AlarmType_NOSPACE}
 }

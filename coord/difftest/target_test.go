@@ -68,6 +68,8 @@ type target struct {
 	// actual maps canonical lease ids to the ids this server picked, and canonical the other way. Ids chosen by the client
 	// are in neither.
 	actual, canonical map[int64]int64
+	// patience bounds the wait for something a watch stream must bring.
+	patience time.Duration
 }
 
 func dial(name, addr string, opts ...grpc.DialOption) (*target, error) {
@@ -81,7 +83,7 @@ func dial(name, addr string, opts ...grpc.DialOption) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{name: name, conn: conn, actual: map[int64]int64{}, canonical: map[int64]int64{}}, nil
+	return &target{name: name, conn: conn, actual: map[int64]int64{}, canonical: map[int64]int64{}, patience: callTimeout}, nil
 }
 
 // learn records that this server picked actual for the lease the sequence calls canonical.

@@ -1,7 +1,6 @@
 package difftest
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"math"
@@ -21,8 +20,6 @@ const (
 	sentinelID     = int64(1) << 40
 	farFuture      = 100_000
 	maxSlotWatches = 12
-	// settleTime is how long a difference between two watch streams must last to count.
-	settleTime = 2 * time.Second
 )
 
 // slot is one watch stream to each server, in lockstep.
@@ -212,7 +209,7 @@ func (r *run) putSentinel() error {
 	}
 	for _, s := range waiting {
 		for _, l := range s.logs {
-			err := l.wait(fmt.Sprintf("the event of revision %d", r.env.cur), syncTimeout, func() bool {
+			err := l.wait(fmt.Sprintf("the event of revision %d", r.env.cur), l.target.patience, func() bool {
 				return s.delivered(l, r.env.cur)
 			})
 			if err != nil {
@@ -239,20 +236,12 @@ func (s *slot) delivered(l *watchLog, rev int64) bool {
 
 // watches says whether a watch reports a put of key at revision rev.
 func watches(req *pb.WatchCreateRequest, key string, rev int64) bool {
-	from, end, k := req.Key, req.RangeEnd, []byte(key)
+	from := req.Key
 	if len(from) == 0 {
 		from = []byte{0}
 	}
-	switch {
-	case req.StartRevision > rev, slices.Contains(req.Filters, pb.WatchCreateRequest_NOPUT):
-		return false
-	case len(end) == 0:
-		return bytes.Equal(from, k)
-	case len(end) == 1 && end[0] == 0:
-		return bytes.Compare(k, from) >= 0
-	default:
-		return bytes.Compare(k, from) >= 0 && bytes.Compare(k, end) < 0
-	}
+	return req.StartRevision <= rev && !slices.Contains(req.Filters, pb.WatchCreateRequest_NOPUT) &&
+		contains(from, req.RangeEnd, []byte(key))
 }
 
 // compareSlots compares all that came out of the watch streams.
@@ -272,9 +261,9 @@ func (r *run) compareSlots() error {
 }
 
 // compareSlot compares one stream. A server may deliver to the watches of a stream in any order, so
-// a difference counts only if it stays.
+// a difference counts only if it stays for a part of the patience.
 func (r *run) compareSlot(s *slot) error {
-	deadline := time.Now().Add(settleTime)
+	deadline := time.Now().Add(r.subject.patience / 15)
 	for {
 		diffs, items := s.diff()
 		if len(diffs) == 0 {

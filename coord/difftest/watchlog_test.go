@@ -14,10 +14,8 @@ import (
 const (
 	// everyWatch is the watch id of a progress notification for all watches of a stream, and of a refused watch.
 	everyWatch = -1
-	// syncTimeout bounds the wait for something a server must send. etcd serves a watcher that is behind within 100 ms.
-	syncTimeout = 20 * time.Second
 	// progressRetry is how often a progress request is repeated: a server may drop it while a watcher is behind.
-	progressRetry = 60 * time.Millisecond
+	progressRetry = 10 * time.Millisecond
 )
 
 // watchLog is one watch stream to one server, and everything that came out of it.
@@ -231,7 +229,7 @@ func (w *watchLog) send(req *pb.WatchRequest) error {
 
 // awaitControl returns the n-th control answer of the stream, counted from 0.
 func (w *watchLog) awaitControl(n int, what string) (*pb.WatchResponse, error) {
-	if err := w.wait(what, syncTimeout, func() bool { return len(w.mu.control) > n }); err != nil {
+	if err := w.wait(what, w.target.patience, func() bool { return len(w.mu.control) > n }); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
@@ -242,7 +240,7 @@ func (w *watchLog) awaitControl(n int, what string) (*pb.WatchResponse, error) {
 // awaitProgress asks for progress until all watches of the stream are complete up to rev.
 func (w *watchLog) awaitProgress(rev int64) error {
 	var err error
-	for deadline := time.Now().Add(syncTimeout); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(w.target.patience); time.Now().Before(deadline); {
 		if err := w.send(progressRequest()); err != nil {
 			return err
 		}

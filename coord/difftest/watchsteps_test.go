@@ -130,7 +130,7 @@ func (r *run) notification() error {
 			return differ(err.Error())
 		}
 		what := fmt.Sprintf("a progress notification of watch %d at revision %d", created.WatchId, r.env.cur)
-		err = l.wait(what, syncTimeout, func() bool {
+		err = l.wait(what, l.target.patience, func() bool {
 			w := l.mu.watches[created.WatchId]
 			return w != nil && w.notified > 0 && w.progress == r.env.cur
 		})
