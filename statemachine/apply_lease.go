@@ -95,15 +95,14 @@ func (b *batch) leaseRenew(r *raftv1.LeaseRenew) Result {
 	return Result{Response: LeasesRenewed{TTLs: ttls, Revision: b.kv.Revision()}}
 }
 
-// tick lets log time pass, if it is the next one: ticks are told apart by number alone, because a delta of zero would
-// make two clock values look alike. Then it settles the deadlines that its proposer had seen, and expires what is due:
-// earliest deadline first, each lease in a revision of its own.
+// tick lets log time pass, if it is the next one. Then it settles the deadlines that its proposer had seen, and expires
+// what is due: earliest deadline first, each lease in a revision of its own.
 func (b *batch) tick(r *raftv1.Tick) Result {
-	if r.Number != b.m.lastTick+1 || r.DeltaMs < 0 {
-		return Result{Response: Ticked{Number: b.m.lastTick}}
+	settled, ok := b.m.leases.Tick(r.Number, r.DeltaMs, r.Seen)
+	_, last := b.m.leases.Clock()
+	if !ok {
+		return Result{Response: Ticked{Number: last}}
 	}
-	b.m.lastTick = r.Number
-	settled := b.m.leases.Advance(r.DeltaMs, r.Seen)
 	for _, l := range settled {
 		b.storeLease(l)
 	}
@@ -111,7 +110,7 @@ func (b *batch) tick(r *raftv1.Tick) Result {
 	b.storeClock()
 	b.expire()
 	b.applied.Ticks = append(b.applied.Ticks, Tick{Number: r.Number, Nonce: r.Nonce, Index: b.index, DeltaMS: r.DeltaMs})
-	return Result{Response: Ticked{Applied: true, Number: r.Number}}
+	return Result{Response: Ticked{Applied: true, Number: last}}
 }
 
 // dropRenewals deletes the stored renewals at log indexes <= seen.
@@ -139,8 +138,9 @@ func (b *batch) expire() {
 }
 
 func (b *batch) storeClock() {
-	v := binary.BigEndian.AppendUint64(nil, uint64(b.m.leases.Clock()))
-	b.kv.Rows().Set(metaClock, binary.BigEndian.AppendUint64(v, b.m.lastTick))
+	ms, tick := b.m.leases.Clock()
+	v := binary.BigEndian.AppendUint64(nil, uint64(ms))
+	b.kv.Rows().Set(metaClock, binary.BigEndian.AppendUint64(v, tick))
 }
 
 // call runs a procedure.
@@ -226,4 +226,7 @@ func (s *step) LeaseAlive(id LeaseID) bool { return s.batch.m.leases.Alive(id) }
 
 func (s *step) LeaseKeys(id LeaseID) [][]byte { return s.batch.leaseKeys(id) }
 
-func (s *step) ClockMS() int64 { return s.batch.m.leases.Clock() }
+func (s *step) ClockMS() int64 {
+	ms, _ := s.batch.m.leases.Clock()
+	return ms
+}

@@ -56,7 +56,6 @@ type Machine struct {
 	revision  Revision
 	compacted Revision
 	leases    *lease.Table
-	lastTick  uint64
 	executed  executed
 	alarms    alarms
 	members   []*raftv1.Member
@@ -122,8 +121,9 @@ func (m *Machine) Open(<-chan struct{}) (uint64, error) {
 // load builds what is kept in memory from the rows of the current database.
 func (m *Machine) load() error {
 	rows := mvcc.Rows{Reader: m.store.db()}
-	m.index, m.revision, m.compacted, m.lastTick = 0, 1, -1, 0
+	m.index, m.revision, m.compacted = 0, 1, -1
 	var clock int64
+	var tick uint64
 	for _, fact := range []struct {
 		key  []byte
 		size int
@@ -133,7 +133,7 @@ func (m *Machine) load() error {
 		{metaRevision, 8, func(v []byte) { m.revision = int64(binary.BigEndian.Uint64(v)) }},
 		{metaCompacted, 8, func(v []byte) { m.compacted = int64(binary.BigEndian.Uint64(v)) }},
 		{metaClock, 16, func(v []byte) {
-			clock, m.lastTick = int64(binary.BigEndian.Uint64(v)), binary.BigEndian.Uint64(v[8:])
+			clock, tick = int64(binary.BigEndian.Uint64(v)), binary.BigEndian.Uint64(v[8:])
 		}},
 	} {
 		v, ok, err := rows.Get(fact.key)
@@ -148,12 +148,11 @@ func (m *Machine) load() error {
 		}
 	}
 	m.overlay = mvcc.NewOverlay(rows)
-	return m.loadTables(rows, clock)
+	return m.loadTables(rows, lease.NewLoader(clock, tick))
 }
 
 // loadTables builds the tables that are caches of rows.
-func (m *Machine) loadTables(rows mvcc.Rows, clock int64) error {
-	loader := lease.NewLoader(clock)
+func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 	m.executed = make(executed)
 	m.alarms, m.members = nil, nil
 	for _, space := range []struct {
@@ -256,9 +255,10 @@ func (m *Machine) fill(a *Applied) *Applied {
 
 func (m *Machine) leaseFacts() LeaseFacts {
 	f := m.leases.Facts()
+	clock, tick := m.leases.Clock()
 	return LeaseFacts{
 		Count: f.Count, MinTTL: f.MinTTL, Pending: f.Pending, PendingMax: f.PendingMax, Overdue: f.Overdue,
-		NextDueMS: f.NextDue, ClockMS: m.leases.Clock(), LastTick: m.lastTick,
+		NextDueMS: f.NextDue, ClockMS: clock, LastTick: tick,
 	}
 }
 

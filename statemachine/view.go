@@ -196,10 +196,12 @@ func (m *Machine) Leases() []LeaseInfo {
 
 // LeaseClockMS is log time in milliseconds.
 func (m *Machine) LeaseClockMS() int64 {
-	if table := m.leaseTable(); table != nil {
-		return table.Clock()
+	table := m.leaseTable()
+	if table == nil {
+		return 0
 	}
-	return 0
+	ms, _ := table.Clock()
+	return ms
 }
 
 // leaseTable is the table of the published state, nil before Open. It synchronizes itself.

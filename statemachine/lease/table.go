@@ -56,6 +56,7 @@ type Table struct {
 	mu     sync.RWMutex
 	leases map[ID]*Lease
 	clock  int64
+	tick   uint64 // number of the last tick
 	// due orders deadlines; an entry counts only while it is its lease's current deadline.
 	due dueHeap
 	// pending holds grants and renewals in the order of their log index; one counts only while it is its lease's latest.
@@ -106,11 +107,11 @@ func (t *Table) All() []Lease {
 	return all
 }
 
-// Clock is log time.
-func (t *Table) Clock() int64 {
+// Clock is log time, and the number of the tick that made it.
+func (t *Table) Clock() (ms int64, tick uint64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.clock
+	return t.clock, t.tick
 }
 
 // Facts sums the table up.
@@ -217,14 +218,18 @@ func (t *Table) lostTTL(ttl int64) {
 	}
 }
 
-// Advance adds delta to the clock and settles what the proposer had seen: every lease whose latest grant or renewal has
-// a log index <= seen gets deadline = clock + TTL. It returns those leases, for their rows, in the order they were
-// granted or renewed.
-func (t *Table) Advance(delta int64, seen uint64) []Lease {
+// Tick lets delta pass, if number is the next one, and settles what the proposer had seen: every lease whose latest grant
+// or renewal has a log index <= seen gets deadline = clock + TTL. It returns those leases, for their rows, in the order
+// they were granted or renewed. Ticks are told apart by number alone, never by clock values: a delta of zero would make
+// two of them look alike.
+func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled []Lease, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if number != t.tick+1 || delta < 0 {
+		return nil, false
+	}
+	t.tick = number
 	t.clock += delta
-	var settled []Lease
 	n := 0
 	for n < len(t.pending) && t.pending[n].index <= seen {
 		ref := t.pending[n]
@@ -243,7 +248,7 @@ func (t *Table) Advance(delta int64, seen uint64) []Lease {
 	if len(t.pending) == 0 {
 		t.pending = nil // let go of the array
 	}
-	return settled
+	return settled, true
 }
 
 // Due returns up to limit leases that are overdue, earliest deadline first, ties by ID. They stay in the table.
@@ -331,10 +336,10 @@ func uvarints(data []byte) ([]uint64, error) {
 // Loader builds a table from its rows. Lease rows come first, then renewals in key order, then Done.
 type Loader struct{ t *Table }
 
-// NewLoader starts a table whose clock stands at clock.
-func NewLoader(clock int64) *Loader {
+// NewLoader starts a table whose clock stands at clock since the tick of the given number.
+func NewLoader(clock int64, tick uint64) *Loader {
 	t := NewTable()
-	t.clock = clock
+	t.clock, t.tick = clock, tick
 	return &Loader{t}
 }
 
