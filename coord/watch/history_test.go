@@ -95,6 +95,13 @@ func (h *history) events(revision statemachine.Revision) []statemachine.Event {
 	return nil
 }
 
+// setViewError makes View fail, or work again.
+func (h *history) setViewError(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.viewErr = err
+}
+
 func (h *history) View() (View, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
