@@ -8,12 +8,13 @@ import (
 
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 func TestBadRequestsAreRefused(t *testing.T) {
-	s := newStore()
-	s.leases[7] = true
+	s := memstore.New()
+	s.Leases[7] = true
 	for what, c := range map[string]struct {
 		proc string
 		req  *recipesv1.Enqueue
@@ -28,7 +29,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		"long owner":       {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: strings.Repeat("x", 65)}, statemachine.ErrInvalid},
 		"resume elsewhere": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 9, ResumeToken: 3}, statemachine.ErrLeaseNotFound},
 	} {
-		if err := s.call(t, c.proc, c.req, &recipesv1.Enqueued{}); !errors.Is(err, c.want) {
+		if err := call(t, s, c.proc, c.req, &recipesv1.Enqueued{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
 		}
 	}
@@ -38,26 +39,26 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		"key of a nested lock": {Name: "a", Key: "a/b/7", Token: 1},
 		"empty name":           {Key: "/7", Token: 1},
 	} {
-		if err := s.call(t, recipes.LockRelease, req, &recipesv1.Removed{}); !errors.Is(err, statemachine.ErrInvalid) {
+		if err := call(t, s, recipes.LockRelease, req, &recipesv1.Removed{}); !errors.Is(err, statemachine.ErrInvalid) {
 			t.Errorf("release, %s: %v", what, err)
 		}
 	}
 	for _, p := range recipes.Procedures() {
-		if _, err := p.Run(&step{store: s}, []byte{0xff}); !errors.Is(err, statemachine.ErrInvalid) {
+		if _, err := p.Run(s.Step(), []byte{0xff}); !errors.Is(err, statemachine.ErrInvalid) {
 			t.Errorf("%s of garbage: %v", p.Name(), err)
 		}
 	}
 }
 
 func TestQueueJumpsOverNestedLocks(t *testing.T) {
-	s := newStore()
-	s.leases[7], s.leases[8] = true, true
+	s := memstore.New()
+	s.Leases[7], s.Leases[8] = true, true
 	for _, name := range []string{"a/b", "a", "a/c/d", "a0"} {
-		if err := s.call(t, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7}, &recipesv1.Enqueued{}); err != nil {
+		if err := call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7}, &recipesv1.Enqueued{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_ = s.call(t, recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 8}, &recipesv1.Enqueued{})
+	_ = call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 8}, &recipesv1.Enqueued{})
 	q := recipes.Queue(s, "a")
 	if len(q) != 2 || q[0].Key != "a/7" || q[1].Key != "a/8" {
 		t.Fatalf("queue of a: %+v", q)

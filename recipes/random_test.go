@@ -7,8 +7,11 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -29,7 +32,7 @@ type grant struct {
 type world struct {
 	*testing.T
 	rng   *rand.Rand
-	store *store
+	store *memstore.Store
 	line  []grant        // who stands in line, first one holds
 	past  []grant        // everybody who ever did
 	top   int64          // largest token that ever held (L2)
@@ -39,12 +42,31 @@ type world struct {
 	proc  struct{ enqueue, remove string }
 }
 
+// call runs a procedure as one command.
+func call(t *testing.T, s *memstore.Store, procedure string, req, resp proto.Message) error {
+	t.Helper()
+	body, err := proto.Marshal(req)
+	must(t, err)
+	out, err := s.Call(procedure, body)
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(out, resp)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRandomOperations checks L1, L2, L4, L5, L7 and L8 after every step of random sequences, mixed with etcd clients
 // that create and delete entries by themselves and with keys that are none.
 func TestRandomOperations(t *testing.T) {
 	total := map[string]int{}
 	for seed := range uint64(sequences) {
-		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: newStore(), seen: total, name: "job"}
+		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: memstore.New(), seen: total, name: "job"}
 		w.proc.enqueue, w.proc.remove = recipes.LockAcquire, recipes.LockRelease
 		if seed%2 == 1 {
 			w.proc.enqueue, w.proc.remove = recipes.ElectionCampaign, recipes.ElectionResign
@@ -66,7 +88,7 @@ func TestRandomOperations(t *testing.T) {
 
 func (w *world) did(kind, format string, args ...any) {
 	w.seen[kind]++
-	w.log = append(w.log, fmt.Sprintf("rev %d: %s %s", w.store.rev, kind, fmt.Sprintf(format, args...)))
+	w.log = append(w.log, fmt.Sprintf("rev %d: %s %s", w.store.Rev, kind, fmt.Sprintf(format, args...)))
 }
 
 func (w *world) fail(format string, args ...any) {
@@ -91,16 +113,16 @@ func (w *world) operate() {
 			w.remove(w.line[0], false)
 		}
 	case 7:
-		w.store.leases[lease] = true
+		w.store.Leases[lease] = true
 	case 8:
-		if w.store.leases[lease] {
-			w.store.revoke(lease)
+		if w.store.Leases[lease] {
+			w.store.Revoke(lease)
 			w.leave("revoked", func(g grant) bool { return g.lease == lease })
 		}
 	case 9:
 		if len(w.line) > 0 {
 			key := w.line[w.rng.IntN(len(w.line))].key
-			w.store.delete(key)
+			w.store.Delete(key)
 			w.leave("deleted", func(g grant) bool { return g.key == key })
 		}
 	case 10:
@@ -130,12 +152,12 @@ func (w *world) join(g grant) {
 
 func (w *world) enqueue(lease int64, owner string, try bool) {
 	key, req := recipes.Key(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
-	plain := w.store.kvs[key] != nil && w.find(key) < 0
+	plain := w.store.KVs[key] != nil && w.find(key) < 0
 	resp := &recipesv1.Enqueued{}
-	err := w.store.call(w, w.proc.enqueue, req, resp)
+	err := call(w.T, w.store, w.proc.enqueue, req, resp)
 	i := w.find(key)
 	switch {
-	case !w.store.leases[lease]:
+	case !w.store.Leases[lease]:
 		if !errors.Is(err, statemachine.ErrLeaseNotFound) {
 			w.fail("L7: enqueue of dead session %x: %v", lease, err)
 		}
@@ -154,7 +176,7 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 		w.line[i].claim = resp.Claim
 		w.did(map[bool]string{true: "try retried", false: "retried"}[try], "%s", key)
 	default:
-		if resp.Token != w.store.rev || resp.Claim != resp.Token || resp.Holds != (len(w.line) == 0) {
+		if resp.Token != w.store.Rev || resp.Claim != resp.Token || resp.Holds != (len(w.line) == 0) {
 			w.fail("enqueue of %s: %v, %d in line", key, resp, len(w.line))
 		}
 		w.join(grant{key: key, lease: lease, token: resp.Token, claim: resp.Claim})
@@ -174,18 +196,18 @@ func (w *world) remove(g grant, claimed bool) {
 	}
 	resp := &recipesv1.Removed{}
 	if w.rng.IntN(8) == 0 && w.find(g.key) >= 0 { // a token that was never granted
-		req.Token = w.store.rev + 1
-		if err := w.store.call(w, w.proc.remove, req, resp); !errors.Is(err, recipes.ErrTokenMismatch) {
+		req.Token = w.store.Rev + 1
+		if err := call(w.T, w.store, w.proc.remove, req, resp); !errors.Is(err, recipes.ErrTokenMismatch) {
 			w.fail("release of %s with a token of the future: %v, %v", g.key, resp, err)
 		}
 		w.did("never granted", "%s", g.key)
 		return
 	}
-	if err := w.store.call(w, w.proc.remove, req, resp); err != nil && !errors.Is(err, recipes.ErrTokenMismatch) {
+	if err := call(w.T, w.store, w.proc.remove, req, resp); err != nil && !errors.Is(err, recipes.ErrTokenMismatch) {
 		w.fail("release %+v: %v", g, err)
 	} else if err != nil {
 		// Somebody put a plain key there since; releasing must leave it alone.
-		if k := w.store.kvs[g.key]; k == nil || k.CreateRevision >= g.token {
+		if k := w.store.KVs[g.key]; k == nil || k.CreateRevision >= g.token {
 			w.fail("release %+v: %v", g, err)
 		}
 		return
@@ -218,10 +240,10 @@ func (w *world) resume() {
 	g := w.past[w.rng.IntN(len(w.past))]
 	_, owner, _ := recipes.ParseKey(w.name, g.key)
 	resp := &recipesv1.Enqueued{}
-	err := w.store.call(w, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
+	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
 	switch {
-	case !w.store.leases[g.lease]:
+	case !w.store.Leases[g.lease]:
 		if !errors.Is(err, statemachine.ErrLeaseNotFound) {
 			w.fail("L7: resume of dead session: %v", err)
 		}
@@ -242,9 +264,9 @@ func (w *world) resume() {
 // etcdClient does what concurrency.Mutex does: create the key if it is not there, attached to the session.
 func (w *world) etcdClient(lease int64) {
 	key := recipes.Key(w.name, lease, "")
-	if w.store.leases[lease] && w.store.kvs[key] == nil {
-		w.store.put(key, "", lease)
-		w.join(grant{key: key, lease: lease, token: w.store.rev, claim: w.store.rev})
+	if w.store.Leases[lease] && w.store.KVs[key] == nil {
+		must(w.T, w.store.Put(key, "", lease))
+		w.join(grant{key: key, lease: lease, token: w.store.Rev, claim: w.store.Rev})
 		w.did("etcd", "%s", key)
 	}
 }
@@ -254,11 +276,11 @@ func (w *world) plainKey() {
 	lease := int64(0x10 + w.rng.IntN(6))
 	for _, key := range []string{w.name + "/10/20", w.name + "/b/11", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "0", w.name, w.name + "/010"} {
 		if w.rng.IntN(2) == 0 {
-			w.store.put(key, "", 0)
+			must(w.T, w.store.Put(key, "", 0))
 		}
 	}
-	if key := recipes.Key(w.name, lease, "x"); w.store.kvs[key] == nil {
-		w.store.put(key, "attached to nothing", 0)
+	if key := recipes.Key(w.name, lease, "x"); w.store.KVs[key] == nil {
+		must(w.T, w.store.Put(key, "attached to nothing", 0))
 	}
 }
 
@@ -268,7 +290,7 @@ func (w *world) proclaim() {
 	}
 	i := w.rng.IntN(min(2, len(w.line)))
 	g := w.line[i]
-	err := w.store.call(w, recipes.ElectionProclaim, &recipesv1.Proclaim{Name: w.name, Key: g.key, Term: g.token, Value: []byte("new")}, &recipesv1.Proclaimed{})
+	err := call(w.T, w.store, recipes.ElectionProclaim, &recipesv1.Proclaim{Name: w.name, Key: g.key, Term: g.token, Value: []byte("new")}, &recipesv1.Proclaimed{})
 	if i > 0 {
 		if !errors.Is(err, recipes.ErrNotHolder) {
 			w.fail("proclaim of a waiter: %v", err)
@@ -276,10 +298,10 @@ func (w *world) proclaim() {
 		w.did("not leader", "%+v", g)
 		return
 	}
-	if err != nil || string(w.store.kvs[g.key].Value) != "new" || w.store.kvs[g.key].CreateRevision != g.token {
-		w.fail("proclaim: %v, %v", err, w.store.kvs[g.key])
+	if err != nil || string(w.store.KVs[g.key].Value) != "new" || w.store.KVs[g.key].CreateRevision != g.token {
+		w.fail("proclaim: %v, %v", err, w.store.KVs[g.key])
 	}
-	w.line[i].claim = w.store.rev
+	w.line[i].claim = w.store.Rev
 	w.did("proclaimed", "%+v", g)
 }
 

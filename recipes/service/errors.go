@@ -1,0 +1,86 @@
+package service
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// Errors of the services that the procedures do not know.
+var (
+	errSuperseded = errors.New("a later request of the same owner took the entry over")
+	errNoLeader   = errors.New("election: no leader") // etcd's text
+	errStopped    = errors.New("the member is stopping: repeat the request")
+)
+
+// errorTable says what goes over the wire for a refusal. An empty text stands for that of the error.
+var errorTable = []struct {
+	err    error
+	code   codes.Code
+	reason coordv1.Error_Reason
+	text   string
+}{
+	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)},
+	{recipes.ErrTokenMismatch, codes.FailedPrecondition, coordv1.Error_REASON_TOKEN_MISMATCH, ""},
+	{recipes.ErrNotHolder, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, ""},
+	{errSuperseded, codes.Aborted, coordv1.Error_REASON_SUPERSEDED, ""},
+	{errNoLeader, codes.NotFound, coordv1.Error_REASON_NO_LEADER, ""},
+	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID, ""},
+	{statemachine.ErrNoSpace, codes.ResourceExhausted, 0, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoSpace)},
+	{statemachine.ErrCorrupt, codes.DataLoss, 0, rpctypes.ErrorDesc(rpctypes.ErrGRPCCorrupt)},
+}
+
+// refused says whether err is the result of a command that was executed and had no effect.
+func refused(err error) bool {
+	for _, row := range errorTable {
+		if errors.Is(err, row.err) {
+			return true
+		}
+	}
+	return false
+}
+
+// wireError is what the client gets for err. What is not in the table leaves the outcome open; as every request can be
+// repeated, the client is told to.
+func wireError(err error) error {
+	for _, row := range errorTable {
+		if errors.Is(err, row.err) {
+			text := row.text
+			if text == "" {
+				text = err.Error()
+			}
+			return withReason(row.code, row.reason, text)
+		}
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	}
+	return withReason(codes.Unavailable, coordv1.Error_REASON_OUTCOME_UNKNOWN, err.Error())
+}
+
+func withReason(code codes.Code, reason coordv1.Error_Reason, text string) error {
+	st := status.New(code, text)
+	if reason != 0 {
+		if detailed, err := st.WithDetails(&coordv1.Error{Reason: reason}); err == nil {
+			st = detailed
+		}
+	}
+	return st.Err()
+}
+
+// transient says whether a refused command may go through later.
+func transient(err error) bool {
+	return errors.Is(err, statemachine.ErrNoSpace) || errors.Is(err, statemachine.ErrCorrupt)
+}

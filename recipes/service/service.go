@@ -1,0 +1,55 @@
+package service
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// Service serves coord.v1.Lock and coord.v1.Election on one member. Safe for concurrent use.
+type Service struct {
+	backend Backend
+	ctx     context.Context // ends with Close: of what outlives its stream
+	cancel  context.CancelFunc
+	lines   lines
+
+	mu      sync.Mutex // guards closed, and background.Add against Close
+	closed  bool
+	running sync.WaitGroup
+}
+
+// New returns a Service. The caller closes it, after the gRPC server has stopped or while its streams end.
+func New(backend Backend) *Service {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Service{backend: backend, ctx: ctx, cancel: cancel, lines: lines{byName: map[string]*sharedLine{}}}
+}
+
+// Register adds both services to a gRPC server.
+func (s *Service) Register(server grpc.ServiceRegistrar) {
+	coordv1.RegisterLockServer(server, lockServer{service: s})
+	coordv1.RegisterElectionServer(server, electionServer{service: s})
+}
+
+// Close ends all streams with Unavailable, stops what goes on in the background, and waits for the latter. Entries that
+// were to be removed may stay; see the package doc. It can be called twice.
+func (s *Service) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.running.Wait()
+}
+
+// start runs fn on a goroutine that Close waits for; false if it is too late.
+func (s *Service) start(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.running.Go(fn)
+	return true
+}
