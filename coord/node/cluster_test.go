@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -52,6 +51,8 @@ type member struct {
 	acks *acks
 	// edit changes the configuration before each start.
 	edit func(*Config)
+	// beforeRecover is given to the state machine at each start.
+	beforeRecover func()
 }
 
 // cluster is some members on loopback addresses.
@@ -117,7 +118,7 @@ func (m *member) start(cfg Config) {
 
 func (m *member) tryStart(cfg Config) error {
 	cfg.Machine = func(_, _ uint64) sm.IOnDiskStateMachine {
-		m.machine = &logMachine{dir: filepath.Join(m.dir, "sm"), fs: vfs.Default, onApply: m.acks.applied}
+		m.machine = &logMachine{dir: filepath.Join(m.dir, "sm"), fs: vfs.Default, onApply: m.acks.applied, beforeRecover: m.beforeRecover}
 		return m.machine
 	}
 	if m.edit != nil {
@@ -252,6 +253,7 @@ func (m *member) put(ctx context.Context, key string, size int) (int, error) {
 	done := m.acks.wait(key)
 	entry := append([]byte(key), make([]byte, max(0, size-len(key)))...)
 	for tries := 1; ; tries++ {
+		_, changed := m.node.events.leaderChange()
 		err := m.node.Propose(entry)
 		if err != nil && err != ErrBusy {
 			return tries, err
@@ -259,6 +261,7 @@ func (m *member) put(ctx context.Context, key string, size int) (int, error) {
 		select {
 		case <-done:
 			return tries, nil
+		case <-changed: // proposals may have been lost with the leader
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 			return tries, ctx.Err()
@@ -272,5 +275,3 @@ func (m *member) mustPut(key string) {
 		m.t.Fatalf("member %d: put %q: %v", m.id, key, err)
 	}
 }
-
-func u64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }

@@ -116,15 +116,17 @@ func (c *compactor) others() []uint64 {
 	return slices.DeleteFunc(all, func(id uint64) bool { return id == c.n.cfg.Replica })
 }
 
-// cut returns the index up to which the log may go, less than the log's first
-// index when it must stay as it is.
+// cut returns the index up to which the log may go, 0 when it must stay as it is.
 func (c *compactor) cut(s Status, now time.Time) uint64 {
-	if len(c.members.Voters) == 0 {
-		return c.bound(s, 0) // the members are not known yet
-	}
 	cut := s.Applied - min(s.Applied, c.n.cfg.KeepEntries)
+	if len(c.members.Voters) == 0 { // the members are not known yet
+		cut = min(cut, c.bound(s, 0))
+	}
 	for _, id := range c.others() {
 		cut = min(cut, c.needed(s, id, now))
+	}
+	if cut < s.FirstIndex {
+		return 0
 	}
 	return cut
 }
@@ -155,7 +157,7 @@ func (c *compactor) bound(s Status, index uint64) uint64 {
 }
 
 // requestSnapshot takes a snapshot and cuts the log up to and including index
-// cut, or not at all when that is behind its start.
+// cut, or not at all when that is 0.
 func (n *Node) requestSnapshot(ctx context.Context, cut uint64) (uint64, error) {
 	opt := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionIndex: cut}
 	if cut == 0 {

@@ -15,6 +15,13 @@ type eventLoop struct {
 	n    *Node
 	kick chan struct{}
 
+	// handover is set when the leader of a term told this member to take over; run
+	// alone uses it.
+	handover struct {
+		term  uint64
+		until time.Time
+	}
+
 	leader  atomic.Pointer[raftio.LeaderInfo]
 	learner atomic.Bool
 
@@ -24,7 +31,7 @@ type eventLoop struct {
 	changed chan struct{}
 }
 
-type pendingEvents struct{ leader, membership, dropped, removed bool }
+type pendingEvents struct{ leader, membership, dropped, removed, takeOver bool }
 
 var (
 	_ raftio.IRaftEventListener   = (*eventLoop)(nil)
@@ -87,6 +94,13 @@ func (e *eventLoop) SendSnapshotStarted(info raftio.SnapshotInfo) {
 	e.n.compactor.streamed.Add(1)
 }
 
+// takeOver is called by the transport when the leader handed over to this member.
+func (e *eventLoop) takeOver(shard uint64) {
+	if shard == e.n.cfg.Shard {
+		e.note(func(p *pendingEvents) { p.takeOver = true })
+	}
+}
+
 // The remaining events are of no use here.
 
 func (e *eventLoop) NodeHostShuttingDown()                       {}
@@ -102,13 +116,13 @@ func (e *eventLoop) SnapshotCompacted(raftio.SnapshotInfo)       {}
 func (e *eventLoop) LogCompacted(raftio.EntryInfo)               {}
 func (e *eventLoop) LogDBCompacted(raftio.EntryInfo)             {}
 
-// run delivers events until the node closes, and makes a sole voter stand for
-// election: waiting out a random timeout for votes nobody else has is of no use.
+// run delivers events until the node closes, and makes this member stand for
+// election where waiting would only cost time.
 func (e *eventLoop) run() {
 	tick := e.n.cfg.timing().tick
 	for {
 		var again <-chan time.Time
-		if e.soleVoter() && e.leader.Load().LeaderID != e.n.cfg.Replica {
+		if e.campaigns() {
 			e.n.Transport().CampaignNow(e.n.cfg.Shard)
 			again = time.After(2 * tick)
 		}
@@ -122,12 +136,30 @@ func (e *eventLoop) run() {
 	}
 }
 
+// campaigns says whether to stand for election now: as a sole voter, which would
+// wait out a random timeout for votes nobody else has, and when the leader handed
+// over. Dragonboat ignores that while an entry is committed but not applied yet,
+// and the leader turns down proposals until it gives up, so it is told again.
+func (e *eventLoop) campaigns() bool {
+	if e.leader.Load().LeaderID == e.n.cfg.Replica {
+		e.handover.until = time.Time{}
+		return false
+	}
+	if e.leader.Load().Term != e.handover.term {
+		e.handover.until = time.Time{}
+	}
+	return time.Now().Before(e.handover.until) || e.soleVoter()
+}
+
 func (e *eventLoop) deliver() {
 	e.mu.Lock()
 	p := e.pending
 	e.pending = pendingEvents{}
 	e.mu.Unlock()
 	info, on := e.leader.Load(), e.n.cfg.Events
+	if p.takeOver {
+		e.handover.term, e.handover.until = info.Term, time.Now().Add(e.n.cfg.ElectionTimeout/2)
+	}
 	if p.leader && on.Leader != nil {
 		on.Leader(info.LeaderID, info.Term)
 	}

@@ -20,6 +20,8 @@ type logMachine struct {
 	fs  vfs.FS
 	// onApply is called for each entry.
 	onApply func(index uint64, cmd []byte)
+	// beforeRecover, when set, is called before a snapshot is loaded.
+	beforeRecover func()
 
 	mu    sync.RWMutex
 	db    *pebble.DB
@@ -150,6 +152,9 @@ func writePair(w io.Writer, k, v []byte) error {
 }
 
 func (m *logMachine) RecoverFromSnapshot(r io.Reader, _ <-chan struct{}) error {
+	if m.beforeRecover != nil {
+		m.beforeRecover()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.db.DeleteRange([]byte("a"), []byte("z"), pebble.NoSync); err != nil {

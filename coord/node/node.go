@@ -133,6 +133,7 @@ func newNode(cfg Config) *Node {
 		Handler:   n.handler(),
 		Admit:     cfg.Admit,
 		Refused:   cfg.Refused,
+		TakeOver:  n.events.takeOver,
 		TLS:       cfg.TLS,
 		Logger:    cfg.Logger,
 	})

@@ -35,6 +35,9 @@ type Options struct {
 	// Refused is called with each refusal by a peer (and by Admit for a peer
 	// dialled by us). It must not block. Nil ignores them.
 	Refused func(*RefusedError)
+	// TakeOver is called when a leader told this member to take over from it. It
+	// must not block. Nil is not called.
+	TakeOver func(shard uint64)
 	// TLS encrypts the connections; nil does not.
 	TLS *TLS
 	// Patience is how long a message waits for a connection that was not tried
@@ -67,6 +70,9 @@ func (o *Options) ensureDefaults() {
 	}
 	if o.Refused == nil {
 		o.Refused = func(*RefusedError) {}
+	}
+	if o.TakeOver == nil {
+		o.TakeOver = func(uint64) {}
 	}
 	if o.Patience == 0 {
 		o.Patience = 100 * time.Millisecond

@@ -181,6 +181,11 @@ func (t *Transport) handleBatch(from hello, payload []byte) error {
 	// The source address would be recorded in the registry, which has no use for it.
 	batch.SourceAddress = ""
 	t.batches(batch)
+	for i := range batch.Requests {
+		if m := &batch.Requests[i]; m.Type == pb.TimeoutNow {
+			t.opt.TakeOver(m.ShardID)
+		}
+	}
 	return nil
 }
 

@@ -1,0 +1,141 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// often makes snapshots and cuts of the log frequent.
+func often(cfg *Config) {
+	cfg.SnapshotEntries, cfg.KeepEntries = 200, 50
+	cfg.LagTime = time.Second
+}
+
+// A follower that was down while the log was cut past it gets one snapshot, while
+// writes go on and however long it takes to load it: the log is kept for it.
+func TestFollowerRebuiltBySnapshot(t *testing.T) {
+	c := newCluster(t, 3, often)
+	leader := c.leader()
+	slow, other := c.members[leader.id%3+1], c.members[(leader.id+1)%3+1]
+	slow.mustPut(name("first", 0))
+	slow.stop()
+	c.fillUntilCut(leader, 600)
+	stop := c.load(testContext(t), 4, map[uint64]*gate{})
+	before := leader.node.compactor.streamed.Load()
+	gone := make(chan struct{})
+	slow.beforeRecover = func() { <-gone }
+	slow.start(c.config(slow))
+	c.eventually("snapshot sent", func() bool { return leader.node.compactor.streamed.Load() > before })
+	c.snapshots(leader, 3)
+	start := time.Now()
+	close(gone)
+	target := leader.machine.Count()
+	c.eventually("follower caught up", func() bool { return slow.machine.Count() >= target })
+	t.Logf("caught up in %v after it had loaded the snapshot", time.Since(start))
+	c.snapshots(leader, 2)
+	if got := leader.node.compactor.streamed.Load() - before; got != 1 {
+		t.Errorf("%d snapshots were sent, want 1", got)
+	}
+	if first := leader.node.Status().FirstIndex; first <= 1200 {
+		t.Errorf("log still starts at %d after the follower caught up", first)
+	}
+	stop()
+	c.equal()
+	if other.node.Status().Snapshot == 0 {
+		t.Error("the other follower took no snapshot")
+	}
+}
+
+// fillUntilCut writes at m until its log starts after index.
+func (c *cluster) fillUntilCut(m *member, index uint64) {
+	c.t.Helper()
+	i := 0
+	c.eventually("cut of the log", func() bool {
+		for range 50 {
+			m.mustPut(name("past", i))
+			i++
+		}
+		return m.node.Status().FirstIndex > index
+	})
+}
+
+// snapshots waits until m took n more snapshots.
+func (c *cluster) snapshots(m *member, n int) {
+	c.t.Helper()
+	for range n {
+		last := m.node.Status().Snapshot
+		c.eventually("snapshot", func() bool { return m.node.Status().Snapshot > last })
+	}
+}
+
+// A snapshot that arrived survives a restart of the member it was sent to.
+func TestRestartAfterStreamedSnapshot(t *testing.T) {
+	c := newCluster(t, 3, often)
+	leader := c.leader()
+	slow := c.members[leader.id%3+1]
+	slow.stop()
+	c.fillUntilCut(leader, 600)
+	total := leader.machine.Count()
+	slow.start(c.config(slow))
+	c.eventually("follower caught up", func() bool { return slow.machine.Count() >= total })
+	slow.stop()
+	slow.start(c.config(slow))
+	if got := len(c.equal()); got != int(total) {
+		t.Errorf("%d entries, want %d", got, total)
+	}
+}
+
+func TestCut(t *testing.T) {
+	now := time.Now()
+	n := &Node{cfg: Config{Replica: 1}, log: zap.NewNop()}
+	n.cfg.ensureDefaults()
+	n.machine = newMachine(nil, "", nil)
+	n.machine.sizes.reset(0)
+	s := Status{Self: 1, Applied: 100_000, FirstIndex: 20_001, LastIndex: 100_000}
+	for _, tc := range []struct {
+		name      string
+		followers map[uint64]*follower
+		bytes     uint64
+		want      uint64
+	}{
+		{"all close", map[uint64]*follower{2: {99_990, now}, 3: {99_000, now}}, 0, 95_000},
+		{"one behind", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now}}, 0, 50_000},
+		{"one before the log's start", map[uint64]*follower{2: {99_990, now}, 3: {10, now}}, 0, 0},
+		{"one never seen", map[uint64]*follower{2: {99_990, now}}, 0, 0},
+		{"one gone for long", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now.Add(-time.Hour)}}, 0, 95_000},
+		{"one gone for a moment", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now.Add(-time.Second)}}, 0, 50_000},
+		{"one too many bytes behind", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now}}, 2 << 30, 95_000},
+	} {
+		c := newCompactor(n)
+		c.members = Membership{Voters: []uint64{1, 2}, Learners: []uint64{3}}
+		c.followers = tc.followers
+		n.machine.bytes.Store(tc.bytes)
+		if tc.bytes > 0 { // all of them before the follower that is close
+			n.machine.sizes.add(99_980, tc.bytes)
+		}
+		if got := c.cut(s, now); got != tc.want {
+			t.Errorf("%s: cut at %d, want %d", tc.name, got, tc.want)
+		}
+	}
+	c := newCompactor(n)
+	n.machine.bytes.Store(0)
+	if got := c.cut(s, now); got != 0 {
+		t.Errorf("without knowing the members: cut at %d", got)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	var s sizes
+	s.reset(10)
+	for i := uint64(11); i <= 3_000_000; i += 100 {
+		s.add(i, i*10)
+	}
+	if got, exact := s.since(2_900_000, 30_000_000), uint64(1_000_000); got < exact || got > exact+100_000 {
+		t.Errorf("%d bytes since 2,900,000, want about %d", got, exact)
+	}
+	if got := s.since(0, 30_000_000); got == 0 || got > 30_000_000 {
+		t.Errorf("%d bytes since the start", got)
+	}
+}
