@@ -19,6 +19,8 @@ type env struct {
 	picked int64
 	// seen holds the last answer about each key, for comparisons that should be near the truth.
 	seen map[string]*mvccpb.KeyValue
+	// fragile holds the revisions etcd must not be compacted at (see undetected).
+	fragile map[int64]bool
 	// sentinels counts the sentinel puts, so that each has its own value.
 	sentinels int
 	// alarmed is set while the alarm of a full store is raised; only a step that failed leaves it so.
@@ -26,7 +28,7 @@ type env struct {
 }
 
 func newEnv() *env {
-	return &env{cur: 1, compact: -1, granted: map[int64]int64{}, seen: map[string]*mvccpb.KeyValue{}}
+	return &env{cur: 1, compact: -1, granted: map[int64]int64{}, seen: map[string]*mvccpb.KeyValue{}, fragile: map[int64]bool{}}
 }
 
 // firstPicked is the first canonical id of a lease whose id the servers pick. Above it no client-chosen id is ever used

@@ -147,6 +147,9 @@ func (d dice) compaction(e *env) *pb.CompactionRequest {
 	default:
 		r.Revision = d.revision(e)
 	}
+	for e.fragile[r.Revision] {
+		r.Revision--
+	}
 	return r
 }
 

@@ -124,6 +124,10 @@ func (r *run) update(req proto.Message, out outcome) {
 		e.granted[g.ID] = g.TTL
 	case *pb.LeaseRevokeRequest:
 		e.leases = slices.DeleteFunc(e.leases, func(id int64) bool { return id == q.ID })
+	case *pb.TxnRequest:
+		if len(undetected(q)) > 0 {
+			e.fragile[e.cur] = true
+		}
 	case *pb.RangeRequest:
 		if q.Revision == 0 && !q.KeysOnly && !q.CountOnly {
 			e.see(out.msgs)
