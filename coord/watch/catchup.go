@@ -62,7 +62,8 @@ func (h *Hub) advance() bool {
 	if w == nil {
 		return false
 	}
-	if h.recent.covers(w.cursor) {
+	// What is compacted is the store's to tell, even where memory still has it.
+	if w.cursor > h.floor && h.recent.covers(w.cursor) {
 		h.serve(h.remember(w.cursor))
 		return true
 	}

@@ -179,3 +179,5 @@ func randomOps(r *rand.Rand, n, maxValue int) []op {
 	}
 	return ops
 }
+
+func kvOf(key []byte) *mvccpb.KeyValue { return &mvccpb.KeyValue{Key: key} }
