@@ -8,7 +8,7 @@ import (
 	"os/signal"
 
 	"github.com/spf13/cobra"
-	"go.etcd.io/etcd/client/v3/concurrency"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	etcdctl "go.etcd.io/etcd/etcdctl/v3/ctlv3/command"
 
 	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
@@ -87,17 +87,13 @@ func observe(cmd *cobra.Command, args []string) error {
 	ctx, stop := untilSignal(context.Background(), signals)
 	defer stop()
 
-	session, err := concurrency.NewSession(client, concurrency.WithContext(ctx))
-	if err != nil {
+	printer := etcdctl.NewPrinter(g.output, g.hex)
+	err = queue.Observe(ctx, client, args[0], g.reach, func(leader *clientv3.GetResponse) { printer.Get(leader) })
+	switch {
+	case ctx.Err() != nil: // a signal is how an observer ends
+		return nil
+	case errors.Is(err, queue.ErrUnreachable):
 		return fmt.Errorf("observe election %s: %w (endpoints %s)", args[0], err, g.endpoints())
 	}
-	defer session.Close()
-	printer := etcdctl.NewPrinter(g.output, g.hex)
-	for resp := range concurrency.NewElection(session, args[0]).Observe(ctx) {
-		printer.Get(resp)
-	}
-	if ctx.Err() == nil {
-		return errors.New("observe election " + args[0] + ": the observer lost the cluster")
-	}
-	return nil
+	return fmt.Errorf("observe election %s: %w", args[0], err)
 }

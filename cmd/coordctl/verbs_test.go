@@ -1,3 +1,5 @@
+//go:build unix
+
 package main_test
 
 import (
@@ -191,9 +193,21 @@ func TestUnknownIsOneLine(t *testing.T) {
 
 func TestUnreachableClusterIsOneLine(t *testing.T) {
 	dead := freeAddr()
-	r := start(t, options{}, "--endpoints", dead, "--dial-timeout", "500ms", "--command-timeout", "500ms", "lock", "x", "--", "true")
-	r.wantCode(t, 75)
-	r.wantOneLine(t, dead)
+	global := []string{"--endpoints", dead, "--dial-timeout", "500ms", "--command-timeout", "500ms"}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"lock", "x", "--", "true"}, 75},
+		{[]string{"lock", "x", "--try", "--", "true"}, 75},
+		{[]string{"lock", "x", "--wait", "1", "--", "true"}, 75},
+		{[]string{"elect", "x", "v", "--", "true"}, 75},
+		{[]string{"elect", "-l", "x"}, 1},
+	} {
+		r := start(t, options{}, append(global, c.args...)...)
+		r.wantCode(t, c.code)
+		r.wantOneLine(t, dead)
+	}
 }
 
 func atoi(t *testing.T, s string) int64 {

@@ -63,7 +63,7 @@ func Acquire(ctx context.Context, client *clientv3.Client, req Request) (*Held, 
 	defer cancel()
 	s, err := openSession(reach, client, req.TTL)
 	if err != nil {
-		return nil, err
+		return nil, unanswered(ctx, err)
 	}
 	h := &Held{
 		session: s,
@@ -85,13 +85,21 @@ func (h *Held) enter(ctx, reach context.Context, try bool) error {
 		enqueue = h.enqueueFirst
 	}
 	if err := enqueue(reach); err != nil {
-		return err
+		return unanswered(ctx, err)
 	}
 	h.session.watchEntry(h.key, h.token)
 	if try {
 		return nil
 	}
 	return h.wait(ctx)
+}
+
+// unanswered turns the end of ctx's time into ErrUnreachable: it was not spent in the queue.
+func unanswered(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, context.Cause(ctx)) {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return err
 }
 
 // enqueue puts the entry at the end of the queue. Repeating it after a lost answer finds the entry there.

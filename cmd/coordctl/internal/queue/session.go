@@ -100,44 +100,39 @@ func (s *session) renew(timeout time.Duration) (time.Duration, error) {
 // watchEntry ends the session when the entry created at revision token is deleted.
 func (s *session) watchEntry(key string, token int64) {
 	s.loops.Go(func() {
+		from := token + 1
 		for sleep(s.watch, 0) {
-			if s.seesDelete(key, token) {
+			if s.seesDelete(key, from) {
 				s.end(fmt.Errorf("%w: entry %s was deleted", ErrLost, key))
 				return
+			}
+			// The watch broke or the past is compacted: look at the present, and watch on from there.
+			if !sleep(s.watch, retryPause) {
+				return
+			}
+			resp, err := s.client.Get(s.watch, key)
+			switch {
+			case err != nil:
+			case len(resp.Kvs) == 0 || resp.Kvs[0].CreateRevision != token:
+				s.end(fmt.Errorf("%w: entry %s was deleted", ErrLost, key))
+				return
+			default:
+				from = resp.Header.Revision + 1
 			}
 		}
 	})
 }
 
-// seesDelete watches until the entry is deleted, and returns false if the watch ended without telling.
-func (s *session) seesDelete(key string, token int64) bool {
+// seesDelete watches key from a revision on until it is deleted, and returns false if the watch ended without telling.
+func (s *session) seesDelete(key string, from int64) bool {
 	ctx, cancel := context.WithCancel(s.watch)
 	defer cancel()
-	from := token + 1
 	for resp := range s.client.Watch(ctx, key, clientv3.WithRev(from), clientv3.WithFilterPut()) {
 		if len(resp.Events) > 0 {
 			return true
 		}
-		if resp.CompactRevision > 0 { // the past is gone: look at the present, then watch from there
-			return s.deletedByNow(ctx, key, token)
-		}
-	}
-	sleep(ctx, retryPause)
-	return false
-}
-
-// deletedByNow reads whether the entry is gone; if it is not, it waits for its deletion from the revision of that read.
-func (s *session) deletedByNow(ctx context.Context, key string, token int64) bool {
-	resp, err := s.client.Get(ctx, key)
-	if err != nil {
-		return false
-	}
-	if len(resp.Kvs) == 0 || resp.Kvs[0].CreateRevision != token {
-		return true
-	}
-	for resp := range s.client.Watch(ctx, key, clientv3.WithRev(resp.Header.Revision+1), clientv3.WithFilterPut()) {
-		if len(resp.Events) > 0 {
-			return true
+		if resp.Err() != nil {
+			return false
 		}
 	}
 	return false
