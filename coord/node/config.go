@@ -71,10 +71,10 @@ type Config struct {
 	TLS *peer.TLS
 	// Events are called as things happen.
 	Events Events
-	// OnFatal is called with one line when Dragonboat cannot go on: it panics in
-	// goroutines nobody can recover. The process must end. The default logs the
-	// line and exits with status 1. The hook of the first Node started in a process
-	// holds for all, because Dragonboat's logger is global to it.
+	// OnFatal is called with one line, logged before, when Dragonboat cannot go on:
+	// it panics in goroutines nobody can recover. The process must end; the default
+	// exits with status 1. The hooks of all Nodes of the process are called, because
+	// it is not known which one is meant.
 	OnFatal func(msg string)
 	// Logger receives our own and Dragonboat's messages. Nil is silent.
 	Logger *zap.Logger

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,29 +12,56 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Dragonboat has one logger factory a process and keeps the loggers it makes, so
-// these are global too: the sink follows the Node started last.
+// Dragonboat has one logger factory a process and keeps the loggers it makes, and
+// a message does not say which NodeHost it came from. So these are global too:
+// messages go to the Node started last, and what is fatal to all of them.
 var (
 	installLogger sync.Once
-	logSink       atomic.Pointer[sink]
+	sinks         sinkList
 )
 
+type sinkList struct {
+	mu  sync.Mutex
+	all []*sink
+	// last is the sink for messages.
+	last atomic.Pointer[sink]
+}
+
+// sink is where one Node wants messages to go.
 type sink struct {
 	log     *zap.Logger
 	onFatal func(msg string)
 }
 
-// useLogger sends Dragonboat's messages to log. The first onFatal wins, because
-// a message does not say which NodeHost it came from.
-func useLogger(log *zap.Logger, onFatal func(string)) {
-	first := logSink.Load()
-	if first != nil {
-		onFatal = first.onFatal
-	}
-	logSink.Store(&sink{log.WithOptions(zap.AddCallerSkip(2)), onFatal})
+// useLogger sends Dragonboat's messages to log until the returned function is
+// called.
+func useLogger(log *zap.Logger, onFatal func(string)) (stop func()) {
 	installLogger.Do(func() {
 		logger.SetLoggerFactory(func(pkg string) logger.ILogger { return &dragonboatLogger{pkg} })
 	})
+	s := &sink{log.WithOptions(zap.AddCallerSkip(2)), onFatal}
+	sinks.change(func(all []*sink) []*sink { return append(all, s) })
+	return func() {
+		sinks.change(func(all []*sink) []*sink {
+			return slices.DeleteFunc(all, func(other *sink) bool { return other == s })
+		})
+	}
+}
+
+func (l *sinkList) change(f func([]*sink) []*sink) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = f(slices.Clone(l.all))
+	l.last.Store(nil)
+	if n := len(l.all); n > 0 {
+		l.last.Store(l.all[n-1])
+	}
+}
+
+func (l *sinkList) snapshot() []*sink {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all
 }
 
 // dragonboatLogger writes one Dragonboat package's messages to zap.
@@ -63,19 +91,23 @@ func (l *dragonboatLogger) Errorf(format string, args ...any) {
 }
 
 // Panicf is how Dragonboat ends after an error it cannot handle, mostly of the
-// disk. It prints one line and calls the hook, which should not return; if it
-// does, the goroutine panics as Dragonboat expects.
+// disk. It prints one line and calls the hooks, which should not return; if they
+// do, the goroutine panics as Dragonboat expects.
 func (l *dragonboatLogger) Panicf(format string, args ...any) {
 	msg := oneLine(fmt.Sprintf(format, args...))
-	s := logSink.Load()
-	s.log.Error("raft cannot go on", zap.String("package", l.pkg), zap.String("error", msg))
-	_ = s.log.Sync()
-	s.onFatal(msg)
+	for _, s := range sinks.snapshot() {
+		s.log.Error("raft cannot go on", zap.String("package", l.pkg), zap.String("error", msg))
+		_ = s.log.Sync()
+		s.onFatal(msg)
+	}
 	panic(msg)
 }
 
 func (l *dragonboatLogger) log(level zapcore.Level, format string, args []any) {
-	s := logSink.Load()
+	s := sinks.last.Load()
+	if s == nil {
+		return
+	}
 	if ce := s.log.Check(level, ""); ce != nil {
 		ce.Message = strings.TrimSpace(fmt.Sprintf(format, args...))
 		ce.Write(zap.String("package", l.pkg))

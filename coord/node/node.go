@@ -49,6 +49,7 @@ type Node struct {
 	factory *peer.Factory
 	machine *machine
 	session *client.Session
+	unlog   func() // ends the use of cfg.Logger by Dragonboat
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -76,8 +77,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err := prepare(&cfg); err != nil {
 		return nil, err
 	}
-	useLogger(cfg.Logger, cfg.OnFatal)
 	n := newNode(cfg)
+	n.unlog = useLogger(cfg.Logger, cfg.OnFatal)
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -271,8 +272,8 @@ func (n *Node) startLoops() {
 }
 
 // Close stops the replica and releases its directory. It waits for the node's
-// goroutines; callers of its other methods get ErrClosed. It may be called more
-// than once.
+// goroutines, and so for a callback that is running; callers of its other methods
+// get ErrClosed. It may be called more than once.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		n.cancel()
@@ -281,6 +282,7 @@ func (n *Node) Close() error {
 		if n.host != nil {
 			n.host.Close()
 		}
+		n.unlog()
 	})
 	n.wg.Wait()
 	return nil

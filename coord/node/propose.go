@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -39,16 +40,22 @@ func isClosed(err error) bool {
 		errors.Is(err, dragonboat.ErrShardNotFound)
 }
 
-// reaper waits for what Dragonboat says about each proposal, to give its request
-// state back to Dragonboat's pool and to hear of proposals that were dropped.
+// reaper looks after the request states of proposals: it gives those that are
+// finished back to Dragonboat's pool, and hears of proposals that were dropped. It
+// looks now and then instead of waiting for each, because one that was lost on
+// its way to the leader stays unanswered for long.
 type reaper struct {
-	n     *Node
-	queue chan *dragonboat.RequestState
+	n       *Node
+	queue   chan *dragonboat.RequestState
+	waiting []*dragonboat.RequestState
 }
 
-// reaperQueue is more than the proposals a busy server has under way. Those past
-// it are left to the garbage collector.
-const reaperQueue = 4096
+const (
+	// reaperQueue bounds the request states looked after. It is more than a busy
+	// server has under way; those past it are left to the garbage collector.
+	reaperQueue  = 4096
+	reapInterval = 5 * time.Millisecond
+)
 
 func newReaper(n *Node) *reaper {
 	return &reaper{n: n, queue: make(chan *dragonboat.RequestState, reaperQueue)}
@@ -62,23 +69,41 @@ func (r *reaper) take(rs *dragonboat.RequestState) {
 }
 
 func (r *reaper) run() {
+	var due <-chan time.Time // set while something is waiting
 	for {
 		select {
 		case <-r.n.ctx.Done():
 			return
 		case rs := <-r.queue:
-			r.reap(rs)
+			if len(r.waiting) < reaperQueue {
+				r.waiting = append(r.waiting, rs)
+			}
+			if due == nil {
+				due = time.After(reapInterval)
+			}
+		case <-due:
+			if due = nil; r.sweep() {
+				due = time.After(reapInterval)
+			}
 		}
 	}
 }
 
-func (r *reaper) reap(rs *dragonboat.RequestState) {
-	select {
-	case <-r.n.ctx.Done():
-	case result := <-rs.AppliedC():
-		if result.Dropped() {
-			r.n.events.dropped()
+// sweep releases what is finished and says whether anything is left.
+func (r *reaper) sweep() bool {
+	dropped := false
+	r.waiting = slices.DeleteFunc(r.waiting, func(rs *dragonboat.RequestState) bool {
+		select {
+		case result := <-rs.AppliedC():
+			dropped = dropped || result.Dropped()
+			rs.Release()
+			return true
+		default:
+			return false
 		}
-		rs.Release()
+	})
+	if dropped {
+		r.n.events.dropped()
 	}
+	return len(r.waiting) > 0
 }
