@@ -38,6 +38,7 @@ type machineBackend struct {
 	readErr   atomic.Pointer[error]
 	// intercept, if set, may answer a proposal instead of the machine.
 	intercept func(ctx context.Context, kind raftv1.Kind, body []byte) (response any, err error, done bool)
+	onApplied func(*statemachine.Applied) // may be nil
 	members   []*pb.Member
 	down      map[uint64]bool
 	changes   []string
@@ -55,6 +56,9 @@ func (b *machineBackend) Applied(a *statemachine.Applied) {
 		if len(entry.Results) > 0 {
 			b.log.result = entry.Results[0]
 		}
+	}
+	if b.onApplied != nil {
+		b.onApplied(a)
 	}
 }
 

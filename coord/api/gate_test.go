@@ -195,7 +195,7 @@ func BenchmarkChain(b *testing.B) {
 	info := &grpc.UnaryServerInfo{FullMethod: pb.KV_Put_FullMethodName}
 	handler := func(context.Context, any) (any, error) { return &pb.PutResponse{}, nil }
 	for name, chain := range map[string]grpc.UnaryServerInterceptor{
-		"observer": o.unary, "metrics": s.metrics.grpc.UnaryServerInterceptor(), "gate": g.unary,
+		"observer": o.unary, "metrics": s.metrics.rpc.unary, "gate": g.unary,
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync"
 
-	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -13,7 +12,7 @@ const maxVersions = 64
 
 // metrics are those of etcd's that belong to the API, under etcd's names.
 type metrics struct {
-	grpc                          *grpcprom.ServerMetrics
+	rpc                           *rpcMetrics
 	unaryRequests, streamRequests *versionCounter
 	healthOK, healthFailed        prometheus.Counter
 	checks                        *prometheus.GaugeVec
@@ -26,7 +25,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		Help: "The total number of client requests per client version.",
 	}, []string{"type", "client_api_version"})
 	m := &metrics{
-		grpc:           grpcprom.NewServerMetrics(),
+		rpc:            newRPCMetrics(),
 		unaryRequests:  &versionCounter{vec: requests, kind: "unary"},
 		streamRequests: &versionCounter{vec: requests, kind: "stream"},
 		healthOK: prometheus.NewCounter(prometheus.CounterOpts{
@@ -43,7 +42,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		}, []string{"type", "name", "status"}),
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.grpc, requests, m.healthOK, m.healthFailed, m.checks, m.checksTotal} {
+	own := []prometheus.Collector{requests, m.healthOK, m.healthFailed, m.checks, m.checksTotal}
+	for _, c := range append(own, m.rpc.collectors()...) {
 		errs = append(errs, registry.Register(c))
 	}
 	return m, errors.Join(errs...)

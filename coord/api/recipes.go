@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // registerRecipes adds etcd's own Lock and Election services: they are written against a client, so they need no etcd
@@ -26,6 +27,28 @@ func newLocalClient(kv pb.KVServer, lease pb.LeaseServer, watch pb.WatchServer, 
 	c := clientv3.NewCtxClient(context.Background(), clientv3.WithZapLogger(log))
 	c.KV = clientv3.NewKVFromKVClient(adapter.KvServerToKvClient(kv), c)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(lease), c, keepaliveMinTime)
-	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(watch), c)
+	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(localWatch{watch}), c)
 	return c
+}
+
+// localWatch is a Watch service for a client that gets the messages themselves, not their bytes. The service may put
+// events into a message already encoded, as unknown fields; decoding the whole message shows them.
+type localWatch struct{ pb.WatchServer }
+
+func (w localWatch) Watch(stream pb.Watch_WatchServer) error {
+	return w.WatchServer.Watch(decodedStream{stream})
+}
+
+type decodedStream struct{ pb.Watch_WatchServer }
+
+func (s decodedStream) Send(r *pb.WatchResponse) error {
+	encoded, err := proto.Marshal(r)
+	if err != nil {
+		return err
+	}
+	decoded := &pb.WatchResponse{}
+	if err := proto.Unmarshal(encoded, decoded); err != nil {
+		return err
+	}
+	return s.Watch_WatchServer.Send(decoded)
 }

@@ -166,7 +166,7 @@ func (s *Server) register() {
 	if s.opts.Register != nil {
 		s.opts.Register(s.grpc)
 	}
-	s.metrics.grpc.InitializeMetrics(s.grpc)
+	s.metrics.rpc.init(s.grpc)
 }
 
 // serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
@@ -177,8 +177,8 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 	recover := recovery.WithRecoveryHandlerContext(o.recovered)
 	return append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxRequestBytes + receiveOverhead),
-		grpc.ChainUnaryInterceptor(o.unary, s.metrics.grpc.UnaryServerInterceptor(), recovery.UnaryServerInterceptor(recover), g.unary),
-		grpc.ChainStreamInterceptor(o.stream, s.metrics.grpc.StreamServerInterceptor(), recovery.StreamServerInterceptor(recover), g.stream),
+		grpc.ChainUnaryInterceptor(o.unary, s.metrics.rpc.unary, recovery.UnaryServerInterceptor(recover), g.unary),
+		grpc.ChainStreamInterceptor(o.stream, s.metrics.rpc.stream, recovery.StreamServerInterceptor(recover), g.stream),
 	}, s.opts.GRPC...)
 }
 
