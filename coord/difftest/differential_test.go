@@ -103,9 +103,11 @@ func (c *campaign) work() {
 	}
 }
 
+func (c *campaign) start() (*pair, func(), error) { return newPair(c.t, startSubject) }
+
 // onePair runs sequences on a fresh pair; it returns false when the run is over.
 func (c *campaign) onePair() bool {
-	p, stop, err := newPair(c.t, startSubject)
+	p, stop, err := c.start()
 	if err != nil {
 		c.t.Error(err)
 		return false
@@ -123,13 +125,24 @@ func (c *campaign) onePair() bool {
 			c.t.Logf("seed %d: %v", seed, err)
 			return true
 		case err != nil:
-			c.failures.Add(1)
-			c.t.Error(report(seed, r, err))
+			c.fail(seed, r, err)
 			return true
 		}
 		c.done.Add(1)
 	}
 	return true
+}
+
+// fail reports a difference, and the first one also in the shortest form that can be found.
+func (c *campaign) fail(seed uint64, r *run, err error) {
+	first := c.failures.Add(1) == 1
+	text := report(seed, r, err)
+	if first {
+		if short, err := shrink(generate(seed), c.start); short != nil {
+			text += "\n\nshorter: " + report(seed, short, err)
+		}
+	}
+	c.t.Error(text)
 }
 
 // report tells a difference with all that led to it.

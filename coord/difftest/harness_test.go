@@ -18,6 +18,7 @@ const harnessSequences = 60
 // TestHarnessCatchesDifferences compares etcd with an etcd whose answers are damaged on the way, and demands that
 // every damage is reported, and nothing without damage.
 func TestHarnessCatchesDifferences(t *testing.T) {
+	t.Parallel()
 	s := &saboteur{}
 	p, stop, err := newPair(t, startEtcd, s.options()...)
 	if err != nil {

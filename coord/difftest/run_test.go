@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -124,6 +125,10 @@ func (r *run) update(req proto.Message, out outcome) {
 		e.granted[g.ID] = g.TTL
 	case *pb.LeaseRevokeRequest:
 		e.leases = slices.DeleteFunc(e.leases, func(id int64) bool { return id == q.ID })
+	case *pb.PutRequest:
+		e.seePut(q)
+	case *pb.DeleteRangeRequest:
+		maps.DeleteFunc(e.seen, func(k string, _ *mvccpb.KeyValue) bool { return contains(q.Key, q.RangeEnd, []byte(k)) })
 	case *pb.TxnRequest:
 		if len(undetected(q)) > 0 {
 			e.fragile[e.cur] = true
@@ -148,6 +153,22 @@ func (e *env) see(msgs []proto.Message) {
 			e.seen[string(kv.Key)] = kv
 		}
 	}
+}
+
+// seePut notes what a put must have made of its key, as far as that is known.
+func (e *env) seePut(q *pb.PutRequest) {
+	kv := e.seen[string(q.Key)]
+	if kv == nil {
+		kv = &mvccpb.KeyValue{Key: q.Key, CreateRevision: e.cur}
+	}
+	kv.Version, kv.ModRevision = kv.Version+1, e.cur
+	if !q.IgnoreValue {
+		kv.Value = q.Value
+	}
+	if !q.IgnoreLease {
+		kv.Lease = q.Lease
+	}
+	e.seen[string(q.Key)] = kv
 }
 
 // headerRevision returns the revision in the header of an answer, 0 if it has none.

@@ -2,6 +2,7 @@ package difftest
 
 import (
 	"bytes"
+	"maps"
 	"math"
 	"slices"
 
@@ -57,16 +58,21 @@ func (d dice) compare(e *env) *pb.Compare {
 		Result: pb.Compare_CompareResult(d.IntN(4)),
 		Key:    d.key(),
 	}
-	switch n := d.IntN(100); {
-	case n < 30:
+	if d.chance(30) {
 		c.Key, c.RangeEnd = d.span()
-	case n < 45:
-		// A range of one key.
-		c.RangeEnd = append(bytes.Clone(c.Key), 0)
 	}
 	kv := e.seen[string(c.Key)]
+	if kv == nil && len(e.seen) > 0 && d.chance(60) {
+		// A key that exists, in a fixed order: a map has none.
+		c.Key = []byte(pick(d, slices.Sorted(maps.Keys(e.seen))))
+		kv = e.seen[string(c.Key)]
+	}
 	if kv == nil {
 		kv = &mvccpb.KeyValue{}
+	}
+	if len(c.RangeEnd) == 0 && d.chance(25) {
+		// A range of one key.
+		c.RangeEnd = append(bytes.Clone(c.Key), 0)
 	}
 	exact := d.chance(60)
 	d.operand(e, c, kv, exact)
@@ -109,7 +115,7 @@ func (d dice) operand(e *env, c *pb.Compare, kv *mvccpb.KeyValue, exact bool) {
 	case pb.Compare_VALUE:
 		v := kv.Value
 		if !exact {
-			v = d.value()
+			v = pick(d, [][]byte{d.value(), []byte("w"), {0xff, 0xff, 0xff}})
 		}
 		c.TargetUnion = &pb.Compare_Value{Value: v}
 	case pb.Compare_LEASE:
@@ -122,7 +128,7 @@ func (d dice) operand(e *env, c *pb.Compare, kv *mvccpb.KeyValue, exact bool) {
 func (d dice) leaseOperand(e *env, result pb.Compare_CompareResult, kv *mvccpb.KeyValue, exact bool) int64 {
 	id := kv.Lease
 	if !exact {
-		id = d.anyLease(e)
+		id = pick(d, []int64{d.anyLease(e), math.MinInt64, math.MaxInt64})
 	}
 	ordered := result == pb.Compare_GREATER || result == pb.Compare_LESS
 	if ordered && id >= firstPicked && id != math.MaxInt64 {
