@@ -283,6 +283,9 @@ func (m *Machine) hashState() {
 	}()
 }
 
+// Flush makes everything applied durable, beside Update.
+func (m *Machine) Flush() error { return m.store.flush() }
+
 // Sync makes everything applied durable.
 func (m *Machine) Sync() error { return m.store.flush() }
 

@@ -72,6 +72,8 @@ type Proposer struct {
 	opts Options
 	kick chan struct{}
 	gone chan struct{}
+	// sending is held while entries are formed and proposed.
+	sending sync.Mutex
 
 	mu struct {
 		sync.Mutex
@@ -193,8 +195,10 @@ func (p *Proposer) wake() {
 }
 
 // Hold keeps new entries back until release is called: leadership moves best while the log stands still. What is in
-// flight goes on.
+// flight goes on; what was being formed has been proposed when Hold returns.
 func (p *Proposer) Hold() (release func()) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
 	p.mu.Lock()
 	p.mu.held++
 	p.mu.Unlock()
@@ -265,16 +269,24 @@ func (p *Proposer) run() {
 		case <-p.kick:
 		case <-timer.C:
 		}
-		batch, next, closed := p.collect(time.Now())
+		next, closed := p.send(time.Now())
 		if closed {
 			return
 		}
-		for _, data := range batch {
-			// An attempt that was not accepted is repeated like one that was lost.
-			_ = p.opts.Log.Propose(data)
-		}
 		timer.Reset(next)
 	}
+}
+
+// send proposes what is due and returns the time until it has to be called again.
+func (p *Proposer) send(now time.Time) (next time.Duration, closed bool) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	batch, next, closed := p.collect(now)
+	for _, data := range batch {
+		// An attempt that was not accepted is repeated like one that was lost.
+		_ = p.opts.Log.Propose(data)
+	}
+	return next, closed
 }
 
 // collect returns the entries to propose now, and the time until the next one has to be proposed again.

@@ -1,0 +1,169 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+
+	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/datadir"
+	"github.com/coord-dev/coord/coord/peer"
+)
+
+// admit finds out who this member is and, if its directory is fresh, has its peers let it in. It returns the peer
+// addresses of the founding members, nil for a member that joins a cluster or was admitted before.
+func (s *Server) admit(ctx context.Context) (founding map[uint64]string, err error) {
+	if !s.dir.Fresh() {
+		s.identity = s.dir.Identity()
+		return map[uint64]string{}, nil
+	}
+	members, err := s.identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dir.Init(s.identity); err != nil {
+		return nil, err
+	}
+	if err := s.introduce(ctx, members); err != nil {
+		return nil, err
+	}
+	if s.cfg.ClusterState == ClusterStateExisting {
+		return nil, nil
+	}
+	founding = make(map[uint64]string)
+	for _, m := range members {
+		founding[m.ID] = addresses(m.PeerURLs)[0]
+	}
+	return founding, nil
+}
+
+// identify sets the identity of a fresh member and returns the members of its cluster, itself included.
+func (s *Server) identify(ctx context.Context) ([]datadir.Member, error) {
+	initial, err := s.cfg.InitialMembers()
+	if err != nil {
+		return nil, err
+	}
+	me, _ := s.cfg.LocalMember()
+	s.identity = datadir.Identity{Name: s.cfg.Name, PeerURLs: me.PeerURLs}
+	if s.cfg.ClusterState == ClusterStateExisting {
+		joined, err := datadir.JoinExisting(ctx, s.joinOptions(initial, me))
+		s.identity.ClusterID, s.identity.MemberID = joined.ClusterID, joined.MemberID
+		return joined.Members, err
+	}
+	var members []datadir.Member
+	var ids []uint64
+	for _, m := range initial {
+		members = append(members, datadir.Member{ID: m.ID, PeerURLs: m.PeerURLs, Name: m.Name})
+		ids = append(ids, m.ID)
+	}
+	s.identity.ClusterID, s.identity.MemberID = ClusterID(ids), me.ID
+	return members, nil
+}
+
+func (s *Server) joinOptions(initial []InitialMember, me InitialMember) datadir.JoinOptions {
+	o := datadir.JoinOptions{PeerURLs: me.PeerURLs, Logger: s.log}
+	for _, m := range initial {
+		o.InitialCluster = append(o.InitialCluster, m.PeerURLs)
+		if m.Name != me.Name {
+			o.Peers = append(o.Peers, m.PeerURLs...)
+		}
+	}
+	return o
+}
+
+// introduce asks the peers of a fresh member whether it may start. The peer port serves the same question of others
+// meanwhile, because the members of a new cluster ask each other.
+func (s *Server) introduce(ctx context.Context, members []datadir.Member) error {
+	handler := s.dir.Handler(datadir.Cluster{
+		Members: func() []datadir.Member { return members },
+		Removed: func(uint64) bool { return false },
+	})
+	stop := s.listeners.serveBeforeRaft(handler)
+	defer stop()
+	return s.dir.Introduce(ctx, datadir.Introduction{Peers: others(members, s.identity.MemberID)})
+}
+
+func others(members []datadir.Member, self uint64) []datadir.Peer {
+	var peers []datadir.Peer
+	for _, m := range members {
+		if m.ID != self {
+			peers = append(peers, datadir.Peer{ID: m.ID, URLs: m.PeerURLs})
+		}
+	}
+	return peers
+}
+
+// announce makes the directory known to all peers, however long some take to be reached.
+func (s *Server) announce() error {
+	for {
+		err := s.dir.Announce(s.ctx, datadir.Introduction{Peers: others(s.members.list(), s.identity.MemberID)})
+		if err == nil || s.ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, datadir.ErrWiped) || errors.Is(err, datadir.ErrRefused) {
+			return err
+		}
+		s.log.Warn("announcing this member", zap.Error(err))
+	}
+}
+
+// admitPeer lets a peer's raft traffic in, once its directory is on record.
+func (s *Server) admitPeer(cluster, member, incarnation uint64) error {
+	if cluster != s.identity.ClusterID {
+		return fmt.Errorf("cluster ID mismatch: this member is of cluster %x, not %x", s.identity.ClusterID, cluster)
+	}
+	return s.dir.NotePeer(member, incarnation)
+}
+
+// refusedByPeer hears why a peer does not talk to this member. That is the peer's concern, or an operator's: one
+// confused peer must not take healthy members down.
+func (s *Server) refusedByPeer(err *peer.RefusedError) {
+	s.log.Warn("a peer refuses this member", zap.Error(err))
+}
+
+// knownPeers are the peer addresses to begin with: what the flags say of founding members. The members' rows in the store
+// overrule them as soon as it is open.
+func (s *Server) knownPeers() map[uint64][]string {
+	known := make(map[uint64][]string)
+	initial, err := s.cfg.InitialMembers()
+	if err != nil {
+		return known
+	}
+	for _, m := range initial {
+		known[m.ID] = addresses(m.PeerURLs)
+	}
+	return known
+}
+
+// addresses are the host:port of URLs that were checked.
+func addresses(urls []string) []string {
+	var out []string
+	for _, raw := range urls {
+		if u, err := url.Parse(raw); err == nil {
+			out = append(out, u.Host)
+		}
+	}
+	return out
+}
+
+// serveBeforeRaft serves HTTP on the peer ports until stop is called, and leaves the listeners open.
+func (l *listeners) serveBeforeRaft(handler http.Handler) (stop func()) {
+	var servers []*http.Server
+	var borrowed []*borrowedListener
+	for _, each := range l.peer {
+		b := &borrowedListener{TCPListener: each.(*net.TCPListener)}
+		server := &http.Server{Handler: handler}
+		go server.Serve(b)
+		servers, borrowed = append(servers, server), append(borrowed, b)
+	}
+	return func() {
+		for i, server := range servers {
+			server.Close()
+			borrowed[i].giveBack()
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package coord
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/soheilhy/cmux"
+	"google.golang.org/grpc"
+)
+
+// listeners are the member's open ports.
+type listeners struct {
+	client, peer []net.Listener
+	pages        *http.Server
+}
+
+// listen opens all ports, so that one that is taken is found before anything is touched. Port 0 in the configuration is
+// replaced by the port it got.
+func listen(c *Config) (_ *listeners, err error) {
+	l := &listeners{}
+	if l.peer, err = listenAll("--listen-peer-urls", c.ListenPeerURLs, c.InitialAdvertisePeerURLs); err != nil {
+		return nil, err
+	}
+	if l.client, err = listenAll("--listen-client-urls", c.ListenClientURLs, c.AdvertiseClientURLs); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// listenAll opens the ports of urls, and puts the ports they got into urls and where an advertised URL equals the one
+// listened on.
+func listenAll(flag string, urls, advertised []string) (open []net.Listener, err error) {
+	for i, raw := range urls {
+		u, err := url.Parse(raw)
+		if err == nil {
+			var l net.Listener
+			if l, err = net.Listen("tcp", u.Host); err == nil {
+				open = append(open, l)
+			}
+		}
+		if err != nil {
+			for _, l := range open {
+				l.Close()
+			}
+			return nil, fmt.Errorf("%s: cannot listen on %s: %w", flag, raw, err)
+		}
+		if u.Port() == "0" {
+			u.Host = net.JoinHostPort(u.Hostname(), fmt.Sprint(open[i].Addr().(*net.TCPAddr).Port))
+			if at := slices.Index(advertised, raw); at >= 0 {
+				advertised[at] = u.String()
+			}
+			urls[i] = u.String()
+		}
+	}
+	return open, nil
+}
+
+// http returns the server of the HTTP pages, which all client ports share.
+func (l *listeners) http(handler http.Handler) *http.Server {
+	if l.pages == nil {
+		l.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	}
+	return l.pages
+}
+
+// closeClients stops accepting clients; those that are connected stay.
+func (l *listeners) closeClients() {
+	for _, each := range l.client {
+		each.Close()
+	}
+}
+
+func (l *listeners) close() {
+	l.closeClients()
+	for _, each := range l.peer {
+		each.Close()
+	}
+	if l.pages != nil {
+		l.pages.Close()
+	}
+}
+
+// serveClients serves gRPC and HTTP/1 on one port until the listener closes.
+func serveClients(l net.Listener, rpc *grpc.Server, pages *http.Server) error {
+	mux := cmux.New(l)
+	mux.SetReadTimeout(10 * time.Second) // for the first bytes only
+	http1 := mux.Match(cmux.HTTP1Fast())
+	http2 := mux.Match(cmux.Any())
+	results := make(chan error, 3)
+	go func() {
+		results <- ignore(rpc.Serve(http2), grpc.ErrServerStopped, cmux.ErrServerClosed, cmux.ErrListenerClosed)
+	}()
+	go func() {
+		results <- ignore(pages.Serve(http1), http.ErrServerClosed, cmux.ErrServerClosed, cmux.ErrListenerClosed)
+	}()
+	go func() { results <- ignore(mux.Serve(), net.ErrClosed) }()
+	var err error
+	for range 3 {
+		if e := <-results; e != nil && err == nil {
+			err = e
+			mux.Close()
+			l.Close()
+		}
+	}
+	return err
+}
+
+func ignore(err error, harmless ...error) error {
+	for _, h := range harmless {
+		if errors.Is(err, h) {
+			return nil
+		}
+	}
+	return err
+}
+
+// borrowedListener lends a listener to a server whose Close would close it.
+type borrowedListener struct{ *net.TCPListener }
+
+// Close makes a pending Accept fail and leaves the port open.
+func (b *borrowedListener) Close() error { return b.SetDeadline(time.Unix(1, 0)) }
+
+// giveBack makes the listener usable again.
+func (b *borrowedListener) giveBack() { b.SetDeadline(time.Time{}) }

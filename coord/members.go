@@ -1,0 +1,298 @@
+package coord
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coord-dev/coord/coord/datadir"
+	"github.com/coord-dev/coord/coord/node"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// members knows who the members are: Raft's membership says who takes part, the rows in the store say under which name
+// and addresses. Until a founding member's row is there, the flags of this member say so.
+type members struct {
+	s    *Server
+	kick chan struct{}
+
+	mu      sync.Mutex
+	raft    *node.Membership // nil before it was first read
+	rows    map[uint64]*raftv1.Member
+	initial map[uint64]InitialMember
+}
+
+func newMembers(s *Server) *members {
+	m := &members{s: s, kick: make(chan struct{}, 1), initial: make(map[uint64]InitialMember)}
+	if list, err := s.cfg.InitialMembers(); err == nil {
+		for _, each := range list {
+			m.initial[each.ID] = each
+		}
+	}
+	return m
+}
+
+// Applied and Recovered implement statemachine.Observer.
+func (m *members) Applied(a *statemachine.Applied) {
+	if a.MembersChanged {
+		m.load()
+	}
+}
+
+func (m *members) Recovered(*statemachine.Applied, func(uint64) bool) {
+	m.load()
+	m.changed()
+}
+
+// load takes the rows from the store, and the peer addresses in them to the node.
+func (m *members) load() {
+	view, err := m.s.machine.View()
+	if err != nil {
+		return
+	}
+	defer view.Close()
+	rows := make(map[uint64]*raftv1.Member)
+	for _, row := range view.Members() {
+		rows[row.Id] = row
+		if m.s.node != nil && len(row.PeerUrls) > 0 {
+			m.s.node.Book().Set(row.Id, addresses(row.PeerUrls))
+		}
+	}
+	m.mu.Lock()
+	m.rows = rows
+	m.mu.Unlock()
+}
+
+// changed makes refresh read Raft's membership again.
+func (m *members) changed() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// refresh keeps Raft's membership as last read, for answers that need not be up to date.
+func (m *members) refresh() error {
+	for {
+		ctx, cancel := context.WithTimeout(m.s.ctx, 5*time.Second)
+		raft, err := m.s.node.Membership(ctx)
+		cancel()
+		if err == nil {
+			m.learn(&raft)
+		} else {
+			m.changed() // try again
+		}
+		select {
+		case <-m.s.ctx.Done():
+			return nil
+		case <-m.kick:
+		}
+	}
+}
+
+func (m *members) learn(raft *node.Membership) {
+	m.mu.Lock()
+	newer := m.raft == nil || raft.Version >= m.raft.Version
+	if newer {
+		m.raft = raft
+	}
+	m.mu.Unlock()
+	if !newer {
+		return
+	}
+	for _, id := range raft.Removed {
+		if err := m.s.dir.ForgetPeer(id); err != nil {
+			m.s.log.Warn("forgetting a removed member", zap.Error(err))
+		}
+	}
+}
+
+// describe is the list of members of a membership, by id.
+func (m *members) describe(raft *node.Membership) []*pb.Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []*pb.Member
+	add := func(id uint64, learner bool) {
+		out := &pb.Member{ID: id, IsLearner: learner, PeerURLs: m.initial[id].PeerURLs}
+		if row := m.rows[id]; row != nil {
+			out.Name, out.ClientURLs = row.Name, row.ClientUrls
+			if len(row.PeerUrls) > 0 {
+				out.PeerURLs = row.PeerUrls
+			}
+		}
+		list = append(list, out)
+	}
+	if raft == nil {
+		raft = m.guess()
+	}
+	for _, id := range raft.Voters {
+		add(id, false)
+	}
+	for _, id := range raft.Learners {
+		add(id, true)
+	}
+	slices.SortFunc(list, func(a, b *pb.Member) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+// guess is the membership before Raft was first asked.
+func (m *members) guess() *node.Membership {
+	raft := &node.Membership{}
+	for id := range m.rows {
+		raft.Voters = append(raft.Voters, id)
+	}
+	if len(raft.Voters) == 0 {
+		for id := range m.initial {
+			raft.Voters = append(raft.Voters, id)
+		}
+	}
+	return raft
+}
+
+// known is Raft's membership as last read, nil before.
+func (m *members) known() *node.Membership {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.raft
+}
+
+// list is what the peer port shows.
+func (m *members) list() []datadir.Member {
+	var list []datadir.Member
+	for _, each := range m.describe(m.known()) {
+		list = append(list, datadir.Member{
+			ID: each.ID, PeerURLs: each.PeerURLs, IsLearner: each.IsLearner, Name: each.Name, ClientURLs: each.ClientURLs,
+		})
+	}
+	return list
+}
+
+func (m *members) cluster() datadir.Cluster {
+	return datadir.Cluster{Members: m.list, Removed: func(id uint64) bool {
+		raft := m.known()
+		return raft != nil && slices.Contains(raft.Removed, id)
+	}}
+}
+
+// row is a member's row, nil if there is none.
+func (m *members) row(id uint64) *raftv1.Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rows[id]
+}
+
+// successor is the voter, other than this member, that is furthest in the log; 0 if none can be reached.
+func (m *members) successor(ctx context.Context) uint64 {
+	raft := m.known()
+	if raft == nil {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var best, applied uint64
+	for _, id := range raft.Voters {
+		if id == m.s.identity.MemberID {
+			continue
+		}
+		if p, err := m.s.node.PeerProgress(ctx, id); err == nil && p.Applied >= applied {
+			best, applied = id, p.Applied
+		}
+	}
+	return best
+}
+
+// put writes a member's row.
+func (m *members) put(ctx context.Context, row *raftv1.Member) error {
+	body, err := proto.Marshal(&raftv1.MemberPut{Member: row})
+	if err != nil {
+		return err
+	}
+	_, err = m.s.proposer.Propose(ctx, raftv1.KindMemberPut, body)
+	return err
+}
+
+func (m *members) remove(ctx context.Context, id uint64) error {
+	body, err := proto.Marshal(&raftv1.MemberRemove{Id: id})
+	if err != nil {
+		return err
+	}
+	_, err = m.s.proposer.Propose(ctx, raftv1.KindMemberRemove, body)
+	return err
+}
+
+// publishTimeout bounds one attempt to publish, publishPause lies between two.
+const (
+	publishTimeout = 5 * time.Second
+	publishPause   = 100 * time.Millisecond
+)
+
+// publish writes into the log who this member is, once it can, and says that the member is ready.
+func (s *Server) publish() error {
+	for s.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(s.ctx, publishTimeout)
+		err := s.tryPublish(ctx)
+		cancel()
+		if err == nil {
+			s.log.Info("ready to serve client requests",
+				zap.String("member", hex(s.identity.MemberID)), zap.String("cluster", hex(s.identity.ClusterID)),
+				zap.Strings("client-urls", s.cfg.ListenClientURLs))
+			close(s.ready)
+			return nil
+		}
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(publishPause):
+		}
+	}
+	return nil
+}
+
+func (s *Server) tryPublish(ctx context.Context) error {
+	if err := s.node.ReadIndex(ctx); err != nil {
+		return err
+	}
+	me := &raftv1.Member{Id: s.identity.MemberID, Name: s.cfg.Name, ClientUrls: s.cfg.AdvertiseClientURLs}
+	if row := s.members.row(me.Id); row == nil || len(row.PeerUrls) == 0 {
+		me.PeerUrls = s.identity.PeerURLs
+	} else if row.Name == me.Name && slices.Equal(row.ClientUrls, me.ClientUrls) {
+		return nil // nothing new
+	}
+	if err := s.members.put(ctx, me); err != nil {
+		return err
+	}
+	return s.publishFounders(ctx)
+}
+
+// publishFounders writes the addresses of the other founding members that have no row yet, so that nobody depends on
+// flags any more.
+func (s *Server) publishFounders(ctx context.Context) error {
+	raft, err := s.node.Membership(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range append(raft.Voters, raft.Learners...) {
+		founder, ok := s.members.initial[id]
+		if !ok || s.members.row(id) != nil {
+			continue
+		}
+		if err := s.members.put(ctx, &raftv1.Member{Id: id, PeerUrls: founder.PeerURLs}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaderChanged is told of each change of leader.
+func (s *Server) leaderChanged(leader, term uint64) {
+	s.log.Info("leader changed", zap.String("leader", hex(leader)), zap.Uint64("term", term))
+	if leader != 0 {
+		s.proposer.LeaderChanged()
+	}
+}

@@ -1,0 +1,75 @@
+package coord
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// registerMetrics adds what the member itself knows to its registry. The names are etcd's where etcd has the metric.
+func (s *Server) registerMetrics() error {
+	build := Build()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "coord_build_info", Help: "Which build of coord runs; always 1.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "git_sha": build.GitSHA, "go_version": build.GoVersion},
+	})
+	info.Set(1)
+	errs := []error{
+		s.registry.Register(info),
+		s.registry.Register(collectors.NewGoCollector()),
+		s.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+	}
+	for _, g := range s.gauges() {
+		errs = append(errs, s.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)))
+	}
+	return errors.Join(errs...)
+}
+
+type gauge struct {
+	name, help string
+	value      func() float64
+}
+
+func (s *Server) gauges() []gauge {
+	truth := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	size := func(total bool) float64 {
+		all, inUse := s.machine.DiskUsage()
+		if total {
+			return float64(all)
+		}
+		return float64(inUse)
+	}
+	revision := func(compacted bool) float64 {
+		v, err := s.machine.View()
+		if err != nil {
+			return 0
+		}
+		defer v.Close()
+		if compacted {
+			return float64(v.Compacted())
+		}
+		return float64(v.Revision())
+	}
+	return []gauge{
+		{"etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func() float64 { return truth(s.node.Status().Leader != 0) }},
+		{"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.Status().IsLeader()) }},
+		{"etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.Status().Learner) }},
+		{"etcd_server_proposals_applied_total", "The index of the last log entry applied.", func() float64 { return float64(s.node.Status().Applied) }},
+		{"etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func() float64 { return float64(s.cfg.QuotaBackendBytes) }},
+		{"etcd_mvcc_db_total_size_in_bytes", "Total size of the store's files in bytes.", func() float64 { return size(true) }},
+		{"etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the live part of the store in bytes.", func() float64 { return size(false) }},
+		{"etcd_debugging_mvcc_current_revision", "The current revision of store.", func() float64 { return revision(false) }},
+		{"etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func() float64 { return revision(true) }},
+		{"etcd_debugging_mvcc_watcher_total", "Total number of watchers.", func() float64 { return float64(s.hub.Stats().Watchers) }},
+		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.hub.Stats().Slow) }},
+		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.hub.Stats().Streams) }},
+		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.hub.Stats().Pending) }},
+		{"coord_leases", "Number of leases.", func() float64 { return float64(s.clock.Facts().Count) }},
+	}
+}

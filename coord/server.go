@@ -1,0 +1,362 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/datadir"
+	"github.com/coord-dev/coord/coord/leaseclock"
+	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/coord/propose"
+	"github.com/coord-dev/coord/coord/watch"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/service"
+	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+
+	sm "github.com/lni/dragonboat/v4/statemachine"
+)
+
+// Shard is the raft group of the one keyspace there is.
+const Shard = 1
+
+// ErrRemoved: the member was removed from the cluster. From Server.Err.
+var ErrRemoved = errors.New("the member has been permanently removed from the cluster; its data directory is of no further use")
+
+// Server is one running member.
+type Server struct {
+	cfg Config
+	log *zap.Logger
+
+	dir       *datadir.Dir
+	identity  datadir.Identity
+	listeners *listeners
+	machine   *statemachine.Machine
+	node      *node.Node
+	proposer  *propose.Proposer
+	clock     *leaseclock.Clock
+	hub       *watch.Hub
+	recipes   *service.Service
+	api       *api.Server
+	members   *members
+	registry  *prometheus.Registry
+
+	group  *errgroup.Group
+	ctx    context.Context // of everything that runs until Stop
+	cancel context.CancelFunc
+	// draining ends when clients' streams have to.
+	draining      context.Context
+	startDraining context.CancelFunc
+	ready         chan struct{}
+	fate          chan error // why the member must stop by itself
+	done          chan struct{}
+	err           error // set before done is closed
+	stop          sync.Once
+}
+
+// Start starts a member. It returns when the member's store is open and its ports are served; Ready tells when it can
+// serve linearizable reads. Cancelling ctx makes it give up; afterwards ctx has no meaning. The errors have one line each.
+func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
+	cfg.EnsureDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: log, registry: prometheus.NewRegistry(),
+		ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.draining, s.startDraining = context.WithCancel(s.ctx)
+	s.group = &errgroup.Group{}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	go s.run()
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) (err error) {
+	if s.listeners, err = listen(&s.cfg); err != nil {
+		return err
+	}
+	if s.dir, err = s.openDir(); err != nil {
+		return err
+	}
+	founding, err := s.admit(ctx)
+	if err != nil {
+		return err
+	}
+	s.assemble()
+	if err := s.startNode(ctx, founding); err != nil {
+		return err
+	}
+	if err := s.dir.MarkPopulated(); err != nil {
+		return err
+	}
+	if err := s.startServices(); err != nil {
+		return err
+	}
+	s.spawn(s.watchDisk)
+	return nil
+}
+
+// openDir opens the data directory with the choices that can never change.
+func (s *Server) openDir() (*datadir.Dir, error) {
+	me, _ := s.cfg.LocalMember()
+	return datadir.Open(datadir.Options{
+		DataDir: s.cfg.DataDir, WALDir: s.cfg.WALDir, Logger: s.log,
+		Expect: datadir.Identity{Name: s.cfg.Name, PeerURLs: me.PeerURLs},
+		Choices: map[string]string{
+			"log store":          "pebble",
+			"log store shards":   fmt.Sprint(node.LogDBShards),
+			"execution shards":   fmt.Sprint(node.ExecShards),
+			"member addresses":   "book.v1",
+			"store comparer":     mvcc.Comparer.Name,
+			"state machine type": "on-disk.v1",
+		},
+	})
+}
+
+// assemble makes the parts that hear from the state machine. None of them does anything before the node runs.
+func (s *Server) assemble() {
+	raft := &lateRaft{}
+	s.proposer = propose.New(propose.Options{
+		Member: s.identity.MemberID, Boot: s.dir.Boot(), Log: raft, Retry: 2 * s.cfg.ElectionTimeout,
+	})
+	began := time.Now()
+	s.clock = leaseclock.New(rand.Uint64(), func() time.Duration { return time.Since(began) })
+	s.members = newMembers(s)
+	s.machine = statemachine.New(statemachine.Options{
+		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(),
+		Procedures: recipes.Procedures(), Logger: s.log.Named("store"),
+		Observer: observers{s.clock, hubObserver{s}, s.members, s.proposer},
+	})
+	s.hub = watch.New(watch.Options{Source: watch.From(s.machine.View), Logger: s.log.Named("watch")})
+	raft.server = s
+}
+
+// startNode starts raft. founding are the members of a cluster that is being founded.
+func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err error) {
+	s.node, err = node.Start(ctx, node.Config{
+		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID, Incarnation: s.dir.Incarnation(),
+		Dir: s.dir.WALPath(), PeerListeners: s.listeners.peer,
+		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
+		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
+		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.machine },
+		PeerHandler: s.dir.Handler(s.members.cluster()),
+		Admit:       s.admitPeer, Refused: s.refusedByPeer,
+		Events: node.Events{
+			Leader:     s.leaderChanged,
+			Membership: s.members.changed,
+			Dropped:    s.proposer.LeaderChanged,
+			Removed:    func() { s.fail(ErrRemoved) },
+		},
+		Logger: s.log.Named("raft"),
+	})
+	if err != nil {
+		return err
+	}
+	s.listeners.peer = nil // the node's now
+	s.members.load()
+	return nil
+}
+
+// startServices starts what clients see, and what keeps the member's affairs in order.
+func (s *Server) startServices() (err error) {
+	b := &backend{s}
+	s.recipes = service.New(b.recipes())
+	s.api, err = api.New(api.Options{
+		Backend: b, ClusterID: s.identity.ClusterID, MemberID: s.identity.MemberID,
+		Watch: watch.NewServer(s.hub, watch.ServerOptions{
+			Header: b.fillHeader, ProgressInterval: s.cfg.WatchProgressNotifyInterval,
+			FragmentBytes: int(s.cfg.MaxRequestBytes) + 512<<10, Logger: s.log.Named("watch"),
+		}),
+		Register:        func(r grpc.ServiceRegistrar) { s.recipes.Register(r) },
+		GRPC:            []grpc.ServerOption{grpc.ChainStreamInterceptor(endOnDrain(s.draining))},
+		ElectionTimeout: s.cfg.ElectionTimeout,
+		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
+		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(),
+		Registry: s.registry, Logger: s.log.Named("api"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.registerMetrics(); err != nil {
+		return err
+	}
+	runner := &leaseclock.Runner{
+		Clock: s.clock, Leads: func() bool { return s.node.Status().IsLeader() },
+		Propose: s.proposer.Propose, Patience: 2 * s.cfg.ElectionTimeout,
+	}
+	s.spawn(func() error { runner.Run(s.ctx); return nil })
+	s.spawn(func() error { return s.api.Run(s.ctx) })
+	s.spawn(s.members.refresh)
+	s.spawn(s.announce)
+	s.spawn(s.publish)
+	for _, l := range s.listeners.client {
+		s.spawn(func() error { return serveClients(l, s.api.GRPC(), s.listeners.http(s.api.HTTP())) })
+	}
+	return nil
+}
+
+// spawn runs f until it returns; an error ends the member. Errors that only say that the member is stopping do not count.
+func (s *Server) spawn(f func() error) {
+	s.group.Go(func() error {
+		if err := f(); err != nil && s.ctx.Err() == nil {
+			s.fail(err)
+		}
+		return nil
+	})
+}
+
+// fail makes the member stop by itself; the first reason counts.
+func (s *Server) fail(err error) {
+	select {
+	case s.fate <- err:
+	default:
+	}
+}
+
+// run waits for a reason to stop by itself.
+func (s *Server) run() {
+	select {
+	case err := <-s.fate:
+		s.log.Error("stopping", zap.Error(err))
+		s.finish(context.Background(), err)
+	case <-s.ctx.Done():
+	}
+}
+
+// Ready is closed when the member can serve linearizable reads for the first time.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Done is closed when the member has stopped, by itself or by Stop.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err is why the member stopped by itself, nil after Stop. It waits for Done.
+func (s *Server) Err() error {
+	<-s.done
+	return s.err
+}
+
+// Stop hands over leadership, lets requests finish, ends the streams and closes the store. It returns when the member is
+// gone. When ctx ends, requests are cut off instead of finished.
+func (s *Server) Stop(ctx context.Context) error {
+	s.finish(ctx, nil)
+	<-s.done
+	return nil
+}
+
+// handOverTimeout bounds the attempt to hand over leadership before a stop.
+const handOverTimeout = 5 * time.Second
+
+func (s *Server) finish(ctx context.Context, why error) {
+	s.stop.Do(func() {
+		if why == nil {
+			s.handOver(ctx)
+		}
+		s.drain(ctx)
+		s.err = why
+		if err := s.close(); err != nil {
+			s.log.Warn("closing", zap.Error(err))
+		}
+		close(s.done)
+	})
+}
+
+// handOver gives leadership to the voter that is furthest, so that a stop costs the cluster no election timeout.
+func (s *Server) handOver(ctx context.Context) {
+	if s.node == nil || !s.node.Status().IsLeader() {
+		return
+	}
+	target := s.members.successor(ctx)
+	if target == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	if err := s.node.TransferLeadership(ctx, target, s.proposer.Hold); err != nil {
+		s.log.Warn("leadership was not handed over", zap.Error(err))
+		return
+	}
+	s.log.Info("handed over leadership", zap.String("to", fmt.Sprintf("%x", target)))
+}
+
+// drainTimeout bounds the wait for requests that clients have under way.
+const drainTimeout = 5 * time.Second
+
+// drain ends the streams, each with a status that says why, and lets the other requests finish.
+func (s *Server) drain(ctx context.Context) {
+	if s.api == nil {
+		return
+	}
+	s.listeners.closeClients()
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.api.GRPC().GracefulStop()
+	}()
+	s.startDraining()
+	s.hub.Close()
+	s.recipes.Close()
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+		s.api.GRPC().Stop()
+		<-stopped
+	}
+}
+
+// close stops what runs and releases everything, as far as start got.
+func (s *Server) close() error {
+	s.cancel()
+	var errs []error
+	if s.listeners != nil {
+		s.listeners.close()
+	}
+	if s.proposer != nil {
+		s.proposer.Close()
+	}
+	errs = append(errs, s.group.Wait())
+	if s.hub != nil {
+		s.hub.Close()
+	}
+	if s.recipes != nil {
+		s.recipes.Close()
+	}
+	if s.node != nil {
+		errs = append(errs, s.node.Close())
+	}
+	if s.dir != nil {
+		errs = append(errs, s.dir.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Config is the configuration that the member runs with, defaults filled in and port 0 replaced by the port it got.
+func (s *Server) Config() Config { return s.cfg }
+
+// MemberID is the member's id.
+func (s *Server) MemberID() uint64 { return s.identity.MemberID }
+
+// Leads reports whether this member believes that it leads.
+func (s *Server) Leads() bool { return s.node.Status().IsLeader() }
+
+// Machine is the member's state machine, for tests and tools that look inside.
+func (s *Server) Machine() *statemachine.Machine { return s.machine }
+
+// Handler serves the HTTP pages of the client port.
+func (s *Server) Handler() http.Handler { return s.api.HTTP() }
