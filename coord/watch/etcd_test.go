@@ -81,15 +81,7 @@ func newDuel(t *testing.T) *duel {
 // commit makes one revision on both sides.
 func (d *duel) commit(ops ...op) {
 	d.t.Helper()
-	txn := &pb.TxnRequest{}
-	for _, o := range ops {
-		r := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: o.key, Value: o.value}}}
-		if o.value == nil {
-			r = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: o.key}}}
-		}
-		txn.Success = append(txn.Success, r)
-	}
-	resp, err := d.kv.Txn(d.t.Context(), txn)
+	resp, err := d.kv.Txn(d.t.Context(), txn(ops))
 	if err != nil {
 		d.t.Fatal(err)
 	}
