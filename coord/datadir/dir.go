@@ -43,8 +43,6 @@ type Options struct {
 	// directory recorded under another Name and other PeerURLs as well is refused. Nothing is compared with a directory
 	// that is Fresh.
 	Expect Identity
-	// Hostname is the host's name; os.Hostname's if empty.
-	Hostname string
 	// Logger is required.
 	Logger *zap.Logger
 	// FS is the file system; the machine's if nil. Only on the machine's the directory is locked.
@@ -53,11 +51,11 @@ type Options struct {
 
 // A Dir is an open data directory. It is safe for concurrent use.
 type Dir struct {
-	path, walDir, hostname string
-	choices                map[string]string
-	fs                     vfs.FS
-	log                    *zap.Logger
-	lock                   io.Closer
+	path, walDir string
+	choices      map[string]string
+	fs           vfs.FS
+	log          *zap.Logger
+	lock         io.Closer
 
 	// mu guards meta and is held while meta is written: that is rare, and the order of the writes must be that of the
 	// changes. meta is nil until the directory was given an identity.
@@ -69,7 +67,7 @@ type Dir struct {
 // directory that is in use, damaged, incomplete, or of another member. The boot counter of a directory that was admitted
 // has been incremented durably when Open returns. Close the Dir when all that uses it is closed.
 func Open(o Options) (*Dir, error) {
-	d := &Dir{path: o.DataDir, walDir: o.WALDir, hostname: o.Hostname, choices: maps.Clone(o.Choices), fs: o.FS, log: o.Logger}
+	d := &Dir{path: o.DataDir, walDir: o.WALDir, choices: maps.Clone(o.Choices), fs: o.FS, log: o.Logger}
 	if err := d.prepare(); err != nil {
 		return nil, err
 	}
@@ -81,11 +79,6 @@ func Open(o Options) (*Dir, error) {
 
 // prepare makes the directory itself and takes its lock.
 func (d *Dir) prepare() (err error) {
-	if d.hostname == "" {
-		if d.hostname, err = os.Hostname(); err != nil {
-			return fmt.Errorf("data directory %q: the host's name is needed: %w", d.path, err)
-		}
-	}
 	lock := func() (io.Closer, error) { return lockDir(d.path) }
 	if d.fs != nil {
 		lock = func() (io.Closer, error) { return io.NopCloser(nil), nil }
@@ -119,10 +112,7 @@ func (d *Dir) load(expect Identity) error {
 	if !m.Admitted {
 		return nil
 	}
-	if err := d.moveHost(&m); err != nil {
-		return err
-	}
-	return d.update(func(m *metadata) { m.Boot++; m.Hostname = d.hostname })
+	return d.update(func(m *metadata) { m.Boot++ })
 }
 
 // checkMeta compares the metadata with the rest of the directory and with what the caller expects. A directory that was
@@ -204,7 +194,7 @@ func (d *Dir) Init(id Identity) error {
 func (d *Dir) newMeta(id Identity) (metadata, error) {
 	m := metadata{
 		Format: formatVersion, ClusterID: hexID(id.ClusterID), MemberID: hexID(id.MemberID), Name: id.Name,
-		PeerURLs: slices.Clone(id.PeerURLs), Boot: 1, Hostname: d.hostname, Choices: d.choices, Peers: map[hexID]hexID{},
+		PeerURLs: slices.Clone(id.PeerURLs), Boot: 1, Choices: d.choices, Peers: map[hexID]hexID{},
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -302,6 +292,10 @@ func (d *Dir) current() metadata {
 // Fresh reports whether the member has never been admitted to Raft from this directory. A Fresh directory needs Init and
 // Introduce before Raft may start.
 func (d *Dir) Fresh() bool { return !d.current().Admitted }
+
+// Populated reports whether MarkPopulated ever succeeded. A directory that is neither Fresh nor Populated was admitted but
+// crashed before Raft had surely stored who its members are: start Raft as for a Fresh one, founding or joining.
+func (d *Dir) Populated() bool { return d.current().Populated }
 
 // Boot is the number of the current start, from 1, and never the same again. It is 0 before Init.
 func (d *Dir) Boot() uint64 { return d.current().Boot }

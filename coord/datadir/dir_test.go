@@ -16,7 +16,7 @@ var testIdentity = Identity{ClusterID: 0xc1, MemberID: 0xa1, Name: "a", PeerURLs
 var testChoices = map[string]string{"exec shards": "4", "log store": "pebble"}
 
 func options(path string) Options {
-	return Options{DataDir: path, Choices: testChoices, Hostname: "host-1", Logger: zap.NewNop()}
+	return Options{DataDir: path, Choices: testChoices, Logger: zap.NewNop()}
 }
 
 // open opens a directory and closes it when the test ends.
@@ -108,8 +108,8 @@ func TestNewDirectory(t *testing.T) {
 	if err := d.Introduce(t.Context(), Introduction{}); err != nil {
 		t.Fatal(err)
 	}
-	if d.Fresh() {
-		t.Error("still fresh after it was admitted")
+	if d.Fresh() || d.Populated() {
+		t.Errorf("after it was admitted: fresh %v, populated %v", d.Fresh(), d.Populated())
 	}
 	if err := d.Init(testIdentity); err == nil {
 		t.Error("an admitted directory was given an identity again")
@@ -163,7 +163,9 @@ func TestRefusedAttemptIsResumedWithTheSameIncarnation(t *testing.T) {
 
 func TestAnotherMembersDirectory(t *testing.T) {
 	o := options(t.TempDir())
-	used(t, o)
+	if d := used(t, o); !d.Populated() {
+		t.Error("not populated")
+	}
 	same := o
 	same.Expect = testIdentity
 	open(t, same).Close()
@@ -330,35 +332,11 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
-func TestHostRenamed(t *testing.T) {
-	o := options(t.TempDir())
-	d := used(t, o)
-	if err := os.Mkdir(filepath.Join(d.WALPath(), "host-1"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mustWrite(t, filepath.Join(d.WALPath(), "host-1", "log"), "raft")
-	mustWrite(t, filepath.Join(d.WALPath(), dragonboatFlag), "host-1")
-	o.Hostname = "host-2"
-	open(t, o).Close()
-	open(t, o).Close()
-	if b, err := os.ReadFile(filepath.Join(d.WALPath(), "host-2", "log")); err != nil || string(b) != "raft" {
-		t.Errorf("log under the new name: %q, %v", b, err)
-	}
-	if _, err := os.Stat(filepath.Join(d.WALPath(), dragonboatFlag)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the record of the old name is still there: %v", err)
-	}
-	if err := os.Mkdir(filepath.Join(d.WALPath(), "host-1"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	o.Hostname = "host-1"
-	refused(t, o, nil, `data directory "`+o.DataDir+`": the host was renamed from host-2 to host-1: both "`+d.WALPath()+`/host-2" and "`+d.WALPath()+`/host-1" exist`)
-}
-
 // TestCrashDuringFirstStart stops the first start after every durable state it goes through: the next start always
 // continues, and never takes the directory for a wiped one.
 func TestCrashDuringFirstStart(t *testing.T) {
 	crashes := newCrashFS()
-	o := Options{DataDir: "/data/x", Choices: testChoices, Hostname: "h", Logger: zap.NewNop(), FS: crashes}
+	o := Options{DataDir: "/data/x", Choices: testChoices, Logger: zap.NewNop(), FS: crashes}
 	d := admitted(t, o, testIdentity)
 	if err := d.NotePeer(7, 70); err != nil {
 		t.Fatal(err)
@@ -389,7 +367,7 @@ func TestCrashDuringFirstStart(t *testing.T) {
 // TestAcknowledgedIsDurable loses all that was not synced after each call that returned.
 func TestAcknowledgedIsDurable(t *testing.T) {
 	mem := vfs.NewCrashableMem()
-	o := Options{DataDir: "/data", Hostname: "h", Logger: zap.NewNop(), FS: mem}
+	o := Options{DataDir: "/data", Logger: zap.NewNop(), FS: mem}
 	crash := func(t *testing.T) *Dir {
 		o := o
 		o.FS = mem.CrashClone(vfs.CrashCloneCfg{})

@@ -12,6 +12,19 @@
 // Each part holds a file COORD-PART that carries the directory's incarnation, a random number drawn when the directory
 // was created. Whoever writes into a part must leave that file alone.
 //
+// # A start
+//
+//	d := Open(…)                                        locked, checked, boot counted
+//	if d.Fresh() {
+//		id := from the flags, or from JoinExisting(…)
+//		d.Init(id)                                  identity and parts
+//		serve d.Handler(…) on the peer port
+//		d.Introduce(…)                              the peers agree; recorded
+//	}
+//	start Raft, as founder or joiner unless d.Populated()
+//	d.MarkPopulated()
+//	go d.Announce(…)
+//
 // # Why a wiped directory is refused
 //
 // A member that lost its directory forgot which votes it gave and which entries it acknowledged. Under its old id it
@@ -36,5 +49,6 @@
 // (Introduction.Grace), every peer that knows its earlier incarnation is unreachable, while enough peers answer that
 // neither heard of it directly, nor from another member since, nor have applied the entry by which it published itself.
 // Peers whose directories were wiped at the same time know nothing either. Reachable peers always count, however late
-// within the grace time they answer; and until a majority answered, a new member waits without limit.
+// within the grace time they answer; and until a majority answered, a new member waits without limit. A member whose
+// flags name no other has nobody to ask: for it, an empty directory is a new cluster.
 package datadir

@@ -25,7 +25,7 @@ func failWrites(fs vfs.FS, err error) vfs.FS {
 func TestReadOnlyDiskAndPermissions(t *testing.T) {
 	for name, errno := range map[string]syscall.Errno{"read-only": syscall.EROFS, "permission": syscall.EACCES, "full": syscall.ENOSPC} {
 		t.Run(name, func(t *testing.T) {
-			o := Options{DataDir: "/data", Hostname: "h", Logger: zap.NewNop(), FS: failWrites(vfs.NewMem(), errno)}
+			o := Options{DataDir: "/data", Logger: zap.NewNop(), FS: failWrites(vfs.NewMem(), errno)}
 			_, err := Open(o)
 			if !errors.Is(err, errno) || !strings.HasPrefix(err.Error(), `create data directory "/data": write /`) {
 				t.Errorf("new directory: %v", err)
@@ -49,7 +49,7 @@ func TestReadOnlyDiskAndPermissions(t *testing.T) {
 // TestFailedWriteChangesNothing: what could not be written is not true in memory either.
 func TestFailedWriteChangesNothing(t *testing.T) {
 	mem := vfs.NewMem()
-	d := admitted(t, Options{DataDir: "/data", Hostname: "h", Logger: zap.NewNop(), FS: mem}, testIdentity)
+	d := admitted(t, Options{DataDir: "/data", Logger: zap.NewNop(), FS: mem}, testIdentity)
 	d.fs = failWrites(mem, syscall.EIO)
 	if err := d.NotePeer(7, 70); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("NotePeer on a broken disk: %v", err)

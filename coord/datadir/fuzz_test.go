@@ -9,7 +9,7 @@ import (
 func FuzzDecodeMeta(f *testing.F) {
 	m := metadata{
 		Format: formatVersion, ClusterID: 1, MemberID: 2, Name: "a", PeerURLs: []string{"http://127.0.0.1:2380"}, Incarnation: 3, Boot: 4,
-		Admitted: true, Populated: true, Hostname: "h", Choices: map[string]string{"log store": "pebble"},
+		Admitted: true, Populated: true, Choices: map[string]string{"log store": "pebble"},
 		Parts: []string{"db", "wal"}, Peers: map[hexID]hexID{5: 6},
 	}
 	b, err := encodeMeta(m)

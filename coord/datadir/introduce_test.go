@@ -298,6 +298,11 @@ func TestAnnounceReachesWhoWasDown(t *testing.T) {
 	c.publish(0)
 	done := make(chan error)
 	go func() { done <- c.peers[0].d.Announce(t.Context(), c.introduction(0)) }()
+	select {
+	case err := <-done:
+		t.Fatalf("ended while a member was down: %v", err)
+	case <-time.After(4 * c.grace):
+	}
 	c.start(2)
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -402,6 +407,25 @@ func TestWipedPeersAnswerDoesNotCount(t *testing.T) {
 	}
 }
 
+// TestWipedPeerDoesNotKeepOthersOut: the wiped member's answer counts neither as a yes nor for good.
+func TestWipedPeerDoesNotKeepOthersOut(t *testing.T) {
+	c := newTestCluster(t, 3)
+	c.start(0)
+	c.start(1)
+	if err := c.peers[0].d.NotePeer(c.peers[1].id, 0x1234); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	done := make(chan error)
+	go func() { done <- c.peers[0].d.Introduce(ctx, c.introduction(0)) }()
+	time.Sleep(4 * c.grace)
+	c.start(2)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNotePeer(t *testing.T) {
 	d := admitted(t, options(t.TempDir()), testIdentity)
 	for range 2 {
@@ -421,6 +445,20 @@ func TestNotePeer(t *testing.T) {
 	}
 }
 
+// TestFirstSightCounts: what others tell changes nothing that is known, and nothing about this member itself.
+func TestFirstSightCounts(t *testing.T) {
+	d := admitted(t, options(t.TempDir()), testIdentity)
+	if err := d.NotePeer(7, 70); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.learn(map[hexID]hexID{7: 71, 8: 80, hexID(testIdentity.MemberID): 1}); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.peers(); len(got) != 2 || got[7] != 70 || got[8] != 80 {
+		t.Errorf("known are %v", got)
+	}
+}
+
 func TestHandlerRefusesBadRequests(t *testing.T) {
 	d := admitted(t, options(t.TempDir()), testIdentity)
 	h := d.Handler(Cluster{Members: func() []Member { return nil }, Removed: func(uint64) bool { return false }})
@@ -433,7 +471,7 @@ func TestHandlerRefusesBadRequests(t *testing.T) {
 		{"GET", "/other", "", 404},
 		{"POST", "/coord/introduce", "", 400},
 		{"POST", "/coord/introduce", `{"clusterID":"zz"}`, 400},
-		{"POST", "/coord/introduce", `{"clusterID":"` + strings.Repeat("0", 5000) + `"}`, 400},
+		{"POST", "/coord/introduce", `{"pad":"` + strings.Repeat("0", 5000) + `","clusterID":"00000000000000c1","memberID":"00000000000000ff"}`, 400},
 		{"POST", "/coord/introduce", `{"clusterID":"00000000000000c1","memberID":"00000000000000ff","incarnation":"0000000000000001","record":true}`, 503},
 	} {
 		w := httptest.NewRecorder()

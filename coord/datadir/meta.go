@@ -26,8 +26,6 @@ type metadata struct {
 	Admitted bool `json:"admitted"`
 	// Populated is set once the parts held data: from then on an empty one was wiped.
 	Populated bool `json:"populated"`
-	// Hostname is the host's name under which Dragonboat keeps its files.
-	Hostname string `json:"hostname"`
 	// Choices are fixed when the directory is created.
 	Choices map[string]string `json:"choices"`
 	// Parts are the parts that were created, sorted.

@@ -121,14 +121,16 @@ func TestWatchdogFitsSmallDisks(t *testing.T) {
 }
 
 func TestWatchdogLooksAtEveryPath(t *testing.T) {
-	w, err := NewWatchdog(WatchdogOptions{Paths: []string{"/data", "/wal"}, Logger: zap.NewNop(), Statfs: func(path string) (Space, error) {
-		if path == "/wal" {
-			return Space{Free: mib, Total: 1000 * mib}, nil
+	for _, paths := range [][]string{{"/data", "/wal"}, {"/wal", "/data"}} {
+		w, err := NewWatchdog(WatchdogOptions{Paths: paths, Logger: zap.NewNop(), Statfs: func(path string) (Space, error) {
+			if path == "/wal" {
+				return Space{Free: mib, Total: 1000 * mib}, nil
+			}
+			return Space{Free: 900 * mib, Total: 1000 * mib}, nil
+		}})
+		if err != nil || !w.Low() {
+			t.Errorf("one of two disks %v is full: low %v, %v", paths, w.Low(), err)
 		}
-		return Space{Free: 900 * mib, Total: 1000 * mib}, nil
-	}})
-	if err != nil || !w.Low() {
-		t.Errorf("one of two disks is full: low %v, %v", w.Low(), err)
 	}
 }
 
