@@ -1,6 +1,7 @@
 package recipes_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -239,6 +240,7 @@ func (w *world) resume() {
 	}
 	g := w.past[w.rng.IntN(len(w.past))]
 	_, owner, _ := recipes.ParseKey(w.name, g.key)
+	value := w.store.KVs[g.key].GetValue()
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
@@ -253,7 +255,7 @@ func (w *world) resume() {
 		}
 		w.did("resume gone", "%+v", g)
 	default:
-		if err != nil || resp.Token != g.token || resp.Holds != (i == 0) {
+		if err != nil || resp.Token != g.token || resp.Holds != (i == 0) || !bytes.Equal(w.store.KVs[g.key].Value, value) {
 			w.fail("resume of %+v: %v, %v", g, resp, err)
 		}
 		w.line[i].claim = resp.Claim

@@ -66,7 +66,11 @@ func takeOver(step statemachine.Step, req *recipesv1.Enqueue, e Entry) (proto.Me
 		// The entry belongs to a request that waits; a try neither waits nor withdraws it.
 		return &recipesv1.Enqueued{Key: e.Key}, nil
 	}
-	claim, err := step.Put([]byte(e.Key), req.Value, req.Lease)
+	value := req.Value
+	if req.ResumeToken != 0 {
+		value = e.Value // it may have been proclaimed since
+	}
+	claim, err := step.Put([]byte(e.Key), value, req.Lease)
 	if err != nil {
 		return nil, err
 	}

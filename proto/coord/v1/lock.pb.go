@@ -36,7 +36,8 @@ type AcquireRequest struct {
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// How long to wait, milliseconds; 0: until granted. On expiry the entry is removed, then NotAcquired is sent.
 	WaitMs int64 `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	// If not 0, reattach: the entry must exist with this token, and none is made. Answered by Lost if it does not.
+	// If not 0, reattach: the entry must exist with this token, and none is made; it keeps its value. Answered by
+	// Lost if it does not exist.
 	ResumeToken int64 `protobuf:"varint,7,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// How long the entry is kept when the stream ends while it waits, milliseconds, at most 60000, so that a client whose
 	// connection broke can take it over without losing its place. 0: it is removed at once.

@@ -85,7 +85,7 @@ type Enqueue struct {
 	Value   []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
 	// Enqueue only if the entry holds at once.
 	Try bool `protobuf:"varint,5,opt,name=try,proto3" json:"try,omitempty"`
-	// If not 0: the entry must exist with this create revision; none is made.
+	// If not 0: the entry must exist with this create revision; none is made, and the value stays.
 	ResumeToken   int64 `protobuf:"varint,6,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
