@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
@@ -272,7 +273,14 @@ func (d *Dir) storeLocked(m metadata) error {
 	if err != nil {
 		return fmt.Errorf("encode %q: %w", d.metaPath(), err)
 	}
-	if err := writeFile(d.fs, d.metaPath(), b); err != nil {
+	err = writeFile(d.fs, d.metaPath(), b)
+	if errors.Is(err, syscall.ENOSPC) {
+		// This is what the ballast is for. It may be there still if the disk was filled while no member ran.
+		if d.fs.Remove(d.BallastPath()) == nil {
+			err = writeFile(d.fs, d.metaPath(), b)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("write %q: %w", d.metaPath(), err)
 	}
 	d.meta = &m

@@ -175,10 +175,10 @@ func TestAnotherMembersDirectory(t *testing.T) {
 
 	cluster := o
 	cluster.Expect = Identity{ClusterID: 0xc2, MemberID: 0xa1}
-	refused(t, cluster, ErrOther, `data directory "`+o.DataDir+`" belongs to cluster 00000000000000c1, not to cluster 00000000000000c2 that the flags describe: use this cluster's data directory, or, if members were added or removed since the cluster was founded, set --initial-cluster-state=existing`)
+	refused(t, cluster, ErrOther, `data directory "`+o.DataDir+`" belongs to cluster c1, not to cluster c2 that the flags describe: use this cluster's data directory, or, if members were added or removed since the cluster was founded, set --initial-cluster-state=existing`)
 	member := o
 	member.Expect = Identity{ClusterID: 0xc1, MemberID: 0xb2, Name: "b"}
-	refused(t, member, ErrOther, `data directory "`+o.DataDir+`" belongs to member 00000000000000a1 (a), not to member 00000000000000b2 (b) that the flags describe`)
+	refused(t, member, ErrOther, `data directory "`+o.DataDir+`" belongs to member a1 (a), not to member b2 (b) that the flags describe`)
 	stranger := o
 	stranger.Expect = Identity{Name: "b", PeerURLs: []string{"http://127.0.0.1:9"}}
 	refused(t, stranger, ErrOther, `data directory "`+o.DataDir+`" belongs to member "a" at http://127.0.0.1:2380, not to member "b" at http://127.0.0.1:9`)

@@ -62,3 +62,22 @@ func TestFailedWriteChangesNothing(t *testing.T) {
 		t.Errorf("NotePeer once the disk works: %v", err)
 	}
 }
+
+// TestFullDiskTakesTheBallast: a member starts on a disk that was filled while it was down.
+func TestFullDiskTakesTheBallast(t *testing.T) {
+	mem := vfs.NewMem()
+	o := Options{DataDir: "/data", Logger: zap.NewNop(), FS: mem}
+	d := admitted(t, o, testIdentity)
+	if err := writeFile(mem, d.BallastPath(), []byte("ballast")); err != nil {
+		t.Fatal(err)
+	}
+	o.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if _, err := mem.Stat(d.BallastPath()); err == nil && op.Kind == errorfs.OpCreate {
+			return &os.PathError{Op: "open", Path: op.Path, Err: syscall.ENOSPC}
+		}
+		return nil
+	}))
+	if d := open(t, o); d.Boot() != 2 {
+		t.Errorf("boot is %d, want 2", d.Boot())
+	}
+}

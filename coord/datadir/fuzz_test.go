@@ -42,7 +42,7 @@ func FuzzDecodeMeta(f *testing.F) {
 
 // FuzzDecodeMetaBody is FuzzDecodeMeta behind a checksum that always fits.
 func FuzzDecodeMetaBody(f *testing.F) {
-	f.Add([]byte(`{"format":1,"clusterID":"0000000000000001","memberID":"0000000000000002","incarnation":"0000000000000003","boot":1}`))
+	f.Add([]byte(`{"format":1,"clusterID":"1","memberID":"2","incarnation":"3","boot":1}`))
 	f.Add([]byte(`{"format":1,"peers":{"x":"y"}}`))
 	f.Add([]byte(`{"format":1e400}`))
 	f.Add([]byte(`[]`))

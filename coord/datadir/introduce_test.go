@@ -191,7 +191,7 @@ func TestWaitsForAMajority(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // six times the grace
 	defer cancel()
 	err := c.peers[0].d.Introduce(ctx, c.introduction(0))
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "00000000000000a5: "+c.peers[4].url+" answered 502 Bad Gateway: down") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "a5: "+c.peers[4].url+" answered 502 Bad Gateway: down") {
 		t.Errorf("two of five: %v", err)
 	}
 	if !c.peers[0].d.Fresh() {
@@ -218,7 +218,7 @@ func TestWipedMemberIsRefused(t *testing.T) {
 		if uint64(old) == d.Incarnation() {
 			t.Fatal("a wiped directory got its old incarnation")
 		}
-		c.wantRefused(0, ErrWiped, c.peers[1].url, fmt.Sprintf("member 00000000000000a1 has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", hexID(d.Incarnation()), old, fix))
+		c.wantRefused(0, ErrWiped, c.peers[1].url, fmt.Sprintf("member a1 has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", hexID(d.Incarnation()), old, fix))
 		c.stop(0)
 	}
 }
@@ -253,7 +253,7 @@ func TestWipedMemberIsRefusedByWhatItPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start(0)
-	c.wantRefused(0, ErrWiped, c.peers[1].url, "member 00000000000000a1 (m0) has already been bootstrapped and this data directory is new: its data directory was wiped or replaced; "+fix)
+	c.wantRefused(0, ErrWiped, c.peers[1].url, "member a1 (m0) has already been bootstrapped and this data directory is new: its data directory was wiped or replaced; "+fix)
 }
 
 // TestOneRefusalCountsAndLeavesNoTrace: a peer that knows nothing would let the wiped member in, another one knows more.
@@ -351,19 +351,19 @@ func TestOtherRefusals(t *testing.T) {
 	c.start(0)
 	c.start(1)
 	c.removed[c.peers[0].id] = true
-	c.wantRefused(0, ErrRefused, c.peers[1].url, "member 00000000000000a1 was removed from the cluster and its ID cannot return: add it again as a learner under a new ID with an empty data directory, then promote it")
+	c.wantRefused(0, ErrRefused, c.peers[1].url, "member a1 was removed from the cluster and its ID cannot return: add it again as a learner under a new ID with an empty data directory, then promote it")
 	c.removed[c.peers[0].id] = false
 
 	if err := c.peers[0].d.Init(Identity{ClusterID: 0xc2, MemberID: 0xa1}); err != nil {
 		t.Fatal(err)
 	}
-	c.wantRefused(0, ErrRefused, c.peers[1].url, "this is a member of cluster 00000000000000c1, not of cluster 00000000000000c2: compare --initial-cluster and --initial-cluster-token of the members")
+	c.wantRefused(0, ErrRefused, c.peers[1].url, "this is a member of cluster c1, not of cluster c2: compare --initial-cluster and --initial-cluster-token of the members")
 
 	if err := c.peers[0].d.Init(Identity{ClusterID: 0xc1, MemberID: 0xa2}); err != nil {
 		t.Fatal(err)
 	}
 	err := c.peers[0].d.Introduce(t.Context(), c.introduction(0))
-	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "says: this is member 00000000000000a2 itself: two members must not share a peer URL") {
+	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "says: this is member a2 itself: two members must not share a peer URL") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -402,7 +402,7 @@ func TestWipedPeersAnswerDoesNotCount(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	err := c.peers[0].d.Introduce(ctx, c.introduction(0))
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "answer of "+c.peers[1].url+" not accepted: member 00000000000000a2 has incarnation ") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "answer of "+c.peers[1].url+" not accepted: member a2 has incarnation ") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -433,7 +433,7 @@ func TestNotePeer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := "member 0000000000000007 has incarnation 0000000000000047 but was known as 0000000000000046: its data directory was wiped or replaced" + fixText
+	want := "member 7 has incarnation 47 but was known as 46: its data directory was wiped or replaced" + fixText
 	if err := d.NotePeer(7, 71); !errors.Is(err, ErrWiped) || err.Error() != want {
 		t.Errorf("error is\n%v, want\n%s", err, want)
 	}
@@ -471,8 +471,8 @@ func TestHandlerRefusesBadRequests(t *testing.T) {
 		{"GET", "/other", "", 404},
 		{"POST", "/coord/introduce", "", 400},
 		{"POST", "/coord/introduce", `{"clusterID":"zz"}`, 400},
-		{"POST", "/coord/introduce", `{"pad":"` + strings.Repeat("0", 5000) + `","clusterID":"00000000000000c1","memberID":"00000000000000ff"}`, 400},
-		{"POST", "/coord/introduce", `{"clusterID":"00000000000000c1","memberID":"00000000000000ff","incarnation":"0000000000000001","record":true}`, 503},
+		{"POST", "/coord/introduce", `{"pad":"` + strings.Repeat("0", 5000) + `","clusterID":"c1","memberID":"ff"}`, 400},
+		{"POST", "/coord/introduce", `{"clusterID":"c1","memberID":"ff","incarnation":"1","record":true}`, 503},
 	} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body)))
@@ -521,10 +521,10 @@ func TestJoinExisting(t *testing.T) {
 		}
 	}
 	fails("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (", func(o *JoinOptions) { o.Peers = o.Peers[:1] })
-	fails("error validating peerURLs: member count is unequal: the cluster has 3 members, 00000000000000a1 (m0, "+c.peers[0].url+"), ", func(o *JoinOptions) { o.InitialCluster = named[1:] })
-	fails(fmt.Sprintf("error validating peerURLs: no match found for existing member (00000000000000a1, [%s]) in --initial-cluster", c.peers[0].url), func(o *JoinOptions) { o.InitialCluster = [][]string{{"http://h:1"}, named[1], named[2]} })
-	fails("unmatched member while checking PeerURLs: the cluster has no member with peer URLs http://h:1, its members are 00000000000000a1 (m0, ", func(o *JoinOptions) { o.PeerURLs = []string{"http://h:1"} })
-	fails("member 00000000000000a2 (m1) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced"+fixText, func(o *JoinOptions) { o.PeerURLs = []string{c.peers[1].url} })
+	fails("error validating peerURLs: member count is unequal: the cluster has 3 members, a1 (m0, "+c.peers[0].url+"), ", func(o *JoinOptions) { o.InitialCluster = named[1:] })
+	fails(fmt.Sprintf("error validating peerURLs: no match found for existing member (a1, [%s]) in --initial-cluster", c.peers[0].url), func(o *JoinOptions) { o.InitialCluster = [][]string{{"http://h:1"}, named[1], named[2]} })
+	fails("unmatched member while checking PeerURLs: the cluster has no member with peer URLs http://h:1, its members are a1 (m0, ", func(o *JoinOptions) { o.PeerURLs = []string{"http://h:1"} })
+	fails("member a2 (m1) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced"+fixText, func(o *JoinOptions) { o.PeerURLs = []string{c.peers[1].url} })
 }
 
 func TestJoinFromSomethingElse(t *testing.T) {

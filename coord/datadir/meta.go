@@ -117,20 +117,21 @@ func (m *metadata) clone() metadata {
 	return c
 }
 
-// hexID is an id that reads and writes as 16 hexadecimal digits, in JSON also as the key of an object.
+// hexID is an id that reads and writes as etcd shows ids, in hexadecimal digits without leading zeros, in JSON also as the
+// key of an object.
 type hexID uint64
 
 // String returns the id as it is written everywhere.
-func (id hexID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+func (id hexID) String() string { return strconv.FormatUint(uint64(id), 16) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (id hexID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler.
+// UnmarshalText implements encoding.TextUnmarshaler. It accepts nothing that String does not write.
 func (id *hexID) UnmarshalText(b []byte) error {
 	n, err := strconv.ParseUint(string(b), 16, 64)
-	if err != nil || len(b) != 16 {
-		return fmt.Errorf("id %q is not 16 hexadecimal digits", b)
+	if err != nil || hexID(n).String() != string(b) {
+		return fmt.Errorf("%q is not an id in hexadecimal digits", b)
 	}
 	*id = hexID(n)
 	return nil
