@@ -70,7 +70,7 @@ func (c *coverage) rarest(required []string, n int) string {
 func (c *coverage) call(e *env, req proto.Message, name string, out outcome) {
 	if out.code != codes.OK {
 		c.hit(fmt.Sprintf("error/%s/%s", out.code, genericText(out.text)))
-		if name != "Txn" && name != "Range" && name != "Put" {
+		if name != "Range" && name != "Put" {
 			c.hit(fmt.Sprintf("error/%s/%s/%s", name, out.code, genericText(out.text)))
 		}
 		return

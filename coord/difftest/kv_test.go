@@ -66,6 +66,9 @@ func (d dice) rangeRequest(e *env) *pb.RangeRequest {
 	if d.chance(45) {
 		r.SortOrder = pb.RangeRequest_SortOrder(d.IntN(3))
 		r.SortTarget = pb.RangeRequest_SortTarget(d.IntN(5))
+		if d.chance(30) {
+			r.Key, r.RangeEnd, r.Revision, r.Limit = []byte{0}, []byte{0}, 0, 1+d.Int64N(4)
+		}
 	}
 	for _, f := range []*int64{&r.MinModRevision, &r.MaxModRevision, &r.MinCreateRevision, &r.MaxCreateRevision} {
 		if d.chance(10) {
