@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coord-dev/coord/coord/datadir"
 )
 
 // An InitialMember is one member that --initial-cluster names.
@@ -69,6 +71,23 @@ func (c *Config) LocalMember() (InitialMember, bool) {
 		return InitialMember{}, false
 	}
 	return members[i], true
+}
+
+// ExpectedIdentity is whose data directory the flags describe, for datadir.Open. The cluster's id is known of a cluster
+// that is founded only. The member's is not: one that was removed and added again has another than the flags give.
+func (c *Config) ExpectedIdentity() datadir.Identity {
+	me, _ := c.LocalMember()
+	id := datadir.Identity{Name: c.Name, PeerURLs: me.PeerURLs}
+	members, err := c.InitialMembers()
+	if err != nil || c.ClusterState == ClusterStateExisting {
+		return id
+	}
+	ids := make([]uint64, len(members))
+	for i, m := range members {
+		ids[i] = m.ID
+	}
+	id.ClusterID = ClusterID(ids)
+	return id
 }
 
 // parseInitialCluster reads NAME=URL,NAME=URL,…; a name may come several times. Every URL was checked.

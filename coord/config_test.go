@@ -225,3 +225,20 @@ func TestLocalMember(t *testing.T) {
 		t.Errorf("found %+v for a name that is not in the cluster", m)
 	}
 }
+
+func TestExpectedIdentity(t *testing.T) {
+	c := three()
+	c.EnsureDefaults()
+	members, err := c.InitialMembers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := c.ExpectedIdentity()
+	if want := ClusterID([]uint64{members[0].ID, members[1].ID, members[2].ID}); id.ClusterID != want || id.MemberID != 0 || id.Name != "a" || id.PeerURLs[0] != "http://127.0.0.1:12380" {
+		t.Errorf("a founding member expects %+v", id)
+	}
+	c.ClusterState = ClusterStateExisting
+	if id := c.ExpectedIdentity(); id.ClusterID != 0 || id.Name != "a" {
+		t.Errorf("a joining member expects %+v", id)
+	}
+}

@@ -67,6 +67,7 @@ func Run(p Process, start Start) int {
 	if err := p.serve(o.Config, log, start); err != nil {
 		return p.fail(exitFailed, err)
 	}
+	log.Info("stopped")
 	return exitOK
 }
 
