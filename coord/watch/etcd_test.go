@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"testing"
 	"time"
+	_ "unsafe" // for go:linkname
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -14,8 +15,16 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// etcdQuiet is how long etcd must be silent to have said everything: it looks at watchers that are behind each 100 ms.
-const etcdQuiet = 400 * time.Millisecond
+// watchResyncPeriod is how long etcd waits between two looks at the watchers that are behind, 100 ms. Most of the time of
+// the test would be spent waiting for it.
+//
+//go:linkname watchResyncPeriod go.etcd.io/etcd/server/v3/storage/mvcc.watchResyncPeriod
+var watchResyncPeriod time.Duration
+
+func init() { watchResyncPeriod = 4 * time.Millisecond }
+
+// quietTime is how long nothing must come for all to have been said.
+const quietTime = 100 * time.Millisecond
 
 // startEtcd runs a real etcd of one member and connects to it.
 func startEtcd(t *testing.T) *grpc.ClientConn {
@@ -108,23 +117,32 @@ func (d *duel) ask(r *pb.WatchRequest) {
 	d.ours.ask(r)
 }
 
-// agree collects what both say until both are silent, and compares. Responses for different watchers may come in any
-// order, those for one watcher may not.
-func (d *duel) agree(step string) {
-	d.t.Helper()
-	collect := func(c <-chan *pb.WatchResponse, quiet time.Duration) map[int64][]*pb.WatchResponse {
-		got := map[int64][]*pb.WatchResponse{}
-		for {
-			select {
-			case r := <-c:
-				r.Header = &pb.ResponseHeader{Revision: r.Header.Revision}
-				got[r.WatchId] = append(got[r.WatchId], r)
-			case <-time.After(quiet):
-				return got
-			}
+// collect returns the responses by watch id: at least atLeast, if so many come, and all that follow without a pause.
+func collect(c <-chan *pb.WatchResponse, atLeast int) (map[int64][]*pb.WatchResponse, int) {
+	got, n := map[int64][]*pb.WatchResponse{}, 0
+	for {
+		wait := quietTime
+		if n < atLeast {
+			wait = patience
+		}
+		select {
+		case r := <-c:
+			n++
+			r.Header = &pb.ResponseHeader{Revision: r.Header.Revision}
+			got[r.WatchId] = append(got[r.WatchId], r)
+		case <-time.After(wait):
+			return got, n
 		}
 	}
-	etcd, ours := collect(d.said, etcdQuiet), collect(d.ours.responses, 100*time.Millisecond)
+}
+
+// agree collects what the hub says, waits for etcd to say as much, and compares. Responses for different watchers may come
+// in any order, those for one watcher may not.
+func (d *duel) agree(step string) {
+	d.t.Helper()
+	d.f.hub.settle()
+	ours, n := collect(d.ours.responses, 0)
+	etcd, _ := collect(d.said, n)
 	for id := range etcd {
 		if ours[id] == nil {
 			ours[id] = nil
