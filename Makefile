@@ -1,0 +1,50 @@
+# Everything is built and tested with Go alone. Generated code is committed: `make generate` is for who changes a .proto.
+GO ?= go
+VERSION ?= devel
+LDFLAGS := -X github.com/coord-dev/coord/coord.version=$(VERSION)
+
+# Packages with goroutines of their own, under the race detector.
+RACE := ./coord/... ./recipes/... ./client/... ./statemachine/...
+
+.PHONY: build demo cluster test race lint fuzz generate bench diff
+
+build:
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/coordd ./cmd/coordd
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/coordctl ./cmd/coordctl
+
+demo: build
+	docs/demo.sh
+
+cluster: build
+	docs/cluster.sh
+
+test:
+	$(GO) test -timeout 15m ./...
+
+race:
+	$(GO) test -race -short -timeout 15m $(RACE)
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+# Each target for a while: make fuzz FUZZTIME=1m
+FUZZTIME ?= 10s
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz'); do \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+generate:
+	$(GO) generate ./proto/...
+
+bench: build
+	$(GO) run ./bench $(ARGS)
+
+# A longer run of the differential test against etcd: make diff SEQUENCES=100000 [SEED=1]
+SEQUENCES ?= 20000
+diff:
+	COORD_DIFF_SEQUENCES=$(SEQUENCES) COORD_DIFF_SEED=$(SEED) $(GO) test -timeout 0 -count=1 -v -run Differential ./coord/difftest
