@@ -97,7 +97,7 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 
 // changed makes a change and returns the members after it.
 func (s *clusterServer) changed(ctx context.Context, change func(context.Context, []*pb.Member) error) ([]*pb.Member, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -113,7 +113,7 @@ func (s *clusterServer) changed(ctx context.Context, change func(context.Context
 }
 
 func (s *clusterServer) members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	members, err := s.backend.Members(ctx, linearizable)
 	return members, waitError(err)

@@ -188,6 +188,7 @@ func BenchmarkChain(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.local.Close()
+	defer s.grpc.Stop()
 	o := &observer{log: s.opts.Logger, slow: time.Second}
 	g := &gate{backend: backend, metrics: s.metrics, streams: s.streams}
 	ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs(

@@ -38,7 +38,7 @@ func propose[R any](ctx context.Context, s *service, kind raftv1.Kind, request p
 	if n := len(body); n+requestOverhead+uvarintLen(n) > s.maxRequestBytes {
 		return none, rpctypes.ErrGRPCRequestTooLarge
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	response, err := s.backend.Propose(ctx, kind, body)
 	if err != nil {
@@ -51,6 +51,15 @@ func propose[R any](ctx context.Context, s *service, kind raftv1.Kind, request p
 	return r, nil
 }
 
+// limit bounds the time of ctx. Most clients bound it themselves, and another context with a timer would cost more than
+// everything else here.
+func (s *service) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= s.timeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
+
 func uvarintLen(n int) int {
 	size := 1
 	for ; n >= 0x80; n >>= 7 {
@@ -61,7 +70,7 @@ func uvarintLen(n int) int {
 
 // readIndex waits until this member has applied all that was committed.
 func (s *service) readIndex(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, s.timeout)
+	limited, cancel := s.limit(ctx)
 	defer cancel()
 	err := s.backend.ReadIndex(limited)
 	if err == nil {
