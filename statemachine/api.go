@@ -12,7 +12,7 @@ import (
 // Revision counts the changes of one keyspace. A fresh store is at revision 1; each command that changes a key adds one.
 type Revision = int64
 
-// LeaseID identifies a lease; positive. 0 means no lease.
+// LeaseID identifies a lease. 0 means no lease; clients may choose any other, negative ones too.
 type LeaseID = int64
 
 // Refusals: results of commands and reads that had no effect. They are values of Result.Err, never errors of Update.

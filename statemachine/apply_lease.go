@@ -22,8 +22,8 @@ func (b *batch) leaseGrant(r *raftv1.LeaseGrant) Result {
 	if err := b.m.alarms.refuseWrite(); err != nil {
 		return refuse(err)
 	}
-	if r.Id <= 0 || r.TtlMs <= 0 {
-		return refuse(fmt.Errorf("%w: lease id %d and ttl %d ms must be positive", ErrInvalid, r.Id, r.TtlMs))
+	if r.Id == 0 || r.TtlMs <= 0 {
+		return refuse(fmt.Errorf("%w: lease id %d must not be 0 and ttl %d ms must be positive", ErrInvalid, r.Id, r.TtlMs))
 	}
 	l, ok := b.m.leases.Grant(r.Id, r.TtlMs, b.index)
 	if !ok {
@@ -70,7 +70,11 @@ func (b *batch) leaseKeys(id LeaseID) [][]byte {
 
 func leaseKeys(src mvcc.Source, id LeaseID) (keys [][]byte, err error) {
 	lower := mvcc.LeaseKeyKey(id, nil)
-	err = mvcc.ScanRows(src, lower, mvcc.LeaseKeyKey(id+1, nil), func(k, _ []byte) (bool, error) {
+	upper := mvcc.LeaseKeyKey(id+1, nil)
+	if id == -1 { // the last one: ids are stored as unsigned
+		upper = []byte{mvcc.SpaceLeaseKeys + 1}
+	}
+	err = mvcc.ScanRows(src, lower, upper, func(k, _ []byte) (bool, error) {
 		keys = append(keys, bytes.Clone(k[len(lower):]))
 		return true, nil
 	})

@@ -97,7 +97,8 @@ func filter(kvs []*mvccpb.KeyValue, r *pb.RangeRequest) []*mvccpb.KeyValue {
 	})
 }
 
-// sortKeys sorts by the request's target. Equal ones: ascending in key order, descending in the reverse of it.
+// sortKeys sorts by the request's target. The order of equal ones is not promised, but it is etcd's: sort.Sort there and
+// slices.SortFunc here are the same algorithm. A stable sort would tell the difference, above a dozen keys.
 func sortKeys(kvs []*mvccpb.KeyValue, r *pb.RangeRequest) {
 	order := r.SortOrder
 	if r.SortTarget != pb.RangeRequest_KEY && order == pb.RangeRequest_NONE {
@@ -107,7 +108,7 @@ func sortKeys(kvs []*mvccpb.KeyValue, r *pb.RangeRequest) {
 		return
 	}
 	compare := compareBy(r.SortTarget)
-	slices.SortStableFunc(kvs, func(a, b *mvccpb.KeyValue) int {
+	slices.SortFunc(kvs, func(a, b *mvccpb.KeyValue) int {
 		if order == pb.RangeRequest_DESCEND {
 			a, b = b, a
 		}

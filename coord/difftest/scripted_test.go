@@ -92,7 +92,6 @@ func TestCluster(t *testing.T) {
 	s.addLearner(func(*target) string { return "http://127.0.0.1:1" })
 	list()
 	add("http://127.0.0.1:2")
-	add("http://127.0.0.1:1")
 	s.member(pb.Cluster_MemberPromote_FullMethodName, learner, promote)
 	s.member(pb.Maintenance_MoveLeader_FullMethodName, learner, lead)
 	s.member(pb.Cluster_MemberRemove_FullMethodName, learner, remove)
@@ -151,7 +150,8 @@ func TestMaintenance(t *testing.T) {
 	s.call(pb.KV_Compact_FullMethodName, &pb.CompactionRequest{Revision: 3, Physical: true})
 	s.call(pb.Maintenance_Status_FullMethodName, &pb.StatusRequest{})
 	s.call(pb.Maintenance_Hash_FullMethodName, &pb.HashRequest{})
-	for _, rev := range []int64{0, 2, 3, 4, 6, 7, 100} {
+	// Not the compacted revision itself: for that etcd repeats the hash it made while it compacted.
+	for _, rev := range []int64{0, 2, 4, 6, 7, 100} {
 		s.call(pb.Maintenance_HashKV_FullMethodName, &pb.HashKVRequest{Revision: rev})
 	}
 	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_GET, pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE} {

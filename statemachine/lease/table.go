@@ -23,7 +23,7 @@ import (
 	"sync"
 )
 
-// ID identifies a lease; positive.
+// ID identifies a lease; not 0.
 type ID = int64
 
 // ErrCorrupt is wrapped by errors about rows that this package did not write.

@@ -1,0 +1,77 @@
+package statemachine_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"sort"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+)
+
+// TestLeaseIDsOfAnySign grants leases under ids at the ends of their range, attaches keys, and revokes them one by one.
+func TestLeaseIDsOfAnySign(t *testing.T) {
+	d := newDriver(t)
+	ids := []int64{1, -1, -5, math.MaxInt64, math.MinInt64}
+	for _, id := range ids {
+		if r := d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: id, TtlMs: 1000})); r[0].Err != nil {
+			t.Fatalf("grant %d: %v", id, r[0].Err)
+		}
+		d.do(command(raftv1.KindPut, &pb.PutRequest{Key: fmt.Append(nil, id), Value: []byte("v"), Lease: id}))
+	}
+	for i, id := range ids {
+		if r := d.do(command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: id})); r[0].Err != nil {
+			t.Fatalf("revoke %d: %v", id, r[0].Err)
+		}
+		for j, other := range ids {
+			if got, want := d.value(fmt.Sprint(other), 0), map[bool]string{true: "-", false: "v"}[j <= i]; got != want {
+				t.Errorf("after the revocation of %d the key of %d is %q, want %q", id, other, got, want)
+			}
+		}
+	}
+	if r := d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{TtlMs: 1000})); r[0].Err == nil {
+		t.Error("id 0 was granted")
+	}
+}
+
+// TestTiesSortAsEtcd compares the order of keys with equal values with that of sort.Sort, which etcd uses.
+func TestTiesSortAsEtcd(t *testing.T) {
+	d := newDriver(t)
+	var keys, values []string
+	for i := range 60 {
+		keys, values = append(keys, fmt.Sprintf("%02d", i)), append(values, fmt.Sprint(i*7%5))
+		d.do(put(keys[i], values[i]))
+	}
+	for _, order := range []pb.RangeRequest_SortOrder{pb.RangeRequest_ASCEND, pb.RangeRequest_DESCEND} {
+		var sorter sort.Interface = &byValue{append([]string(nil), keys...), append([]string(nil), values...)}
+		want := sorter.(*byValue)
+		if order == pb.RangeRequest_DESCEND {
+			sorter = sort.Reverse(sorter)
+		}
+		sort.Sort(sorter)
+		r, err := d.view().Range(context.Background(), &pb.RangeRequest{
+			Key: []byte{0}, RangeEnd: []byte{0}, SortTarget: pb.RangeRequest_VALUE, SortOrder: order,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, kv := range r.Kvs {
+			if !bytes.Equal(kv.Key, []byte(want.keys[i])) {
+				t.Fatalf("%s: key %d is %s, etcd's %s", order, i, kv.Key, want.keys[i])
+			}
+		}
+	}
+}
+
+type byValue struct{ keys, values []string }
+
+func (s *byValue) Len() int           { return len(s.keys) }
+func (s *byValue) Less(i, j int) bool { return s.values[i] < s.values[j] }
+func (s *byValue) Swap(i, j int) {
+	s.keys[i], s.keys[j] = s.keys[j], s.keys[i]
+	s.values[i], s.values[j] = s.values[j], s.values[i]
+}
