@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -348,4 +349,44 @@ func TestRecent(t *testing.T) {
 	if r.covers(30) || !r.covers(31) || r.bytes != 0 {
 		t.Errorf("a commit that is too large: %+v", r)
 	}
+}
+
+// TestViewAheadOfHub: history read from a view that is newer than the hub ends at the hub's revision; the rest comes as
+// commits, once (W2, W6).
+func TestViewAheadOfHub(t *testing.T) {
+	f := newFixture(t, Options{}, ServerOptions{})
+	f.put("a", "a")                                      // 2, 3
+	late := f.apply([]op{{[]byte("a"), []byte("late")}}) // 4 is in the store, and the hub has not been told
+	c := f.dial(t)
+	c.create(t, &pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 2})
+	expect(t, c, "0 @3 PUT a@2 PUT a@3")
+	c.ask(progressRequest())
+	expect(t, c, "-1 @3")
+	f.hub.Applied(late)
+	expect(t, c, "0 @4 PUT a@4")
+	c.quiet(t, f.hub)
+}
+
+// TestHubStartsFromStore: the first request learns the revision from the store, and commits that the store already had are
+// not repeated.
+func TestHubStartsFromStore(t *testing.T) {
+	f := newFixture(t, Options{}, ServerOptions{})
+	known := f.apply([]op{{[]byte("a"), []byte("1")}}, []op{{[]byte("a"), []byte("2")}})
+	f.history.compact(3)
+	f.history.setViewError(statemachine.ErrClosed)
+	c := f.dial(t)
+	c.ask(createRequest(&pb.WatchCreateRequest{Key: []byte("a")}))
+	if err := c.wait(); !errors.Is(err, rpctypes.ErrGRPCStopped) {
+		t.Errorf("while the store is closed: %v", err)
+	}
+	f.history.setViewError(nil)
+	c = f.dial(t)
+	c.ask(createRequest(&pb.WatchCreateRequest{Key: []byte("a")}))
+	expect(t, c, "0 @3 created")
+	c.ask(createRequest(&pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 2}))
+	expect(t, c, "1 @3 created", "1 @0 canceled compacted 3")
+	f.hub.Applied(known)
+	c.quiet(t, f.hub)
+	f.put("a")
+	expect(t, c, "0 @4 PUT a@4")
 }

@@ -2,7 +2,6 @@ package watch
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // Watch ids with a meaning, as in etcd's client.
@@ -48,8 +47,11 @@ func (h *Hub) create(s *stream, req *pb.WatchCreateRequest, refusal string) {
 	if s.closed {
 		return
 	}
-	if err := h.start(); err != nil && refusal == "" {
-		refusal = rpctypes.ErrStopped.Error()
+	if err := h.start(); err != nil {
+		// The store is not open. Ending the stream makes the client try elsewhere; a refusal would end its watch.
+		s.closed = true
+		close(s.broken)
+		return
 	}
 	w, err := newWatcher(req.Key, req.RangeEnd)
 	if err != nil && refusal == "" {

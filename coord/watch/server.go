@@ -71,7 +71,7 @@ type session struct {
 
 // Watch serves one stream. The calling goroutine sends; a second one receives. It ends with ErrGRPCWatchCanceled when the
 // client goes away, with the error of the stream's context where that has one of its own (no leader), and with
-// ErrGRPCStopped when the hub is closed.
+// ErrGRPCStopped when the hub is closed or the store is not open.
 func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	ses := &session{Server: s, grpc: grpc, stream: newStream(s.hub.opts.StreamBytes), ended: make(chan struct{})}
 	if !s.hub.open(ses.stream) {
@@ -184,6 +184,8 @@ func (s *session) sendLoop(failed <-chan error) (unsent int, err error) {
 			return 0, err
 		case <-s.grpc.Context().Done():
 			return 0, s.grpc.Context().Err()
+		case <-s.stream.broken:
+			return 0, rpctypes.ErrGRPCStopped
 		case <-s.hub.done:
 			return 0, rpctypes.ErrGRPCStopped
 		}

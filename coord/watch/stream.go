@@ -35,7 +35,9 @@ type stream struct {
 	notify   map[int64]*watcher // those that want progress notifications
 	parked   []*watcher         // may hold watchers that are gone
 	nextID   int64
-	closed   bool
+	closed   bool // nothing is created any more
+
+	broken chan struct{} // closed when the stream cannot be served
 
 	limit int           // bytes of responses beyond which no event is accepted
 	wake  chan struct{} // holds a token while out may have something to send
@@ -53,6 +55,7 @@ func newStream(limit int) *stream {
 	return &stream{
 		watchers: make(map[int64]*watcher),
 		notify:   make(map[int64]*watcher),
+		broken:   make(chan struct{}),
 		limit:    limit,
 		wake:     make(chan struct{}, 1),
 		slots:    make(chan struct{}, maxRequests),
