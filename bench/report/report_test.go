@@ -45,6 +45,8 @@ func sample() *Report {
 	for i := range 3 {
 		etcd.Add(OpsPerSecond, float64(1000+i))
 		coord.Add(OpsPerSecond, float64(1200+i))
+		etcd.Add(CPUPerOp, 100)
+		coord.Add(CPUPerOp, 80)
 		coord.Add(Errors, 2)
 	}
 	return &Report{Records: []Record{etcd, coord, other}}
@@ -58,15 +60,15 @@ func TestTable(t *testing.T) {
 		}
 		return "judged"
 	}
-	if err := sample().WriteTable(&b, "title", "put", Comparison{Baseline: "etcd", By: OpsPerSecond, Judge: judge}); err != nil {
+	if err := sample().WriteTable(&b, "title", "put", Comparison{Baseline: "etcd", By: OpsPerSecond, Cost: CPUPerOp, Judge: judge}); err != nil {
 		t.Fatal(err)
 	}
 	got := b.String()
 	expected := `title
-   peer  members  clients  ops/s  errors  ×etcd    min–max    want
-   etcd        1       64   1001       -                          
-  coord        1       64   1201       6   1.20  1.20–1.20  judged
-  coord        3       64      -       -                          
+   peer  members  clients  ops/s  srv cpu µs/op  errors  ×etcd    min–max  cpu ×etcd    want
+   etcd        1       64   1001          100.0       -                                     
+  coord        1       64   1201           80.0       6   1.20  1.20–1.20       0.80  judged
+  coord        3       64      -              -       -                                     
   coord, 1 members, 64 clients: a remark
   coord, 3 members, 64 clients: it broke
 

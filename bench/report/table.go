@@ -54,6 +54,9 @@ type Comparison struct {
 	// Baseline is the peer that the others are divided by, in metric By.
 	Baseline string
 	By       Metric
+	// Cost, when not empty, is a second metric whose ratio is shown; where the machine is busy with something else, CPU
+	// per operation compares better than operations a second.
+	Cost Metric
 	// Judge returns what is expected of a record and whether it is so, "" when nothing is. The ratio is nil where there
 	// is none. May be nil.
 	Judge func(rec Record, ratio *Ratio) string
@@ -73,7 +76,11 @@ func (r *Report) WriteTable(w io.Writer, title, row string, cmp Comparison) erro
 	for _, c := range shown {
 		head = append(head, c.title)
 	}
-	fmt.Fprintf(tw, "%s\t×%s\tmin–max\twant\t\n", strings.Join(head, "\t"), cmp.Baseline)
+	head = append(head, "×"+cmp.Baseline, "min–max")
+	if cmp.Cost != "" {
+		head = append(head, "cpu ×"+cmp.Baseline)
+	}
+	fmt.Fprintf(tw, "%s\twant\t\n", strings.Join(head, "\t"))
 	for _, rec := range records {
 		fmt.Fprintf(tw, "%s\t\n", strings.Join(append(cells(rec, shown), r.compare(rec, cmp)...), "\t"))
 	}
@@ -120,27 +127,34 @@ func cells(rec Record, shown []column) []string {
 	return out
 }
 
-// compare returns the cells of ratio, its range, and what was expected of it.
+// compare returns the cells of the ratio, its range, the ratio of costs, and what was expected.
 func (r *Report) compare(rec Record, cmp Comparison) []string {
-	out := []string{"", "", ""}
-	ratio := r.ratio(rec, cmp)
-	if ratio != nil {
-		out[0] = number(ratio.Median, 2)
-		out[1] = number(ratio.Min, 2) + "–" + number(ratio.Max, 2)
+	ratio := r.ratio(rec, cmp.Baseline, cmp.By)
+	out := ratio.cells()
+	if cmp.Cost != "" {
+		out = append(out, r.ratio(rec, cmp.Baseline, cmp.Cost).cells()[0])
 	}
-	if cmp.Judge != nil {
-		out[2] = cmp.Judge(rec, ratio)
+	if cmp.Judge == nil {
+		return append(out, "")
 	}
-	return out
+	return append(out, cmp.Judge(rec, ratio))
+}
+
+// cells returns the ratio and its range as text; a ratio that is nil has none.
+func (r *Ratio) cells() []string {
+	if r == nil {
+		return []string{"", ""}
+	}
+	return []string{number(r.Median, 2), number(r.Min, 2) + "–" + number(r.Max, 2)}
 }
 
 // ratio returns a record's ratio to the baseline, nil when it is the baseline or there is none.
-func (r *Report) ratio(rec Record, cmp Comparison) *Ratio {
-	base := r.Find(rec, cmp.Baseline)
-	if base == nil || rec.Peer == cmp.Baseline {
+func (r *Report) ratio(rec Record, baseline string, by Metric) *Ratio {
+	base := r.Find(rec, baseline)
+	if base == nil || rec.Peer == baseline {
 		return nil
 	}
-	ratio, ok := Paired(rec.Samples[cmp.By], base.Samples[cmp.By])
+	ratio, ok := Paired(rec.Samples[by], base.Samples[by])
 	if !ok {
 		return nil
 	}

@@ -163,6 +163,9 @@ func (s *Suite) logf(format string, args ...any) {
 func (s *Suite) print(out io.Writer) error {
 	for _, t := range tables() {
 		cmp := report.Comparison{Baseline: peers.Etcd, By: t.by, Judge: t.want.judge}
+		if t.by == report.OpsPerSecond {
+			cmp.Cost = report.CPUPerOp
+		}
 		if err := s.rep.WriteTable(out, t.title, t.row, cmp); err != nil {
 			return err
 		}
