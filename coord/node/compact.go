@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -95,20 +94,9 @@ func (c *compactor) look(ctx context.Context) {
 	if m, err := c.n.Membership(ctx); err == nil {
 		c.members = m
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for _, id := range c.others() {
-		wg.Go(func() {
-			p, err := c.n.PeerProgress(ctx, id)
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			c.followers[id] = &follower{p.Applied, time.Now()}
-		})
+	for _, p := range c.n.progressOf(ctx, c.others()) {
+		c.followers[p.Member] = &follower{p.Applied, time.Now()}
 	}
-	wg.Wait()
 }
 
 func (c *compactor) others() []uint64 {

@@ -23,7 +23,7 @@
 // # Goroutines
 //
 // Every Node owns five: the read loop, the proposal reaper, the event loop, the
-// compaction loop and, until a sole voter leads, the one that makes it campaign.
-// Dragonboat's callbacks only set flags for the event loop: it calls them while
-// it holds locks.
+// compaction loop and the watch for its own removal; one more waits for each
+// ReadIndex under way. Dragonboat's callbacks only set flags for the event loop: it
+// calls them while it holds locks.
 package node

@@ -152,6 +152,36 @@ func TestTransferUnderLoad(t *testing.T) {
 	checkEntries(t, c.equal(), total)
 }
 
+// A member that is about to stop hands over first, so that nobody waits for an
+// election.
+func TestHandOverBeforeStop(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	ctx := testContext(t)
+	for round := range 3 {
+		old := c.leader()
+		writer := c.members[old.id%3+1]
+		writer.mustPut(name("before", round))
+		start := time.Now()
+		if err := old.node.HandOver(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		old.stop()
+		if _, err := writer.put(ctx, name("after", round), 100); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("stopped the leader and wrote in %v", time.Since(start))
+		old.start(c.config(old))
+	}
+	for _, m := range c.live() {
+		if !m.node.Status().IsLeader() {
+			if err := m.node.HandOver(ctx, nil); err != nil {
+				t.Errorf("nothing to hand over: %v", err)
+			}
+		}
+	}
+	checkEntries(t, c.equal(), 6)
+}
+
 func TestTransferNeedsAVoter(t *testing.T) {
 	c := newCluster(t, 1, nil)
 	m := c.leader()
@@ -160,5 +190,8 @@ func TestTransferNeedsAVoter(t *testing.T) {
 	}
 	if err := m.node.TransferLeadership(testContext(t), m.id, nil); err != nil {
 		t.Errorf("transfer to itself: %v", err)
+	}
+	if err := m.node.HandOver(testContext(t), nil); err != nil {
+		t.Errorf("hand over with nobody there: %v", err)
 	}
 }

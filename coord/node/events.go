@@ -84,10 +84,7 @@ func (e *eventLoop) MembershipChanged(raftio.NodeInfo) {
 func (e *eventLoop) NodeReady(raftio.NodeInfo) { signal(e.kick) }
 
 // NodeDeleted implements raftio.ISystemEventListener: this member was removed.
-func (e *eventLoop) NodeDeleted(raftio.NodeInfo) {
-	e.n.removed.Store(true)
-	e.note(func(p *pendingEvents) { p.removed = true })
-}
+func (e *eventLoop) NodeDeleted(raftio.NodeInfo) { e.n.markRemoved() }
 
 // SendSnapshotStarted implements raftio.ISystemEventListener.
 func (e *eventLoop) SendSnapshotStarted(info raftio.SnapshotInfo) {

@@ -67,10 +67,9 @@ func (n *Node) pause(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		if n.removed.Load() {
-			return ErrClosed
-		}
 		return nil
+	case <-n.gone:
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-n.ctx.Done():
@@ -181,7 +180,7 @@ func (n *Node) change(ctx context.Context, member uint64, c change) error {
 // itself is told by its own end.
 func (n *Node) interrupted(err error, member uint64, c change, asked bool) error {
 	switch {
-	case member == n.cfg.Replica && n.removed.Load() && asked:
+	case member == n.cfg.Replica && n.removed() && asked:
 		return nil
 	case asked:
 		return fmt.Errorf("%s %x: %w: %w", c.name, member, ErrUnknown, err)

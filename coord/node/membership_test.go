@@ -94,6 +94,9 @@ func TestGrowAndShrink(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually("end of the removed member", func() bool { return second.node.Propose([]byte("x")) == ErrClosed })
+	if err := second.node.ReadIndex(ctx); err != ErrClosed {
+		t.Errorf("ReadIndex at a removed member: %v", err)
+	}
 	second.stop()
 	first.mustPut(name("two", 0))
 	if err := first.node.Remove(ctx, 3); err != nil {
@@ -110,6 +113,31 @@ func TestGrowAndShrink(t *testing.T) {
 	c.leader()
 	t.Logf("the last voter leads %v after its restart", time.Since(start))
 	checkEntries(t, c.equal(), 54)
+}
+
+// A member learns of its removal, also when it was down at the time.
+func TestRemovedMemberIsTold(t *testing.T) {
+	removed := make(chan uint64, 10)
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	out := c.members[leader.id%3+1]
+	out.stop()
+	out.edit = func(cfg *Config) { cfg.Events.Removed = func() { removed <- cfg.Replica } }
+	if err := leader.node.Remove(testContext(t), out.id); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		out.start(c.restartConfig(out))
+		select {
+		case <-removed:
+		case <-time.After(patience):
+			t.Fatal("a removed member was not told")
+		}
+		if err := out.node.Propose([]byte("x")); err != ErrClosed {
+			t.Errorf("Propose at a removed member: %v", err)
+		}
+		out.stop()
+	}
 }
 
 func TestRefusedChanges(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coord-dev/coord/coord/peer"
@@ -19,6 +20,7 @@ const (
 	PathPrefix   = "/coord/raft/"
 	progressPath = PathPrefix + "progress"
 	barrierPath  = PathPrefix + "barrier"
+	membersPath  = PathPrefix + "members"
 )
 
 // Progress is how far a member is.
@@ -75,6 +77,30 @@ func (n *Node) PeerProgress(ctx context.Context, member uint64) (Progress, error
 		return Progress{}, fmt.Errorf("progress of member %x: answered by member %x of cluster %x", member, p.Member, p.Cluster)
 	}
 	return p, nil
+}
+
+// progressOf asks several members at once and returns what those said that
+// answered. This member itself is not asked.
+func (n *Node) progressOf(ctx context.Context, members []uint64) []Progress {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var all []Progress
+	for _, id := range members {
+		if id == n.cfg.Replica {
+			continue
+		}
+		wg.Go(func() {
+			p, err := n.PeerProgress(ctx, id)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, p)
+		})
+	}
+	wg.Wait()
+	return all
 }
 
 // peerBarrier returns when member has applied everything committed by now.

@@ -17,7 +17,7 @@ func (n *Node) Propose(entry []byte) error {
 	if len(entry) == 0 {
 		return errors.New("propose: empty entry")
 	}
-	if n.removed.Load() || !n.enter() {
+	if n.removed() || !n.enter() {
 		return ErrClosed
 	}
 	rs, err := n.host.Propose(n.session, entry, proposalTimeout)

@@ -48,6 +48,8 @@ func (n *Node) ReadIndex(ctx context.Context) error {
 		return ctx.Err()
 	case <-n.ctx.Done():
 		return ErrClosed
+	case <-n.gone:
+		return ErrClosed
 	}
 }
 
@@ -85,7 +87,7 @@ func (l *readLoop) run() {
 	}
 }
 
-// confirm asks until one request is answered; false means that the node closed.
+// confirm asks until one request is answered; false means that none will be.
 // Any answer will do: all requests were made after the round began.
 func (l *readLoop) confirm() bool {
 	answered := make(chan struct{}, 1)
@@ -108,6 +110,8 @@ func (l *readLoop) confirm() bool {
 			return true
 		case <-timer.C:
 		case <-l.leader:
+		case <-l.n.gone: // callers are told by it
+			return false
 		case <-l.n.ctx.Done():
 			return false
 		}

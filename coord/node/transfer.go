@@ -38,6 +38,38 @@ func (n *Node) TransferLeadership(ctx context.Context, target uint64, hold Hold)
 	}
 }
 
+// HandOver makes another voter the leader if this member leads, the one that is
+// furthest with the log, and returns when it is. It returns nil at once when there
+// is nothing to hand over or nobody to take it.
+func (n *Node) HandOver(ctx context.Context, hold Hold) error {
+	if !n.Status().IsLeader() {
+		return nil
+	}
+	m, err := n.Membership(ctx)
+	if err != nil {
+		return fmt.Errorf("hand over leadership: %w", err)
+	}
+	target := n.furthest(ctx, m.Voters)
+	if target == 0 {
+		return nil
+	}
+	return n.TransferLeadership(ctx, target, hold)
+}
+
+// furthest returns the one of members, other than this, that answers and has most
+// of the log; 0 for none.
+func (n *Node) furthest(ctx context.Context, members []uint64) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, progressTimeout)
+	defer cancel()
+	var best Progress
+	for _, p := range n.progressOf(ctx, members) {
+		if p.Last > best.Last {
+			best = p
+		}
+	}
+	return best.Member
+}
+
 func (n *Node) tryTransfer(ctx context.Context, target uint64, hold Hold) error {
 	leader, _ := n.events.leaderChange()
 	switch leader {

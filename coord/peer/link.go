@@ -50,6 +50,9 @@ func newLink(t *Transport, peer uint64) *link {
 func (l *link) run(ctx context.Context) {
 	backoff := minBackoff
 	for ctx.Err() == nil {
+		if !l.addressed(ctx) {
+			return
+		}
 		start := time.Now()
 		err := l.session(ctx)
 		if ctx.Err() != nil {
@@ -68,6 +71,19 @@ func (l *link) run(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// addressed waits until the book has an address for the peer.
+func (l *link) addressed(ctx context.Context) bool {
+	for len(l.t.opt.Book.Addrs(l.peer)) == 0 {
+		l.tried.Store(true)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-l.redial:
+		}
+	}
+	return true
 }
 
 // pause reports the failure and returns how long to wait before the next try.

@@ -33,7 +33,8 @@ type Options struct {
 	// after the cluster id was found equal, and must not block. Nil admits all.
 	Admit func(cluster, member, incarnation uint64) error
 	// Refused is called with each refusal by a peer (and by Admit for a peer
-	// dialled by us). It must not block. Nil ignores them.
+	// dialled by us), about once a second while it lasts. It must not block. Nil
+	// ignores them.
 	Refused func(*RefusedError)
 	// TakeOver is called when a leader told this member to take over from it. It
 	// must not block. Nil is not called.

@@ -10,6 +10,10 @@ import (
 // that it took all chunks.
 const endTimeout = 10 * time.Second
 
+// snapshotPatience is how many times longer than raft's a snapshot's connection
+// may stand still: the receiver takes chunks as fast as its disk does.
+const snapshotPatience = 10
+
 // snapshotConn sends the chunks of one snapshot.
 type snapshotConn struct {
 	t    *Transport

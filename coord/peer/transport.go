@@ -216,7 +216,11 @@ func (t *Transport) stillAt(member uint64, remote net.Addr) bool {
 
 // connect dials a peer and shakes hands with it.
 func (t *Transport) connect(ctx context.Context, peer uint64, p purpose) (*wire, error) {
-	w, err := dial(ctx, t.opt.Book.Addrs(peer), t.opt.TLS, t.opt.IdleTimeout)
+	idle := t.opt.IdleTimeout
+	if p == purposeSnapshot {
+		idle *= snapshotPatience
+	}
+	w, err := dial(ctx, t.opt.Book.Addrs(peer), t.opt.TLS, idle)
 	if err != nil {
 		return nil, fmt.Errorf("connect to member %x: %w", peer, err)
 	}

@@ -2,9 +2,15 @@ package peer
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -309,6 +315,142 @@ func TestGarbageIsCutOff(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// A peer that takes no bytes any more, like a stopped process, holds up neither
+// its sender for long nor the traffic with others, and is found again.
+func TestStalledPeer(t *testing.T) {
+	stalled := listen(t, "127.0.0.1:0") // accepts in the kernel, shakes hands below, reads nothing
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.IdleTimeout = 300 * time.Millisecond })
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	a.opt.Book.Set(3, []string{stalled.Addr().String()})
+	c, err := stalled.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w := newWire(c, patience)
+	if _, err := io.ReadFull(w, make([]byte, len(magic))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shakeAcceptor(w, Identity{7, 3, 73}, nil); err != nil {
+		t.Fatal(err)
+	}
+	toStalled, toB := a.conn(t, 3), a.conn(t, 2)
+	defer toStalled.Close()
+	defer toB.Close()
+	start := time.Now()
+	for range 20 {
+		_ = toStalled.SendMessageBatch(batchFrom(1, 3, 1, 4<<20))
+	}
+	if d := time.Since(start); d > patience/2 {
+		t.Errorf("20 batches to a stalled peer took %v", d)
+	}
+	_ = toB.SendMessageBatch(batchFrom(1, 2, 1, 10))
+	receive(t, b.batches, "batch at the other peer")
+	if m := receive(t, a.batches, "report").Requests[0]; m.Type != pb.Unreachable || m.From != 3 {
+		t.Errorf("reported %+v", m)
+	}
+	stalled.Close()
+	again := newEnd(t, 3, listen(t, stalled.Addr().String()), nil)
+	eventually(t, "connection", func() bool { return a.statsOf(3).Connected })
+	_ = toStalled.SendMessageBatch(batchFrom(1, 3, 2, 10))
+	receive(t, again.batches, "batch after the stall")
+}
+
+// Close does not wait for a peer that takes no bytes.
+func TestCloseBesideStalledPeer(t *testing.T) {
+	stalled := listen(t, "127.0.0.1:0")
+	defer stalled.Close()
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.IdleTimeout = time.Hour })
+	a.opt.Book.Set(3, []string{stalled.Addr().String()})
+	c, err := stalled.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w := newWire(c, patience)
+	_, _ = io.ReadFull(w, make([]byte, len(magic)))
+	if _, err := shakeAcceptor(w, Identity{7, 3, 73}, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	conn, err := a.GetConnection(ctx, Target(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = conn.SendMessageBatch(batchFrom(1, 3, 1, 16<<20))
+		}
+	}()
+	time.Sleep(50 * time.Millisecond)
+	start := time.Now()
+	cancel() // as Dragonboat does before it waits for its senders
+	receive(t, done, "end of the sender")
+	a.Close()
+	if d := time.Since(start); d > patience/2 {
+		t.Errorf("Close took %v", d)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	pair := selfSigned(t)
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.TLS = pair })
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), func(o *Options) {
+		o.TLS = pair
+		o.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "encrypted") })
+	})
+	plain := newEnd(t, 3, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	plain.knows(b)
+	c := a.conn(t, 2)
+	defer c.Close()
+	_ = c.SendMessageBatch(batchFrom(1, 2, 1, 1<<20))
+	receive(t, b.batches, "batch over TLS")
+	resp, err := a.Client().Get(URL(2, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); string(body) != "encrypted" {
+		t.Errorf("peer client got %q", body)
+	}
+	eventually(t, "failed attempt", func() bool { return plain.link(2).tried.Load() })
+	if plain.Stats()[0].Connected {
+		t.Error("connected without TLS")
+	}
+}
+
+// selfSigned returns a pair of configurations that trust each other alone.
+func selfSigned(t testing.TB) *TLS {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	own := []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	return &TLS{
+		Server: &tls.Config{Certificates: own, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert},
+		Client: &tls.Config{Certificates: own, RootCAs: pool},
+	}
+}
 
 func TestHTTPOnTheSamePort(t *testing.T) {
 	mux := http.NewServeMux()
