@@ -15,30 +15,38 @@ import (
 )
 
 // admit finds out who this member is and, if its directory is fresh, has its peers let it in. It returns the peer
-// addresses of the founding members, nil for a member that joins a cluster or was admitted before.
+// addresses of the founding members, for as long as Raft may not have stored them yet; nil for a member that joins.
 func (s *Server) admit(ctx context.Context) (founding map[uint64]string, err error) {
-	if !s.dir.Fresh() {
-		s.identity = s.dir.Identity()
+	if s.dir.Fresh() {
+		members, err := s.identify(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.dir.Init(s.identity); err != nil {
+			return nil, err
+		}
+		if err := s.introduce(ctx, members); err != nil {
+			return nil, err
+		}
+	}
+	s.identity = s.dir.Identity()
+	switch {
+	case s.dir.Populated():
 		return map[uint64]string{}, nil
-	}
-	members, err := s.identify(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.dir.Init(s.identity); err != nil {
-		return nil, err
-	}
-	if err := s.introduce(ctx, members); err != nil {
-		return nil, err
-	}
-	if s.cfg.ClusterState == ClusterStateExisting {
+	case s.cfg.ClusterState == ClusterStateExisting:
 		return nil, nil
 	}
-	founding = make(map[uint64]string)
-	for _, m := range members {
+	return s.founders()
+}
+
+// founders are the peer addresses of the members that found the cluster.
+func (s *Server) founders() (map[uint64]string, error) {
+	initial, err := s.cfg.InitialMembers()
+	founding := make(map[uint64]string, len(initial))
+	for _, m := range initial {
 		founding[m.ID] = addresses(m.PeerURLs)[0]
 	}
-	return founding, nil
+	return founding, err
 }
 
 // identify sets the identity of a fresh member and returns the members of its cluster, itself included.
@@ -152,18 +160,24 @@ func addresses(urls []string) []string {
 
 // serveBeforeRaft serves HTTP on the peer ports until stop is called, and leaves the listeners open.
 func (l *listeners) serveBeforeRaft(handler http.Handler) (stop func()) {
-	var servers []*http.Server
-	var borrowed []*borrowedListener
+	var stops []func()
 	for _, each := range l.peer {
-		b := &borrowedListener{TCPListener: each.(*net.TCPListener)}
+		borrowed := &borrowedListener{TCPListener: each.(*net.TCPListener)}
 		server := &http.Server{Handler: handler}
-		go server.Serve(b)
-		servers, borrowed = append(servers, server), append(borrowed, b)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			server.Serve(borrowed)
+		}()
+		stops = append(stops, func() {
+			server.Close()
+			<-gone // Serve closes the listener once more when it returns
+			borrowed.giveBack()
+		})
 	}
 	return func() {
-		for i, server := range servers {
-			server.Close()
-			borrowed[i].giveBack()
+		for _, stop := range stops {
+			stop()
 		}
 	}
 }

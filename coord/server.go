@@ -74,7 +74,7 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: log, registry: prometheus.NewRegistry(),
-		ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
+		diskLow: make(chan struct{}, 1), ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.draining, s.startDraining = context.WithCancel(s.ctx)
@@ -97,6 +97,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	disk, err := s.newWatchdog() // before the stores open: it makes room if the disk is full
+	if err != nil {
+		return err
+	}
 	s.assemble()
 	if err := s.startNode(ctx, founding); err != nil {
 		return err
@@ -107,16 +111,18 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.startServices(); err != nil {
 		return err
 	}
-	s.spawn(s.watchDisk)
+	if disk != nil {
+		s.spawn(func() error { return disk.Run(s.ctx) })
+		s.spawn(s.watchDisk)
+	}
 	return nil
 }
 
 // openDir opens the data directory with the choices that can never change.
 func (s *Server) openDir() (*datadir.Dir, error) {
-	me, _ := s.cfg.LocalMember()
 	return datadir.Open(datadir.Options{
 		DataDir: s.cfg.DataDir, WALDir: s.cfg.WALDir, Logger: s.log,
-		Expect: datadir.Identity{Name: s.cfg.Name, PeerURLs: me.PeerURLs},
+		Expect: s.cfg.ExpectedIdentity(),
 		Choices: map[string]string{
 			"log store":          "pebble",
 			"log store shards":   fmt.Sprint(node.LogDBShards),

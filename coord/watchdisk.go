@@ -12,42 +12,40 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// watchDisk raises the NOSPACE alarm through the log when this member's disk is nearly full, so that all members refuse
-// writes alike, before any of them breaks. Disarming it is left to an operator, as in etcd.
-func (s *Server) watchDisk() error {
+// newWatchdog takes a first look at the disk; nil if it is not to be watched.
+func (s *Server) newWatchdog() (*datadir.Watchdog, error) {
 	if s.cfg.DiskReserve < 0 {
-		return nil
+		return nil, nil
 	}
-	low := make(chan struct{}, 1)
-	raise := func() {
+	signal := func(low bool) {
+		if !low {
+			return
+		}
 		select {
-		case low <- struct{}{}:
+		case s.diskLow <- struct{}{}:
 		default:
 		}
 	}
 	dog, err := datadir.NewWatchdog(datadir.WatchdogOptions{
 		Paths: []string{s.dir.DBPath(), s.dir.WALPath()}, Ballast: s.dir.BallastPath(), Reserve: uint64(s.cfg.DiskReserve),
-		OnChange: func(isLow bool) {
-			if isLow {
-				raise()
-			}
-		},
-		Logger: s.log,
+		OnChange: signal, Logger: s.log,
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		signal(dog.Low())
 	}
-	if dog.Low() {
-		raise()
-	}
-	s.spawn(func() error { return dog.Run(s.ctx) })
+	return dog, err
+}
+
+// watchDisk raises the NOSPACE alarm through the log when this member's disk is nearly full, so that all members refuse
+// writes alike, before any of them breaks. Disarming it is left to an operator, as in etcd.
+func (s *Server) watchDisk() error {
 	for {
 		select {
 		case <-s.ctx.Done():
 			return nil
-		case <-low:
+		case <-s.diskLow:
+			s.raiseNoSpace()
 		}
-		s.raiseNoSpace()
 	}
 }
 
