@@ -59,7 +59,8 @@ type Server struct {
 	draining      context.Context
 	startDraining context.CancelFunc
 	ready         chan struct{}
-	fate          chan error // why the member must stop by itself
+	fate          chan error    // why the member must stop by itself
+	diskLow       chan struct{} // signalled when the disk runs low
 	done          chan struct{}
 	err           error // set before done is closed
 	stop          sync.Once
