@@ -232,7 +232,7 @@ func (c *contender) follow() {
 		if c.ctx.Err() != nil {
 			return
 		}
-		if err != nil && !retryable(err) {
+		if err != nil && !retryable(err) && (!c.isGranted() || isFinal(err)) {
 			c.err = c.refused(err)
 			return
 		}
@@ -241,7 +241,7 @@ func (c *contender) follow() {
 		} else {
 			attempt = min(2*attempt, maxAttempt)
 		}
-		if at.ctx.Err() == nil && !errors.Is(err, errSuperseded) {
+		if at.ctx.Err() == nil && retryable(err) && !errors.Is(err, errSuperseded) {
 			members.leave(at, fmt.Sprintf("stream of %q: %v", c.request.name, err))
 		}
 		if !sleep(c.ctx, pause) {
@@ -253,6 +253,13 @@ func (c *contender) follow() {
 
 // gone is a terminal end of an entry; it is no status, so retryable must not see it.
 type gone struct{ error }
+
+// isFinal says whether err ends a grant. A refusal of another kind does not: what is granted stays granted, even if a
+// server will not tell us more about it for now.
+func isFinal(err error) bool {
+	_, ok := errors.AsType[gone](err)
+	return ok || errors.Is(err, ErrSessionExpired)
+}
 
 // refused is the error of a contender that cannot go on.
 func (c *contender) refused(err error) error {

@@ -16,6 +16,8 @@ var (
 	ErrTokenMismatch = errors.New("token does not belong to the entry")
 	// ErrNotHolder: the entry does not hold, or no longer exists.
 	ErrNotHolder = errors.New("not the holder")
+	// ErrKeyTaken: at the entry's key stands a key that is no entry, because it is not attached to the lease in its name.
+	ErrKeyTaken = errors.New("a foreign key stands at the entry's place")
 )
 
 // Names of the procedures.

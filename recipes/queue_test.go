@@ -65,6 +65,30 @@ func TestQueueJumpsOverNestedLocks(t *testing.T) {
 	}
 }
 
+// TestNoSpace: nobody new gets in, but who is there goes on: takes over its entry, and gives it back.
+func TestNoSpace(t *testing.T) {
+	s := memstore.New()
+	s.Leases[7], s.Leases[8] = true, true
+	enqueue := func(lease int64) (*recipesv1.Enqueued, error) {
+		resp := &recipesv1.Enqueued{}
+		return resp, call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: lease}, resp)
+	}
+	first, err := enqueue(7)
+	must(t, err)
+	s.NoSpace = true
+	if _, err := enqueue(8); !errors.Is(err, statemachine.ErrNoSpace) {
+		t.Errorf("new entry: %v", err)
+	}
+	if again, err := enqueue(7); err != nil || again.Token != first.Token || again.Claim != first.Claim || !again.Holds {
+		t.Errorf("taken over: %v, %v", again, err)
+	}
+	removed := &recipesv1.Removed{}
+	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{Name: "a", Key: first.Key, Token: first.Token}, removed))
+	if removed.Outcome != recipesv1.Removed_REMOVED || len(recipes.Queue(s, "a")) != 0 {
+		t.Errorf("release: %v", removed)
+	}
+}
+
 func FuzzParseKey(f *testing.F) {
 	f.Add("job", "job/694d8a.x-1")
 	f.Add("a", "a/b/7")

@@ -79,7 +79,7 @@ func TestRandomOperations(t *testing.T) {
 	}
 	for _, kind := range []string{
 		"enqueued", "granted", "retried", "try refused", "try retried", "resumed", "resume gone", "dead session", "released",
-		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "adopted plain key",
+		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "key taken",
 	} {
 		if total[kind] == 0 {
 			t.Errorf("no sequence reached %q", kind)
@@ -163,6 +163,11 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 			w.fail("L7: enqueue of dead session %x: %v", lease, err)
 		}
 		w.did("dead session", "%s", key)
+	case plain:
+		if !errors.Is(err, recipes.ErrKeyTaken) {
+			w.fail("enqueue where a foreign key stands: %v, %v", resp, err)
+		}
+		w.did("key taken", "%s", key)
 	case err != nil:
 		w.fail("enqueue %s: %v", key, err)
 	case i > 0 && try, i < 0 && try && len(w.line) > 0:
@@ -182,9 +187,6 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 		}
 		w.join(grant{key: key, lease: lease, token: resp.Token, claim: resp.Claim})
 		kind := map[bool]string{true: "granted", false: "enqueued"}[resp.Holds]
-		if plain {
-			w.did("adopted plain key", "%s", key)
-		}
 		w.did(kind, "%s token %d", key, resp.Token)
 	}
 }
@@ -281,8 +283,11 @@ func (w *world) plainKey() {
 			must(w.T, w.store.Put(key, "", 0))
 		}
 	}
-	if key := recipes.Key(w.name, lease, "x"); w.store.KVs[key] == nil {
+	key := recipes.Key(w.name, lease, "x")
+	if w.store.KVs[key] == nil {
 		must(w.T, w.store.Put(key, "attached to nothing", 0))
+	} else if w.find(key) < 0 {
+		w.store.Delete(key)
 	}
 }
 

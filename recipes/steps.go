@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -24,17 +25,13 @@ func enqueue(step statemachine.Step, req *recipesv1.Enqueue) (proto.Message, err
 	if req.ResumeToken != 0 {
 		return &recipesv1.Enqueued{Key: string(key)}, nil
 	}
+	if old != nil {
+		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
+		return nil, fmt.Errorf("%w: %q", ErrKeyTaken, key)
+	}
 	holds := isEmpty(step, req.Name)
 	if req.Try && !holds {
 		return &recipesv1.Enqueued{Key: string(key)}, nil
-	}
-	if old != nil {
-		// A key that is no entry stands there: written over, it would lend us its old create revision, and with it a place
-		// in the queue and a token that may have been passed already.
-		if _, err := step.Delete(key); err != nil {
-			return nil, err
-		}
-		step.NextRevision()
 	}
 	rev, err := step.Put(key, req.Value, req.Lease)
 	if err != nil {
@@ -71,6 +68,9 @@ func takeOver(step statemachine.Step, req *recipesv1.Enqueue, e Entry) (proto.Me
 		value = e.Value // it may have been proclaimed since
 	}
 	claim, err := step.Put([]byte(e.Key), value, req.Lease)
+	if errors.Is(err, statemachine.ErrNoSpace) {
+		claim, err = e.Claim, nil // who holds or waits already must not suffer: it goes without a claim of its own
+	}
 	if err != nil {
 		return nil, err
 	}

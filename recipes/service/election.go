@@ -2,12 +2,14 @@ package service
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // electionServer implements coordv1.ElectionServer; see the proto for the contract of each method.
@@ -17,6 +19,9 @@ type electionServer struct {
 }
 
 func (es electionServer) Campaign(req *coordv1.CampaignRequest, stream grpc.ServerStreamingServer[coordv1.CampaignEvent]) error {
+	if err := checkValue(req.Value); err != nil {
+		return wireError(err)
+	}
 	r, err := newRequest(req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
@@ -27,6 +32,9 @@ func (es electionServer) Campaign(req *coordv1.CampaignRequest, stream grpc.Serv
 }
 
 func (es electionServer) Proclaim(ctx context.Context, req *coordv1.ProclaimRequest) (*coordv1.ProclaimResponse, error) {
+	if err := checkValue(req.Value); err != nil {
+		return nil, wireError(err)
+	}
 	call := &recipesv1.Proclaim{Name: req.Name, Key: req.Key, Term: req.Term, Value: req.Value}
 	rev, err := es.service.call(ctx, recipes.ElectionProclaim, call, &recipesv1.Proclaimed{})
 	if err != nil {
@@ -57,6 +65,16 @@ func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest)
 
 func (es electionServer) Observe(req *coordv1.ObserveRequest, stream grpc.ServerStreamingServer[coordv1.ObserveEvent]) error {
 	return wireError(es.service.observe(stream.Context(), req.Name, stream.Send))
+}
+
+// maxValue bounds a candidate's value, in bytes.
+const maxValue = 1 << 20
+
+func checkValue(value []byte) error {
+	if len(value) > maxValue {
+		return fmt.Errorf("%w: value has %d bytes, more than %d", statemachine.ErrInvalid, len(value), maxValue)
+	}
+	return nil
 }
 
 // campaignStream is the listener of Campaign.

@@ -28,6 +28,8 @@ func TestElection(t *testing.T) {
 	f := start(t, 0xa, 0xb)
 	_, err := f.election.Leader(f.ctx, &coordv1.LeaderRequest{Name: "job"})
 	wantError(t, err, codes.NotFound, coordv1.Error_REASON_NO_LEADER, "election: no leader")
+	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{Name: "job", Key: "job/a", Term: 1, Value: make([]byte, 1<<20+1)})
+	wantError(t, err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "value has")
 	first, _ := f.campaign(0xa, "one")
 	waiter, rpc := f.campaign(0xb, "two")
 	a, b := first.GetElected(), waiter.GetQueued()

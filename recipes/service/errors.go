@@ -30,6 +30,7 @@ var errorTable = []struct {
 	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)},
 	{recipes.ErrTokenMismatch, codes.FailedPrecondition, coordv1.Error_REASON_TOKEN_MISMATCH, ""},
 	{recipes.ErrNotHolder, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, ""},
+	{recipes.ErrKeyTaken, codes.FailedPrecondition, coordv1.Error_REASON_KEY_TAKEN, ""},
 	{errSuperseded, codes.Aborted, coordv1.Error_REASON_SUPERSEDED, ""},
 	{errNoLeader, codes.NotFound, coordv1.Error_REASON_NO_LEADER, ""},
 	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID, ""},

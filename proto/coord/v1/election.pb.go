@@ -26,7 +26,7 @@ type CampaignRequest struct {
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Lease   int64                  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`                   // as in AcquireRequest
 	OwnerId string                 `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"` // as in AcquireRequest
-	// What the candidate says when it leads, usually where to reach it. Any bytes.
+	// What the candidate says when it leads, usually where to reach it. Any bytes, at most 1 MiB.
 	Value         []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
 	WaitMs        int64  `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                // as in AcquireRequest
 	ResumeToken   int64  `protobuf:"varint,6,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"` // as in AcquireRequest
@@ -234,7 +234,7 @@ type ProclaimRequest struct {
 	// Key and token of Granted.
 	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Term          int64  `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	Value         []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	Value         []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"` // as in CampaignRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

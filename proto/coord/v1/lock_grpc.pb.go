@@ -49,6 +49,7 @@ const (
 //	InvalidArgument     a field is malformed (text says which); REASON_INVALID
 //	NotFound            "etcdserver: requested lease not found": the session has ended; REASON_SESSION_NOT_FOUND
 //	FailedPrecondition  the token is not the entry's, or the entry does not hold; REASON_TOKEN_MISMATCH, REASON_NOT_HOLDER
+//	                    a key that is not attached to the session stands at the entry's key; REASON_KEY_TAKEN
 //	Aborted             a later request of the same owner took the entry over; REASON_SUPERSEDED
 //	Unavailable         outcome unknown: repeat the same request with the same owner_id
 type LockClient interface {
@@ -159,6 +160,7 @@ func (c *lockClient) Describe(ctx context.Context, in *DescribeRequest, opts ...
 //	InvalidArgument     a field is malformed (text says which); REASON_INVALID
 //	NotFound            "etcdserver: requested lease not found": the session has ended; REASON_SESSION_NOT_FOUND
 //	FailedPrecondition  the token is not the entry's, or the entry does not hold; REASON_TOKEN_MISMATCH, REASON_NOT_HOLDER
+//	                    a key that is not attached to the session stands at the entry's key; REASON_KEY_TAKEN
 //	Aborted             a later request of the same owner took the entry over; REASON_SUPERSEDED
 //	Unavailable         outcome unknown: repeat the same request with the same owner_id
 type LockServer interface {

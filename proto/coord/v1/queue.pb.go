@@ -85,6 +85,7 @@ const (
 	Error_REASON_SUPERSEDED        Error_Reason = 5
 	Error_REASON_NO_LEADER         Error_Reason = 6
 	Error_REASON_OUTCOME_UNKNOWN   Error_Reason = 7
+	Error_REASON_KEY_TAKEN         Error_Reason = 8
 )
 
 // Enum value maps for Error_Reason.
@@ -98,6 +99,7 @@ var (
 		5: "REASON_SUPERSEDED",
 		6: "REASON_NO_LEADER",
 		7: "REASON_OUTCOME_UNKNOWN",
+		8: "REASON_KEY_TAKEN",
 	}
 	Error_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":       0,
@@ -108,6 +110,7 @@ var (
 		"REASON_SUPERSEDED":        5,
 		"REASON_NO_LEADER":         6,
 		"REASON_OUTCOME_UNKNOWN":   7,
+		"REASON_KEY_TAKEN":         8,
 	}
 )
 
@@ -574,9 +577,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\x87\x02\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\x9d\x02\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xcd\x01\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xe3\x01\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -585,7 +588,8 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x11REASON_NOT_HOLDER\x10\x04\x12\x15\n" +
 	"\x11REASON_SUPERSEDED\x10\x05\x12\x14\n" +
 	"\x10REASON_NO_LEADER\x10\x06\x12\x1a\n" +
-	"\x16REASON_OUTCOME_UNKNOWN\x10\aB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
+	"\x16REASON_OUTCOME_UNKNOWN\x10\a\x12\x14\n" +
+	"\x10REASON_KEY_TAKEN\x10\bB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
 var (
 	file_coord_v1_queue_proto_rawDescOnce sync.Once

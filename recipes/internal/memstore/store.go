@@ -18,6 +18,8 @@ type Store struct {
 	Rev    statemachine.Revision
 	KVs    map[string]*mvccpb.KeyValue // values are never changed, only replaced
 	Leases map[statemachine.LeaseID]bool
+	// NoSpace refuses the writes of procedures.
+	NoSpace bool
 	// Committed, if set, is called with the events of each revision.
 	Committed func(statemachine.Revision, []statemachine.Event)
 }
@@ -120,6 +122,9 @@ func (s *step) record(typ mvccpb.Event_EventType, kv *mvccpb.KeyValue) error {
 }
 
 func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.Revision, error) {
+	if s.store.NoSpace {
+		return 0, statemachine.ErrNoSpace
+	}
 	if lease != 0 && !s.store.Leases[lease] {
 		return 0, statemachine.ErrLeaseNotFound
 	}
