@@ -265,9 +265,6 @@ func (s *Server) Stop(ctx context.Context) error {
 	return nil
 }
 
-// handOverTimeout bounds the attempt to hand over leadership before a stop.
-const handOverTimeout = 5 * time.Second
-
 func (s *Server) finish(ctx context.Context, why error) {
 	s.stop.Do(func() {
 		if why == nil {
@@ -291,7 +288,8 @@ func (s *Server) handOver(ctx context.Context) {
 	if target == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	// A target that does not take over soon is stopping too; then an election is all there is left.
+	ctx, cancel := context.WithTimeout(ctx, time.Second+2*s.cfg.ElectionTimeout)
 	defer cancel()
 	if err := s.node.TransferLeadership(ctx, target, s.proposer.Hold); err != nil {
 		s.log.Warn("leadership was not handed over", zap.Error(err))
