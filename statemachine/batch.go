@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"bytes"
 	"fmt"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -126,7 +127,7 @@ func (b *batch) putKey(key, value []byte, lease LeaseID, prev *mvccpb.KeyValue) 
 	if lease != 0 && (prev == nil || prev.Lease != lease) {
 		b.kv.Rows().Set(mvcc.LeaseKeyKey(lease, key), nil)
 	}
-	b.applied.Events = append(b.applied.Events, Event{Type: mvccpb.Event_PUT, Kv: kv, PrevKv: prev})
+	b.note(mvccpb.Event_PUT, kv, prev)
 	return kv
 }
 
@@ -136,5 +137,19 @@ func (b *batch) deleteKey(prev *mvccpb.KeyValue) {
 	if prev.Lease != 0 {
 		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, prev.Key))
 	}
-	b.applied.Events = append(b.applied.Events, Event{Type: mvccpb.Event_DELETE, Kv: kv, PrevKv: prev})
+	b.note(mvccpb.Event_DELETE, kv, prev)
+}
+
+// note adds the event of a change of the key whose latest version was prev. A transaction may change a key twice; the
+// previous version of both events is then the one before the transaction, as in etcd.
+func (b *batch) note(kind mvccpb.Event_EventType, kv, prev *mvccpb.KeyValue) {
+	if prev != nil && prev.ModRevision == kv.ModRevision {
+		prev = nil
+		for i := len(b.applied.Events) - 1; i >= 0 && b.applied.Events[i].Kv.ModRevision == kv.ModRevision; i-- {
+			if e := b.applied.Events[i]; bytes.Equal(e.Kv.Key, kv.Key) {
+				prev = e.PrevKv
+			}
+		}
+	}
+	b.applied.Events = append(b.applied.Events, Event{Type: kind, Kv: kv, PrevKv: prev})
 }

@@ -11,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // TestLeaseIDsOfAnySign grants leases under ids at the ends of their range, attaches keys, and revokes them one by one.
@@ -74,4 +75,48 @@ func (s *byValue) Less(i, j int) bool { return s.values[i] < s.values[j] }
 func (s *byValue) Swap(i, j int) {
 	s.keys[i], s.keys[j] = s.keys[j], s.keys[i]
 	s.values[i], s.values[j] = s.values[j], s.values[i]
+}
+
+// TestTwoChangesOfAKeyInOneRevision puts and deletes a key in one transaction and demands that both events name the version
+// before the transaction, live and from the history, and that the history keeps them together.
+func TestTwoChangesOfAKeyInOneRevision(t *testing.T) {
+	d := newDriver(t)
+	d.do(put("k", "old"))
+	nested := func(op *pb.RequestOp) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}}}
+	}
+	r := d.do(command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{
+		nested(&pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte("new")}}}),
+		nested(&pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}}}),
+	}}))
+	if r[0].Err != nil {
+		t.Fatal(r[0].Err)
+	}
+	check := func(from string, events []statemachine.Event) {
+		if len(events) != 2 {
+			t.Fatalf("%s: %d events in the revision", from, len(events))
+		}
+		for i, e := range events {
+			if string(e.PrevKv.GetValue()) != "old" {
+				t.Errorf("%s: event %d has the previous version %v", from, i, e.PrevKv)
+			}
+		}
+	}
+	check("live", d.last.Events)
+	const rev = 3
+	collect := func(from string) func(statemachine.Revision, []statemachine.Event) bool {
+		return func(got statemachine.Revision, events []statemachine.Event) bool {
+			if got != rev {
+				t.Errorf("%s: revision %d", from, got)
+			}
+			check(from, events)
+			return true
+		}
+	}
+	if err := d.view().Changes(context.Background(), rev, true, collect("changes")); err != nil {
+		t.Error(err)
+	}
+	if err := d.view().KeyChanges(context.Background(), []byte("k"), rev, true, collect("key changes")); err != nil {
+		t.Error(err)
+	}
 }

@@ -87,24 +87,27 @@ func (t *Table) Get(id ID) (Lease, bool) {
 	return *l, true
 }
 
-// All returns copies of all leases: by deadline, pending ones last; ties by ID.
+// All returns copies of all leases by the time they would expire without renewal, ties by ID. A pending one counts from
+// now: the next tick settles it.
 func (t *Table) All() []Lease {
 	t.mu.RLock()
 	all := make([]Lease, 0, len(t.leases))
 	for _, l := range t.leases {
 		all = append(all, *l)
 	}
+	clock := t.clock
 	t.mu.RUnlock()
 	slices.SortFunc(all, func(a, b Lease) int {
-		if (a.Pending > 0) != (b.Pending > 0) {
-			if b.Pending > 0 {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(a.Deadline, b.Deadline), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.expiry(clock), b.expiry(clock)), cmp.Compare(a.ID, b.ID))
 	})
 	return all
+}
+
+func (l Lease) expiry(clock int64) int64 {
+	if l.Pending > 0 {
+		return clock + l.TTL
+	}
+	return l.Deadline
 }
 
 // Clock is log time, and the number of the tick that made it.

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -98,10 +99,16 @@ func KeyChanges(ctx context.Context, src Source, key []byte, h History, fn func(
 	if err != nil {
 		return err
 	}
-	for i := len(changes) - 1; i >= 0; i-- {
-		if !fn(changes[i].Main, changes[i:i+1:i+1]) {
+	slices.Reverse(changes)
+	for len(changes) > 0 {
+		n := 1
+		for n < len(changes) && changes[n].Main == changes[0].Main {
+			n++
+		}
+		if !fn(changes[0].Main, changes[:n:n]) {
 			break
 		}
+		changes = changes[n:]
 	}
 	return nil
 }
@@ -109,6 +116,7 @@ func KeyChanges(ctx context.Context, src Source, key []byte, h History, fn func(
 // gatherKeyChanges returns the changes of one key, newest first.
 func gatherKeyChanges(ctx context.Context, c Cursor, h History, ok bool) ([]Change, error) {
 	var changes []Change
+	settled := 0 // so many have their previous version, or none; the rest are of one revision
 	for ; ok; ok = c.Next() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -121,8 +129,9 @@ func gatherKeyChanges(ctx context.Context, c Cursor, h History, ok bool) ([]Chan
 		if err != nil {
 			return nil, err
 		}
-		if n := len(changes); n > 0 && h.Prev && !createdBy(changes[n-1]) && !change.Delete && changes[n-1].Main-1 >= h.Compacted {
-			changes[n-1].Prev = change.Kv
+		if settled < len(changes) && change.Main < changes[settled].Main {
+			h.setPrev(changes[settled:], change)
+			settled = len(changes)
 		}
 		if row.main < h.First {
 			break
@@ -130,4 +139,13 @@ func gatherKeyChanges(ctx context.Context, c Cursor, h History, ok bool) ([]Chan
 		changes = append(changes, change)
 	}
 	return changes, nil
+}
+
+// setPrev gives the changes of one revision the version before that revision as their previous one.
+func (h History) setPrev(changes []Change, before Change) {
+	for i := range changes {
+		if h.Prev && !createdBy(changes[i]) && !before.Delete && changes[i].Main-1 >= h.Compacted {
+			changes[i].Prev = before.Kv
+		}
+	}
 }
