@@ -101,9 +101,29 @@ func (t *target) normalise(m proto.Message) {
 	case *pb.LeaseTimeToLiveResponse:
 		r.TTL = sign(r.TTL)
 		slices.SortFunc(r.Keys, func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
+	case *pb.MemberListResponse:
+		orderMembers(r.Members)
+	case *pb.MemberAddResponse:
+		orderMembers(r.Members)
+	case *pb.MemberRemoveResponse:
+		orderMembers(r.Members)
 	case *pb.SnapshotResponse:
 		r.Blob, r.RemainingBytes = nil, 0
 	}
+}
+
+// orderMembers puts the learners last. Servers list members by id, and the ids are their choice.
+func orderMembers(members []*pb.Member) {
+	slices.SortStableFunc(members, func(a, b *pb.Member) int {
+		switch {
+		case a.IsLearner == b.IsLearner:
+			return 0
+		case b.IsLearner:
+			return -1
+		default:
+			return 1
+		}
+	})
 }
 
 func placeholder(fd protoreflect.FieldDescriptor) protoreflect.Value {
