@@ -108,7 +108,7 @@ func (c *Config) shorten(fs *flag.FlagSet, rows *string) {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	brief := map[string]func(){
-		"rows":      func() { *rows = "^(idle|put|get|pair)$" },
+		"rows":      func() { *rows = "^(put|get|pair)$" },
 		"round":     func() { c.Round = 800 * time.Millisecond },
 		"warm-up":   func() { c.WarmUp = 300 * time.Millisecond },
 		"rounds":    func() { c.Rounds = 1 },
