@@ -12,9 +12,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	etcdctl "go.etcd.io/etcd/etcdctl/v3/ctlv3/command"
 	"go.etcd.io/etcd/pkg/v3/cobrautl"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
-	"github.com/coord-dev/coord/cmd/coordctl/internal/queue"
 )
 
 // Exit codes of lock and elect that are not the command's own.
@@ -23,17 +25,37 @@ const (
 	exitLost        = 76
 )
 
-var errWaitElapsed = errors.New("the wait elapsed")
+var (
+	errWaitElapsed   = errors.New("the wait elapsed")
+	errUnreachable   = errors.New("no answer from the cluster")
+	errHeldByAnother = errors.New("held by another")
+	errNotCoord      = errors.New("the server has no locks and elections of its own; is it coordd?")
+)
+
+// held is a lock that is held or a leadership that was won.
+type held interface {
+	Key() string
+	Token() int64
+	// Lost is closed when the hold is not guaranteed any more, and by Release.
+	Lost() <-chan struct{}
+	// Err says why Lost is closed.
+	Err() error
+	// Guard is the condition that the entry is still there.
+	Guard() clientv3.Cmp
+	// Release gives the hold up; the error wraps client.ErrLost if it was lost before.
+	Release(context.Context) error
+}
 
 // contention is one run of lock or elect: get to the head of the queue of a name, and stay there for as long as a command
 // runs or until a signal.
 type contention struct {
-	what  string // "lock" or "election", for messages
-	name  string
-	value string
-	argv  []string // empty: print the key and hold until a signal
-	// env is what the command gets to know about the hold.
-	env func(*queue.Held) []string
+	what string // "lock" or "election", for messages
+	name string
+	argv []string // empty: print the key and hold until a signal
+	// enter waits for the hold, or with try does not wait.
+	enter func(ctx context.Context, s *client.Session, try bool) (held, error)
+	// env is what the command gets to know about the hold, which was there at a revision of the store.
+	env func(h held, revision int64) []string
 
 	ttl   seconds
 	wait  seconds
@@ -41,6 +63,10 @@ type contention struct {
 	try   bool
 
 	waitSet bool
+
+	client  *client.Client
+	session *client.Session
+	held    held
 }
 
 // addFlags defines the flags that lock and elect share.
@@ -107,55 +133,113 @@ func (c *contention) run(cmd *cobra.Command) error {
 	if err := c.check(cmd, g); err != nil {
 		return err
 	}
-	client, err := g.connect()
+	c.client, err = g.connect()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer c.client.Close()
 
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, child.Signals()...)
-	held, err := c.acquire(client, g, signals)
+	entry, err := c.acquire(g, signals)
 	if err != nil {
 		return &exitError{exitNotAcquired, fmt.Errorf("%s %s not acquired: %w", c.what, c.name, err)}
 	}
 	if len(c.argv) == 0 {
-		return c.hold(client, g, held, signals)
+		return c.hold(g, signals, entry)
 	}
-	return c.runCommand(held, signals)
+	return c.runCommand(signals, entry)
 }
 
-// acquire waits for the hold until a signal asks to end, or the wait elapsed.
-func (c *contention) acquire(client *clientv3.Client, g *globals, signals <-chan os.Signal) (*queue.Held, error) {
+// acquire waits for the hold until a signal asks to end, or the wait elapsed. It returns the entry as it was read then. If
+// it fails, nothing of it stays in the queue.
+func (c *contention) acquire(g *globals, signals <-chan os.Signal) (*clientv3.GetResponse, error) {
 	ctx, stop := untilSignal(context.Background(), signals)
 	defer stop()
-	reach := g.reach
-	if c.waitSet && c.wait > 0 {
-		reach = max(reach, time.Duration(c.wait))
+	if c.wait > 0 {
 		bounded, cancel := context.WithTimeoutCause(ctx, time.Duration(c.wait), errWaitElapsed)
 		defer cancel()
 		ctx = bounded
 	}
-	held, err := queue.Acquire(ctx, client, queue.Request{
-		Name:  c.name,
-		Value: c.value,
-		TTL:   time.Duration(c.ttl),
-		Try:   c.try || c.waitSet && c.wait == 0,
-		Reach: reach,
-	})
-	switch {
-	case errors.Is(err, queue.ErrUnreachable):
-		return nil, fmt.Errorf("%w (endpoints %s)", err, g.endpoints())
-	case err != nil:
+	if err := c.openSession(ctx, g); err != nil {
 		return nil, err
 	}
+	entry, err := c.enterQueue(ctx, g)
 	stop()
-	var interrupted *interruptedError
-	if cause := context.Cause(ctx); errors.As(cause, &interrupted) { // it came in the same moment
-		_ = c.release(held)
-		return nil, cause
+	if ctx.Err() != nil && err == nil { // it came in the same moment
+		_ = c.release()
+		err = context.Cause(ctx)
 	}
-	return held, nil
+	if err != nil {
+		c.closeSession()
+		return nil, short(ctx, err)
+	}
+	return entry, nil
+}
+
+// openSession is the first that needs the cluster, so it finds out whether there is one.
+func (c *contention) openSession(ctx context.Context, g *globals) (err error) {
+	reach := max(g.reach, time.Duration(c.wait))
+	bounded, cancel := context.WithTimeoutCause(ctx, reach, errUnreachable)
+	defer cancel()
+	c.session, err = c.client.NewSession(bounded, client.WithTTL(time.Duration(c.ttl)))
+	if errors.Is(bounded.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("%w (endpoints %s)", errUnreachable, g.endpoints())
+	}
+	return short(bounded, err)
+}
+
+// enterQueue waits for the hold and reads its entry.
+func (c *contention) enterQueue(ctx context.Context, g *globals) (*clientv3.GetResponse, error) {
+	try := c.try || c.waitSet && c.wait == 0
+	bounded := ctx
+	if try {
+		b, cancel := context.WithTimeoutCause(ctx, g.reach, errUnreachable)
+		defer cancel()
+		bounded = b
+	}
+	h, err := c.enter(bounded, c.session, try)
+	if err != nil {
+		return nil, short(bounded, err)
+	}
+	c.held = h
+	entry, err := c.readEntry(ctx, g)
+	if err != nil {
+		_ = c.release()
+	}
+	return entry, err
+}
+
+func (c *contention) readEntry(ctx context.Context, g *globals) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, g.reach, errUnreachable)
+	defer cancel()
+	resp, err := c.client.Get(ctx, c.held.Key())
+	if err != nil {
+		return nil, short(ctx, err)
+	}
+	if len(resp.Kvs) == 0 || resp.Kvs[0].CreateRevision != c.held.Token() {
+		return nil, fmt.Errorf("%w: %w", client.ErrLost, client.ErrRemoved)
+	}
+	return resp, nil
+}
+
+// short is the reason that matters in an error of the SDK, which says first what was being done: why ctx ended, or why there
+// is no hold.
+func short(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, client.ErrNotAcquired):
+		return errHeldByAnother
+	case status.Code(err) == codes.Unimplemented:
+		return errNotCoord
+	}
+	if reason := errors.Unwrap(err); reason != nil {
+		return reason
+	}
+	return err
 }
 
 // interruptedError is the cause of a context that a signal ended.
@@ -193,62 +277,41 @@ func untilSignal(parent context.Context, signals <-chan os.Signal) (context.Cont
 }
 
 // hold prints the entry, as etcdctl does, and holds until a signal.
-func (c *contention) hold(client *clientv3.Client, g *globals, held *queue.Held, signals <-chan os.Signal) error {
+func (c *contention) hold(g *globals, signals <-chan os.Signal, entry *clientv3.GetResponse) error {
 	ctx, stop := untilSignal(context.Background(), signals)
 	defer stop()
-	bounded, cancel := context.WithTimeout(ctx, g.reach)
-	resp, err := client.Get(bounded, held.Key())
-	cancel()
-	if err == nil {
-		etcdctl.NewPrinter(g.output, g.hex).Get(resp)
-	} else if ctx.Err() == nil {
-		_ = c.release(held)
-		return fmt.Errorf("read %s: %w", held.Key(), err)
-	}
+	etcdctl.NewPrinter(g.output, g.hex).Get(entry)
 	select {
 	case <-ctx.Done():
-	case <-held.Lost():
+	case <-c.held.Lost():
 	}
-	return c.lostOr(c.release(held), nil)
+	return c.end(nil)
 }
 
 // runCommand runs the command for as long as the hold lasts, and gives the hold up when it has ended.
-func (c *contention) runCommand(held *queue.Held, signals <-chan os.Signal) error {
-	proc, err := child.Start(c.argv, append(os.Environ(), c.env(held)...))
+func (c *contention) runCommand(signals <-chan os.Signal, entry *clientv3.GetResponse) error {
+	proc, err := child.Start(c.argv, append(os.Environ(), c.env(c.held, entry.Header.Revision)...))
 	if err != nil {
-		_ = c.release(held)
+		_ = c.end(nil)
 		return &exitError{child.CodeNotExecutable, err}
 	}
 	for {
 		select {
 		case sig := <-signals:
 			proc.Signal(sig)
-		case <-held.Lost():
+		case <-c.held.Lost():
 			proc.Stop(time.Duration(c.grace))
-			return c.lostOr(c.release(held), nil)
+			return c.end(nil)
 		case <-proc.Done():
-			return c.lostOr(c.release(held), &exitError{code: proc.ExitCode()})
+			return c.end(&exitError{code: proc.ExitCode()})
 		}
 	}
 }
 
-// release gives the hold up. A cluster that cannot be told is no failure of the command: the entry expires with its TTL.
-func (c *contention) release(held *queue.Held) error {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	err := held.Release(ctx)
-	if err != nil && !errors.Is(err, queue.ErrLost) {
-		fmt.Fprintf(os.Stderr, "Warning: %s %s is released only when its TTL of %v is over: %v\n", c.what, c.name, time.Duration(c.ttl), err)
-		return nil
-	}
-	return err
-}
-
-// releaseTimeout bounds how long coordctl outlives its command.
-const releaseTimeout = 5 * time.Second
-
-// lostOr is the end of a hold: lost if the release found so, otherwise outcome.
-func (c *contention) lostOr(released error, outcome *exitError) error {
+// end gives the hold up and tells how it ended: lost if the release found so, otherwise outcome.
+func (c *contention) end(outcome *exitError) error {
+	released := c.release()
+	c.closeSession()
 	switch {
 	case released != nil:
 		return &exitError{exitLost, fmt.Errorf("%s %s %w", c.what, c.name, released)}
@@ -257,3 +320,35 @@ func (c *contention) lostOr(released error, outcome *exitError) error {
 	}
 	return outcome
 }
+
+// release gives the hold up. A cluster that cannot be told is no failure of the command: the entry expires with its TTL.
+func (c *contention) release() error {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	// A release says nothing of an entry that is gone, because it can be repeated; so look first.
+	guard, err := c.client.Txn(ctx).If(c.held.Guard()).Commit()
+	if err == nil && !guard.Succeeded {
+		return fmt.Errorf("%w: %w", client.ErrLost, client.ErrRemoved)
+	}
+	err = c.held.Release(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, client.ErrLost):
+		return c.held.Err()
+	case errors.Is(err, client.ErrSessionExpired), errors.Is(err, client.ErrTokenMismatch):
+		return fmt.Errorf("%w: %w", client.ErrLost, err)
+	}
+	fmt.Fprintf(os.Stderr, "Warning: %s %s is released only when its TTL of %v is over: %v\n", c.what, c.name, time.Duration(c.ttl), err)
+	return nil
+}
+
+// closeSession revokes the lease, and with it whatever might be left in the queue.
+func (c *contention) closeSession() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	_ = c.session.Close(ctx) // it expires by itself, and whoever cares was told by release
+}
+
+// releaseTimeout bounds how long coordctl outlives its command.
+const releaseTimeout = 5 * time.Second

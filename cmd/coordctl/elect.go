@@ -2,24 +2,30 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	etcdctl "go.etcd.io/etcd/etcdctl/v3/ctlv3/command"
 
+	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
-	"github.com/coord-dev/coord/cmd/coordctl/internal/queue"
 )
 
 const electUsage = "elect takes the name of an election and a value, and a command behind --; or -l and the name"
 
 func newElectCommand() *cobra.Command {
 	c := &contention{what: "election"}
-	c.env = func(held *queue.Held) []string { return electEnv(held, c.value) }
+	var value string
+	c.enter = func(ctx context.Context, s *client.Session, try bool) (held, error) {
+		return campaign(ctx, s.Election(c.name), value, try)
+	}
+	c.env = func(h held, _ int64) []string { return electEnv(h, value) }
 	var listen bool
 	cmd := &cobra.Command{
 		Use:   "elect NAME VALUE [--ttl DURATION] [--wait DURATION | --try] [-- CMD...]",
@@ -48,7 +54,7 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 			if cmd.ArgsLenAtDash() < 0 && len(argv) > 0 {
 				return badArgs("%s", electUsage)
 			}
-			c.name, c.value, c.argv = own[0], own[1], argv
+			c.name, value, c.argv = own[0], own[1], argv
 			return c.run(cmd)
 		},
 	}
@@ -57,10 +63,28 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 	return cmd
 }
 
-func electEnv(held *queue.Held, value string) []string {
+// leadership is a term as a hold.
+type leadership struct{ *client.Leadership }
+
+func (l leadership) Token() int64                      { return l.Term() }
+func (l leadership) Release(ctx context.Context) error { return l.Resign(ctx) }
+
+func campaign(ctx context.Context, election *client.Election, value string, try bool) (held, error) {
+	var opts []client.AcquireOption
+	if try { // the shortest time there is; an election has no request that does not enqueue
+		opts = append(opts, client.Wait(time.Millisecond))
+	}
+	term, err := election.Campaign(ctx, []byte(value), opts...)
+	if err != nil {
+		return nil, err
+	}
+	return leadership{term}, nil
+}
+
+func electEnv(h held, value string) []string {
 	return []string{
-		fmt.Sprintf("COORD_FENCING_TOKEN=%d", held.Token()),
-		"COORD_ELECTION_KEY=" + held.Key(),
+		fmt.Sprintf("COORD_FENCING_TOKEN=%d", h.Token()),
+		"COORD_ELECTION_KEY=" + h.Key(),
 		"COORD_ELECTION_VALUE=" + value,
 	}
 }
@@ -77,23 +101,46 @@ func observe(cmd *cobra.Command, args []string) error {
 	if err := checkOutput(g); err != nil {
 		return err
 	}
-	client, err := g.connect()
+	c, err := g.connect()
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer c.Close()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, child.Signals()...)
-	ctx, stop := untilSignal(context.Background(), signals)
+	signalled, stop := untilSignal(context.Background(), signals)
 	defer stop()
-
-	printer := etcdctl.NewPrinter(g.output, g.hex)
-	err = queue.Observe(ctx, client, args[0], g.reach, func(leader *clientv3.GetResponse) { printer.Get(leader) })
-	switch {
-	case ctx.Err() != nil: // a signal is how an observer ends
-		return nil
-	case errors.Is(err, queue.ErrUnreachable):
-		return fmt.Errorf("observe election %s: %w (endpoints %s)", args[0], err, g.endpoints())
+	if err := printLeaders(signalled, c.Election(args[0]), g); err != nil && signalled.Err() == nil { // a signal is how an observer ends
+		return fmt.Errorf("observe election %s: %w", args[0], err)
 	}
-	return fmt.Errorf("observe election %s: %w", args[0], err)
+	return nil
+}
+
+// printLeaders prints every leader and value, in order, until ctx ends. The first answer must come within the time that an
+// unreachable cluster is given.
+func printLeaders(ctx context.Context, election *client.Election, g *globals) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	first := time.AfterFunc(g.reach, func() { cancel(fmt.Errorf("%w (endpoints %s)", errUnreachable, g.endpoints())) })
+	defer first.Stop()
+	printer := etcdctl.NewPrinter(g.output, g.hex)
+	for seen, err := range election.Observe(ctx) {
+		if err != nil {
+			return short(ctx, err)
+		}
+		first.Stop()
+		if seen.Leader.Term != 0 {
+			printer.Get(asResponse(seen))
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// asResponse is an observation in the form that etcdctl prints.
+func asResponse(o client.Observation) *clientv3.GetResponse {
+	return &clientv3.GetResponse{
+		Header: &etcdserverpb.ResponseHeader{Revision: o.Revision},
+		Kvs:    []*mvccpb.KeyValue{{Key: []byte(o.Leader.Key), Value: o.Leader.Value, CreateRevision: o.Leader.Term, ModRevision: o.Revision}},
+		Count:  1,
+	}
 }

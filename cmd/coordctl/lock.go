@@ -1,17 +1,21 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
-	"github.com/coord-dev/coord/cmd/coordctl/internal/queue"
+	"github.com/coord-dev/coord/client"
 )
 
 const lockUsage = "lock takes the name of a lock, and a command behind --"
 
 func newLockCommand() *cobra.Command {
 	c := &contention{what: "lock", env: lockEnv}
+	c.enter = func(ctx context.Context, s *client.Session, try bool) (held, error) {
+		return enterLock(ctx, s.Lock(c.name), try)
+	}
 	cmd := &cobra.Command{
 		Use:   "lock NAME [--ttl DURATION] [--wait DURATION | --try] [-- CMD...]",
 		Short: "Runs a command while holding a lock, or holds the lock until a signal",
@@ -41,11 +45,18 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 	return cmd
 }
 
-func lockEnv(held *queue.Held) []string {
+func enterLock(ctx context.Context, lock *client.Lock, try bool) (held, error) {
+	if try {
+		return lock.TryAcquire(ctx)
+	}
+	return lock.Acquire(ctx)
+}
+
+func lockEnv(h held, revision int64) []string {
 	return []string{
-		fmt.Sprintf("COORD_FENCING_TOKEN=%d", held.Token()),
-		"COORD_LOCK_KEY=" + held.Key(),
-		"ETCD_LOCK_KEY=" + held.Key(),
-		fmt.Sprintf("ETCD_LOCK_REV=%d", held.Revision()),
+		fmt.Sprintf("COORD_FENCING_TOKEN=%d", h.Token()),
+		"COORD_LOCK_KEY=" + h.Key(),
+		"ETCD_LOCK_KEY=" + h.Key(),
+		fmt.Sprintf("ETCD_LOCK_REV=%d", revision),
 	}
 }

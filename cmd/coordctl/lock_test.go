@@ -304,7 +304,7 @@ func TestLockHoldsUntilSignal(t *testing.T) {
 	client := newClient(t)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		r, held := holdLock(t, client, "held")
-		if got, want := r.out.String(), held.key+"\n\n"; got != want {
+		if got, want := r.out.String(), held.key+"\n"+held.value+"\n"; got != want {
 			t.Errorf("printed %q, want %q as etcdctl", got, want)
 		}
 		r.signal(t, sig)

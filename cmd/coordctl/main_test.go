@@ -5,10 +5,8 @@ package main_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
 
@@ -45,54 +42,56 @@ func runTests(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "coordctl")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("build coordctl: %w\n%s", err, out)
-	}
-	stop, err := startServer(filepath.Join(dir, "data"))
-	if err != nil {
+	if err := build(binary, "."); err != nil {
 		return 0, err
 	}
-	defer stop()
+	// COORDCTL_TEST_ENDPOINT points the suite at a server that is running already.
+	if server = os.Getenv("COORDCTL_TEST_ENDPOINT"); server == "" {
+		stop, err := startServer(dir)
+		if err != nil {
+			return 0, err
+		}
+		defer stop()
+	}
+	os.Unsetenv("COORDCTL_TEST_ENDPOINT") // it has our prefix
 	return m.Run(), nil
 }
 
-// startServer sets server. COORDCTL_TEST_ENDPOINT points the suite at a server that is running already, of whatever make.
-func startServer(dir string) (stop func(), err error) {
-	if server = os.Getenv("COORDCTL_TEST_ENDPOINT"); server != "" {
-		os.Unsetenv("COORDCTL_TEST_ENDPOINT")
-		return func() {}, nil
+func build(binary, pkg string) error {
+	if out, err := exec.Command("go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
-	etcd, endpoint, err := startEtcd(dir)
-	if err != nil {
+	return nil
+}
+
+// startServer builds coordd, runs one member and sets server.
+func startServer(dir string) (stop func(), err error) {
+	coordd := filepath.Join(dir, "coordd")
+	if err := build(coordd, "../coordd"); err != nil {
 		return nil, err
 	}
-	server = endpoint
-	return etcd.Close, nil
-}
-
-func startEtcd(dir string) (*embed.Etcd, string, error) {
-	cfg := embed.NewConfig()
-	cfg.Dir = dir
-	cfg.UnsafeNoFsync = true
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	client, peer := freeURL(), freeURL()
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	etcd, err := embed.StartEtcd(cfg)
-	if err != nil {
-		return nil, "", fmt.Errorf("start etcd: %w", err)
+	server = freeAddr()
+	clients, peers := "http://"+server, "http://"+freeAddr()
+	member := exec.Command(coordd, "--name", "m0", "--data-dir", filepath.Join(dir, "data"),
+		"--listen-client-urls", clients, "--advertise-client-urls", clients,
+		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "m0="+peers)
+	var log output
+	member.Stdout, member.Stderr = &log, &log
+	if err := member.Start(); err != nil {
+		return nil, err
 	}
-	select {
-	case <-etcd.Server.ReadyNotify():
-		return etcd, client.Host, nil
-	case <-time.After(patience):
-		etcd.Close()
-		return nil, "", errors.New("etcd did not become ready")
+	stop = func() {
+		_ = member.Process.Kill()
+		_ = member.Wait()
 	}
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if strings.Contains(log.String(), "ready to serve client requests") {
+			return stop, nil
+		}
+	}
+	stop()
+	return nil, fmt.Errorf("coordd did not become ready:\n%s", &log)
 }
-
-func freeURL() url.URL { return url.URL{Scheme: "http", Host: freeAddr()} }
 
 // freeAddr is a loopback address nobody listens on.
 func freeAddr() string {
