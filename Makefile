@@ -41,8 +41,10 @@ fuzz:
 generate:
 	$(GO) generate ./proto/...
 
+# make bench BENCHFLAGS='-short'; bin/bench -h says what there is to choose.
 bench: build
-	$(GO) run ./bench $(ARGS)
+	$(GO) build -o bin/bench ./bench
+	bin/bench $(BENCHFLAGS)
 
 # A longer run of the differential test against etcd: make diff SEQUENCES=100000 [SEED=1]
 SEQUENCES ?= 20000
