@@ -37,29 +37,28 @@ func (b *batch) put(r *pb.PutRequest) Result {
 	if err := b.m.alarms.refuseWrite(); err != nil {
 		return refuse(err)
 	}
-	prev, err := b.checkPut(r)
-	if err != nil {
+	if err := b.checkPut(r); err != nil {
 		return refuse(err)
 	}
-	return Result{Response: b.doPut(r, prev)}
+	return Result{Response: b.doPut(r)}
 }
 
-// checkPut returns the refusal that r would meet now, or the key's latest version.
-func (b *batch) checkPut(r *pb.PutRequest) (prev *mvccpb.KeyValue, err error) {
+// checkPut returns the refusal that r would meet now. It reads the key only where that decides.
+func (b *batch) checkPut(r *pb.PutRequest) error {
 	if len(r.Key) == 0 {
-		return nil, errEmptyKey
+		return errEmptyKey
 	}
 	if r.Lease != 0 && !b.m.leases.Alive(r.Lease) {
-		return nil, ErrLeaseNotFound
+		return ErrLeaseNotFound
 	}
-	prev = b.get(r.Key)
-	if prev == nil && (r.IgnoreValue || r.IgnoreLease) {
-		return nil, ErrKeyNotFound
+	if (r.IgnoreValue || r.IgnoreLease) && b.get(r.Key) == nil {
+		return ErrKeyNotFound
 	}
-	return prev, nil
+	return nil
 }
 
-func (b *batch) doPut(r *pb.PutRequest, prev *mvccpb.KeyValue) *pb.PutResponse {
+func (b *batch) doPut(r *pb.PutRequest) *pb.PutResponse {
+	prev := b.get(r.Key)
 	value, lease := r.Value, r.Lease
 	if prev != nil && r.IgnoreValue {
 		value = prev.Value

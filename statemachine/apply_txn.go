@@ -133,7 +133,7 @@ func (b *batch) checkPath(p *txnPath) error {
 		case *pb.RequestOp_RequestRange:
 			err = checkTxnRange(r.RequestRange, b.kv.Revision(), b.compacted)
 		case *pb.RequestOp_RequestPut:
-			_, err = b.checkPut(r.RequestPut)
+			err = b.checkPut(r.RequestPut)
 		case *pb.RequestOp_RequestDeleteRange:
 			if len(r.RequestDeleteRange.GetKey()) == 0 {
 				err = errEmptyKey
@@ -172,7 +172,7 @@ func (b *batch) runPath(p *txnPath) *pb.TxnResponse {
 		case *pb.RequestOp_RequestRange:
 			out.Response = &pb.ResponseOp_ResponseRange{ResponseRange: b.txnRange(r.RequestRange)}
 		case *pb.RequestOp_RequestPut:
-			out.Response = &pb.ResponseOp_ResponsePut{ResponsePut: b.doPut(r.RequestPut, b.get(r.RequestPut.Key))}
+			out.Response = &pb.ResponseOp_ResponsePut{ResponsePut: b.doPut(r.RequestPut)}
 		case *pb.RequestOp_RequestDeleteRange:
 			out.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: b.doDelete(r.RequestDeleteRange)}
 		case *pb.RequestOp_RequestTxn:
