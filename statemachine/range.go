@@ -21,6 +21,11 @@ import (
 //   - a target other than KEY with order NONE sorts ascending, but after the limit cut the keys in key order;
 //   - keys_only leaves lease unset, unless the sort is by value.
 func rangeKeys(ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current, compacted Revision) (*pb.RangeResponse, error) {
+	return readRange(ctx, src, r, current, compacted, false)
+}
+
+// readRange is rangeKeys; uncounted leaves out what is behind the limit from count.
+func readRange(ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current, compacted Revision, uncounted bool) (*pb.RangeResponse, error) {
 	rev := r.Revision
 	switch {
 	case rev > current:
@@ -31,7 +36,7 @@ func rangeKeys(ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current
 	if rev < compacted {
 		return nil, ErrCompacted
 	}
-	sel := mvcc.Select{Range: mvcc.Range{Key: r.Key, End: r.RangeEnd}, Limit: readLimit(r), CountOnly: r.CountOnly}
+	sel := mvcc.Select{Range: mvcc.Range{Key: r.Key, End: r.RangeEnd}, Limit: readLimit(r), CountOnly: r.CountOnly, Uncounted: uncounted}
 	if rev < current {
 		sel.Revision = rev
 	}

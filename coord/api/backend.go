@@ -53,6 +53,8 @@ type View interface {
 	Close()
 	Revision() statemachine.Revision
 	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	// Page is Range without a look behind r.Limit: Count is meaningless.
+	Page(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
 	// Txn executes a transaction that only reads.
 	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
 	HashKV(ctx context.Context, rev statemachine.Revision) (hash uint32, hashRev, compacted statemachine.Revision, err error)

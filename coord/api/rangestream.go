@@ -31,7 +31,7 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServe
 }
 
 func (s *kvServer) streamCount(ctx context.Context, r *pb.RangeRequest, stream pb.KV_RangeStreamServer) error {
-	response, err := s.read(ctx, r)
+	response, err := s.read(ctx, r, View.Range)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (s *kvServer) streamChunks(ctx context.Context, r *pb.RangeRequest, stream 
 	next := &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, KeysOnly: r.KeysOnly, Limit: min(firstChunk, left)}
 	var sent, revision int64
 	for {
-		chunk, err := s.read(ctx, next)
+		chunk, err := s.read(ctx, next, View.Page)
 		if err != nil {
 			return err
 		}
@@ -59,26 +59,41 @@ func (s *kvServer) streamChunks(ctx context.Context, r *pb.RangeRequest, stream 
 		sent += int64(len(chunk.Kvs))
 		left -= int64(len(chunk.Kvs))
 		if !chunk.More || left == 0 {
-			// The count of a chunk is that of the keys from its first on.
-			count := sent - int64(len(chunk.Kvs)) + chunk.Count
-			return s.sendLast(stream, &pb.RangeResponse{Kvs: chunk.Kvs, More: chunk.More, Count: count}, revision)
+			last := &pb.RangeResponse{Kvs: chunk.Kvs, More: chunk.More, Count: sent}
+			if chunk.More {
+				next.Key, next.CountOnly = after(chunk), true
+				rest, err := s.read(ctx, next, View.Range)
+				if err != nil {
+					return err
+				}
+				last.Count += rest.Count
+			}
+			return s.sendLast(stream, last, revision)
 		}
 		if err := stream.Send(&pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{Kvs: chunk.Kvs}}); err != nil {
 			return err
 		}
-		next.Key = append(bytes.Clone(chunk.Kvs[len(chunk.Kvs)-1].Key), 0)
+		next.Key = after(chunk)
 		next.Limit = min(nextLimit(next.Limit, proto.Size(chunk), s.maxRequestBytes), left)
 	}
 }
 
+// after is the first possible key behind a chunk.
+func after(chunk *pb.RangeResponse) []byte {
+	return append(bytes.Clone(chunk.Kvs[len(chunk.Kvs)-1].Key), 0)
+}
+
+// readFunc is View.Range or View.Page.
+type readFunc func(View, context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+
 // read takes a view of its own, so that a long stream holds no history back.
-func (s *kvServer) read(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (s *kvServer) read(ctx context.Context, r *pb.RangeRequest, how readFunc) (*pb.RangeResponse, error) {
 	view, err := s.backend.View()
 	if err != nil {
 		return nil, wireError(err)
 	}
 	defer view.Close()
-	response, err := view.Range(ctx, r)
+	response, err := how(view, ctx, r)
 	return response, wireError(err)
 }
 

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
@@ -36,7 +37,12 @@ type Select struct {
 	Limit int64
 	// CountOnly returns no versions.
 	CountOnly bool
+	// Uncounted ends the read at Limit: what is behind is not counted.
+	Uncounted bool
 }
+
+// errEnough ends a read that is not to be counted to its end.
+var errEnough = errors.New("enough")
 
 // Collect returns the versions that s selects, in key order, and how many there are without the limit.
 func Collect(ctx context.Context, src Source, s Select) (kvs []*mvccpb.KeyValue, count int64, err error) {
@@ -49,15 +55,22 @@ func Collect(ctx context.Context, src Source, s Select) (kvs []*mvccpb.KeyValue,
 			return nil
 		}
 		kv, err := record()
-		if err == nil {
-			kvs = append(kvs, kv)
+		if err != nil {
+			return err
 		}
-		return err
+		kvs = append(kvs, kv)
+		if s.Uncounted && count == s.Limit {
+			return errEnough
+		}
+		return nil
 	}
 	if s.Revision == 0 {
 		err = collectLatest(src, s.Range, take)
 	} else {
 		err = collectAt(src, s.Range, s.Revision, take)
+	}
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
 	return kvs, count, err
 }
