@@ -12,6 +12,10 @@ import (
 // client pays more for a new stream than for a refused request, so this is slower than refusing those.
 const leaderLosses = 3
 
+// ticksPerTimeout is how often in an election timeout a member asks whether there is a leader. A member that has just
+// become ready is unhealthy for no longer than that.
+const ticksPerTimeout = 20
+
 // leaderStreams holds the streams whose clients require a leader.
 type leaderStreams struct {
 	mu struct {

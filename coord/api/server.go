@@ -121,19 +121,19 @@ func (s *Server) HTTP() http.Handler { return s.http }
 func (s *Server) Run(ctx context.Context) error {
 	defer s.local.Close()
 	defer s.health.Shutdown()
-	tick := time.NewTicker(s.opts.ElectionTimeout)
+	tick := time.NewTicker(s.opts.ElectionTimeout / ticksPerTimeout)
 	defer tick.Stop()
 	for lost := 0; ; {
+		s.setServing()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		s.setServing()
 		if lost++; s.opts.Backend.Status().Leader != 0 {
 			lost = 0
 		}
-		if lost >= leaderLosses {
+		if lost >= leaderLosses*ticksPerTimeout {
 			s.streams.endAll()
 		}
 	}
