@@ -147,6 +147,6 @@ func (c *campaign) fail(seed uint64, r *run, err error) {
 
 // report tells a difference with all that led to it.
 func report(seed uint64, r *run, err error) string {
-	return fmt.Sprintf("seed %d (repeat: COORD_DIFF_SEED=%d COORD_DIFF_SEQUENCES=1): %v\nthe sequence, with etcd's answers:\n  %s",
-		seed, seed, err, strings.Join(r.log, "\n  "))
+	return fmt.Sprintf("seed %d (repeat: COORD_DIFF_SEED=%d COORD_DIFF_SEQUENCES=1): %v\nthe sequence, with etcd's answers:\n%s",
+		seed, seed, err, r.story("  "))
 }

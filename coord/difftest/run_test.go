@@ -48,13 +48,32 @@ type run struct {
 	*pair
 	cov   *coverage
 	slots [slotCount]*slot
-	// log holds one line for each call, for the report of a difference.
-	log []string
+	// log makes one line for each call, for the report of a difference.
+	log []func() string
 	// dice are those of the current step.
 	dice dice
 }
 
-func (r *run) logf(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }
+// logf notes a line. It is formatted when it is read: most sequences never are.
+func (r *run) logf(format string, args ...any) {
+	r.log = append(r.log, func() string {
+		for i, a := range args {
+			if m, ok := a.(proto.Message); ok {
+				args[i] = formatRequest(m)
+			}
+		}
+		return fmt.Sprintf(format, args...)
+	})
+}
+
+// story is the log as text.
+func (r *run) story(indent string) string {
+	var b strings.Builder
+	for _, line := range r.log {
+		b.WriteString(indent + line() + "\n")
+	}
+	return b.String()
+}
 
 // both makes one call to etcd and then to the subject, compares the outcomes, and returns etcd's, normalised.
 func (r *run) both(name string, req proto.Message, call func(context.Context, *target) outcome) (outcome, error) {
@@ -74,7 +93,7 @@ func (r *run) both(name string, req proto.Message, call func(context.Context, *t
 			}
 		}
 	}
-	r.logf("%s %s -> %s", name, formatRequest(req), formatOutcome(outs[0]))
+	r.logf("%s %s -> %s", name, req, outs[0])
 	if diffs := diffOutcomes(outs[0], outs[1]); len(diffs) > 0 {
 		return outs[0], differ(diffs...)
 	}
@@ -189,7 +208,8 @@ func formatRequest(req proto.Message) string {
 	return format(req)
 }
 
-func formatOutcome(o outcome) string {
+// String is the outcome on one line, cut where it gets long.
+func (o outcome) String() string {
 	if o.code != codes.OK {
 		return statusLine(o)
 	}

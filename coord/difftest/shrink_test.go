@@ -69,7 +69,7 @@ func TestShrink(t *testing.T) {
 	if run == nil {
 		t.Fatal("the damage was not noticed")
 	}
-	log := strings.Join(run.log, "\n")
+	log := run.story("")
 	if strings.Count(log, "-- step") != 1 || !strings.Contains(log, "-- step 0 delete") {
 		t.Errorf("%v after\n%s", err, log)
 	}

@@ -112,7 +112,7 @@ func (r *run) control(s *slot, what string) (*pb.WatchResponse, error) {
 		return nil, differ(errs...)
 	}
 	s.controls++
-	r.logf("   stream %d: %s", s.index, format(answers[0]))
+	r.logf("   stream %d: %s", s.index, answers[0])
 	if !proto.Equal(answers[0], answers[1]) {
 		return nil, differ(diffMessages(what, answers[0], answers[1])...)
 	}
@@ -121,7 +121,7 @@ func (r *run) control(s *slot, what string) (*pb.WatchResponse, error) {
 
 // create creates a watch on both streams and waits for the answers, and for the end of a watch that starts compacted.
 func (r *run) create(s *slot, req *pb.WatchCreateRequest) error {
-	r.logf("stream %d: create %s", s.index, format(req))
+	r.logf("stream %d: create %s", s.index, req)
 	for _, l := range s.logs {
 		if err := l.create(proto.Clone(req).(*pb.WatchCreateRequest)); err != nil {
 			return differ(err.Error())
