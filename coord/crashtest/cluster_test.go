@@ -1,0 +1,278 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// electionTimeout is what coordd runs with unless it is told otherwise.
+const electionTimeout = 300 * time.Millisecond
+
+// patience bounds everything that must happen but has no bound of its own.
+const patience = 60 * time.Second
+
+// member is one coordd, running or not.
+type member struct {
+	name         string
+	client, peer string // host:port
+	dir          string
+	initial      string   // --initial-cluster
+	flags        []string // beside those that say who it is; later ones win
+	wrap         []string // what runs coordd, if not this process
+	launch       launch
+	log          string
+	*process     // the latest run, nil before the first
+}
+
+// cluster is some members.
+type cluster struct {
+	t       testing.TB
+	members []*member
+	dir     string
+}
+
+// layOut makes n members that found a cluster, and starts none.
+func layOut(t testing.TB, n int, flags ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: t.TempDir()}
+	addrs := freeAddrs(t, 2*n)
+	var initial []string
+	for i := range n {
+		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, addrs[2*i+1]))
+	}
+	for i := range n {
+		c.members = append(c.members, c.member(fmt.Sprint("m", i), addrs[2*i], addrs[2*i+1], strings.Join(initial, ","), flags...))
+	}
+	return c
+}
+
+func (c *cluster) member(name, client, peer, initial string, flags ...string) *member {
+	return &member{
+		name: name, client: client, peer: peer, dir: filepath.Join(c.dir, name), initial: initial, flags: flags,
+		log: filepath.Join(c.dir, name+".log"),
+	}
+}
+
+// startCluster starts n members and returns when each can serve a linearizable read.
+func startCluster(t testing.TB, n int, flags ...string) *cluster {
+	t.Helper()
+	c := layOut(t, n, flags...)
+	c.start()
+	return c
+}
+
+// Servers listen in this range, below the one from which the kernel takes the ports of outgoing connections: a client
+// that tries again and again to reach a killed member must not be given that member's own port.
+const firstPort, endPort = 12000, 20000
+
+// freeAddrs returns n loopback addresses that nothing listens on.
+func freeAddrs(t testing.TB, n int) []string {
+	t.Helper()
+	var addrs []string
+	for range endPort - firstPort {
+		if len(addrs) == n {
+			return addrs
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(endPort-firstPort))
+		l, err := net.Listen("tcp", addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs = append(addrs, addr)
+	}
+	t.Fatalf("found %d of %d free ports", len(addrs), n)
+	return nil
+}
+
+func (m *member) argv() []string {
+	client, peer := "http://"+m.client, "http://"+m.peer
+	argv := append([]string{}, m.wrap...)
+	argv = append(argv, coordd, "--name="+m.name, "--data-dir="+m.dir, "--initial-cluster="+m.initial,
+		"--listen-client-urls="+client, "--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer)
+	return append(argv, m.flags...)
+}
+
+// start runs the member with the data it has.
+func (m *member) start(t testing.TB) {
+	t.Helper()
+	m.process = m.launch.start(t, m.log, m.argv()...)
+}
+
+// start starts the members that do not run, and returns when each can serve a linearizable read.
+func (c *cluster) start() {
+	c.t.Helper()
+	for _, m := range c.members {
+		if m.process == nil || !m.running() {
+			m.start(c.t)
+		}
+	}
+	for _, m := range c.members {
+		m.waitReady(c.t)
+	}
+}
+
+// waitReady returns when the member has served a linearizable read.
+func (m *member) waitReady(t testing.TB) {
+	t.Helper()
+	cli := dial(t, m.client)
+	defer cli.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := cli.Get(attempt, "ready?")
+		cancel()
+		if err == nil {
+			return
+		}
+		if !m.running() || ctx.Err() != nil {
+			t.Fatalf("%s is not ready: %v; its log ends:\n%s", m.name, err, m.tail(10))
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// dial returns etcd's client. It comes back to a member that was down after milliseconds, because tests that restart
+// servers measure the server's time and not the client's default back-off.
+func dial(t testing.TB, endpoints ...string) *clientv3.Client {
+	t.Helper()
+	cli, err := clientv3.New(clientv3.Config{
+		Endpoints: endpoints, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.3, MaxDelay: 25 * time.Millisecond},
+			MinConnectTimeout: time.Second,
+		})},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cli.Close() })
+	return cli
+}
+
+func (c *cluster) endpoints() []string {
+	var all []string
+	for _, m := range c.members {
+		all = append(all, m.client)
+	}
+	return all
+}
+
+// dial returns a client that knows all members.
+func (c *cluster) dial() *clientv3.Client { return dial(c.t, c.endpoints()...) }
+
+// within is a context for one step of the test.
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// leader returns the member that says it leads, once there is one.
+func (c *cluster) leader() *member {
+	c.t.Helper()
+	cli := c.dial()
+	defer cli.Close()
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(20 * time.Millisecond) {
+		for _, m := range c.members {
+			if m.running() && leads(cli, m) {
+				return m
+			}
+		}
+	}
+	c.t.Fatalf("no leader after %v", patience)
+	return nil
+}
+
+func leads(cli *clientv3.Client, m *member) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	st, err := cli.Status(ctx, m.client)
+	return err == nil && st.Leader == st.Header.MemberId
+}
+
+// follower returns a member other than the leader.
+func (c *cluster) follower() *member {
+	c.t.Helper()
+	leader := c.leader()
+	for _, m := range c.members {
+		if m != leader {
+			return m
+		}
+	}
+	c.t.Fatal("the leader is alone")
+	return nil
+}
+
+// killAll kills members at the same moment and returns when all are gone.
+func killAll(members ...*member) {
+	var wg sync.WaitGroup
+	for _, m := range members {
+		wg.Go(m.kill)
+	}
+	wg.Wait()
+}
+
+// checkEqual waits until all members have what is there now, and compares their hashes of all of it.
+func (c *cluster) checkEqual() {
+	c.t.Helper()
+	cli := c.dial()
+	defer cli.Close()
+	got, err := cli.Get(within(c.t, patience), "revision?")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var want *clientv3.HashKVResponse
+	for _, m := range c.members {
+		hash := c.hash(cli, m, got.Header.Revision)
+		if want == nil {
+			want = hash
+		}
+		if hash.Hash != want.Hash || hash.CompactRevision != want.CompactRevision || hash.HashRevision != want.HashRevision {
+			c.t.Errorf("members differ at revision %d: %s has %v, %s has %v", got.Header.Revision, c.members[0].name, want, m.name, hash)
+		}
+	}
+}
+
+// hash is a member's hash of all revisions up to rev, once it has them.
+func (c *cluster) hash(cli *clientv3.Client, m *member, rev int64) *clientv3.HashKVResponse {
+	c.t.Helper()
+	var err error
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(20 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		var hash *clientv3.HashKVResponse
+		hash, err = cli.HashKV(ctx, m.client, rev)
+		cancel()
+		if err == nil {
+			return hash
+		}
+	}
+	c.t.Fatalf("%s did not reach revision %d: %v; its log ends:\n%s", m.name, rev, err, m.tail(10))
+	return nil
+}
+
+// exists reports whether there is such a file.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
