@@ -12,7 +12,8 @@
 //   - TransferLeadership waits for the target, confirms, and retries.
 //   - Snapshots and log compaction follow the progress of the other members, so
 //     that catching up one of them takes one snapshot.
-//   - A sole voter is made to stand for election at once.
+//   - A sole voter is made to stand for election at once, and so is the most
+//     advanced follower when a majority sees that the leader's process has ended.
 //   - What Dragonboat would answer with a panic or in silence is checked before:
 //     a state machine behind its snapshot or ahead of its log, a directory that
 //     belongs to another member, settings files in the working directory, flag
@@ -22,8 +23,8 @@
 //
 // # Goroutines
 //
-// Every Node owns five: the read loop, the proposal reaper, the event loop, the
-// compaction loop and the watch for its own removal; one more waits for each
+// Every Node owns six: the read loop, the proposal reaper, the event loop, the
+// compaction loop, the succession, and the watch for its own removal; one more waits for each
 // ReadIndex under way. Dragonboat's callbacks only set flags for the event loop: it
 // calls them while it holds locks.
 package node

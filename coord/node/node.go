@@ -64,10 +64,11 @@ type Node struct {
 	// calls beside its Close.
 	gate sync.RWMutex
 
-	reads     *readLoop
-	reaper    *reaper
-	events    *eventLoop
-	compactor *compactor
+	reads      *readLoop
+	reaper     *reaper
+	events     *eventLoop
+	compactor  *compactor
+	succession *succession
 }
 
 // Start opens the raft log, starts the replica and returns when its state machine
@@ -126,6 +127,7 @@ func newNode(cfg Config) *Node {
 	n.reads = newReadLoop(n)
 	n.reaper = newReaper(n)
 	n.compactor = newCompactor(n)
+	n.succession = newSuccession(n)
 	for id, addr := range cfg.Initial {
 		n.book.Set(id, []string{addr})
 	}
@@ -141,6 +143,7 @@ func newNode(cfg Config) *Node {
 		Admit:     cfg.Admit,
 		Refused:   cfg.Refused,
 		TakeOver:  n.events.takeOver,
+		Gone:      n.succession.gone,
 		TLS:       cfg.TLS,
 		Logger:    cfg.Logger,
 	})
@@ -279,7 +282,7 @@ func (n *Node) hostDir() string {
 }
 
 func (n *Node) startLoops() {
-	for _, run := range []func(){n.reads.run, n.reaper.run, n.events.run, n.compactor.run, n.watchRemoval} {
+	for _, run := range []func(){n.reads.run, n.reaper.run, n.events.run, n.compactor.run, n.succession.run, n.watchRemoval} {
 		n.wg.Go(run)
 	}
 }
@@ -344,6 +347,7 @@ func (n *Node) handler() http.Handler {
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET " + progressPath: n.serveProgress,
 		"GET " + membersPath:  n.serveMembers,
+		"GET " + bereftPath:   n.serveBereft,
 		"POST " + barrierPath: n.serveBarrier,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

@@ -21,6 +21,7 @@ const (
 	progressPath = PathPrefix + "progress"
 	barrierPath  = PathPrefix + "barrier"
 	membersPath  = PathPrefix + "members"
+	bereftPath   = PathPrefix + "bereft"
 )
 
 // Progress is how far a member is.

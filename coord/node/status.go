@@ -2,6 +2,16 @@ package node
 
 import "github.com/lni/dragonboat/v4"
 
+// Leader returns the leader, 0 when none is known, and its term. Unlike Status it
+// costs nothing.
+func (n *Node) Leader() (leader, term uint64) {
+	info := n.events.leader.Load()
+	return info.LeaderID, info.Term
+}
+
+// IsLeader says whether this member believes that it leads. It costs nothing.
+func (n *Node) IsLeader() bool { return n.events.leader.Load().LeaderID == n.cfg.Replica }
+
 // Status implements Raft.
 func (n *Node) Status() Status {
 	leader := n.events.leader.Load()

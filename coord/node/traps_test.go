@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -230,6 +231,12 @@ func TestLostProposalIsProposedAgain(t *testing.T) {
 	c := newCluster(t, 3, func(cfg *Config) { cfg.Events.Dropped = func() { signal(dropped) } })
 	leader := c.leader()
 	writer := c.members[leader.id%3+1]
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c.moveTo(leader, silent.Addr().String()) // as if its host were gone: no quick election
 	leader.stop()
 	tries, err := writer.put(testContext(t), name("lost", 0), 100)
 	if err != nil {

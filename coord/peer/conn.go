@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -48,12 +50,17 @@ func (w *wire) send(k kind, payload []byte) error {
 	return nil
 }
 
+// errNobodyThere is part of the error of a dial when at every address the host
+// said that no process listens.
+var errNobodyThere = errors.New("nobody listens there")
+
 // dial connects to the first of addrs that answers.
 func dial(ctx context.Context, addrs []string, pair *TLS, idle time.Duration) (*wire, error) {
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("address unknown")
 	}
 	var firstErr error
+	refused := 0
 	for _, addr := range addrs {
 		c, err := dialOne(ctx, addr, pair)
 		if err == nil {
@@ -63,6 +70,12 @@ func dial(ctx context.Context, addrs []string, pair *TLS, idle time.Duration) (*
 		if firstErr == nil {
 			firstErr = err
 		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			refused++
+		}
+	}
+	if refused == len(addrs) {
+		return nil, fmt.Errorf("%w: %w", errNobodyThere, firstErr)
 	}
 	return nil, firstErr
 }

@@ -19,9 +19,13 @@ type link struct {
 	peer uint64
 	// redial is signalled when the peer's address changed.
 	redial chan struct{}
+	// hurry is signalled when the peer is known to be up: it came to us.
+	hurry chan struct{}
 	// tried is true once an attempt failed and until one succeeds: messages do
 	// not wait for such a peer.
 	tried atomic.Bool
+	// gone is true while the latest attempt found nobody at the peer's address.
+	gone  atomic.Bool
 	stats linkStats
 
 	// out is held while a frame is written; it is taken before mu.
@@ -40,7 +44,7 @@ type link struct {
 }
 
 func newLink(t *Transport, peer uint64) *link {
-	l := &link{t: t, peer: peer, redial: make(chan struct{}, 1)}
+	l := &link{t: t, peer: peer, redial: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 	l.mu.up = make(chan struct{})
 	l.mu.shards = make(map[uint64]struct{})
 	return l
@@ -59,7 +63,8 @@ func (l *link) run(ctx context.Context) {
 			return
 		}
 		l.tried.Store(true)
-		if time.Since(start) > time.Second {
+		l.judge(err)
+		if time.Since(start) > settled {
 			backoff = minBackoff
 		}
 		pause := l.pause(err, backoff)
@@ -68,8 +73,29 @@ func (l *link) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-l.redial:
 			backoff = minBackoff
+		case <-l.hurry:
+			backoff = minBackoff
 		case <-time.After(pause):
 		}
+	}
+}
+
+// up says that the peer is there: a pause between two attempts ends, and messages
+// wait for the connection.
+func (l *link) up() {
+	l.tried.Store(false)
+	select {
+	case l.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// judge notes whether the peer's process has ended, for all that can be seen.
+func (l *link) judge(err error) {
+	nobody := errors.Is(err, errNobodyThere)
+	was := l.gone.Swap(nobody)
+	if nobody && !was && l.t.Gone(l.peer) {
+		l.t.opt.Gone(l.peer)
 	}
 }
 
@@ -120,7 +146,12 @@ func (l *link) set(w *wire) {
 	defer l.mu.Unlock()
 	l.mu.w = w
 	l.tried.Store(false)
+	l.gone.Store(false)
 	l.stats.connects.Add(1)
+	select {
+	case <-l.hurry: // it is there
+	default:
+	}
 	close(l.mu.up)
 }
 

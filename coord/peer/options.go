@@ -39,6 +39,9 @@ type Options struct {
 	// TakeOver is called when a leader told this member to take over from it. It
 	// must not block. Nil is not called.
 	TakeOver func(shard uint64)
+	// Gone is called when Transport.Gone becomes true for a member. It must not
+	// block. Nil is not called.
+	Gone func(member uint64)
 	// TLS encrypts the connections; nil does not.
 	TLS *TLS
 	// Patience is how long a message waits for a connection that was not tried
@@ -55,7 +58,10 @@ type Options struct {
 }
 
 const (
-	minBackoff       = 10 * time.Millisecond
+	minBackoff = 10 * time.Millisecond
+	// settled is how long an attempt must have lasted for the next to come soon
+	// after it: it was a connection that worked, or waited long enough.
+	settled          = 100 * time.Millisecond
 	refusedBackoff   = time.Second
 	dialTimeout      = time.Second
 	handshakeTimeout = 2 * time.Second
@@ -74,6 +80,9 @@ func (o *Options) ensureDefaults() {
 	}
 	if o.TakeOver == nil {
 		o.TakeOver = func(uint64) {}
+	}
+	if o.Gone == nil {
+		o.Gone = func(uint64) {}
 	}
 	if o.Patience == 0 {
 		o.Patience = 100 * time.Millisecond

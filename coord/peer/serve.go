@@ -124,6 +124,11 @@ func (t *Transport) servePeer(w *wire) error {
 		return err
 	}
 	in := t.inbound(from.Member)
+	if from.purpose == purposeRaft {
+		in.raft.Add(1)
+		t.link(from.Member).up()
+		defer t.left(from.Member, in)
+	}
 	var buf []byte
 	for {
 		// The dialler pings, so silence means that it is gone.
@@ -141,6 +146,13 @@ func (t *Transport) servePeer(w *wire) error {
 		if buf = payload; cap(buf) > keepBuffer {
 			buf = nil
 		}
+	}
+}
+
+// left notes that a peer's connection ended; it may have been the last sign of it.
+func (t *Transport) left(peer uint64, in *inbound) {
+	if in.raft.Add(-1) == 0 && t.Gone(peer) {
+		t.opt.Gone(peer)
 	}
 }
 

@@ -31,6 +31,8 @@ type linkStats struct {
 // inbound counts what came from one peer.
 type inbound struct {
 	messages, bytes atomic.Uint64
+	// raft counts the connections for raft messages that are open.
+	raft atomic.Int64
 }
 
 // Stats returns the traffic with each peer known, in ascending order of member.

@@ -261,6 +261,19 @@ func (t *Transport) CampaignNow(shard uint64) {
 	})
 }
 
+// Gone says that a member's process seems to have ended: its host says that nobody
+// listens at its address, and none of its connections is left. It is false when
+// the host vanished with the process.
+func (t *Transport) Gone(member uint64) bool {
+	if t.ctx.Err() != nil {
+		return false
+	}
+	t.mu.Lock()
+	l := t.mu.links[member]
+	t.mu.Unlock()
+	return l != nil && l.gone.Load() && t.inbound(member).raft.Load() == 0
+}
+
 // GetConnection implements raftio.ITransport. It neither blocks nor fails for a
 // peer that cannot be reached.
 func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IConnection, error) {

@@ -200,6 +200,31 @@ func TestBrokenLinkIsReported(t *testing.T) {
 	}
 }
 
+// A member's process has ended when nobody listens any more and all of its
+// connections are gone, and not before.
+func TestGone(t *testing.T) {
+	gone := make(chan uint64, 10)
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.Gone = func(m uint64) { gone <- m } })
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	b.knows(a)
+	eventually(t, "connections", func() bool { return a.Stats()[0].Connected && b.Stats()[0].Connected })
+	nobody := listen(t, "127.0.0.1:0")
+	nobody.Close()
+	a.opt.Book.Set(2, []string{nobody.Addr().String()})
+	eventually(t, "refused attempt", func() bool { return a.link(2).gone.Load() })
+	if a.Gone(2) || len(gone) > 0 {
+		t.Error("gone although its connection to us lives")
+	}
+	b.Close()
+	if m := receive(t, gone, "word of the end"); m != 2 || !a.Gone(2) {
+		t.Errorf("told that %d is gone, Gone(2) is %v", m, a.Gone(2))
+	}
+	b = newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	eventually(t, "return", func() bool { return !a.Gone(2) && a.Stats()[0].Connected })
+}
+
 func TestAddressChange(t *testing.T) {
 	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
 	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
