@@ -92,7 +92,7 @@ type Client struct {
 	shared chan *Session // capacity 1, holds the shared session or nil: a mutex that a context can give up on
 }
 
-// New returns a Client. It does not wait for a server: the first call connects.
+// New returns a Client. It waits for a server only to authenticate, if a user is configured; else the first call connects.
 func New(config Config) (*Client, error) {
 	config.ensureDefaults()
 	if err := config.validate(); err != nil {
@@ -100,15 +100,7 @@ func New(config Config) (*Client, error) {
 	}
 	order := slices.Clone(config.Endpoints)
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-	etcd, err := clientv3.New(clientv3.Config{
-		Endpoints: order[:1], TLS: config.TLS, Username: config.Username, Password: config.Password,
-		DialTimeout: config.DialTimeout, DialKeepAliveTime: pingTime, DialKeepAliveTimeout: pingTimeout,
-		PermitWithoutStream: true, Logger: config.Logger,
-		DialOptions: append([]grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: minConnect,
-		})}, config.DialOptions...),
-	})
+	etcd, err := connect(config, order)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
@@ -121,6 +113,27 @@ func New(config Config) (*Client, error) {
 	c.shared <- nil
 	c.running.Go(func() { c.members.watch(etcd.Ctx(), conn) })
 	return c, nil
+}
+
+// connect makes the connection to the first of the endpoints that works, which it moves to the front. Only where a user
+// must be authenticated is a server needed for that.
+func connect(config Config, order []string) (etcd *clientv3.Client, err error) {
+	for range order {
+		etcd, err = clientv3.New(clientv3.Config{
+			Endpoints: order[:1:1], TLS: config.TLS, Username: config.Username, Password: config.Password,
+			DialTimeout: config.DialTimeout, DialKeepAliveTime: pingTime, DialKeepAliveTimeout: pingTimeout,
+			PermitWithoutStream: true, Logger: config.Logger,
+			DialOptions: append([]grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: minConnect,
+			})}, config.DialOptions...),
+		})
+		if err == nil {
+			return etcd, nil
+		}
+		copy(order, append(order[1:len(order):len(order)], order[0]))
+	}
+	return nil, err
 }
 
 // LockService is the native Lock service on the client's connection, for what the SDK does not offer.

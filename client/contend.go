@@ -78,7 +78,8 @@ type contender struct {
 	service  service
 	request  attachment
 	onQueued func(position int64, holder string)
-	patience time.Time // when a timed request gives up; zero: never
+	patience time.Time     // when a timed request gives up; zero: never
+	rest     time.Duration // how long follow waits before its first stream
 
 	ctx     context.Context // of follow
 	stop    context.CancelFunc
@@ -169,6 +170,7 @@ func (s *Session) tryOnce(ctx context.Context, svc lockService, name string, o a
 	}
 	c.learn(granted.Key, granted.Token)
 	close(c.granted)
+	c.rest = s.attempt // a lock that is held for a moment needs no stream, which costs a commit
 	if !s.start(c.follow) {
 		return nil, ErrSessionClosed
 	}
@@ -222,6 +224,7 @@ func (c *contender) follow() {
 	defer close(c.over)
 	defer c.stop()
 	members, pause, attempt := c.session.client.members, minPause, c.session.attempt
+	sleep(c.ctx, c.rest)
 	for {
 		at := members.current()
 		attached, err := c.attach(at, attempt)
@@ -230,7 +233,7 @@ func (c *contender) follow() {
 			return
 		}
 		if c.ctx.Err() != nil {
-			return
+			return // stopped
 		}
 		if err != nil && !retryable(err) && (!c.isGranted() || isFinal(err)) {
 			c.err = c.refused(err)

@@ -22,8 +22,8 @@ func (s State) String() string {
 const (
 	// marginShare of the TTL, and minMargin, are given up so that the local deadline comes before the server's even if
 	// our clock is slower than theirs by some percent, and if we notice late.
-	marginShare = 20
-	minMargin   = 50 * time.Millisecond
+	marginShare = 10
+	minMargin   = 100 * time.Millisecond
 	// renewShare: a renewal every TTL/3.
 	renewShare = 3
 	// attemptShare: a renewal that is not answered within TTL/9 is sent again, through another member.

@@ -19,7 +19,7 @@ func TestDeadline(t *testing.T) {
 		want  State
 	}{
 		{0, Healthy}, {4999 * time.Millisecond, Healthy}, {5 * time.Second, Jeopardy},
-		{9499 * time.Millisecond, Jeopardy}, {9500 * time.Millisecond, Lost}, {time.Hour, Lost},
+		{8999 * time.Millisecond, Jeopardy}, {9 * time.Second, Lost}, {time.Hour, Lost},
 	} {
 		if got := d.state(time.Minute + c.after); got != c.want {
 			t.Errorf("%v after the last acknowledged renewal was sent: %v, want %v", c.after, got, c.want)
@@ -28,7 +28,7 @@ func TestDeadline(t *testing.T) {
 	if got := d.renewed(59*time.Second, 20*time.Second); got != d {
 		t.Errorf("an older renewal moved the deadline to %v", got.at())
 	}
-	if got := d.renewed(62*time.Second, 8*time.Second).at(); got != 62*time.Second+7600*time.Millisecond {
+	if got := d.renewed(62*time.Second, 8*time.Second).at(); got != 62*time.Second+7200*time.Millisecond {
 		t.Errorf("renewed deadline: %v", got)
 	}
 	for _, ttl := range []time.Duration{time.Second, 2 * time.Second, 10 * time.Second, time.Hour} {
@@ -91,7 +91,7 @@ func (f *fakeLease) session(ttl time.Duration, onState func(State)) *Session {
 // when the renewal was sent, and the session ends a margin before that plus the TTL.
 func TestSessionCountsFromTheSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const ttl = 9 * time.Second
+		const ttl = 9 * time.Second // the margin is 900 ms
 		f := &fakeLease{answer: func(sent time.Duration) (time.Duration, int64, error) {
 			if sent > 10*time.Second {
 				return time.Hour, 0, nil // silence
