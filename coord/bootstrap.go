@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -108,7 +109,16 @@ func others(members []datadir.Member, self uint64) []datadir.Peer {
 // announce makes the directory known to all peers, however long some take to be reached.
 func (s *Server) announce() error {
 	for {
-		err := s.dir.Announce(s.ctx, datadir.Introduction{Peers: others(s.members.list(), s.identity.MemberID)})
+		list := s.members.list()
+		if len(list) == 0 { // a member that joins learns of the others from the log
+			select {
+			case <-s.ctx.Done():
+				return nil
+			case <-time.After(publishPause):
+			}
+			continue
+		}
+		err := s.dir.Announce(s.ctx, datadir.Introduction{Peers: others(list, s.identity.MemberID)})
 		if err == nil || s.ctx.Err() != nil {
 			return nil
 		}

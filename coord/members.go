@@ -31,6 +31,9 @@ type members struct {
 
 func newMembers(s *Server) *members {
 	m := &members{s: s, kick: make(chan struct{}, 1), initial: make(map[uint64]InitialMember)}
+	if s.cfg.ClusterState == ClusterStateExisting {
+		return m // members may have been replaced at their addresses, so that the flags do not tell their ids
+	}
 	if list, err := s.cfg.InitialMembers(); err == nil {
 		for _, each := range list {
 			m.initial[each.ID] = each
