@@ -87,7 +87,7 @@ func (c *crowd) open(b testing.TB, streams, watchers int, request func(int) *pb.
 }
 
 func (c *crowd) await(b testing.TB, n *atomic.Int64, want int64) {
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(patience)
 	for n.Load() < want {
 		if time.Now().After(deadline) {
 			b.Fatalf("%d of %d", n.Load(), want)

@@ -1,9 +1,37 @@
 package watch
 
 import (
+	"slices"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 )
+
+// Merging saves work on both ends when a client is slower than the commits. A client that keeps up gets one response per
+// revision, as from etcd; one that is behind gets several revisions at once, as from etcd.
+const (
+	mergeFrom = 32       // responses that must wait before any are merged
+	maxMerged = 64 << 10 // size up to which responses are merged, bytes
+)
+
+// merge makes one response of the first n in list: those that follow each other with events for the same watcher, unless
+// they may be cut.
+func merge(list []response) (merged response, n int) {
+	merged = list[0]
+	for n = 1; n < len(list); n++ {
+		next := &list[n]
+		if next.id != merged.id || len(next.events) == 0 || len(merged.events) == 0 || merged.fragment ||
+			merged.size+next.size > maxMerged {
+			break
+		}
+		if n == 1 {
+			merged.events = slices.Clone(merged.events) // the commit's own slice is shared
+		}
+		merged.events = append(merged.events, next.events...)
+		merged.revision, merged.size = next.revision, merged.size+next.size
+	}
+	return merged, n
+}
 
 // send sends one response, in parts where the client asked for them and it is too large.
 func (s *session) send(r response) error {

@@ -390,3 +390,49 @@ func TestHubStartsFromStore(t *testing.T) {
 	f.put("a")
 	expect(t, c, "0 @4 PUT a@4")
 }
+
+// TestMerge: what waits for a slow client is sent in fewer responses, with nothing lost, moved or shared wrongly.
+func TestMerge(t *testing.T) {
+	f := newFixture(t, Options{}, ServerOptions{})
+	c, other := f.dial(t), f.dial(t)
+	c.create(t, &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte("c"), WatchId: 1})
+	c.create(t, &pb.WatchCreateRequest{Key: []byte("b"), WatchId: 2})
+	other.create(t, &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte("c")})
+	for range 4 {
+		for range 100 {
+			f.put("a")
+		}
+		f.hub.Applied(f.apply([]op{{[]byte("a"), []byte("x")}, {[]byte("b"), []byte("x")}}))
+	}
+	f.hub.settle()
+	c.ask(progressRequest())
+	responses, logs := 0, map[int64]*record{
+		1: {key: []byte("a"), end: []byte("c"), starts: []int64{2}, final: 405},
+		2: {key: []byte("b"), starts: []int64{2}, final: 405},
+	}
+	for _, r := range logs {
+		r.responses = []*pb.WatchResponse{{Header: &pb.ResponseHeader{Revision: 1}, Created: true}}
+	}
+	for {
+		r := c.next(t)
+		if r.WatchId == noID {
+			break
+		}
+		responses++
+		logs[r.WatchId].responses = append(logs[r.WatchId].responses, r)
+		if last := r.Events[len(r.Events)-1].Kv.ModRevision; r.Header.Revision != last {
+			t.Errorf("header revision %d for events up to %d", r.Header.Revision, last)
+		}
+	}
+	for id, r := range logs {
+		if err := check(f.history, r); err != nil {
+			t.Errorf("watcher %d: %v", id, err)
+		}
+	}
+	if responses > 100 {
+		t.Errorf("%d responses for a client with a backlog of 408", responses)
+	}
+	for got := 0; got < 408; {
+		got += len(other.next(t).Events)
+	}
+}

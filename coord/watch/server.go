@@ -194,13 +194,19 @@ func (s *session) sendLoop(failed <-chan error) (unsent int, err error) {
 
 // sendAll sends responses in order and returns how many events it could not send.
 func (s *session) sendAll(list []response) (unsent int, err error) {
-	for i, r := range list {
+	backlog := len(list) >= mergeFrom
+	for len(list) > 0 {
+		r, n := list[0], 1
+		if backlog {
+			r, n = merge(list)
+		}
 		if err := s.send(r); err != nil {
-			for _, r := range list[i:] {
+			for _, r := range list {
 				unsent += len(r.events)
 			}
 			return unsent, err
 		}
+		list = list[n:]
 		s.hub.count.pending.Add(-int64(len(r.events)))
 		if r.claim {
 			<-s.stream.slots

@@ -36,7 +36,7 @@ func TestStorm(t *testing.T) {
 		s := newStorm(t, rand.Uint64())
 		s.calm = i == 0
 		s.start(&historyStore{history: s.h})
-		s.run(1200)
+		s.run(700)
 		if s.h.open != 0 {
 			s.t.Errorf("%d views left open", s.h.open)
 		}
@@ -74,7 +74,7 @@ func (s *storm) start(st store) {
 	s.store = st
 	s.hub = New(Options{
 		Source: st, QueueBytes: 16 << 10, StreamBytes: 6 << 10, RecentBytes: 8 << 10, RecentRevisions: 20,
-		ScanRevisions: 7, ScanBytes: 4 << 10,
+		ScanRevisions: 25, ScanBytes: 8 << 10,
 	})
 	st.observe(s.hub)
 	s.server = NewServer(s.hub, ServerOptions{
@@ -90,6 +90,8 @@ func (s *storm) run(steps int) {
 	}
 	s.write(rand.New(rand.NewPCG(s.seed, 1000)), steps)
 	s.done.Store(true)
+	// A client that came back after the last revision waits for the next one, and gets no progress before it.
+	s.store.apply([][]op{{{keyName(0), []byte("end")}}})
 	clients.Wait()
 	s.hub.settle()
 	stats := s.hub.Stats()
