@@ -80,6 +80,7 @@ func TestRestartAfterStreamedSnapshot(t *testing.T) {
 	total := leader.machine.Count()
 	slow.start(c.config(slow))
 	c.eventually("follower caught up", func() bool { return slow.machine.Count() >= total })
+	c.eventually("progress shown", func() bool { return slow.node.Status().Applied >= leader.node.Status().Applied })
 	slow.stop()
 	slow.start(c.config(slow))
 	if got := len(c.equal()); got < int(total) {

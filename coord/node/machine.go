@@ -150,12 +150,21 @@ func (m *machine) Sync() error {
 	return m.IOnDiskStateMachine.Sync()
 }
 
-// RecoverFromSnapshot replaces the state.
+// RecoverFromSnapshot replaces the state by that of the newest snapshot.
 func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 	if m.refused {
 		return sm.ErrSnapshotStopped
 	}
-	return m.IOnDiskStateMachine.RecoverFromSnapshot(r, stop)
+	if err := m.IOnDiskStateMachine.RecoverFromSnapshot(r, stop); err != nil {
+		return err
+	}
+	log, err := m.log()
+	if err != nil {
+		return nil // closing: nobody will ask how far we are
+	}
+	ss := log.Snapshot()
+	m.applied.Store(max(m.applied.Load(), ss.OnDiskIndex))
+	return ss.Unref()
 }
 
 // flush lets the state machine prepare for Sync.

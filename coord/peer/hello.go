@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Purpose says what a connection is for.
+// purpose says what a connection is for.
 type purpose uint8
 
 const (

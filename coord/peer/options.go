@@ -65,6 +65,8 @@ const (
 	refusedBackoff   = time.Second
 	dialTimeout      = time.Second
 	handshakeTimeout = 2 * time.Second
+	// httpIdle is how long an HTTP connection is kept between two requests.
+	httpIdle = 2 * time.Minute
 	// writeStep is how many bytes are written under one deadline.
 	writeStep = 256 << 10
 	// keepBuffer bounds the buffer a connection keeps between two messages.

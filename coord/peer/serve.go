@@ -21,6 +21,7 @@ func (t *Transport) serve() {
 	t.http = &http.Server{
 		Handler:           t.opt.Handler,
 		ReadHeaderTimeout: handshakeTimeout,
+		IdleTimeout:       httpIdle,
 		ErrorLog:          zap.NewStdLog(t.opt.Logger),
 	}
 	t.spawn(func() { _ = t.http.Serve(t.handed) })
@@ -139,7 +140,7 @@ func (t *Transport) servePeer(w *wire) error {
 		if err != nil {
 			return err
 		}
-		if err := t.handle(w, from, k, payload); err != nil {
+		if err := t.handle(w, from, k, payload, in); err != nil {
 			return err
 		}
 		in.bytes.Add(uint64(headerSize + len(payload)))
@@ -167,12 +168,12 @@ func (t *Transport) next(w *wire, p purpose, buf []byte) (kind, []byte, error) {
 	return readFrame(w, buf, MaxFrame)
 }
 
-func (t *Transport) handle(w *wire, from hello, k kind, payload []byte) error {
+func (t *Transport) handle(w *wire, from hello, k kind, payload []byte, in *inbound) error {
 	switch {
 	case k == kindPing:
 		return w.send(kindPong, nil)
 	case k == kindBatch && from.purpose == purposeRaft:
-		return t.handleBatch(from, payload)
+		return t.handleBatch(from, payload, in)
 	case k == kindChunk && from.purpose == purposeSnapshot:
 		return t.handleChunk(from, payload)
 	case k == kindEnd && from.purpose == purposeSnapshot:
@@ -184,12 +185,12 @@ func (t *Transport) handle(w *wire, from hello, k kind, payload []byte) error {
 	return fmt.Errorf("%w: kind %d does not belong here", ErrBadFrame, k)
 }
 
-func (t *Transport) handleBatch(from hello, payload []byte) error {
+func (t *Transport) handleBatch(from hello, payload []byte, in *inbound) error {
 	batch, err := decodeBatch(payload, from.Member, t.opt.Self.Member)
 	if err != nil {
 		return err
 	}
-	t.inbound(from.Member).messages.Add(uint64(len(batch.Requests)))
+	in.messages.Add(uint64(len(batch.Requests)))
 	// The source address would be recorded in the registry, which has no use for it.
 	batch.SourceAddress = ""
 	t.batches(batch)
