@@ -41,7 +41,12 @@ func (o *observer) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServer
 
 func (o *observer) report(ctx context.Context, method string, took time.Duration, slow bool, err error) {
 	level, message := zap.DebugLevel, "request"
-	switch status.Code(err) {
+	// status.FromContextError knows the errors of contexts, which gRPC sends as Canceled and DeadlineExceeded.
+	code := status.Code(err)
+	if code == codes.Unknown {
+		code = status.FromContextError(err).Code()
+	}
+	switch code {
 	case codes.Internal, codes.DataLoss, codes.Unknown:
 		level, message = zap.WarnLevel, "request failed"
 	default:
