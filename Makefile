@@ -38,8 +38,12 @@ fuzz:
 		done; \
 	done
 
+# Needs protoc (Debian: protobuf-compiler); the plugins are built at the versions named here.
 generate:
-	$(GO) generate ./proto/...
+	GOBIN=$(CURDIR)/bin $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(CURDIR)/bin $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	PATH="$(CURDIR)/bin:$$PATH" protoc -I proto --go_out=proto --go_opt=paths=source_relative \
+		--go-grpc_out=proto --go-grpc_opt=paths=source_relative $$(cd proto && git ls-files '*.proto')
 
 # make bench BENCHFLAGS='-short'; bin/bench -h says what there is to choose.
 bench: build
