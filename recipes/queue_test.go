@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
@@ -97,6 +99,33 @@ func FuzzParseKey(f *testing.F) {
 		lease, owner, ok := recipes.ParseKey(name, key)
 		if ok && (recipes.Key(name, lease, owner) != key || lease <= 0) {
 			t.Fatalf("%q of %q: lease %x, owner %q", key, name, lease, owner)
+		}
+	})
+}
+
+// FuzzProcedures: no request panics, and a refused one has written nothing.
+func FuzzProcedures(f *testing.F) {
+	for _, req := range []proto.Message{
+		&recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: "x", Value: []byte("v")},
+		&recipesv1.Enqueue{Name: "a", Lease: 7, ResumeToken: 2},
+		&recipesv1.Remove{Name: "a", Key: "a/7", Token: 2},
+		&recipesv1.Proclaim{Name: "a", Key: "a/7", Term: 2},
+	} {
+		body, err := proto.Marshal(req)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s := memstore.New()
+		s.Leases[7] = true
+		must(t, s.Put("a/7", "", 7))
+		for _, p := range recipes.Procedures() {
+			before := s.Rev
+			if _, err := s.Call(p.Name(), body); err != nil && s.Rev != before {
+				t.Fatalf("%s: %v, but revision %d after %d", p.Name(), err, s.Rev, before)
+			}
 		}
 	})
 }

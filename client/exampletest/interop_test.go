@@ -15,6 +15,7 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/coord/coordtest"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // long is how long a test waits for what must happen.
@@ -245,6 +246,64 @@ func TestHandOffOnEveryRemoval(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestPausedHolderIsFenced: L3. A holder that was stopped for longer than its TTL still believes that it holds. What it
+// writes without a fence arrives; what it writes with its token does not.
+func TestPausedHolderIsFenced(t *testing.T) {
+	c, ctx := dial(t, endpoint), bounded(t)
+	lease, err := c.Grant(ctx, 2) // and nobody renews it
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.LockService().TryAcquire(ctx, &coordv1.TryAcquireRequest{Name: "fenced", Lease: int64(lease.ID)})
+	if err != nil || resp.Granted == nil {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	paused := resp.Granted
+	guard := clientv3.Compare(clientv3.CreateRevision(paused.Key), "=", paused.Token)
+	write := func(value string, guards ...clientv3.Cmp) bool {
+		resp, err := c.Txn(ctx).If(guards...).Then(clientv3.OpPut("fenced-row", value)).Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Succeeded
+	}
+	if !write("while held", guard) {
+		t.Error("the guard failed while the lock was held")
+	}
+	lock := newSession(t, c, 10*time.Second).Lock("fenced")
+	held, err := lock.Acquire(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held.Token() <= paused.Token {
+		t.Errorf("L2: token %d after %d", held.Token(), paused.Token)
+	}
+	if write("by the paused one, guarded", guard) {
+		t.Error("a stale holder's guarded write went through")
+	}
+	if !write("by the paused one, unguarded") {
+		t.Error("an unguarded write failed: this test shows nothing")
+	}
+	if !write("by the holder", held.Guard()) {
+		t.Error("the holder's guard failed")
+	}
+	for _, check := range []struct {
+		key   string
+		token int64
+		want  bool
+	}{{paused.Key, paused.Token, false}, {held.Key(), held.Token(), true}} {
+		if ok, err := lock.Check(ctx, check.key, check.token); err != nil || ok != check.want {
+			t.Errorf("check of token %d: %v, %v", check.token, ok, err)
+		}
+	}
+	if _, err := c.LockService().Release(ctx, &coordv1.ReleaseRequest{Name: "fenced", Key: paused.Key, Token: paused.Token}); err != nil {
+		t.Errorf("L8: stale release: %v", err)
+	}
+	if held.Err() != nil {
+		t.Errorf("L8: the stale release freed a newer grant: %v", held.Err())
+	}
 }
 
 // TestElectionsOfEtcdAndOurs: they lead in turn, and each one's observers see the other's leaders.
