@@ -56,7 +56,7 @@ type member struct {
 	// edit changes the configuration before each start.
 	edit func(*Config)
 	// beforeRecover is given to the state machine at each start.
-	beforeRecover func()
+	beforeRecover func(stop <-chan struct{}) error
 }
 
 // cluster is some members on loopback addresses.

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
 )
 
@@ -25,7 +27,7 @@ func TestFollowerRebuiltBySnapshot(t *testing.T) {
 	stop := c.load(testContext(t), 4, map[uint64]*gate{})
 	before := leader.node.compactor.streamed.Load()
 	gone := make(chan struct{})
-	slow.beforeRecover = func() { <-gone }
+	slow.beforeRecover = func(<-chan struct{}) error { <-gone; return nil }
 	slow.start(c.config(slow))
 	c.eventually("snapshot sent", func() bool { return leader.node.compactor.streamed.Load() > before })
 	c.snapshots(leader, 3)
@@ -88,6 +90,34 @@ func TestRestartAfterStreamedSnapshot(t *testing.T) {
 	}
 }
 
+// A member may stop between the arrival of a snapshot and its use. Its state
+// machine is behind the snapshot then, and is brought up to it at the next start.
+func TestStopBeforeSnapshotIsLoaded(t *testing.T) {
+	c := newCluster(t, 3, func(cfg *Config) { often(cfg); neverFatal(t)(cfg) })
+	leader := c.leader()
+	slow := c.members[leader.id%3+1]
+	slow.stop()
+	c.fillUntilCut(leader, 600)
+	total := leader.machine.Count()
+	arrived := make(chan struct{}, 10)
+	slow.beforeRecover = func(stop <-chan struct{}) error {
+		arrived <- struct{}{}
+		<-stop
+		return statemachine.ErrSnapshotStopped
+	}
+	slow.start(c.config(slow))
+	select {
+	case <-arrived:
+	case <-time.After(patience):
+		t.Fatal("no snapshot arrived")
+	}
+	slow.stop()
+	slow.beforeRecover = nil
+	slow.start(c.config(slow))
+	c.eventually("follower caught up", func() bool { return slow.machine.Count() >= total })
+	c.equal()
+}
+
 func TestCut(t *testing.T) {
 	now := time.Now()
 	n := &Node{cfg: Config{Replica: 1}, log: zap.NewNop()}
@@ -138,5 +168,31 @@ func TestSizes(t *testing.T) {
 	}
 	if got := s.since(0, 30_000_000); got == 0 || got > 30_000_000 {
 		t.Errorf("%d bytes since the start", got)
+	}
+}
+
+// A snapshot that was loaded is shrunk to a file without data, from which nothing
+// can be restored.
+func TestShrunkSnapshotCannotRestore(t *testing.T) {
+	c := newCluster(t, 3, func(cfg *Config) { often(cfg); neverFatal(t)(cfg) })
+	leader := c.leader()
+	slow := c.members[leader.id%3+1]
+	slow.stop()
+	c.fillUntilCut(leader, 600)
+	total := leader.machine.Count()
+	// From here on the member takes no snapshot of its own.
+	slow.edit = func(cfg *Config) { cfg.SnapshotEntries = 1 << 40; neverFatal(t)(cfg) }
+	slow.start(c.config(slow))
+	c.eventually("follower caught up", func() bool { return slow.machine.Count() >= total })
+	slow.stop()
+	replaceDir(t, filepath.Join(slow.dir, "sm"), "")
+	slow.refuses(c.config(slow), ErrStateBehindSnapshot, "snapshot at")
+}
+
+func TestSnapshotPathAfterHostnameChange(t *testing.T) {
+	m := newMachine(nil, "/data/raft/new", nil)
+	const file = "00000000000000000001/snapshot-part-1/snapshot-1-2/snapshot-0000000000000424/snapshot-0000000000000424.gbsnap"
+	if got, want := m.localPath("/elsewhere/raft/old/"+file), "/data/raft/new/"+file; got != want {
+		t.Errorf("found at %s, want %s", got, want)
 	}
 }

@@ -20,8 +20,9 @@ type logMachine struct {
 	fs  vfs.FS
 	// onApply is called for each entry.
 	onApply func(index uint64, cmd []byte)
-	// beforeRecover, when set, is called before a snapshot is loaded.
-	beforeRecover func()
+	// beforeRecover, when set, is called before a snapshot is loaded, with a channel
+	// closed when the replica stops.
+	beforeRecover func(stop <-chan struct{}) error
 
 	mu    sync.RWMutex
 	db    *pebble.DB
@@ -151,9 +152,11 @@ func writePair(w io.Writer, k, v []byte) error {
 	return err
 }
 
-func (m *logMachine) RecoverFromSnapshot(r io.Reader, _ <-chan struct{}) error {
+func (m *logMachine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 	if m.beforeRecover != nil {
-		m.beforeRecover()
+		if err := m.beforeRecover(stop); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
