@@ -10,9 +10,11 @@ import (
 // limit changes at or after from, and returns where the next step begins; 0 when nothing is left. What is removed is
 // derived from src alone, so a step that was lost in a crash is simply done again:
 //
-//   - of each changed key, all versions older than its newest one <= rev;
-//   - that newest version too, if it is a tombstone made before rev (a tombstone at rev is kept: a watch may begin there);
+//   - of each changed key, the versions made before rev that are older than its newest one <= rev;
+//   - that newest version too, if it is a tombstone made before rev;
 //   - the rows of the changes before rev.
+//
+// All that was made at rev is kept, tombstones and versions that lasted for no revision: a watch may begin there.
 func CompactStep(src Source, rev, from int64, limit int, b *pebble.Batch) (next int64, err error) {
 	n := 0
 	done := make(map[string]bool) // keys whose versions this step has handled
@@ -60,7 +62,7 @@ func dropVersions(src Source, key []byte, rev int64, b *pebble.Batch) error {
 		if row, err = readVersion(c); err != nil {
 			break
 		}
-		if !newest || row.tombstone() && row.main < rev {
+		if row.main < rev && (!newest || row.tombstone()) {
 			err = b.Delete(bytes.Clone(c.Key()), nil)
 		}
 		newest = false
@@ -71,8 +73,8 @@ func dropVersions(src Source, key []byte, rev int64, b *pebble.Batch) error {
 	return err
 }
 
-// VisibleVersions calls fn for each version that a read at a revision in [compacted, rev] can see, in store order,
-// whatever part of the older history has been removed already. Tombstones have an empty record.
+// VisibleVersions calls fn for each version that a read at a revision in [compacted, rev], or a history from there, can
+// see, in store order, whatever part of the older history has been removed already. Tombstones have an empty record.
 func VisibleVersions(src Source, compacted, rev int64, fn func(key, record []byte) error) error {
 	lower, upper := SpaceBounds(SpaceVersions)
 	var last []byte // user key whose newest version <= compacted was seen
@@ -82,9 +84,9 @@ func VisibleVersions(src Source, compacted, rev int64, fn func(key, record []byt
 			return err == nil, err
 		}
 		if row.main <= compacted {
-			hidden := bytes.Equal(last, row.key)
+			hidden := bytes.Equal(last, row.key) || row.tombstone()
 			last = append(last[:0], row.key...)
-			if hidden || row.tombstone() && row.main < compacted {
+			if hidden && row.main < compacted {
 				return true, nil
 			}
 		}
