@@ -119,12 +119,10 @@ func (t *Table) Clock() (ms int64, tick uint64) {
 
 // Facts sums the table up.
 func (t *Table) Facts() Facts {
-	t.mu.Lock() // it drops stale entries of the heap
+	t.mu.Lock() // it drops stale entries
 	defer t.mu.Unlock()
 	f := Facts{Count: len(t.leases), Pending: t.waiting, MinTTL: t.minTTL}
-	if n := len(t.pending); n > 0 {
-		f.PendingMax = t.pending[n-1].index
-	}
+	f.PendingMax = t.lastPending()
 	if e, ok := t.peek(); ok {
 		f.NextDue = e.deadline
 		if e.deadline <= t.clock {
@@ -132,6 +130,18 @@ func (t *Table) Facts() Facts {
 		}
 	}
 	return f
+}
+
+// lastPending is the highest index of a pending lease, dropping references behind it to leases that are gone.
+func (t *Table) lastPending() uint64 {
+	for n := len(t.pending); n > 0; n-- {
+		ref := t.pending[n-1]
+		if l := t.leases[ref.id]; l != nil && l.Pending == ref.index {
+			return ref.index
+		}
+		t.pending = t.pending[:n-1]
+	}
+	return 0
 }
 
 // Alive reports whether the lease exists and is not overdue: one that is due but not yet deleted is dead.
@@ -254,7 +264,9 @@ func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled []Lease, 
 	return settled, true
 }
 
-// Due returns up to limit leases that are overdue, earliest deadline first, ties by ID. They stay in the table.
+// Due returns up to limit leases that are overdue, earliest deadline first, ties by ID. They stay in the table. A lease
+// that was settled twice at one deadline is in the heap twice and counts once: how many a tick deletes must not depend on
+// whether the table was loaded from its rows since.
 func (t *Table) Due(limit int) []ID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -265,8 +277,12 @@ func (t *Table) Due(limit int) []ID {
 		if !ok || e.deadline > t.clock {
 			break
 		}
+		heap.Pop(&t.due)
+		if n := len(taken); n > 0 && taken[n-1] == e {
+			continue
+		}
 		ids = append(ids, e.id)
-		taken = append(taken, heap.Pop(&t.due).(dueEntry))
+		taken = append(taken, e)
 	}
 	for _, e := range taken {
 		heap.Push(&t.due, e)
