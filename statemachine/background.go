@@ -49,6 +49,14 @@ func (c *compactor) wake() {
 	}
 }
 
+// restart begins anew, on a database that replaced the one before.
+func (c *compactor) restart() {
+	c.mu.Lock()
+	c.done = -1
+	c.mu.Unlock()
+	c.wake()
+}
+
 func (c *compactor) run() {
 	defer close(c.gone)
 	for {
@@ -69,7 +77,7 @@ func (c *compactor) compact() error {
 	if err != nil {
 		return err
 	}
-	rev := view.Compacted()
+	rev, db := view.Compacted(), view.db
 	view.Close()
 	for from := int64(0); rev > 0; {
 		if from, err = c.step(rev, from); err != nil {
@@ -86,7 +94,7 @@ func (c *compactor) compact() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if rev > c.done {
+	if rev > c.done && c.m.store.db() == db { // a database that replaced it may hold anything still
 		c.done = rev
 		close(c.grew)
 		c.grew = make(chan struct{})

@@ -304,7 +304,7 @@ func (m *Machine) recovered() error {
 		return fmt.Errorf("load the state of a received snapshot: %w", err)
 	}
 	m.publish()
-	m.compactor.wake()
+	m.compactor.restart()
 	if m.opts.Observer != nil {
 		ran := m.executed.snapshotOf(m.opts.Member, m.opts.Boot)
 		m.opts.Observer.Recovered(m.fill(&Applied{MembersChanged: true, AlarmsChanged: true}), ran)
