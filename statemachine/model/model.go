@@ -1,0 +1,163 @@
+// Package model is a reference for package statemachine: the same semantics with slices and loops, no Pebble, no caches,
+// no indexes. It exists to be obviously right and is as slow as that makes it; the model test applies one log to both and
+// compares whatever can be observed.
+//
+// The whole history of changes is one slice that nothing is ever removed from. Everything about keys is derived from it
+// by walking: the latest state, the past, the keys of a lease. A compaction only moves the revision below which reads are
+// refused. Results and refusals are in the words of package statemachine.
+package model
+
+import (
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// The work of one tick is bounded: it goes on to a further lease below both.
+const (
+	tickLeases = 1000
+	tickKeys   = 4000
+)
+
+// Model is the state of one keyspace after some entries of the log. Not safe for concurrent use.
+type Model struct {
+	procedures []statemachine.Procedure
+
+	index     uint64 // of the last log entry
+	revision  int64  // before the command that is running
+	compacted int64
+	history   []change
+	wrote     int // changes of the running command at revision+1
+
+	leases  []lease // in no order that matters
+	clock   int64
+	tick    uint64
+	alarms  []*pb.AlarmMember // by type and member
+	members []*raftv1.Member  // by id
+	origins []origin
+
+	out *Outcome // of the running entry
+}
+
+// Outcome is what one entry did. Results is nil only for a duplicate.
+type Outcome struct {
+	// Ran is false for an entry without content or that does not parse: it changes nothing and has no result.
+	Ran   bool
+	Entry statemachine.EntryResult
+	// Events and Ticks in order.
+	Events                        []statemachine.Event
+	Ticks                         []statemachine.Tick
+	MembersChanged, AlarmsChanged bool
+}
+
+// New returns the model of a fresh store.
+func New(procedures ...statemachine.Procedure) *Model {
+	return &Model{procedures: procedures, revision: 1, compacted: -1}
+}
+
+// Clone returns a copy that Apply on either does not change.
+func (m *Model) Clone() *Model {
+	c := *m
+	c.history = slices.Clip(m.history)
+	c.leases = slices.Clone(m.leases)
+	c.alarms = slices.Clone(m.alarms)
+	c.members = slices.Clone(m.members)
+	c.origins = slices.Clone(m.origins)
+	for i := range c.origins {
+		c.origins[i].ran = slices.Clone(c.origins[i].ran)
+	}
+	return &c
+}
+
+// Index is that of the last applied log entry.
+func (m *Model) Index() uint64 { return m.index }
+
+// Revision is the store's, with the writes of the running command.
+func (m *Model) Revision() int64 {
+	if m.wrote > 0 {
+		return m.revision + 1
+	}
+	return m.revision
+}
+
+// Compacted is the compacted revision, -1 if nothing was ever compacted.
+func (m *Model) Compacted() int64 { return m.compacted }
+
+// Alarms are the raised alarms, by type and member.
+func (m *Model) Alarms() []*pb.AlarmMember { return m.alarms }
+
+// Members are the members, by id.
+func (m *Model) Members() []*raftv1.Member { return m.members }
+
+// end closes the revision of the running command.
+func (m *Model) end() {
+	m.revision = m.Revision()
+	m.wrote = 0
+}
+
+// Apply applies one log entry as it stands in the log.
+func (m *Model) Apply(index uint64, data []byte) *Outcome {
+	m.index = index
+	m.out = &Outcome{}
+	e, err := raftv1.DecodeEntry(data)
+	if err != nil {
+		return m.out
+	}
+	m.out.Ran = true
+	m.out.Entry = statemachine.EntryResult{Member: e.Member, Boot: e.Boot, Number: e.Number}
+	if !m.firstTime(e) {
+		m.out.Entry.Duplicate = true
+		return m.out
+	}
+	m.out.Entry.Results = []statemachine.Result{}
+	for _, c := range e.Commands {
+		response, err := m.command(c)
+		m.end()
+		m.out.Entry.Results = append(m.out.Entry.Results, statemachine.Result{Response: response, Err: err})
+	}
+	return m.out
+}
+
+// origin is what is known of the entries of one boot of a member.
+type origin struct {
+	member, boot uint64
+	settled      uint64   // the highest number that an entry said its proposer waits for no more
+	ran          []uint64 // every number that ran
+}
+
+// firstTime reports whether an entry is to run: not twice, not behind its proposer's back, not from an earlier boot.
+func (m *Model) firstTime(e *raftv1.Entry) bool {
+	for i := range m.origins {
+		o := &m.origins[i]
+		if o.member != e.Member {
+			continue
+		}
+		if e.Boot < o.boot {
+			return false
+		}
+		if e.Boot > o.boot {
+			*o = origin{member: e.Member, boot: e.Boot}
+		}
+		if e.Number <= o.settled || slices.Contains(o.ran, e.Number) {
+			return false
+		}
+		o.ran = append(o.ran, e.Number)
+		o.settled = max(o.settled, e.Settled)
+		return true
+	}
+	m.origins = append(m.origins, origin{e.Member, e.Boot, e.Settled, []uint64{e.Number}})
+	return true
+}
+
+// Executed reports whether the entry ran, for one that its proposer still waits for; known is false otherwise.
+func (m *Model) Executed(member, boot, number uint64) (ran, known bool) {
+	for _, o := range m.origins {
+		if o.member == member && o.boot == boot {
+			return slices.Contains(o.ran, number), number > o.settled
+		}
+	}
+	return false, true
+}
