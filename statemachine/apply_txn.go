@@ -148,7 +148,8 @@ func (b *batch) checkPath(p *txnPath) error {
 	return nil
 }
 
-// checkTxnRange checks the revision of a range inside a transaction, where a negative one counts as compacted.
+// checkTxnRange checks the revision of a range inside a transaction, where a negative one counts as compacted. In a store
+// that was never compacted (-1) the revision -1 is none of that: it reads the latest, in etcd and so here.
 func checkTxnRange(r *pb.RangeRequest, revision, compacted Revision) error {
 	switch {
 	case len(r.GetKey()) == 0:
@@ -157,7 +158,7 @@ func checkTxnRange(r *pb.RangeRequest, revision, compacted Revision) error {
 		return nil
 	case r.Revision > revision:
 		return ErrFutureRev
-	case r.Revision < max(compacted, 0):
+	case r.Revision < compacted:
 		return ErrCompacted
 	}
 	return nil

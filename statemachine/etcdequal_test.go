@@ -3,6 +3,7 @@ package statemachine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sort"
@@ -119,4 +120,26 @@ func TestTwoChangesOfAKeyInOneRevision(t *testing.T) {
 	if err := d.view().KeyChanges(context.Background(), []byte("k"), rev, true, collect("key changes")); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestNegativeRevisionsInTransactions reads at negative revisions before and after the first compaction.
+func TestNegativeRevisionsInTransactions(t *testing.T) {
+	d := newDriver(t)
+	d.do(put("k", "v"))
+	read := func(rev int64) (error, error) {
+		op := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k"), Revision: rev}}}
+		txn := &pb.TxnRequest{Success: []*pb.RequestOp{op}}
+		_, err := d.view().Txn(context.Background(), txn)
+		return err, d.do(command(raftv1.KindTxn, txn))[0].Err
+	}
+	check := func(when string, rev int64, want error) {
+		t.Helper()
+		if read, applied := read(rev); !errors.Is(read, want) || !errors.Is(applied, want) {
+			t.Errorf("%s: revision %d: read %v, applied %v, want %v", when, rev, read, applied, want)
+		}
+	}
+	check("never compacted", -1, nil)
+	check("never compacted", -2, statemachine.ErrCompacted)
+	d.do(command(raftv1.KindCompact, &pb.CompactionRequest{Revision: 1}))
+	check("compacted", -1, statemachine.ErrCompacted)
 }

@@ -117,7 +117,7 @@ func (m *Model) checkTxn(b branches, r *pb.TxnRequest) error {
 				err = statemachine.ErrInvalid
 			case rr.Revision > m.Revision():
 				err = statemachine.ErrFutureRev
-			case rr.Revision < 0 || rr.Revision > 0 && rr.Revision < m.compacted:
+			case rr.Revision != 0 && rr.Revision < m.compacted:
 				err = statemachine.ErrCompacted
 			}
 		case op.GetRequestPut() != nil:
