@@ -97,9 +97,13 @@ func leaderOf(e *coordv1.Entry) Leader {
 
 // Leader returns who leads, as the servers agree. The error wraps ErrNoLeader if nobody does.
 func (e *Election) Leader(ctx context.Context) (Leader, error) {
-	resp, err := e.client.election.Leader(ctx, &coordv1.LeaderRequest{Name: e.name})
+	var resp *coordv1.LeaderResponse
+	err := e.client.read(ctx, func(ctx context.Context) (err error) {
+		resp, err = e.client.election.Leader(ctx, &coordv1.LeaderRequest{Name: e.name}, grpc.WaitForReady(true))
+		return err
+	})
 	if err != nil {
-		return Leader{}, fmt.Errorf("leader of election %q: %w", e.name, fromWire(err))
+		return Leader{}, fmt.Errorf("leader of election %q: %w", e.name, err)
 	}
 	return leaderOf(resp.Leader), nil
 }
@@ -114,7 +118,8 @@ type Observation struct {
 
 // Observe yields the state and then every change of leader or value, in the one order all observers see, until ctx ends or
 // the loop is left. It comes back after a broken connection, with Gap set. The only errors are those of ctx and refusals by
-// the server; an error is the last thing it yields.
+// the server; an error is the last thing it yields. An observer expects nothing at any time, so it leaves a member that
+// falls silent only with the client's sessions, or after some 13 s, when the connection's pings are not answered.
 func (e *Election) Observe(ctx context.Context) iter.Seq2[Observation, error] {
 	return func(yield func(Observation, error) bool) {
 		o := &observing{election: e, yield: yield}

@@ -84,18 +84,26 @@ func (l *Lock) Do(ctx context.Context, fn func(ctx context.Context, held *Held) 
 
 // Check says whether the entry with this key and token holds the lock now, as the servers agree.
 func (l *Lock) Check(ctx context.Context, key string, token int64) (bool, error) {
-	resp, err := l.client.lock.CheckToken(ctx, &coordv1.CheckTokenRequest{Name: l.name, Key: key, Token: token})
+	var resp *coordv1.CheckTokenResponse
+	err := l.client.read(ctx, func(ctx context.Context) (err error) {
+		resp, err = l.client.lock.CheckToken(ctx, &coordv1.CheckTokenRequest{Name: l.name, Key: key, Token: token}, grpc.WaitForReady(true))
+		return err
+	})
 	if err != nil {
-		return false, fmt.Errorf("check token of lock %q: %w", l.name, fromWire(err))
+		return false, fmt.Errorf("check token of lock %q: %w", l.name, err)
 	}
 	return resp.Holds, nil
 }
 
 // Describe returns who holds and who waits.
 func (l *Lock) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
-	resp, err := l.client.lock.Describe(ctx, &coordv1.DescribeRequest{Name: l.name})
+	var resp *coordv1.DescribeResponse
+	err := l.client.read(ctx, func(ctx context.Context) (err error) {
+		resp, err = l.client.lock.Describe(ctx, &coordv1.DescribeRequest{Name: l.name}, grpc.WaitForReady(true))
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("describe lock %q: %w", l.name, fromWire(err))
+		return nil, fmt.Errorf("describe lock %q: %w", l.name, err)
 	}
 	return resp, nil
 }

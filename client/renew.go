@@ -126,6 +126,11 @@ func (c *Client) retry(ctx context.Context, attempt time.Duration, fn func(conte
 	}
 }
 
+// read is retry for a question that has no session.
+func (c *Client) read(ctx context.Context, fn func(context.Context) error) error {
+	return c.retry(ctx, attemptTime(c.config.SessionTTL), fn)
+}
+
 // leaseIsGone says whether a server answered that the lease does not exist.
 func leaseIsGone(err error) bool {
 	return errors.Is(err, ErrSessionExpired) || rpctypes.ErrorDesc(err) == rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)

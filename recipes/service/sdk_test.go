@@ -234,6 +234,59 @@ func TestSDKLeavesASilentMember(t *testing.T) {
 	}
 }
 
+// TestSDKLeavesNoGhostBehindSilence: requests that end while no server answers are cleaned up once one does: a timed one,
+// a cancelled one that never heard of its entry, and a try whose outcome was hidden.
+func TestSDKLeavesNoGhostBehindSilence(t *testing.T) {
+	c := startCluster(t, 1)
+	var hide atomic.Bool
+	c.member.BeforePropose = func(_ context.Context, procedure string) (drop bool, err error) {
+		if hide.Load() && procedure == recipes.LockAcquire {
+			err = memstore.ErrUnknown
+		}
+		return false, err
+	}
+	cl := c.client(c.wires...)
+	holder := c.session(cl, client.WithTTL(60*time.Second))
+	held := c.acquire(holder, "job")
+	for what, c2 := range map[string]struct {
+		ctx  time.Duration
+		opts []client.AcquireOption
+		want error
+	}{
+		"timed":     {long, []client.AcquireOption{client.Wait(20 * time.Millisecond)}, client.ErrNotAcquired},
+		"cancelled": {50 * time.Millisecond, nil, context.DeadlineExceeded},
+	} {
+		s := c.session(cl, client.WithTTL(6*time.Second))
+		c.wires[0].silence(true)
+		ctx, cancel := context.WithTimeout(t.Context(), c2.ctx)
+		if _, err := s.Lock("job").Acquire(ctx, c2.opts...); !errors.Is(err, c2.want) {
+			t.Errorf("%s acquire while nobody answers: %v", what, err)
+		}
+		cancel()
+		c.wires[0].silence(false)
+		c.wantLength("job", 1)
+		if held.Err() != nil || s.Err() != nil {
+			t.Fatalf("%s: held %v, session %v", what, held.Err(), s.Err())
+		}
+	}
+	s := c.session(cl, client.WithTTL(6*time.Second))
+	hide.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := s.Lock("free").TryAcquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("try with a hidden outcome: %v", err)
+	}
+	if len(c.queue("free")) != 1 {
+		t.Error("the hidden try did not acquire: this test shows nothing")
+	}
+	hide.Store(false)
+	c.wantLength("free", 0)
+	c.wantLength("job", 1)
+	if again := c.acquire(s, "free"); again.Release(t.Context()) != nil {
+		t.Errorf("release: %v", again.Err())
+	}
+}
+
 // TestSDKIsToldOfTheEnd: by the server, at once, however the entry ends.
 func TestSDKIsToldOfTheEnd(t *testing.T) {
 	c := startCluster(t, 1)
