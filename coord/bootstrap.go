@@ -106,20 +106,21 @@ func others(members []datadir.Member, self uint64) []datadir.Peer {
 	return peers
 }
 
+// announceTimeout is how long one attempt to reach everybody may take: members may be replaced meanwhile.
+const announceTimeout = 10 * time.Second
+
 // announce makes the directory known to all peers, however long some take to be reached.
 func (s *Server) announce() error {
-	for {
+	for s.ctx.Err() == nil {
 		list := s.members.list()
 		if len(list) == 0 { // a member that joins learns of the others from the log
-			select {
-			case <-s.ctx.Done():
-				return nil
-			case <-time.After(publishPause):
-			}
+			s.pause(publishPause)
 			continue
 		}
-		err := s.dir.Announce(s.ctx, datadir.Introduction{Peers: others(list, s.identity.MemberID)})
-		if err == nil || s.ctx.Err() != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, announceTimeout)
+		err := s.dir.Announce(ctx, datadir.Introduction{Peers: others(list, s.identity.MemberID)})
+		cancel()
+		if err == nil {
 			return nil
 		}
 		if errors.Is(err, datadir.ErrWiped) || errors.Is(err, datadir.ErrRefused) {
@@ -127,6 +128,33 @@ func (s *Server) announce() error {
 		}
 		s.log.Warn("announcing this member", zap.Error(err))
 	}
+	return nil
+}
+
+// pause waits, or until the member stops.
+func (s *Server) pause(d time.Duration) {
+	select {
+	case <-s.ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// findPeers asks the members that the flags of a joining member name for the addresses of all, until it has them from
+// the log. It cannot get the log without: the members that lead may be at addresses that belonged to others.
+func (s *Server) findPeers() error {
+	initial, err := s.cfg.InitialMembers()
+	if err != nil {
+		return err
+	}
+	me, _ := s.cfg.LocalMember()
+	for s.ctx.Err() == nil && s.members.none() {
+		list, err := datadir.AskMembers(s.ctx, s.joinOptions(initial, me))
+		if err == nil {
+			s.members.found(list)
+		}
+		s.pause(publishPause)
+	}
+	return nil
 }
 
 // admitPeer lets a peer's raft traffic in, once its directory is on record.
@@ -148,8 +176,8 @@ func (s *Server) refusedByPeer(err *peer.RefusedError) {
 func (s *Server) knownPeers() map[uint64][]string {
 	known := make(map[uint64][]string)
 	initial, err := s.cfg.InitialMembers()
-	if err != nil {
-		return known
+	if err != nil || s.cfg.ClusterState == ClusterStateExisting {
+		return known // see findPeers
 	}
 	for _, m := range initial {
 		known[m.ID] = addresses(m.PeerURLs)

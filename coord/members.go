@@ -64,13 +64,48 @@ func (m *members) load() {
 	rows := make(map[uint64]*raftv1.Member)
 	for _, row := range view.Members() {
 		rows[row.Id] = row
-		if m.s.node != nil && len(row.PeerUrls) > 0 {
-			m.s.node.Book().Set(row.Id, addresses(row.PeerUrls))
-		}
 	}
 	m.mu.Lock()
+	before := m.rows
 	m.rows = rows
 	m.mu.Unlock()
+	if m.s.node != nil {
+		m.address(before, rows)
+	}
+}
+
+// address puts the peer addresses of rows into the node's book, in place of those of earlier rows.
+func (m *members) address(before, rows map[uint64]*raftv1.Member) {
+	book := m.s.node.Book()
+	for id := range before {
+		if rows[id] == nil {
+			book.Set(id, nil)
+		}
+	}
+	for id, row := range rows {
+		if len(row.PeerUrls) > 0 {
+			book.Set(id, addresses(row.PeerUrls))
+		}
+	}
+}
+
+// none reports whether nothing is known from the log yet.
+func (m *members) none() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.rows) == 0
+}
+
+// found takes addresses from elsewhere, as long as there are none from the log.
+func (m *members) found(list []datadir.Member) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.rows) > 0 {
+		return
+	}
+	for _, each := range list {
+		m.s.node.Book().Set(each.ID, addresses(each.PeerURLs))
+	}
 }
 
 // changed makes refresh read Raft's membership again.
@@ -113,6 +148,9 @@ func (m *members) learn(raft *node.Membership) {
 	for _, id := range raft.Removed {
 		if err := m.s.dir.ForgetPeer(id); err != nil {
 			m.s.log.Warn("forgetting a removed member", zap.Error(err))
+		}
+		if m.row(id) == nil {
+			m.s.node.Book().Set(id, nil) // the flags may have named it
 		}
 	}
 }

@@ -210,6 +210,9 @@ func (s *Server) startServices() (err error) {
 	s.spawn(func() error { return s.api.Run(s.ctx) })
 	s.spawn(s.members.refresh)
 	s.spawn(s.announce)
+	if s.cfg.ClusterState == ClusterStateExisting {
+		s.spawn(s.findPeers)
+	}
 	s.spawn(s.publish)
 	for _, l := range s.listeners.client {
 		s.spawn(func() error { return serveClients(l, s.api.GRPC(), s.listeners.http(s.api.HTTP())) })

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,44 +37,70 @@ type Joined struct {
 	Members []Member
 }
 
-// JoinExisting finds out from a running cluster who this member is. Each peer is asked once; the first that answers
-// counts. The errors say what etcd's say: no peer could be asked, the cluster does not match InitialCluster, this member
-// was not added, or (ErrWiped) it has been started before.
+// JoinExisting finds out from a running cluster who this member is. Each peer is asked once, until one knows this member:
+// others may not have heard yet that it was added. The errors say what etcd's say: no peer could be asked, the cluster does
+// not match InitialCluster, this member was not added, or (ErrWiped) it has been started before.
 func JoinExisting(ctx context.Context, o JoinOptions) (Joined, error) {
+	var refusal error
+	var silent []string
+	for _, u := range o.Peers {
+		j, err := o.ask(ctx, u)
+		if err != nil {
+			silent = append(silent, err.Error())
+			continue
+		}
+		if err = o.recognise(&j); err == nil {
+			return j, nil
+		}
+		refusal = cmp.Or(refusal, err)
+	}
+	return Joined{}, cmp.Or(refusal, noAnswer(silent))
+}
+
+// AskMembers returns the members that the first peer that answers knows, whoever they are.
+func AskMembers(ctx context.Context, o JoinOptions) ([]Member, error) {
+	var silent []string
+	for _, u := range o.Peers {
+		j, err := o.ask(ctx, u)
+		if err == nil {
+			return j.Members, nil
+		}
+		silent = append(silent, err.Error())
+	}
+	return nil, noAnswer(silent)
+}
+
+func noAnswer(silent []string) error {
+	return fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (%s)", strings.Join(silent, "; "))
+}
+
+// recognise finds this member in the cluster and completes j.
+func (o *JoinOptions) recognise(j *Joined) error {
+	if err := matchCluster(j.Members, o.InitialCluster); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(j.Members, func(m Member) bool { return sameURLs(m.PeerURLs, o.PeerURLs) })
+	if i < 0 {
+		return refuse(ErrRefused, "unmatched member while checking PeerURLs: the cluster has no member with peer URLs %s, its members are %s; add the member first", strings.Join(o.PeerURLs, ","), list(j.Members))
+	}
+	if me := j.Members[i]; me.Started() {
+		return refuse(ErrWiped, "member %s (%s) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced; %s", hexID(me.ID), me.Name, fix)
+	}
+	j.MemberID = j.Members[i].ID
+	return nil
+}
+
+// ask gets the members from one peer.
+func (o *JoinOptions) ask(ctx context.Context, url string) (Joined, error) {
 	client := o.Client
 	if client == nil {
 		client = &http.Client{}
 	}
-	j, err := fetchCluster(ctx, client, o)
+	j, err := getMembers(ctx, client, url)
 	if err != nil {
-		return Joined{}, err
+		o.Logger.Warn("failed to get cluster response", zap.String("address", url+membersPath), zap.Error(err))
 	}
-	if err := matchCluster(j.Members, o.InitialCluster); err != nil {
-		return Joined{}, err
-	}
-	i := slices.IndexFunc(j.Members, func(m Member) bool { return sameURLs(m.PeerURLs, o.PeerURLs) })
-	if i < 0 {
-		return Joined{}, refuse(ErrRefused, "unmatched member while checking PeerURLs: the cluster has no member with peer URLs %s, its members are %s; add the member first", strings.Join(o.PeerURLs, ","), list(j.Members))
-	}
-	if me := j.Members[i]; me.Started() {
-		return Joined{}, refuse(ErrWiped, "member %s (%s) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced; %s", hexID(me.ID), me.Name, fix)
-	}
-	j.MemberID = j.Members[i].ID
-	return j, nil
-}
-
-// fetchCluster gets the members from the first peer that answers.
-func fetchCluster(ctx context.Context, client *http.Client, o JoinOptions) (Joined, error) {
-	var silent []string
-	for _, u := range o.Peers {
-		j, err := getMembers(ctx, client, u)
-		if err == nil {
-			return j, nil
-		}
-		o.Logger.Warn("failed to get cluster response", zap.String("address", u+membersPath), zap.Error(err))
-		silent = append(silent, err.Error())
-	}
-	return Joined{}, fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (%s)", strings.Join(silent, "; "))
+	return j, err
 }
 
 func getMembers(ctx context.Context, client *http.Client, url string) (Joined, error) {
