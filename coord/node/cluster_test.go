@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -192,27 +193,34 @@ func (c *cluster) eventually(what string, cond func() bool) {
 	}
 }
 
-// equal waits until all running members hold the same entries, and returns them.
+// equal waits until all running members hold the same entries in the same order,
+// and returns them. Entries proposed again may still arrive for a while.
 func (c *cluster) equal() []string {
 	c.t.Helper()
 	ctx := testContext(c.t)
-	var want []string
-	for i, m := range c.live() {
-		if err := m.node.ReadIndex(ctx); err != nil {
-			c.t.Fatal(err)
+	var first []string
+	c.eventually("equal members", func() bool {
+		for i, m := range c.live() {
+			if err := m.node.ReadIndex(ctx); err != nil {
+				c.t.Fatal(err)
+			}
+			entries, err := m.machine.Entries()
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if i == 0 {
+				first = entries
+			}
+			if n := min(len(first), len(entries)); !slices.Equal(first[:n], entries[:n]) {
+				c.t.Fatalf("member %d applied other entries, or in another order", m.id)
+			}
+			if len(entries) != len(first) {
+				return false
+			}
 		}
-		got, err := m.machine.Entries()
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		if i == 0 {
-			want = got
-		}
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			c.t.Fatalf("member %d has %d entries, others %d, or in another order", m.id, len(got), len(want))
-		}
-	}
-	return want
+		return true
+	})
+	return first
 }
 
 // acks matches proposals with the entries applied.

