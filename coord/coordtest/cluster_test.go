@@ -11,6 +11,10 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
+var nopLogger = zap.NewNop()
+
+func url(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
+
 func dial(t *testing.T, endpoints []string) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
