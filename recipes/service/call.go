@@ -73,6 +73,9 @@ func (s *Service) enqueue(ctx context.Context, r *request) (enqueued, error) {
 	}
 	select {
 	case a := <-answers:
+		if a.err != nil && s.ctx.Err() != nil {
+			return enqueued{}, errStopped // cut short by Close, not by the client
+		}
 		return a.enqueued, a.err
 	case <-ctx.Done():
 		return enqueued{}, ctx.Err()

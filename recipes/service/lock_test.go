@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -326,10 +327,23 @@ func TestUnknownOutcome(t *testing.T) {
 
 // TestClose: streams end with Unavailable, and the entries stay for their clients to come back.
 func TestClose(t *testing.T) {
-	f := start(t, 0xa, 0xb)
+	m := memstore.NewMember()
+	stuck := make(chan struct{})
+	var proposals atomic.Int64
+	m.BeforePropose = func(ctx context.Context, _ string) (bool, error) {
+		if proposals.Add(1) < 3 {
+			return false, nil
+		}
+		close(stuck)
+		<-ctx.Done()
+		return true, ctx.Err()
+	}
+	f := startMember(t, m, 0xa, 0xb, 0xc)
 	a, b := f.acquire(job(0xa)).granted(), f.acquire(job(0xb)).queued()
+	c := f.acquire(job(0xc))
+	<-stuck
 	f.service.Close()
-	for _, s := range []*stream{a, b} {
+	for _, s := range []*stream{a, b, c} {
 		if _, err := s.rpc.Recv(); status.Code(err) != codes.Unavailable {
 			t.Errorf("%s: %v", s.key, err)
 		}
