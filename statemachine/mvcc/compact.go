@@ -16,7 +16,7 @@ import (
 //
 // All that was made at rev is kept, tombstones and versions that lasted for no revision: a watch may begin there.
 func CompactStep(src Source, rev, from int64, limit int, b *pebble.Batch) (next int64, err error) {
-	n := 0
+	n, more := 0, false
 	done := make(map[string]bool) // keys whose versions this step has handled
 	err = ScanRows(src, ChangeKey(from, 0), ChangeKey(rev+1, 0), func(k, key []byte) (bool, error) {
 		main, _, ok := parseChangeKey(k)
@@ -24,7 +24,7 @@ func CompactStep(src Source, rev, from int64, limit int, b *pebble.Batch) (next 
 			return false, corruptRow(k)
 		}
 		if n >= limit && main != next {
-			next = main
+			next, more = main, true
 			return false, nil
 		}
 		n++
@@ -40,11 +40,8 @@ func CompactStep(src Source, rev, from int64, limit int, b *pebble.Batch) (next 
 		}
 		return true, nil
 	})
-	if err != nil || n < limit {
+	if err != nil || !more {
 		return 0, err
-	}
-	if next >= rev {
-		return 0, nil
 	}
 	return next, nil
 }
