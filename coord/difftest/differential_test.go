@@ -17,11 +17,15 @@ import (
 const (
 	// defaultSequences is the number of sequences of a run in CI.
 	defaultSequences = 2000
+	// coverageSequences is the least number of sequences after which everything required must have been reached.
+	coverageSequences = 1000
+	// spareTime is what is left of -timeout when a run gives up, for a report instead of a panic.
+	spareTime = 90 * time.Second
 	// parallelPairs is the number of pairs at work at a time. Most of a sequence is waiting, much of it for etcd's
 	// 100 ms between two looks at the watchers that are behind.
 	parallelPairs = 8
 	// sequencesPerPair is how many sequences a pair runs before fresh servers take over.
-	sequencesPerPair = 125
+	sequencesPerPair = 80
 	// leastSteps is the length of the shortest sequence.
 	leastSteps = 50
 )
@@ -74,10 +78,13 @@ func TestDifferential(t *testing.T) {
 	}
 	workers.Wait()
 	t.Logf("%d sequences in %v; rarest: %s", c.done.Load(), time.Since(start).Round(time.Millisecond), c.cov.rarest(required(), 12))
+	if c.cut.Load() && !t.Failed() {
+		t.Errorf("-timeout leaves no time for all %d sequences", sequences)
+	}
 	if t.Failed() {
 		return
 	}
-	if missing := c.cov.missing(required()); len(missing) > 0 && sequences >= defaultSequences {
+	if missing := c.cov.missing(required()); len(missing) > 0 && sequences >= coverageSequences {
 		t.Errorf("never reached:\n  %s", strings.Join(missing, "\n  "))
 	}
 }
@@ -89,6 +96,8 @@ type campaign struct {
 	cov             *coverage
 	next, done      atomic.Uint64
 	failures        atomic.Int64
+	// cut is set when the run ended before its last sequence.
+	cut atomic.Bool
 }
 
 // maxFailures is the number of differing sequences after which a run stops.
@@ -96,11 +105,17 @@ const maxFailures = 3
 
 // work runs sequences on one pair after the other until none is left.
 func (c *campaign) work() {
-	for c.next.Load() < c.sequences && c.failures.Load() < maxFailures {
-		if !c.onePair() {
-			return
-		}
+	for c.next.Load() < c.sequences && c.onePair() {
 	}
+}
+
+// over says that no further sequence should be started, although there is one left.
+func (c *campaign) over() bool {
+	deadline, limited := c.t.Deadline()
+	if c.failures.Load() >= maxFailures || limited && time.Until(deadline) < spareTime {
+		c.cut.Store(true)
+	}
+	return c.cut.Load()
 }
 
 func (c *campaign) start() (*pair, func(), error) { return newPair(c.t, startSubject) }
@@ -115,7 +130,7 @@ func (c *campaign) onePair() bool {
 	defer stop()
 	for range sequencesPerPair {
 		i := c.next.Add(1) - 1
-		if i >= c.sequences || c.failures.Load() >= maxFailures {
+		if i >= c.sequences || c.over() {
 			return false
 		}
 		seed := c.seed + i

@@ -170,3 +170,14 @@ func (d dice) anyLease(e *env) int64 {
 	}
 	return pick(d, []int64{1, 2, 3, 77, -5, 404, math.MaxInt64, math.MinInt64})
 }
+
+// leasedKey returns a key that is attached to a lease as far as is known, the first of them, or nil.
+func (e *env) leasedKey() []byte {
+	var first []byte
+	for k, kv := range e.seen {
+		if kv.Lease != 0 && (first == nil || k < string(first)) {
+			first = []byte(k)
+		}
+	}
+	return first
+}

@@ -4,7 +4,7 @@ package difftest
 type weights map[kindID]int
 
 var common = weights{
-	kindPut: 22, kindRange: 20, kindRangeStream: 4, kindDelete: 8, kindTxn: 18, kindTxnOverlap: 3, kindFill: 1, kindCompact: 3,
+	kindPut: 22, kindRange: 20, kindRangeStream: 4, kindDelete: 8, kindTxn: 13, kindCompare: 8, kindTxnOverlap: 3, kindFill: 1, kindCompact: 3,
 	kindGrant: 4, kindRevoke: 3, kindKeepAlive: 2, kindTimeToLive: 3, kindLeases: 1,
 	kindWatch: 5, kindWatchInvalid: 1, kindCancelWatch: 1, kindProgress: 1, kindStatus: 1,
 }
@@ -15,7 +15,7 @@ var rare = []struct {
 	in   int
 }{
 	{kindPutTooLarge, 25}, {kindTxnOversized, 8}, {kindShortLease, 10}, {kindNotification, 60}, {kindBulk, 100},
-	{kindNoSpace, 20}, {kindCloseSend, 20}, {kindFill, 2},
+	{kindNoSpace, 20}, {kindLostPrev, 15}, {kindCloseSend, 20}, {kindFill, 2},
 }
 
 // generate returns the steps of the sequence of a seed.
@@ -25,7 +25,7 @@ func generate(seed uint64) []step {
 	for k := kindPut; k <= kindStatus; k++ {
 		total += common[k]
 	}
-	steps := make([]step, leastSteps+d.IntN(25))
+	steps := make([]step, leastSteps+d.IntN(8))
 	for i := range steps {
 		steps[i] = step{common.at(d.IntN(total)), d.Uint64()}
 	}

@@ -22,8 +22,11 @@ func (d dice) put(e *env) *pb.PutRequest {
 		r.Value = d.value()
 	}
 	switch n := d.IntN(100); {
-	case n < 10:
-		r.IgnoreLease = true
+	case n < 12:
+		r.IgnoreLease, r.PrevKv = true, true
+		if key := e.leasedKey(); key != nil {
+			r.Key = key
+		}
 	case n < 40:
 		r.Lease, _ = d.lease(e)
 	case n < 44:

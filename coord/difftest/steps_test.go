@@ -27,6 +27,7 @@ const (
 	kindRangeStream
 	kindDelete
 	kindTxn
+	kindCompare
 	kindTxnOverlap
 	kindTxnOversized
 	kindFill
@@ -44,6 +45,7 @@ const (
 	kindCloseSend
 	kindNotification
 	kindBulk
+	kindLostPrev
 	kindNoSpace
 	kindStatus
 )
@@ -65,6 +67,7 @@ func init() {
 		kindRangeStream:  {"range stream", (*run).rangeStream},
 		kindDelete:       {"delete", (*run).delete},
 		kindTxn:          {"txn", (*run).txn},
+		kindCompare:      {"txn with one compare", (*run).compare},
 		kindTxnOverlap:   {"txn with overlaps", (*run).txnOverlap},
 		kindTxnOversized: {"txn at the limit", (*run).txnOversized},
 		kindFill:         {"fill", (*run).fill},
@@ -82,6 +85,7 @@ func init() {
 		kindCloseSend:    {"close the client's side of a watch stream", (*run).closeSend},
 		kindNotification: {"progress notification", (*run).notification},
 		kindBulk:         {"large events", (*run).bulk},
+		kindLostPrev:     {"watch from the compacted revision", (*run).lostPrev},
 		kindNoSpace:      {"no space", (*run).noSpace},
 		kindStatus:       {"status", (*run).status},
 	}
@@ -128,6 +132,11 @@ func (r *run) delete() error {
 
 func (r *run) txn() error {
 	_, err := r.unary(pb.KV_Txn_FullMethodName, defuse(r.dice.txn(r.env, 2)))
+	return err
+}
+
+func (r *run) compare() error {
+	_, err := r.unary(pb.KV_Txn_FullMethodName, &pb.TxnRequest{Compare: []*pb.Compare{r.dice.compare(r.env)}})
 	return err
 }
 

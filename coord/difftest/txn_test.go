@@ -54,7 +54,9 @@ func (d dice) ops(e *env, depth int, readOnly bool) []*pb.RequestOp {
 // compare returns a comparison whose outcome is open: about half have the stored value or one beside it as operand.
 func (d dice) compare(e *env) *pb.Compare {
 	c := &pb.Compare{
-		Target: pb.Compare_CompareTarget(d.IntN(5)),
+		Target: pick(d, []pb.Compare_CompareTarget{
+			pb.Compare_VERSION, pb.Compare_CREATE, pb.Compare_MOD, pb.Compare_VALUE, pb.Compare_VALUE, pb.Compare_LEASE, pb.Compare_LEASE,
+		}),
 		Result: pb.Compare_CompareResult(d.IntN(4)),
 		Key:    d.key(),
 	}

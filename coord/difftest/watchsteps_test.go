@@ -142,6 +142,31 @@ func (r *run) notification() error {
 	return nil
 }
 
+// lostPrev watches from the compacted revision: the event there has a previous version that is gone.
+func (r *run) lostPrev() error {
+	s, err := r.open(r.dice.IntN(askableSlots))
+	if err != nil {
+		return err
+	}
+	if err := r.sync(); err != nil {
+		return err
+	}
+	key := r.dice.key()
+	for range 2 {
+		if _, err := r.unary(pb.KV_Put_FullMethodName, &pb.PutRequest{Key: key, Value: r.dice.value()}); err != nil {
+			return err
+		}
+	}
+	at := r.env.cur
+	if err := r.sync(); err != nil {
+		return err
+	}
+	if _, err := r.unary(pb.KV_Compact_FullMethodName, &pb.CompactionRequest{Revision: at, Physical: r.dice.chance(50)}); err != nil {
+		return err
+	}
+	return r.create(s, &pb.WatchCreateRequest{Key: key, PrevKv: true, StartRevision: at})
+}
+
 // bulk makes events of one revision too large for one response, watched with and without fragments, live and from
 // the past.
 func (r *run) bulk() error {
