@@ -82,16 +82,16 @@ func (b *backend) CompactionDone(rev statemachine.Revision) <-chan struct{} {
 	return b.s.machine.CompactionDone(rev)
 }
 
+// Status takes the applied index for the committed one: Dragonboat tells the latter to nobody, and applies at once.
 func (b *backend) Status() api.Status {
-	st := b.s.node.Status()
-	return api.Status{
-		Leader: st.Leader, Term: st.Term, Learner: st.Learner,
-		Applied: st.Applied, Committed: max(st.LastIndex, st.Applied),
-	}
+	leader, term := b.s.node.Leader()
+	applied := b.s.node.Applied()
+	return api.Status{Leader: leader, Term: term, Learner: b.s.node.Learner(), Applied: applied, Committed: applied}
 }
 
 func (b *backend) fillHeader(h *pb.ResponseHeader) {
-	h.ClusterId, h.MemberId, h.RaftTerm = b.s.identity.ClusterID, b.s.identity.MemberID, b.s.node.Status().Term
+	_, term := b.s.node.Leader()
+	h.ClusterId, h.MemberId, h.RaftTerm = b.s.identity.ClusterID, b.s.identity.MemberID, term
 }
 
 func (b *backend) Members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
@@ -155,7 +155,7 @@ func (b *backend) refresh(ctx context.Context) error {
 // lags would hold up the cluster.
 func (b *backend) PromoteMember(ctx context.Context, id uint64) error {
 	progress, err := b.s.node.PeerProgress(ctx, id)
-	if err != nil || progress.Applied*10 < b.s.node.Status().Applied*9 {
+	if err != nil || progress.Applied*10 < b.s.node.Applied()*9 {
 		return api.ErrLearnerNotReady
 	}
 	if err := b.s.node.Promote(ctx, id); err != nil {

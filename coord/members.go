@@ -229,26 +229,6 @@ func (m *members) row(id uint64) *raftv1.Member {
 	return m.rows[id]
 }
 
-// successor is the voter, other than this member, that is furthest in the log; 0 if none can be reached.
-func (m *members) successor(ctx context.Context) uint64 {
-	raft := m.known()
-	if raft == nil {
-		return 0
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	var best, applied uint64
-	for _, id := range raft.Voters {
-		if id == m.s.identity.MemberID {
-			continue
-		}
-		if p, err := m.s.node.PeerProgress(ctx, id); err == nil && p.Applied >= applied {
-			best, applied = id, p.Applied
-		}
-	}
-	return best
-}
-
 // put writes a member's row.
 func (m *members) put(ctx context.Context, row *raftv1.Member) error {
 	body, err := proto.Marshal(&raftv1.MemberPut{Member: row})

@@ -57,10 +57,10 @@ func (s *Server) gauges() []gauge {
 		return float64(v.Revision())
 	}
 	return []gauge{
-		{"etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func() float64 { return truth(s.node.Status().Leader != 0) }},
-		{"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.Status().IsLeader()) }},
-		{"etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.Status().Learner) }},
-		{"etcd_server_proposals_applied_total", "The index of the last log entry applied.", func() float64 { return float64(s.node.Status().Applied) }},
+		{"etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func() float64 { return truth(s.hasLeader()) }},
+		{"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.IsLeader()) }},
+		{"etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.Learner()) }},
+		{"etcd_server_proposals_applied_total", "The index of the last log entry applied.", func() float64 { return float64(s.node.Applied()) }},
 		{"etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func() float64 { return float64(s.cfg.QuotaBackendBytes) }},
 		{"etcd_mvcc_db_total_size_in_bytes", "Total size of the store's files in bytes.", func() float64 { return size(true) }},
 		{"etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the live part of the store in bytes.", func() float64 { return size(false) }},
@@ -72,4 +72,9 @@ func (s *Server) gauges() []gauge {
 		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.hub.Stats().Pending) }},
 		{"coord_leases", "Number of leases.", func() float64 { return float64(s.clock.Facts().Count) }},
 	}
+}
+
+func (s *Server) hasLeader() bool {
+	leader, _ := s.node.Leader()
+	return leader != 0
 }

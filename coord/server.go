@@ -203,7 +203,7 @@ func (s *Server) startServices() (err error) {
 		return err
 	}
 	runner := &leaseclock.Runner{
-		Clock: s.clock, Leads: func() bool { return s.node.Status().IsLeader() },
+		Clock: s.clock, Leads: s.node.IsLeader,
 		Propose: s.proposer.Propose, Patience: 2 * s.cfg.ElectionTimeout,
 	}
 	s.spawn(func() error { runner.Run(s.ctx); return nil })
@@ -282,23 +282,17 @@ func (s *Server) finish(ctx context.Context, why error) {
 	})
 }
 
-// handOver gives leadership to the voter that is furthest, so that a stop costs the cluster no election timeout.
+// handOver gives leadership to the voter that is furthest, so that a stop costs the cluster no election.
 func (s *Server) handOver(ctx context.Context) {
-	if s.node == nil || !s.node.Status().IsLeader() {
-		return
-	}
-	target := s.members.successor(ctx)
-	if target == 0 {
+	if s.node == nil || !s.node.IsLeader() {
 		return
 	}
 	// A target that does not take over soon is stopping too; then an election is all there is left.
 	ctx, cancel := context.WithTimeout(ctx, time.Second+2*s.cfg.ElectionTimeout)
 	defer cancel()
-	if err := s.node.TransferLeadership(ctx, target, s.proposer.Hold); err != nil {
+	if err := s.node.HandOver(ctx, s.proposer.Hold); err != nil {
 		s.log.Warn("leadership was not handed over", zap.Error(err))
-		return
 	}
-	s.log.Info("handed over leadership", zap.String("to", fmt.Sprintf("%x", target)))
 }
 
 // drainTimeout bounds the wait for requests that clients have under way.
@@ -361,7 +355,7 @@ func (s *Server) Config() Config { return s.cfg }
 func (s *Server) MemberID() uint64 { return s.identity.MemberID }
 
 // Leads reports whether this member believes that it leads.
-func (s *Server) Leads() bool { return s.node.Status().IsLeader() }
+func (s *Server) Leads() bool { return s.node.IsLeader() }
 
 // Machine is the member's state machine, for tests and tools that look inside.
 func (s *Server) Machine() *statemachine.Machine { return s.machine }

@@ -12,6 +12,12 @@ func (n *Node) Leader() (leader, term uint64) {
 // IsLeader says whether this member believes that it leads. It costs nothing.
 func (n *Node) IsLeader() bool { return n.events.leader.Load().LeaderID == n.cfg.Replica }
 
+// Learner says that this member has no vote (yet). It costs nothing.
+func (n *Node) Learner() bool { return n.events.learner.Load() }
+
+// Applied is the index of the last entry given to the state machine. It costs nothing.
+func (n *Node) Applied() uint64 { return n.machine.applied.Load() }
+
 // Status implements Raft.
 func (n *Node) Status() Status {
 	leader := n.events.leader.Load()
