@@ -112,13 +112,13 @@ const announceTimeout = 10 * time.Second
 // announce makes the directory known to all peers, however long some take to be reached.
 func (s *Server) announce() error {
 	for s.ctx.Err() == nil {
-		list := s.members.list()
-		if len(list) == 0 { // a member that joins learns of the others from the log
+		if s.cfg.ClusterState == ClusterStateExisting && s.members.known() == nil {
+			// Until it has caught up, a member that joins may take those for members that had its addresses before.
 			s.pause(publishPause)
 			continue
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, announceTimeout)
-		err := s.dir.Announce(ctx, datadir.Introduction{Peers: others(list, s.identity.MemberID)})
+		err := s.dir.Announce(ctx, datadir.Introduction{Peers: others(s.members.list(), s.identity.MemberID)})
 		cancel()
 		if err == nil {
 			return nil
