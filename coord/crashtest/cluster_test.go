@@ -50,6 +50,7 @@ type cluster struct {
 func layOut(t testing.TB, n int, flags ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir()}
+	t.Cleanup(c.explain)
 	addrs := freeAddrs(t, 2*n)
 	var initial []string
 	for i := range n {
@@ -59,6 +60,15 @@ func layOut(t testing.TB, n int, flags ...string) *cluster {
 		c.members = append(c.members, c.member(fmt.Sprint("m", i), addrs[2*i], addrs[2*i+1], strings.Join(initial, ","), flags...))
 	}
 	return c
+}
+
+// explain shows the ends of the members' logs if the test failed.
+func (c *cluster) explain() {
+	for _, m := range c.members {
+		if c.t.Failed() && m.process != nil {
+			c.t.Logf("the log of %s ends:\n%s", m.name, m.tail(20))
+		}
+	}
 }
 
 func (c *cluster) member(name, client, peer, initial string, flags ...string) *member {
