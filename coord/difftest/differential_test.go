@@ -105,7 +105,9 @@ const maxFailures = 3
 
 // work runs sequences on one pair after the other until none is left.
 func (c *campaign) work() {
-	for c.next.Load() < c.sequences && c.onePair() {
+	for more := true; more && c.next.Load() < c.sequences; {
+		// A test of its own removes the files of its servers when it ends.
+		c.t.Run("pair", func(t *testing.T) { more = c.onePair(t) })
 	}
 }
 
@@ -118,13 +120,11 @@ func (c *campaign) over() bool {
 	return c.cut.Load()
 }
 
-func (c *campaign) start() (*pair, func(), error) { return newPair(c.t, startSubject) }
-
 // onePair runs sequences on a fresh pair; it returns false when the run is over.
-func (c *campaign) onePair() bool {
-	p, stop, err := c.start()
+func (c *campaign) onePair(t *testing.T) bool {
+	p, stop, err := newPair(t, startSubject)
 	if err != nil {
-		c.t.Error(err)
+		t.Error(err)
 		return false
 	}
 	defer stop()
@@ -137,10 +137,10 @@ func (c *campaign) onePair() bool {
 		r, err := p.sequence(generate(seed), c.cov)
 		switch {
 		case errors.Is(err, errTooSlow):
-			c.t.Logf("seed %d: %v", seed, err)
+			t.Logf("seed %d: %v", seed, err)
 			return true
 		case err != nil:
-			c.fail(seed, r, err)
+			c.fail(t, seed, r, err)
 			return true
 		}
 		c.done.Add(1)
@@ -149,15 +149,15 @@ func (c *campaign) onePair() bool {
 }
 
 // fail reports a difference, and the first one also in the shortest form that can be found.
-func (c *campaign) fail(seed uint64, r *run, err error) {
+func (c *campaign) fail(t *testing.T, seed uint64, r *run, err error) {
 	first := c.failures.Add(1) == 1
 	text := report(seed, r, err)
 	if first {
-		if short, err := shrink(generate(seed), c.start); short != nil {
+		if short, err := shrink(generate(seed), func() (*pair, func(), error) { return newPair(t, startSubject) }); short != nil {
 			text += "\n\nshorter: " + report(seed, short, err)
 		}
 	}
-	c.t.Error(text)
+	t.Error(text)
 }
 
 // report tells a difference with all that led to it.
