@@ -14,8 +14,8 @@ const (
 	// DefaultReserve and DefaultBallast are the sizes on a file system that is large enough, in bytes.
 	DefaultReserve = 64 << 20
 	DefaultBallast = 32 << 20
-	// DefaultInterval is the time between two looks at the free space.
-	DefaultInterval = time.Second
+	// DefaultInterval is the time between two looks at the free space: short, as others may fill the disk, and cheap.
+	DefaultInterval = 100 * time.Millisecond
 	// reserveShare and ballastShare bound both on a small file system: to a share of its size.
 	reserveShare = 16
 	ballastShare = 32
