@@ -59,13 +59,13 @@
 //
 // # Damage
 //
-// The write-ahead log carries checksums and, in each chunk, how far the log was
-// synced before. A damaged chunk that a later chunk says was synced makes Create
-// fail with pebble.ErrCorruption. So does an unclean end of any log file but the
-// newest. Damage after which nothing was written cannot be told from a write that
-// a crash tore, and is cut off; the state machine may then be ahead of the log,
-// which coord/node refuses. Rows that do not decode or are missing from the middle
-// of a log are ErrDamaged.
+// Files carry checksums, and each chunk of the write-ahead log also how far it was
+// synced before. Create reads the log files and fails with ErrDamaged if a bad
+// chunk is followed by one that says it had been good. Pebble alone would take such
+// damage for a write that a crash tore and drop what follows. Damage of the last
+// two or three writes cannot be told from that, and is cut off; the state machine
+// may then be ahead of the log, which coord/node refuses. Rows that do not decode or are
+// missing from the middle of a log are ErrDamaged too.
 //
 // # Goroutines
 //

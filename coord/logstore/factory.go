@@ -42,8 +42,8 @@ func (Factory) Name() string { return typeName }
 
 // Create opens the store in the first of wals, which is where writes have low
 // latency, or in the first of dirs if there are none. The callback is not called:
-// when Pebble falls behind it makes writers wait. A damaged write-ahead log is
-// pebble.ErrCorruption.
+// when Pebble falls behind it makes writers wait. It fails with
+// ErrDamaged if the files are damaged.
 func (f Factory) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, wals []string) (raftio.ILogDB, error) {
 	fs := f.FS
 	if fs == nil {

@@ -3,6 +3,7 @@ package logstore
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -40,13 +41,40 @@ type tail struct {
 }
 
 func open(dir string, opts *pebble.Options) (*store, error) {
-	db, err := pebble.Open(dir, opts)
+	db, err := openPebble(dir, opts)
+	if pebble.IsCorruptionError(err) {
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open raft log store %s: %w", dir, err)
 	}
 	s := &store{db: db}
 	s.mu.tails = map[raftio.NodeInfo]tail{}
 	return s, nil
+}
+
+func openPebble(dir string, opts *pebble.Options) (*pebble.DB, error) {
+	was, err := pebble.Peek(dir, opts.FS)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		was = &pebble.DBDesc{}
+	case err != nil:
+		return nil, err
+	default:
+		if err := checkFiles(opts.FS, dir); err != nil {
+			return nil, err
+		}
+	}
+	db, err := pebble.Open(dir, opts)
+	if err != nil || was.Exists && was.FormatMajorVersion >= opts.FormatMajorVersion {
+		return db, err
+	}
+	// Pebble begins its first log file before it has raised the format, without the
+	// offsets by which damage is found. The next one has them.
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return pebble.Open(dir, opts)
 }
 
 // Name returns the type of the store.

@@ -14,6 +14,7 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+	"go.uber.org/goleak"
 )
 
 const testDir = "/raft"
@@ -224,6 +225,10 @@ func (h *history) snapshot(node raftio.NodeInfo, index uint64) pb.Snapshot {
 	}
 }
 
+func (h *history) bootstrap() pb.Bootstrap {
+	return pb.Bootstrap{Join: h.rng.IntN(2) == 0, Type: pb.OnDiskStateMachine, Addresses: map[uint64]string{1: fmt.Sprint(h.rng.Uint32())}}
+}
+
 // step makes one change of the store and the twins. It says which replicas it
 // touched and whether what it did is durable.
 func (h *history) step(s *store) (touched []raftio.NodeInfo, durable bool, err error) {
@@ -237,11 +242,12 @@ func (h *history) step(s *store) (touched []raftio.NodeInfo, durable bool, err e
 			return nil, false, nil
 		}
 		ss := h.snapshot(node, w.first+h.rng.Uint64N(w.state.Commit+1-w.first))
-		if ss.Index > w.snapshot.Index {
+		newer := ss.Index > w.snapshot.Index
+		if newer {
 			w.snapshot = ss
 		}
 		err = s.SaveSnapshots([]pb.Update{{ShardID: node.ShardID, ReplicaID: node.ReplicaID, Snapshot: ss}})
-		return []raftio.NodeInfo{node}, true, err
+		return []raftio.NodeInfo{node}, newer, err
 	case what < 17:
 		index := h.rng.Uint64N(w.snapshot.Index + 1)
 		w.remove(index)
@@ -250,7 +256,8 @@ func (h *history) step(s *store) (touched []raftio.NodeInfo, durable bool, err e
 		}
 		return []raftio.NodeInfo{node}, false, err
 	case what < 18:
-		w.bootstrap = &pb.Bootstrap{Join: h.rng.IntN(2) == 0, Type: pb.OnDiskStateMachine, Addresses: map[uint64]string{1: fmt.Sprint(h.rng.Uint32())}}
+		bs := h.bootstrap()
+		w.bootstrap = &bs
 		return []raftio.NodeInfo{node}, true, s.SaveBootstrapInfo(node.ShardID, node.ReplicaID, *w.bootstrap)
 	case h.rng.IntN(8) != 0:
 		return nil, false, nil
@@ -304,6 +311,7 @@ func (h *history) check(t *testing.T, s *store) {
 // The store and a store made of maps agree, whatever is done and however often
 // the store is opened anew.
 func TestTwin(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			fs := vfs.NewMem()
