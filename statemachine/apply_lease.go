@@ -157,9 +157,10 @@ func (b *batch) call(r *raftv1.Call) Result {
 		b.fail(fmt.Errorf("log entry %d calls the unknown procedure %q: this version is too old for the cluster", b.index, r.Procedure))
 		return Result{}
 	}
+	before := b.kv.Revision()
 	resp, err := p.Run(&step{batch: b}, r.Request)
 	if err != nil {
-		if b.kv.Changed() > 0 {
+		if b.kv.Revision() != before {
 			b.fail(fmt.Errorf("procedure %q refused %v after it had written", r.Procedure, err))
 		}
 		return refuse(err)
