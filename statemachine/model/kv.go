@@ -49,14 +49,15 @@ func within(key, start, end []byte) bool {
 // versions returns the versions of the keys in a range at a revision, in key order.
 func (m *Model) versions(start, end []byte, rev int64) []*mvccpb.KeyValue {
 	var found []*mvccpb.KeyValue
-	for _, c := range m.history {
+	seen := make(map[string]bool)
+	for _, c := range slices.Backward(m.history) { // the first change of a key that is met is its last
 		key := c.event.Kv.Key
-		had := slices.ContainsFunc(found, func(kv *mvccpb.KeyValue) bool { return bytes.Equal(kv.Key, key) })
-		if had || !within(key, start, end) {
+		if c.main > rev || seen[string(key)] || !within(key, start, end) {
 			continue
 		}
-		if kv := m.at(key, rev); kv != nil {
-			found = append(found, kv)
+		seen[string(key)] = true
+		if c.event.Type == mvccpb.Event_PUT {
+			found = append(found, c.event.Kv)
 		}
 	}
 	slices.SortFunc(found, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
