@@ -236,7 +236,7 @@ func (d dice) overlapping() *pb.TxnRequest {
 		}
 		return deleteOp(r)
 	}
-	any := func() *pb.RequestOp {
+	either := func() *pb.RequestOp {
 		if d.chance(50) {
 			return put()
 		}
@@ -249,10 +249,10 @@ func (d dice) overlapping() *pb.TxnRequest {
 				TargetUnion: &pb.Compare_Version{}})
 		}
 		if d.chance(70) {
-			t.Success = append(t.Success, any())
+			t.Success = append(t.Success, either())
 		}
 		if d.chance(70) {
-			t.Failure = append(t.Failure, any())
+			t.Failure = append(t.Failure, either())
 		}
 		return txnOp(t)
 	}
@@ -260,7 +260,7 @@ func (d dice) overlapping() *pb.TxnRequest {
 	for range 2 + d.IntN(2) {
 		switch d.IntN(3) {
 		case 0:
-			r.Success = append(r.Success, any())
+			r.Success = append(r.Success, either())
 		case 1:
 			r.Success = append(r.Success, nested())
 		default:
