@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
@@ -117,8 +115,7 @@ func (c *compactor) step(rev, from Revision) (next Revision, err error) {
 	if b.Count() == 0 {
 		return next, b.Close()
 	}
-	c.m.store.dirty.Store(true)
-	return next, b.Commit(pebble.NoSync)
+	return next, c.m.store.commitBatch(b)
 }
 
 // CompactionDone returns a channel that is closed once the physical removal below rev is complete, or the machine closes.

@@ -210,19 +210,26 @@ func (s *store) commit(rows *mvcc.Overlay) error {
 	if err := rows.WriteTo(b); err != nil {
 		return err
 	}
-	s.dirty.Store(true)
-	return b.Commit(pebble.NoSync)
+	return s.commitBatch(b)
 }
 
-// flush makes everything committed durable.
+// commitBatch marks the store dirty only once the batch is in: a flush that took the mark away before that would leave
+// the batch behind, and the next one would find nothing to do.
+func (s *store) commitBatch(b *pebble.Batch) error {
+	err := b.Commit(pebble.NoSync)
+	s.dirty.Store(true)
+	return err
+}
+
+// flush makes everything durable whose commit has returned.
 func (s *store) flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
-	db := s.hold()
-	defer db.release()
 	if !s.dirty.Swap(false) {
 		return nil
 	}
+	db := s.hold() // after the mark, which may be of a database that has just replaced another
+	defer db.release()
 	if err := db.Flush(); err != nil {
 		s.dirty.Store(true)
 		return fmt.Errorf("flush: %w", err)
