@@ -258,13 +258,6 @@ func (w *watchLog) ended() bool {
 	return w.mu.err != nil
 }
 
-// controls returns how many control answers have come.
-func (w *watchLog) controls() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.mu.control)
-}
-
 // snapshot returns the items of every watch, normalised, and the violations of the rules so far.
 func (w *watchLog) snapshot() (map[int64][]proto.Message, []string) {
 	w.mu.Lock()
