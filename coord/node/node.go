@@ -237,7 +237,7 @@ func (n *Node) replicaConfig(learner bool) config.Config {
 func (n *Node) startReplica() error {
 	known := n.host.HasNodeInfo(n.cfg.Shard, n.cfg.Replica)
 	if !known && !n.cfg.Join && len(n.cfg.Initial) == 0 {
-		return errors.New("the raft log does not know this replica, and neither initial members nor join is given")
+		return fmt.Errorf("the raft log in %s does not know this replica, and neither initial members nor join is given", n.cfg.Dir)
 	}
 	joined, err := n.joined(known)
 	if err != nil {
