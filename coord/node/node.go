@@ -293,8 +293,8 @@ func (n *Node) startLoops() {
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		n.cancel()
-		n.gate.Lock() // those inside leave; nobody enters after cancel
-		n.gate.Unlock()
+		n.gate.Lock()   // those inside leave; nobody enters after cancel
+		n.gate.Unlock() //lint:ignore SA2001 the lock is awaited, not held
 		if n.host != nil {
 			n.host.Close()
 		}

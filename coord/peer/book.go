@@ -118,7 +118,7 @@ func (b *Book) RegistryFactory() config.NodeRegistryFactory { return registryFac
 type registryFactory struct{ book *Book }
 
 func (f registryFactory) Create(string, uint64, config.TargetValidator) (raftio.INodeRegistry, error) {
-	return registry{f.book}, nil
+	return registry(f), nil
 }
 
 // registry is the book as Dragonboat sees it. A replica's id is its member's id,
