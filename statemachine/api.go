@@ -137,7 +137,8 @@ type LeaseFacts struct {
 // Observer learns what the machine did. Calls come from the goroutine that applies the log, in order, and must not
 // block for long.
 type Observer interface {
-	// Applied is called after each batch.
+	// Applied is called after each batch, and first by Open with what was found in the store: nothing may come to be
+	// applied for long, and leases go on meanwhile.
 	Applied(*Applied)
 	// Recovered is called after the whole state was replaced by a snapshot: revision, leases, members, anything may have
 	// jumped ahead. executed reports whether the snapshot says that the entry (own member id, own boot, number) ran.

@@ -115,6 +115,9 @@ func (m *Machine) Open(<-chan struct{}) (uint64, error) {
 	m.publish()
 	m.compactor = startCompactor(m)
 	m.flusher = startFlusher(m)
+	if m.opts.Observer != nil {
+		m.opts.Observer.Applied(m.fill(&Applied{}))
+	}
 	return m.index, nil
 }
 
