@@ -13,6 +13,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/datadir"
 	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/coord/peer"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -24,6 +25,7 @@ type members struct {
 	kick chan struct{}
 
 	mu      sync.Mutex
+	book    *peer.Book       // nil before attach
 	raft    *node.Membership // nil before it was first read
 	rows    map[uint64]*raftv1.Member
 	initial map[uint64]InitialMember
@@ -54,37 +56,44 @@ func (m *members) Recovered(*statemachine.Applied, func(uint64) bool) {
 	m.changed()
 }
 
-// load takes the rows from the store, and the peer addresses in them to the node.
+// attach takes the node's book, and puts the addresses in it that are known by now. The log is being applied already.
+func (m *members) attach(book *peer.Book) {
+	m.mu.Lock()
+	m.book = book
+	m.mu.Unlock()
+	m.load()
+}
+
+// load takes the rows from the store, and the peer addresses in them to the node. The view is taken under the lock, so
+// that of two loads the later one has the later rows.
 func (m *members) load() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	view, err := m.s.machine.View()
 	if err != nil {
 		return
 	}
 	defer view.Close()
-	rows := make(map[uint64]*raftv1.Member)
-	for _, row := range view.Members() {
-		rows[row.Id] = row
-	}
-	m.mu.Lock()
 	before := m.rows
-	m.rows = rows
-	m.mu.Unlock()
-	if m.s.node != nil {
-		m.address(before, rows)
+	m.rows = make(map[uint64]*raftv1.Member)
+	for _, row := range view.Members() {
+		m.rows[row.Id] = row
+	}
+	if m.book != nil {
+		m.address(before)
 	}
 }
 
-// address puts the peer addresses of rows into the node's book, in place of those of earlier rows.
-func (m *members) address(before, rows map[uint64]*raftv1.Member) {
-	book := m.s.node.Book()
+// address puts the peer addresses of the rows into the book, in place of those of earlier rows.
+func (m *members) address(before map[uint64]*raftv1.Member) {
 	for id := range before {
-		if rows[id] == nil {
-			book.Set(id, nil)
+		if m.rows[id] == nil {
+			m.book.Set(id, nil)
 		}
 	}
-	for id, row := range rows {
+	for id, row := range m.rows {
 		if len(row.PeerUrls) > 0 {
-			book.Set(id, addresses(row.PeerUrls))
+			m.book.Set(id, addresses(row.PeerUrls))
 		}
 	}
 }
@@ -104,7 +113,7 @@ func (m *members) found(list []datadir.Member) {
 		return
 	}
 	for _, each := range list {
-		m.s.node.Book().Set(each.ID, addresses(each.PeerURLs))
+		m.book.Set(each.ID, addresses(each.PeerURLs))
 	}
 }
 

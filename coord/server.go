@@ -175,7 +175,7 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 		return err
 	}
 	s.listeners.peer = nil // the node's now
-	s.members.load()
+	s.members.attach(s.node.Book())
 	return nil
 }
 
