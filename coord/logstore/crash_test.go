@@ -62,7 +62,7 @@ func TestCrash(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			fs := vfs.NewCrashableMem()
-			s := openStore(t, fs)
+			s := openStore(t, fs, testDir)
 			h := newHistory(seed)
 			var p past
 			p.add(h.twins, true)
@@ -77,7 +77,7 @@ func TestCrash(t *testing.T) {
 				}
 				after := crash(fs, h.rng)
 				s.Close() // has no effect on after
-				fs, s = after, openStore(t, after)
+				fs, s = after, openStore(t, after, testDir)
 				if h.twins, err = p.find(s, h.rng); err != nil {
 					t.Fatalf("step %d: %v", i, err)
 				}
@@ -120,7 +120,7 @@ func TestCrashAnywhere(t *testing.T) {
 			fs := c.wrap()
 			var allowed, p past
 			p.add(h.twins, true)
-			s := openStore(t, fs)
+			s := openStore(t, fs, testDir)
 			for i := 0; c.clone.Load() == nil; i++ {
 				_, durable, err := h.step(s)
 				if err != nil {
@@ -133,7 +133,7 @@ func TestCrashAnywhere(t *testing.T) {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
 					}
-					s = openStore(t, fs)
+					s = openStore(t, fs, testDir)
 				}
 			}
 			s.Close()
@@ -143,7 +143,7 @@ func TestCrashAnywhere(t *testing.T) {
 			fs1 := c.clone.Load()
 			for round := range 3 {
 				d := &crashAt{fs: fs1, rng: c.rng, at: 1 + int64(h.rng.IntN(60))}
-				s := openStore(t, d.wrap())
+				s := openStore(t, d.wrap(), testDir)
 				if _, err := allowed.find(s, h.rng); err != nil {
 					t.Fatalf("open %d: %v", round, err)
 				}
@@ -203,7 +203,7 @@ func TestWriteFails(t *testing.T) {
 				t.Error("a store that failed closes as if nothing had been")
 			}
 			p.add(h.twins, false) // the failed write may be there
-			after := openStore(t, crash(mem, h.rng))
+			after := openStore(t, crash(mem, h.rng), testDir)
 			defer after.Close()
 			if _, err := p.find(after, h.rng); err != nil {
 				t.Error(err)

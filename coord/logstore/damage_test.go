@@ -112,7 +112,7 @@ func damage(rng *rand.Rand, b []byte) (at int) {
 func TestDamagedWAL(t *testing.T) {
 	const entries = 300 // more than three blocks
 	fs := vfs.NewCrashableMem()
-	s := openStore(t, fs)
+	s := openStore(t, fs, testDir)
 	for i := range uint64(entries) {
 		appendOne(t, s, i+1)
 	}
@@ -155,7 +155,7 @@ func TestDamagedWAL(t *testing.T) {
 func TestDamagedManifest(t *testing.T) {
 	const entries = 100
 	fs := vfs.NewCrashableMem()
-	s := openStore(t, fs)
+	s := openStore(t, fs, testDir)
 	for i := range uint64(entries) {
 		appendOne(t, s, i+1)
 		if i%10 == 9 {

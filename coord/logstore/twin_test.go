@@ -19,9 +19,9 @@ import (
 
 const testDir = "/raft"
 
-func openStore(t testing.TB, fs vfs.FS) *store {
+func openStore(t testing.TB, fs vfs.FS, dir string) *store {
 	t.Helper()
-	db, err := Factory{FS: fs}.Create(config.NodeHostConfig{}, nil, []string{testDir}, []string{testDir})
+	db, err := Factory{FS: fs}.Create(config.NodeHostConfig{}, nil, []string{dir}, []string{dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ func TestTwin(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			fs := vfs.NewMem()
-			s := openStore(t, fs)
+			s := openStore(t, fs, testDir)
 			h := newHistory(seed)
 			for i := range 300 {
 				touched, _, err := h.step(s)
@@ -332,7 +332,7 @@ func TestTwin(t *testing.T) {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)
 					}
-					s = openStore(t, fs)
+					s = openStore(t, fs, testDir)
 					h.check(t, s)
 				case 1:
 					if err := s.db.Flush(); err != nil {
