@@ -81,10 +81,14 @@ func TestNoSpace(t *testing.T) {
 	if _, err := enqueue(8); !errors.Is(err, statemachine.ErrNoSpace) {
 		t.Errorf("new entry: %v", err)
 	}
-	if again, err := enqueue(7); err != nil || again.Token != first.Token || again.Claim != first.Claim || !again.Holds {
+	if again, err := enqueue(7); err != nil || again.Token != first.Token || again.Claim <= first.Claim || !again.Holds {
 		t.Errorf("taken over: %v, %v", again, err)
 	}
 	removed := &recipesv1.Removed{}
+	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{Name: "a", Key: first.Key, Token: first.Token, Claim: first.Claim}, removed))
+	if removed.Outcome != recipesv1.Removed_SUPERSEDED {
+		t.Errorf("the clean-up after the first request took away what the second has: %v", removed)
+	}
 	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{Name: "a", Key: first.Key, Token: first.Token}, removed))
 	if removed.Outcome != recipesv1.Removed_REMOVED || len(recipes.Queue(s, "a")) != 0 {
 		t.Errorf("release: %v", removed)

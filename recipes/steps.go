@@ -69,7 +69,9 @@ func takeOver(step statemachine.Step, req *recipesv1.Enqueue, e Entry) (proto.Me
 	}
 	claim, err := step.Put([]byte(e.Key), value, req.Lease)
 	if errors.Is(err, statemachine.ErrNoSpace) {
-		claim, err = e.Claim, nil // who holds or waits already must not suffer: it goes without a claim of its own
+		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry up
+		// for the request before would take it away.
+		claim, err = step.Touch([]byte(e.Key))
 	}
 	if err != nil {
 		return nil, err

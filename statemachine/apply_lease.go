@@ -200,6 +200,17 @@ func (s *step) Put(key, value []byte, lease LeaseID) (Revision, error) {
 	return s.batch.putKey(key, value, lease, s.batch.get(key)).ModRevision, nil
 }
 
+func (s *step) Touch(key []byte) (Revision, error) {
+	prev := s.batch.get(key)
+	if prev == nil {
+		return 0, ErrKeyNotFound
+	}
+	if err := s.claim(key); err != nil {
+		return 0, err
+	}
+	return s.batch.putKey(key, prev.Value, prev.Lease, prev).ModRevision, nil
+}
+
 func (s *step) Delete(key []byte) (bool, error) {
 	prev := s.batch.get(key)
 	if prev == nil {

@@ -34,6 +34,10 @@ type Step interface {
 	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision, ErrNoSpace while
 	// the NOSPACE alarm is raised.
 	Put(key, value []byte, lease LeaseID) (Revision, error)
+	// Touch writes the latest version of key once more, value and lease as they are, and returns the revision of the write.
+	// It is not refused for space: who has something must be able to say so at any time. ErrKeyNotFound if there is no such
+	// key, ErrInvalid if it was already written at this revision.
+	Touch(key []byte) (Revision, error)
 	// Delete deletes key and reports whether it existed. ErrInvalid if the key was already written at this revision.
 	Delete(key []byte) (bool, error)
 	// LeaseAlive reports whether the lease exists and is not overdue.

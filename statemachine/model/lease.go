@@ -225,6 +225,17 @@ func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.
 	return s.m.put(key, value, lease).ModRevision, nil
 }
 
+func (s *step) Touch(key []byte) (statemachine.Revision, error) {
+	kv := s.m.latest(key)
+	if kv == nil {
+		return 0, statemachine.ErrKeyNotFound
+	}
+	if s.written(key) {
+		return 0, statemachine.ErrInvalid
+	}
+	return s.m.put(key, kv.Value, kv.Lease).ModRevision, nil
+}
+
 func (s *step) Delete(key []byte) (bool, error) {
 	if s.m.latest(key) == nil {
 		return false, nil

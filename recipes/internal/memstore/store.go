@@ -128,6 +128,18 @@ func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.
 	if lease != 0 && !s.store.Leases[lease] {
 		return 0, statemachine.ErrLeaseNotFound
 	}
+	return s.write(key, value, lease)
+}
+
+func (s *step) Touch(key []byte) (statemachine.Revision, error) {
+	old := s.store.KVs[string(key)]
+	if old == nil {
+		return 0, statemachine.ErrKeyNotFound
+	}
+	return s.write(key, old.Value, old.Lease)
+}
+
+func (s *step) write(key, value []byte, lease statemachine.LeaseID) (statemachine.Revision, error) {
 	rev := s.store.Rev + 1
 	kv := &mvccpb.KeyValue{Key: key, Value: value, Lease: lease, CreateRevision: rev, ModRevision: rev, Version: 1}
 	if old := s.store.KVs[string(key)]; old != nil {
