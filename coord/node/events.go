@@ -1,12 +1,14 @@
 package node
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/raftio"
+	"go.uber.org/zap"
 )
 
 // eventLoop stands between Dragonboat's listener thread, which must never be
@@ -89,6 +91,7 @@ func (e *eventLoop) NodeDeleted(raftio.NodeInfo) { e.n.markRemoved() }
 // SendSnapshotStarted implements raftio.ISystemEventListener.
 func (e *eventLoop) SendSnapshotStarted(info raftio.SnapshotInfo) {
 	e.n.compactor.streamed.Add(1)
+	e.n.log.Info("sending a snapshot", zap.String("to", fmt.Sprintf("%x", info.ReplicaID)), zap.Uint64("index", info.Index))
 }
 
 // takeOver is called by the transport when the leader handed over to this member.
