@@ -99,6 +99,7 @@ func lateness(ttl time.Duration) time.Duration {
 
 // TestLeasesExpireInTime has leases expire with nothing in the way, and across kill -9 of the leader.
 func TestLeasesExpireInTime(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	c := startCluster(t, 3)
 	l := grant(t, c, 2)
 	l.expires(t, "undisturbed", lateness(l.ttl))
@@ -119,6 +120,7 @@ func TestLeasesExpireInTime(t *testing.T) {
 
 // TestNoGiftAtLeaderChange changes leaders while nothing but a long lease is there. Its remaining time goes on falling.
 func TestNoGiftAtLeaderChange(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	c := startCluster(t, 3)
 	cli := c.dial()
 	const ttl = 60
@@ -156,6 +158,7 @@ func TestNoGiftAtLeaderChange(t *testing.T) {
 // TestStoppedLeader stops the leader's process for three TTLs. Leases that are renewed live, others expire, and the old
 // leader expires nothing early when it wakes up.
 func TestStoppedLeader(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	c := startCluster(t, 3)
 	const ttl = 2
 	dying, living := grant(t, c, ttl), grant(t, c, ttl)
@@ -205,6 +208,7 @@ func keepAlive(ctx context.Context, cli *clientv3.Client, l *watched, ttl int64)
 
 // TestClocksThatDiffer runs members whose monotonic clocks differ by days, and changes leaders.
 func TestClocksThatDiffer(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	c := layOut(t, 3)
 	for i, m := range c.members {
 		m.wrap = []string{"unshare", "--time", "--monotonic", strconv.Itoa(i * 86400 * 3), "--boottime", strconv.Itoa(i * 86400), "--kill-child"}
