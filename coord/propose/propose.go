@@ -46,8 +46,9 @@ type Options struct {
 	MaxEntry int
 	// MaxCommand is the size of the largest command, 64 MiB by default.
 	MaxCommand int
-	// MaxQueued bounds the commands that wait for an entry, 100,000 by default.
-	MaxQueued int
+	// MaxQueued bounds the commands that wait for an entry, 100,000 by default, and MaxQueuedBytes their bodies, 256 MiB by
+	// default. One command is taken whatever its size.
+	MaxQueued, MaxQueuedBytes int
 	// Retry is the time after which an entry without a result is proposed again, at first; it doubles up to 8 × Retry.
 	// 500 ms by default.
 	Retry time.Duration
@@ -57,7 +58,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.InFlight, 4}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}} {
+	}{{&o.InFlight, 4}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 256 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -78,6 +79,7 @@ type Proposer struct {
 	mu struct {
 		sync.Mutex
 		queue    []*call
+		bytes    int // of the bodies in the queue
 		inFlight map[uint64]*entry
 		number   uint64 // of the last entry
 		held     int
@@ -93,6 +95,8 @@ type call struct {
 	entry   *entry                   // once it is in one; guarded by the proposer's mutex
 	left    bool                     // nobody waits any more; likewise
 }
+
+func (c *call) size() int { return len(c.command.Body) }
 
 // entry is in flight until its result is seen or nobody waits for it.
 type entry struct {
@@ -124,7 +128,7 @@ func (p *Proposer) Close() {
 		for _, c := range p.mu.queue {
 			c.answer(statemachine.Result{Err: ErrStopped})
 		}
-		p.mu.queue = nil
+		p.mu.queue, p.mu.bytes = nil, 0
 		clear(p.mu.inFlight)
 	}
 	p.mu.Unlock()
@@ -157,10 +161,11 @@ func (p *Proposer) enqueue(c *call) error {
 	switch {
 	case p.mu.closed:
 		return ErrStopped
-	case len(p.mu.queue) >= p.opts.MaxQueued:
+	case len(p.mu.queue) >= p.opts.MaxQueued, p.mu.bytes > 0 && p.mu.bytes+c.size() > p.opts.MaxQueuedBytes:
 		return ErrTooManyRequests
 	}
 	p.mu.queue = append(p.mu.queue, c)
+	p.mu.bytes += c.size()
 	if len(p.mu.inFlight) < p.opts.InFlight {
 		p.wake()
 	}
@@ -324,14 +329,15 @@ func (p *Proposer) form(now time.Time) *entry {
 	e := &entry{next: now.Add(p.opts.Retry), wait: p.opts.Retry}
 	size, taken := 0, 0
 	for _, c := range p.mu.queue {
-		if size > 0 && size+len(c.command.Body) > p.opts.MaxEntry {
+		if size > 0 && size+c.size() > p.opts.MaxEntry {
 			break
 		}
 		taken++
+		p.mu.bytes -= c.size()
 		if c.left {
 			continue
 		}
-		size += len(c.command.Body) + 16
+		size += c.size() + 16
 		c.entry = e
 		e.calls = append(e.calls, c)
 	}

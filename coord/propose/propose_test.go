@@ -196,3 +196,29 @@ func TestWaitsEnd(t *testing.T) {
 		t.Error("a closed proposer took a command")
 	}
 }
+
+func TestBytesThatWaitAreBounded(t *testing.T) {
+	p, _ := start(t, Options{MaxQueuedBytes: 10}, func() bool { return false })
+	release := p.Hold()
+	errs := make(chan error, 3)
+	propose := func(size int) {
+		_, err := p.Propose(t.Context(), raftv1.KindPut, make([]byte, size))
+		errs <- err
+	}
+	go propose(100) // it is the only one
+	for n := 0; n == 0; {
+		p.mu.Lock()
+		n = len(p.mu.queue)
+		p.mu.Unlock()
+	}
+	if propose(1); !errors.Is(<-errs, ErrTooManyRequests) {
+		t.Error("a full queue took a command")
+	}
+	release()
+	if err := <-errs; err != nil {
+		t.Error(err)
+	}
+	if propose(10); <-errs != nil {
+		t.Error("a queue that was emptied refused a command")
+	}
+}
