@@ -67,8 +67,9 @@ func takesSpace(r *pb.TxnRequest) bool {
 	return slices.ContainsFunc(r.Success, has) || slices.ContainsFunc(r.Failure, has)
 }
 
+// compareAlarms is the order of the rows, from which the alarms are loaded: types are any number a client sends.
 func compareAlarms(x, y *pb.AlarmMember) int {
-	return cmp.Or(cmp.Compare(x.Alarm, y.Alarm), cmp.Compare(x.MemberID, y.MemberID))
+	return cmp.Or(cmp.Compare(uint32(x.Alarm), uint32(y.Alarm)), cmp.Compare(x.MemberID, y.MemberID))
 }
 
 func alarmKey(a *pb.AlarmMember) []byte {
