@@ -261,7 +261,24 @@ func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled []Lease, 
 	if len(t.pending) == 0 {
 		t.pending = nil // let go of the array
 	}
+	if len(t.due) > 2*len(t.leases)+spareDue {
+		t.sortDue() // a lease of a long TTL that is renewed often leaves many entries far from the top
+	}
 	return settled, true
+}
+
+// spareDue is how many entries the heap may have beside two for each lease.
+const spareDue = 1000
+
+// sortDue makes the heap anew, of current deadlines only.
+func (t *Table) sortDue() {
+	t.due = make(dueHeap, 0, len(t.leases))
+	for _, l := range t.leases {
+		if l.Pending == 0 {
+			t.due = append(t.due, dueEntry{l.Deadline, l.ID})
+		}
+	}
+	heap.Init(&t.due)
 }
 
 // Due returns up to limit leases that are overdue, earliest deadline first, ties by ID. They stay in the table. A lease
@@ -395,11 +412,6 @@ func (l *Loader) Renewals(index uint64, value []byte) error {
 func (l *Loader) Done() *Table {
 	t := l.t
 	slices.SortStableFunc(t.pending, func(a, b pendingRef) int { return cmp.Compare(a.index, b.index) })
-	for _, le := range t.leases {
-		if le.Pending == 0 {
-			t.due = append(t.due, dueEntry{le.Deadline, le.ID})
-		}
-	}
-	heap.Init(&t.due)
+	t.sortDue()
 	return t
 }
