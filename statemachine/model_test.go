@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	modelRuns = flag.Int("model.runs", 16, "how many random logs TestModel applies")
+	modelRuns = flag.Int("model.runs", defaultModelRuns, "how many random logs TestModel applies")
 	modelSeed = flag.Uint64("model.seed", 0, "the seed of TestModel's first log, 0: random")
 	modelSize = flag.Int("model.entries", 160, "entries of one log of TestModel")
 )
