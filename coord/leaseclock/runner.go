@@ -35,30 +35,30 @@ func (r *Runner) Run(ctx context.Context) {
 		}
 		began := time.Now()
 		facts := r.Clock.Facts()
-		if facts.Count > 0 && r.Leads() {
-			r.tick(ctx)
-		}
+		ticked := facts.Count > 0 && r.Leads() && r.tick(ctx)
 		facts = r.Clock.Facts()
 		wait := Interval(facts.MinTTL)
 		if facts.Count == 0 {
 			wait = MaxInterval
 		}
-		if facts.Overdue && r.Leads() {
+		if facts.Overdue && ticked {
 			wait = 0 // the last tick left some of its work
 		}
 		timer.Reset(max(wait-time.Since(began), 0))
 	}
 }
 
-func (r *Runner) tick(ctx context.Context) {
+// tick reports whether the tick went through the log.
+func (r *Runner) tick(ctx context.Context) bool {
 	body, err := proto.Marshal(r.Clock.Measure())
 	if err != nil {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Patience)
 	defer cancel()
 	// A tick that fails is followed by the next one, which accounts for its time too.
-	_, _ = r.Propose(ctx, raftv1.KindTick, body)
+	_, err = r.Propose(ctx, raftv1.KindTick, body)
+	return err == nil
 }
 
 var _ statemachine.Observer = (*Clock)(nil)
