@@ -152,6 +152,9 @@ func newNode(cfg Config) *Node {
 
 // open starts Dragonboat and the replica.
 func (n *Node) open(ctx context.Context) error {
+	if err := checkLogs(n.cfg.Dir); err != nil {
+		return fmt.Errorf("check raft log: %w", err)
+	}
 	host, err := newNodeHost(n.hostConfig())
 	if err != nil {
 		return fmt.Errorf("open raft log in %s: %w", n.cfg.Dir, err)
