@@ -133,6 +133,7 @@ func TestDamagedData(t *testing.T) {
 		{"store's tables with a flipped byte", "member/db/*.db/*.sst", flipMiddle},
 		{"raft log's CURRENT half written", "member/wal/vm/*/logdb-1/CURRENT", half},
 		{"raft log's manifest cut in half", "member/wal/vm/*/logdb-1/MANIFEST-*", half},
+		{"raft log with a flipped byte in the middle", "member/wal/vm/*/logdb-1/*.log", flipMiddle},
 	} {
 		t.Run(d.what, func(t *testing.T) {
 			copyDir(t, whole, m.dir)
