@@ -60,6 +60,7 @@ type Machine struct {
 	alarms    alarms
 	members   []*raftv1.Member
 	overlay   *mvcc.Overlay
+	latest    *mvcc.Cache
 
 	// mu guards what readers see. It is held for a pointer swap only.
 	mu struct {
@@ -150,8 +151,18 @@ func (m *Machine) load() error {
 			fact.set(v)
 		}
 	}
-	m.overlay = mvcc.NewOverlay(rows)
+	m.latest = mvcc.NewCache(latestCache)
+	m.overlay = mvcc.NewOverlay(m.applyRows())
 	return m.loadTables(rows, lease.NewLoader(clock, tick))
+}
+
+// latestCache is the size of the cache that the apply reads latest versions through, in bytes: half of what a put costs
+// here is to find the version before it.
+const latestCache = 32 << 20
+
+// applyRows is what the apply reads: the current database, behind the cache.
+func (m *Machine) applyRows() mvcc.Source {
+	return mvcc.CachedRows{Rows: mvcc.Rows{Reader: m.store.db()}, Cache: m.latest}
 }
 
 // loadTables builds the tables that are caches of rows.
@@ -233,7 +244,8 @@ func (m *Machine) commit(b *batch) error {
 	if err := m.store.commit(rows); err != nil {
 		return err
 	}
-	rows.Reset(mvcc.Rows{Reader: m.store.db()})
+	m.latest.Learn(rows)
+	rows.Reset(m.applyRows())
 	compacted := b.compacted != m.compacted
 	m.index, m.revision, m.compacted = b.applied.Index, b.kv.Revision(), b.compacted
 	m.publish()

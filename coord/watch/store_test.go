@@ -70,8 +70,12 @@ func newMachineStore(t testing.TB, truth *history) *machineStore {
 	return s
 }
 
-func (s *machineStore) observe(h *Hub)                  { s.hub = h }
-func (s *machineStore) Applied(a *statemachine.Applied) { s.hub.Applied(a) }
+func (s *machineStore) observe(h *Hub) { s.hub = h }
+func (s *machineStore) Applied(a *statemachine.Applied) {
+	if s.hub != nil { // Open tells of an empty store before there is a hub
+		s.hub.Applied(a)
+	}
+}
 func (s *machineStore) Recovered(a *statemachine.Applied, executed func(uint64) bool) {
 	s.hub.Recovered(a, executed)
 }

@@ -1,0 +1,73 @@
+package mvcc
+
+// Cache remembers the rows of the live space that were written or read last, those that are known not to exist
+// included, so that a write need not look in Pebble for the version before it. It holds about as many bytes as it was
+// given. It is a copy of committed rows and changes no result. Not safe for concurrent use.
+//
+// It has two generations: what is used moves to the young one, and when that has grown to half of the bound it becomes
+// the old one, whose rows, not used since, are forgotten.
+type Cache struct {
+	half       int
+	young, old map[string][]byte // value by row key; nil: no such row
+	bytes      int               // of young
+}
+
+// rowOverhead is about what a row costs in a map beside its bytes.
+const rowOverhead = 64
+
+// NewCache returns an empty cache of about the given number of bytes.
+func NewCache(bytes int) *Cache {
+	return &Cache{half: bytes / 2, young: make(map[string][]byte)}
+}
+
+// get returns the row's value, nil if it is known not to exist, and whether anything is known of it.
+func (c *Cache) get(key []byte) (value []byte, known bool) {
+	if value, known = c.young[string(key)]; known {
+		return value, true
+	}
+	if value, known = c.old[string(key)]; known {
+		c.put(key, value)
+	}
+	return value, known
+}
+
+// put notes a row; a nil value says that it does not exist. The cache keeps the value.
+func (c *Cache) put(key, value []byte) {
+	if before, ok := c.young[string(key)]; ok {
+		c.bytes -= len(key) + len(before) + rowOverhead
+	}
+	c.young[string(key)] = value
+	c.bytes += len(key) + len(value) + rowOverhead
+	if c.bytes > c.half {
+		c.old, c.young, c.bytes = c.young, make(map[string][]byte), 0
+	}
+}
+
+// Learn takes up the rows of the live space that an overlay has just committed.
+func (c *Cache) Learn(o *Overlay) {
+	o.tree.AscendRange(row{key: []byte{SpaceLive}}, row{key: []byte{SpaceLive + 1}}, func(r row) bool {
+		c.put(r.key, r.value)
+		return true
+	})
+}
+
+// CachedRows is the Source over rows whose live space has a cache in front. Cursors read the rows.
+type CachedRows struct {
+	Rows
+	Cache *Cache
+}
+
+// Get implements Source.
+func (r CachedRows) Get(key []byte) ([]byte, bool, error) {
+	if len(key) == 0 || key[0] != SpaceLive {
+		return r.Rows.Get(key)
+	}
+	if value, known := r.Cache.get(key); known {
+		return value, value != nil, nil
+	}
+	value, ok, err := r.Rows.Get(key)
+	if err == nil {
+		r.Cache.put(key, value) // nil where there is none
+	}
+	return value, ok, err
+}
