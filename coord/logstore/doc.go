@@ -63,9 +63,13 @@
 // synced before. Create reads the log files and fails with ErrDamaged if a bad
 // chunk is followed by one that says it had been good. Pebble alone would take such
 // damage for a write that a crash tore and drop what follows. Damage of the last
-// two or three writes cannot be told from that, and is cut off; the state machine
-// may then be ahead of the log, which coord/node refuses. Rows that do not decode or are
-// missing from the middle of a log are ErrDamaged too.
+// two or three writes cannot be told from that, nor can a log file that was cut
+// short, and the end is cut off; the state machine may then be ahead of the log,
+// which coord/node refuses.
+//
+// Create also reads all tables. Damage that is found later makes every write fail
+// from then on. Rows that do not decode or are missing from the middle of a log
+// are ErrDamaged too.
 //
 // # Goroutines
 //

@@ -3,7 +3,6 @@ package logstore
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -53,7 +52,7 @@ func (f Factory) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, w
 	if err != nil {
 		return nil, err
 	}
-	return open(dir, f.options(fs))
+	return open(dir, f.options(fs, dir))
 }
 
 // place chooses the database's directory. A log that is where another setting of
@@ -77,7 +76,7 @@ func place(fs vfs.FS, dirs, wals []string) (string, error) {
 
 // options keep Pebble small: a log is written once, hardly read, and deleted in
 // ranges, so most of it never leaves the memtable and the files are few.
-func (f Factory) options(fs vfs.FS) *pebble.Options {
+func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 	log := f.Logger
 	if log == nil {
 		log = zap.NewNop()
@@ -93,14 +92,13 @@ func (f Factory) options(fs vfs.FS) *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		CacheSize:                   1 << 20,
 		MaxOpenFiles:                200,
-		// Space of a compacted log comes back although nothing more is written.
-		FlushDelayDeleteRange: 10 * time.Second,
-		Logger:                pebbleLogger{log.Named("logstore"), f.OnFatal},
+		Logger:                      pebbleLogger{dir, log.Named("logstore"), f.OnFatal},
 	}
 }
 
 // pebbleLogger drops Pebble's informational lines, which tell of every flush.
 type pebbleLogger struct {
+	dir     string
 	log     *zap.Logger
 	onFatal func(string)
 }
@@ -114,7 +112,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 // Fatalf is how Pebble ends when a write to its log or manifest failed. It must
 // not return.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	msg := "raft log store: " + fmt.Sprintf(format, args...)
+	msg := "raft log store " + l.dir + ": " + fmt.Sprintf(format, args...)
 	l.log.Error(msg)
 	_ = l.log.Sync()
 	if l.onFatal != nil {

@@ -22,8 +22,9 @@ func (s *store) RemoveEntriesTo(shard, replica, index uint64) error {
 }
 
 // CompactEntriesTo returns a channel that is closed. Pebble takes back the space
-// of removed entries by itself soon after their removal, mostly by deleting whole
-// files.
+// of removed entries by itself, mostly by deleting whole files, when the memtable
+// that has their removal is full: at most 8 MiB of writes later. A flush now would
+// make raft's goroutine wait for a new log file.
 func (s *store) CompactEntriesTo(_, _, _ uint64) (<-chan struct{}, error) {
 	done := make(chan struct{})
 	close(done)

@@ -1,9 +1,11 @@
 package logstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -41,16 +43,39 @@ type tail struct {
 }
 
 func open(dir string, opts *pebble.Options) (*store, error) {
-	db, err := openPebble(dir, opts)
-	if pebble.IsCorruptionError(err) {
+	s := &store{}
+	s.mu.tails = map[raftio.NodeInfo]tail{}
+	opts.EventListener = &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) {
+		details, _, _ := strings.Cut(i.Details.Error(), "\n")
+		s.fail(fmt.Errorf("%w: %s: %s", ErrDamaged, i.Path, details))
+	}}
+	var err error
+	if s.db, err = openPebble(dir, opts); err == nil {
+		err = s.verify()
+	}
+	if pebble.IsCorruptionError(err) && !errors.Is(err, ErrDamaged) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open raft log store %s: %w", dir, err)
+	if err == nil {
+		return s, nil
 	}
-	s := &store{db: db}
-	s.mu.tails = map[raftio.NodeInfo]tail{}
-	return s, nil
+	if s.db != nil {
+		err = errors.Join(err, s.db.Close())
+	}
+	return nil, fmt.Errorf("open raft log store %s: %w", dir, err)
+}
+
+// verify reads all rows: Pebble checks their checksums, and a member says at its
+// start what is damaged rather than in the middle of its work.
+func (s *store) verify() error {
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		_, _, err = decodeRowKey(it.Key())
+	}
+	return cmp.Or(s.failure(), err, it.Close())
 }
 
 func openPebble(dir string, opts *pebble.Options) (*pebble.DB, error) {
