@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -279,10 +278,4 @@ func (c *cluster) hash(cli *clientv3.Client, m *member, rev int64) *clientv3.Has
 	}
 	c.t.Fatalf("%s did not reach revision %d: %v; its log ends:\n%s", m.name, rev, err, m.tail(10))
 	return nil
-}
-
-// exists reports whether there is such a file.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

@@ -14,7 +14,6 @@ import (
 // writers write keys that differ, each once, and remember what was acknowledged.
 type writers struct {
 	t       *testing.T
-	clients []*clientv3.Client
 	attempt time.Duration
 	stop    context.CancelFunc
 	running sync.WaitGroup
