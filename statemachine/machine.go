@@ -158,7 +158,7 @@ func (m *Machine) load() error {
 
 // latestCache is the size of the cache that the apply reads latest versions through, in bytes: half of what a put costs
 // here is to find the version before it.
-const latestCache = 32 << 20
+const latestCache = 16 << 20
 
 // applyRows is what the apply reads: the current database, behind the cache.
 func (m *Machine) applyRows() mvcc.Source {
