@@ -79,7 +79,8 @@ type Proposer struct {
 	mu struct {
 		sync.Mutex
 		queue    []*call
-		bytes    int // of the bodies in the queue
+		left     int // calls in the queue that nobody waits for any more
+		bytes    int // of the bodies in the queue that somebody waits for
 		inFlight map[uint64]*entry
 		number   uint64 // of the last entry
 		held     int
@@ -128,7 +129,7 @@ func (p *Proposer) Close() {
 		for _, c := range p.mu.queue {
 			c.answer(statemachine.Result{Err: ErrStopped})
 		}
-		p.mu.queue, p.mu.bytes = nil, 0
+		p.mu.queue, p.mu.left, p.mu.bytes = nil, 0, 0
 		clear(p.mu.inFlight)
 	}
 	p.mu.Unlock()
@@ -161,7 +162,7 @@ func (p *Proposer) enqueue(c *call) error {
 	switch {
 	case p.mu.closed:
 		return ErrStopped
-	case len(p.mu.queue) >= p.opts.MaxQueued, p.mu.bytes > 0 && p.mu.bytes+c.size() > p.opts.MaxQueuedBytes:
+	case len(p.mu.queue)-p.mu.left >= p.opts.MaxQueued, p.mu.bytes > 0 && p.mu.bytes+c.size() > p.opts.MaxQueuedBytes:
 		return ErrTooManyRequests
 	}
 	p.mu.queue = append(p.mu.queue, c)
@@ -181,6 +182,12 @@ func (p *Proposer) leave(c *call) {
 		if e.waiting--; e.waiting == 0 {
 			p.settle(e)
 		}
+		return
+	}
+	p.mu.bytes -= c.size()
+	if p.mu.left++; p.mu.left > len(p.mu.queue)/2 { // without a quorum the queue must not fill up with what was given up
+		p.mu.queue = slices.DeleteFunc(p.mu.queue, func(c *call) bool { return c.left })
+		p.mu.left = 0
 	}
 }
 
@@ -288,10 +295,28 @@ func (p *Proposer) send(now time.Time) (next time.Duration, closed bool) {
 	defer p.sending.Unlock()
 	batch, next, closed := p.collect(now)
 	for _, data := range batch {
-		// An attempt that was not accepted is repeated like one that was lost.
-		_ = p.opts.Log.Propose(data)
+		// An attempt that was not accepted is repeated like one that was lost, but sooner.
+		if p.opts.Log.Propose(data) != nil && !closed {
+			next = min(next, busyPause)
+			p.hurry()
+		}
 	}
 	return next, closed
+}
+
+// busyPause is the time after which entries that were not even accepted are offered again.
+const busyPause = 10 * time.Millisecond
+
+// hurry makes everything in flight due again after busyPause.
+func (p *Proposer) hurry() {
+	soon := time.Now().Add(busyPause)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.mu.inFlight {
+		if e.next.After(soon) {
+			e.next = soon
+		}
+	}
 }
 
 // collect returns the entries to propose now, and the time until the next one has to be proposed again.
@@ -333,10 +358,11 @@ func (p *Proposer) form(now time.Time) *entry {
 			break
 		}
 		taken++
-		p.mu.bytes -= c.size()
 		if c.left {
+			p.mu.left--
 			continue
 		}
+		p.mu.bytes -= c.size()
 		size += c.size() + 16
 		c.entry = e
 		e.calls = append(e.calls, c)

@@ -222,3 +222,49 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 		t.Error("a queue that was emptied refused a command")
 	}
 }
+
+// What is given up while nothing can be proposed must not keep its place in the queue.
+func TestGivenUpCommandsLeaveTheQueue(t *testing.T) {
+	p, _ := start(t, Options{MaxQueued: 10, MaxQueuedBytes: 1000}, func() bool { return false })
+	release := p.Hold()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 100 {
+		if _, err := p.Propose(gone, raftv1.KindPut, make([]byte, 90)); !errors.Is(err, context.Canceled) {
+			t.Fatalf("command %d: %v", i, err)
+		}
+	}
+	p.mu.Lock()
+	if len(p.mu.queue) > 1 || p.mu.bytes != 0 {
+		t.Errorf("%d commands of %d bytes are left in the queue", len(p.mu.queue), p.mu.bytes)
+	}
+	p.mu.Unlock()
+	release()
+	if _, err := p.Propose(t.Context(), raftv1.KindPut, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A log that accepts nothing for a moment delays an entry by about that moment.
+func TestRefusedAttemptsAreRepeatedSoon(t *testing.T) {
+	busy := time.Now().Add(50 * time.Millisecond)
+	l := &lossyLog{ran: map[uint64]bool{}, bodies: map[string]int{}, lose: func() bool { return false }}
+	l.p = New(Options{Member: 7, Boot: 1, Retry: time.Hour, Log: refusing{l, busy}})
+	defer l.wg.Wait()
+	defer l.p.Close()
+	if _, err := l.p.Propose(t.Context(), raftv1.KindPut, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type refusing struct {
+	*lossyLog
+	until time.Time
+}
+
+func (r refusing) Propose(data []byte) error {
+	if time.Now().Before(r.until) {
+		return errors.New("busy")
+	}
+	return r.lossyLog.Propose(data)
+}
