@@ -17,6 +17,7 @@ import (
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/datadir"
 	"github.com/coord-dev/coord/coord/leaseclock"
+	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/node"
 	"github.com/coord-dev/coord/coord/propose"
 	"github.com/coord-dev/coord/coord/watch"
@@ -125,7 +126,7 @@ func (s *Server) openDir() (*datadir.Dir, error) {
 		DataDir: s.cfg.DataDir, WALDir: s.cfg.WALDir, Logger: s.log,
 		Expect: s.cfg.ExpectedIdentity(),
 		Choices: map[string]string{
-			"log store":          "pebble",
+			"log store":          logstore.Factory{}.Name(),
 			"log store shards":   fmt.Sprint(node.LogDBShards),
 			"execution shards":   fmt.Sprint(node.ExecShards),
 			"member addresses":   "book.v1",

@@ -131,9 +131,11 @@ func TestDamagedData(t *testing.T) {
 		{"store's manifest cut in half", "member/db/*.db/MANIFEST-*", half},
 		{"store's tables cut in half", "member/db/*.db/*.sst", half},
 		{"store's tables with a flipped byte", "member/db/*.db/*.sst", flipMiddle},
-		{"raft log's CURRENT half written", "member/wal/vm/*/logdb-1/CURRENT", half},
-		{"raft log's manifest cut in half", "member/wal/vm/*/logdb-1/MANIFEST-*", half},
-		{"raft log with a flipped byte in the middle", "member/wal/vm/*/logdb-1/*.log", flipMiddle},
+		{"raft log's manifest cut in half", "member/wal/vm/*/logstore/MANIFEST-*", half},
+		{"raft log's manifest with a flipped byte", "member/wal/vm/*/logstore/MANIFEST-*", flipMiddle},
+		{"raft log with a flipped byte in the middle", "member/wal/vm/*/logstore/*.log", flipMiddle},
+		{"raft log's tables cut in half", "member/wal/vm/*/logstore/*.sst", half},
+		{"raft log's tables with a flipped byte", "member/wal/vm/*/logstore/*.sst", flipMiddle},
 	} {
 		t.Run(d.what, func(t *testing.T) {
 			copyDir(t, whole, m.dir)

@@ -16,6 +16,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/peer"
 )
 
@@ -23,10 +24,8 @@ import (
 const (
 	// ExecShards is the number of goroutines over which raft groups are spread.
 	ExecShards = 16
-	// LogDBShards is the number of Pebble instances of the raft log, over which
-	// groups are spread too. Each has its own write-ahead log: groups in one share
-	// their syncs, groups in different ones do not wait for each other. One group
-	// uses one of them; the others cost 0.3 MB of memory each.
+	// LogDBShards is recorded by Dragonboat in each directory. Our log store keeps all groups in one database, so that
+	// they share their syncs.
 	LogDBShards = 4
 )
 
@@ -152,9 +151,6 @@ func newNode(cfg Config) *Node {
 
 // open starts Dragonboat and the replica.
 func (n *Node) open(ctx context.Context) error {
-	if err := checkLogs(n.cfg.Dir); err != nil {
-		return fmt.Errorf("check raft log: %w", err)
-	}
 	host, err := newNodeHost(n.hostConfig())
 	if err != nil {
 		return fmt.Errorf("open raft log in %s: %w", n.cfg.Dir, err)
@@ -209,19 +205,16 @@ func (n *Node) hostConfig() config.NodeHostConfig {
 				ExecShards: ExecShards, CommitShards: 1, ApplyShards: 4,
 				SnapshotShards: 8, CloseShards: 2,
 			},
-			LogDB: logDBConfig(),
+			LogDB:        logDBConfig(),
+			LogDBFactory: logstore.Factory{Logger: n.cfg.Logger, OnFatal: n.cfg.OnFatal},
 		},
 	}
 }
 
-// logDBConfig keeps the raft log's Pebble small: the log is written once, read
-// from memory, and deleted in ranges.
+// logDBConfig is what Dragonboat insists on beside a log store of our own, which takes none of its settings.
 func logDBConfig() config.LogDBConfig {
 	c := config.GetTinyMemLogDBConfig()
 	c.Shards = LogDBShards
-	c.KVWriteBufferSize = 8 << 20
-	c.KVMaxWriteBufferNumber = 4
-	c.KVMaxBytesForLevelBase = 64 << 20
 	return c
 }
 
