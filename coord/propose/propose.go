@@ -42,6 +42,8 @@ type Options struct {
 	Log          Log
 	// InFlight is how many entries may wait for their results at a time, 4 by default.
 	InFlight int
+	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default.
+	Pipeline int
 	// MaxEntry is the size at which an entry takes no further command, 2 MiB by default.
 	MaxEntry int
 	// MaxCommand is the size of the largest command, 64 MiB by default.
@@ -58,7 +60,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.InFlight, 4}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 256 << 20}} {
+	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 256 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -167,10 +169,18 @@ func (p *Proposer) enqueue(c *call) error {
 	}
 	p.mu.queue = append(p.mu.queue, c)
 	p.mu.bytes += c.size()
-	if len(p.mu.inFlight) < p.opts.InFlight {
+	if p.mayForm() {
 		p.wake()
 	}
 	return nil
+}
+
+// mayForm reports whether another entry may go: at once when none is in flight; beside others only when it would carry
+// much, because each entry has a cost of its own in the log and a few large ones are cheaper than many small ones.
+func (p *Proposer) mayForm() bool {
+	waiting := len(p.mu.queue) - p.mu.left
+	return len(p.mu.inFlight) == 0 && waiting > 0 ||
+		len(p.mu.inFlight) < p.opts.InFlight && (waiting >= p.opts.Pipeline || p.mu.bytes >= p.opts.MaxEntry)
 }
 
 // leave gives a command up. Once nobody waits for an entry it is not proposed again.
@@ -339,7 +349,7 @@ func (p *Proposer) collect(now time.Time) (batch [][]byte, next time.Duration, c
 		next = min(next, e.next.Sub(now))
 	}
 	p.mu.again = false
-	for p.mu.held == 0 && len(p.mu.inFlight) < p.opts.InFlight {
+	for p.mu.held == 0 && p.mayForm() {
 		e := p.form(now)
 		if e == nil {
 			break
