@@ -21,7 +21,6 @@ type replica struct {
 	member, boot uint64
 
 	fs      *vfs.MemFS
-	dir     string
 	m       *statemachine.Machine
 	index   uint64 // applied
 	durable uint64 // what a crash must not undo
