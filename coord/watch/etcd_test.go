@@ -136,13 +136,17 @@ func collect(c <-chan *pb.WatchResponse, atLeast int) (map[int64][]*pb.WatchResp
 	}
 }
 
-// agree collects what the hub says, waits for etcd to say as much, and compares. Responses for different watchers may come
+// agree collects what the hub and etcd say, waits for the one that has said less, and compares. Responses for different watchers may come
 // in any order, those for one watcher may not.
 func (d *duel) agree(step string) {
 	d.t.Helper()
 	d.f.hub.settle()
 	ours, n := collect(d.ours.responses, 0)
-	etcd, _ := collect(d.said, n)
+	etcd, m := collect(d.said, n)
+	late, _ := collect(d.ours.responses, m-n)
+	for id, responses := range late {
+		ours[id] = append(ours[id], responses...)
+	}
 	for id := range etcd {
 		if ours[id] == nil {
 			ours[id] = nil
