@@ -61,12 +61,9 @@ func listenAll(flag string, urls, advertised []string) (open []net.Listener, err
 	return open, nil
 }
 
-// http returns the server of the HTTP pages, which all client ports share.
-func (l *listeners) http(handler http.Handler) *http.Server {
-	if l.pages == nil {
-		l.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	}
-	return l.pages
+// servePages makes the server of the HTTP pages, which all client ports share.
+func (l *listeners) servePages(handler http.Handler) {
+	l.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 }
 
 // closeClients stops accepting clients; those that are connected stay.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"time"
 
@@ -215,8 +214,9 @@ func (s *Server) startServices() (err error) {
 		s.spawn(s.findPeers)
 	}
 	s.spawn(s.publish)
+	s.listeners.servePages(s.api.HTTP())
 	for _, l := range s.listeners.client {
-		s.spawn(func() error { return serveClients(l, s.api.GRPC(), s.listeners.http(s.api.HTTP())) })
+		s.spawn(func() error { return serveClients(l, s.api.GRPC(), s.listeners.pages) })
 	}
 	return nil
 }
@@ -352,14 +352,5 @@ func (s *Server) close() error {
 // Config is the configuration that the member runs with, defaults filled in and port 0 replaced by the port it got.
 func (s *Server) Config() Config { return s.cfg }
 
-// MemberID is the member's id.
-func (s *Server) MemberID() uint64 { return s.identity.MemberID }
-
 // Leads reports whether this member believes that it leads.
 func (s *Server) Leads() bool { return s.node.IsLeader() }
-
-// Machine is the member's state machine, for tests and tools that look inside.
-func (s *Server) Machine() *statemachine.Machine { return s.machine }
-
-// Handler serves the HTTP pages of the client port.
-func (s *Server) Handler() http.Handler { return s.api.HTTP() }
