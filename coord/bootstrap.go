@@ -37,17 +37,11 @@ func (s *Server) admit(ctx context.Context) (founding map[uint64]string, err err
 	case s.cfg.ClusterState == ClusterStateExisting:
 		return nil, nil
 	}
-	return s.founders()
-}
-
-// founders are the peer addresses of the members that found the cluster.
-func (s *Server) founders() (map[uint64]string, error) {
-	initial, err := s.cfg.InitialMembers()
-	founding := make(map[uint64]string, len(initial))
-	for _, m := range initial {
-		founding[m.ID] = addresses(m.PeerURLs)[0]
+	founding = make(map[uint64]string)
+	for id, addrs := range s.knownPeers() {
+		founding[id] = addrs[0]
 	}
-	return founding, err
+	return founding, nil
 }
 
 // identify sets the identity of a fresh member and returns the members of its cluster, itself included.

@@ -276,10 +276,7 @@ func (s *Server) publish() error {
 			close(s.ready)
 			return nil
 		}
-		select {
-		case <-s.ctx.Done():
-		case <-time.After(publishPause):
-		}
+		s.pause(publishPause)
 	}
 	return nil
 }

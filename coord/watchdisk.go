@@ -66,6 +66,6 @@ func (s *Server) raiseNoSpace() {
 			return
 		}
 		s.log.Warn("raising the NOSPACE alarm", zap.Error(err))
-		time.Sleep(publishPause)
+		s.pause(publishPause)
 	}
 }

@@ -3,7 +3,6 @@ package statemachine
 import (
 	"errors"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -153,9 +152,3 @@ type LeaseInfo struct {
 	Pending    bool  // no deadline yet: a full TTL remains
 	Keys       int   // number of attached keys
 }
-
-// HistoryEvent is an event read back from the store, see View.Changes and View.KeyChanges.
-type HistoryEvent = Event
-
-// AlarmMember is an alarm that is raised.
-type AlarmMember = pb.AlarmMember
