@@ -31,6 +31,14 @@ func newEnv() *env {
 	return &env{cur: 1, compact: -1, granted: map[int64]int64{}, seen: map[string]*mvccpb.KeyValue{}, fragile: map[int64]bool{}}
 }
 
+// compactable returns the newest revision up to rev that etcd may be compacted at.
+func (e *env) compactable(rev int64) int64 {
+	for e.fragile[rev] {
+		rev--
+	}
+	return rev
+}
+
 // firstPicked is the first canonical id of a lease whose id the servers pick. Above it no client-chosen id is ever used
 // except the largest, so ids compare with those of clients as a server's random 63 bits do.
 const firstPicked = int64(1) << 50

@@ -153,9 +153,7 @@ func (d dice) compaction(e *env) *pb.CompactionRequest {
 	default:
 		r.Revision = d.revision(e)
 	}
-	for e.fragile[r.Revision] {
-		r.Revision--
-	}
+	r.Revision = e.compactable(r.Revision)
 	return r
 }
 

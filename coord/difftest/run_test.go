@@ -262,8 +262,9 @@ func (r *run) reset() error {
 		if _, err := r.unary(pb.KV_DeleteRange_FullMethodName, all); err != nil {
 			return err
 		}
-		if r.env.cur > r.env.compact {
-			if _, err := r.unary(pb.KV_Compact_FullMethodName, &pb.CompactionRequest{Revision: r.env.cur, Physical: r.used%8 == 0}); err != nil {
+		// When there was nothing to delete, the current revision is still the last one of the sequence before.
+		if at := r.env.compactable(r.env.cur); at > r.env.compact {
+			if _, err := r.unary(pb.KV_Compact_FullMethodName, &pb.CompactionRequest{Revision: at, Physical: r.used%8 == 0}); err != nil {
 				return err
 			}
 		}

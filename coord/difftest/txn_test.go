@@ -141,12 +141,14 @@ func (d dice) leaseOperand(e *env, result pb.Compare_CompareResult, kv *mvccpb.K
 
 // undetected returns the puts in r whose keys a delete in r may take too. When that is not refused as a duplicate key, it
 // is because etcd does not see every overlap: a range end of "\x00" and two nested transactions side by side escape
-// it. Two things then end etcd, and are left out here:
+// it. Two things then go wrong in etcd, and are left out here:
 //
 //   - ignore_value and ignore_lease: etcd checks that the key exists before it runs the operations, and panics in the
 //     apply when the key is gone by then (defuse);
-//   - a compaction at the revision of a transaction that deleted a key and put it again: it takes the new version with the
-//     old, and the next read of the key ends the process (env.fragile).
+//   - a compaction at the revision of such a transaction: of all the changes of a key at that revision it keeps only
+//     the first tombstone, or the last change if there is none before. A version put after a delete goes with the old
+//     ones, and the next read of the key ends the process. If the key is gone again in the end, a watch from the
+//     compacted revision gets some of its events before the removal and not after it (env.fragile).
 func undetected(r *pb.TxnRequest) []*pb.PutRequest {
 	var puts []*pb.PutRequest
 	var deletes []*pb.DeleteRangeRequest
