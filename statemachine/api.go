@@ -24,6 +24,14 @@ var (
 	ErrNoSpace       = errors.New("database space exceeded") // the NOSPACE alarm is raised
 	ErrCorrupt       = errors.New("corrupt cluster")         // the CORRUPT alarm is raised
 	ErrInvalid       = errors.New("invalid command")         // wraps what was wrong with it
+
+	ErrSessionNotFound  = errors.New("session not found")
+	ErrSessionElsewhere = errors.New("session is attached to another stream")
+	ErrFenced           = errors.New("a grant that guards the request does not hold any more")
+	ErrSequencePast     = errors.New("the outcome of this sequence number was acknowledged before")
+	ErrSequenceFuture   = errors.New("the sequence number is too far ahead of what is acknowledged")
+	ErrBacklog          = errors.New("too many outcomes of the session are not acknowledged")
+	ErrWithdrawn        = errors.New("the request was withdrawn")
 )
 
 // Other errors of readers.
@@ -42,7 +50,8 @@ type Event struct {
 
 // Result is the outcome of one command. Exactly one of Response and Err is set. Response is, by kind of command:
 // *pb.PutResponse, *pb.DeleteRangeResponse, *pb.TxnResponse, *pb.CompactionResponse, *pb.AlarmResponse, LeaseGranted,
-// LeaseRevoked, LeasesRenewed, Ticked, MemberChanged, Hashed, Called. Header.Revision of the etcd responses is filled,
+// LeaseRevoked, LeasesRenewed, Ticked, MemberChanged, Hashed, Called, SessionOpened, SessionsAttached, SessionEnded,
+// StreamsRenewed, RequestsDone. Header.Revision of the etcd responses is filled,
 // the rest of the header is not.
 type Result struct {
 	Response any
@@ -89,6 +98,62 @@ type Called struct {
 	Revision Revision
 }
 
+// SessionOpened answers SessionOpen.
+type SessionOpened struct {
+	ID       LeaseID
+	Created  uint64 // log index: with the ID it names this session and no later one of the same ID
+	TTL      int64  // milliseconds
+	Epoch    uint64
+	Revision Revision
+}
+
+// AttachOutcome is what became of one item of a SessionAttach.
+type AttachOutcome byte
+
+// The outcomes of attaching a session.
+const (
+	Attached        AttachOutcome = iota + 1
+	AttachNotFound                // there is no such session, or it is overdue
+	AttachEpochPast               // it was attached with this epoch or a greater one
+)
+
+// SessionsAttached answers SessionAttach, in the order of its items. TTLs are in milliseconds, 0 where not attached.
+type SessionsAttached struct {
+	Outcomes []AttachOutcome
+	TTLs     []int64
+	Revision Revision
+}
+
+// SessionEnded answers SessionEnd.
+type SessionEnded struct{ Revision Revision }
+
+// StreamsRenewed answers StreamRenew.
+type StreamsRenewed struct{ Revision Revision }
+
+// RequestsDone answers Requests: for each request in order its outcome, the encoding of a coordv1.Outcome. An outcome that
+// was there already is the same bytes. Shared: do not change them.
+type RequestsDone struct {
+	Outcomes [][]byte
+	Revision Revision
+}
+
+// SessionChange says that a session ended, or was attached to another stream.
+type SessionChange struct {
+	ID      LeaseID
+	Created uint64
+	Stream  uint64 // to which it was attached before
+	Ended   bool   // expired or ended; else attached to another stream
+}
+
+// SessionInfo describes a session to readers.
+type SessionInfo struct {
+	LeaseInfo
+	Created  uint64
+	Epoch    uint64
+	Stream   uint64
+	Identity []byte // coordv1.Identity; shared
+}
+
 // EntryResult tells what became of one entry of the log, with a result for each of its commands.
 type EntryResult struct {
 	Member, Boot, Number uint64
@@ -115,6 +180,8 @@ type Applied struct {
 	Entries   []EntryResult
 	Events    []Event // in order: by main revision, then in the order of the change within it
 	Ticks     []Tick  // applied ticks, in order
+	// Sessions that ended or moved, in order. Whoever serves a stream hears of it before the results of the same batch.
+	Sessions []SessionChange
 	// Leases are facts for the lease clock after the batch.
 	Leases LeaseFacts
 	// MembersChanged and AlarmsChanged say that View.Members or View.Alarms differ from before.

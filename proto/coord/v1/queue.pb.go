@@ -86,20 +86,75 @@ const (
 	Error_REASON_NO_LEADER         Error_Reason = 6
 	Error_REASON_OUTCOME_UNKNOWN   Error_Reason = 7
 	Error_REASON_KEY_TAKEN         Error_Reason = 8
+	// The session is attached to another stream: another process uses it, or a newer connection of this one.
+	Error_REASON_SESSION_ELSEWHERE Error_Reason = 9
+	// A grant that guards the request does not hold any more.
+	Error_REASON_FENCED Error_Reason = 10
+	// The outcome of this sequence number was acknowledged before.
+	Error_REASON_SEQUENCE_PAST Error_Reason = 11
+	// The sequence number is too far ahead of what is acknowledged.
+	Error_REASON_SEQUENCE_FUTURE Error_Reason = 12
+	// The session has too many outcomes that are not acknowledged.
+	Error_REASON_BACKLOG Error_Reason = 13
+	// The request was withdrawn.
+	Error_REASON_WITHDRAWN Error_Reason = 14
+	// A candidate that is an etcd client stands between the leader and the target of a transfer.
+	Error_REASON_FOREIGN_CANDIDATE Error_Reason = 15
+	// The name is used as another kind of recipe.
+	Error_REASON_WRONG_KIND Error_Reason = 16
+	// There are too many sessions on the stream.
+	Error_REASON_TOO_MANY_SESSIONS Error_Reason = 17
+	// A frame does not parse, or breaks the protocol. The stream ends.
+	Error_REASON_PROTOCOL Error_Reason = 18
+	// The client did not read for too long. The stream ends.
+	Error_REASON_SLOW_CONSUMER Error_Reason = 19
+	// Of etcd's API.
+	Error_REASON_COMPACTED         Error_Reason = 32
+	Error_REASON_FUTURE_REVISION   Error_Reason = 33
+	Error_REASON_KEY_NOT_FOUND     Error_Reason = 34
+	Error_REASON_LEASE_NOT_FOUND   Error_Reason = 35
+	Error_REASON_LEASE_EXISTS      Error_Reason = 36
+	Error_REASON_NO_SPACE          Error_Reason = 37
+	Error_REASON_CORRUPT           Error_Reason = 38
+	Error_REASON_TOO_LARGE         Error_Reason = 39
+	Error_REASON_TOO_MANY_REQUESTS Error_Reason = 40
+	// Another error of etcd's API: code and message say which.
+	Error_REASON_ETCD Error_Reason = 41
 )
 
 // Enum value maps for Error_Reason.
 var (
 	Error_Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_INVALID",
-		2: "REASON_SESSION_NOT_FOUND",
-		3: "REASON_TOKEN_MISMATCH",
-		4: "REASON_NOT_HOLDER",
-		5: "REASON_SUPERSEDED",
-		6: "REASON_NO_LEADER",
-		7: "REASON_OUTCOME_UNKNOWN",
-		8: "REASON_KEY_TAKEN",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_INVALID",
+		2:  "REASON_SESSION_NOT_FOUND",
+		3:  "REASON_TOKEN_MISMATCH",
+		4:  "REASON_NOT_HOLDER",
+		5:  "REASON_SUPERSEDED",
+		6:  "REASON_NO_LEADER",
+		7:  "REASON_OUTCOME_UNKNOWN",
+		8:  "REASON_KEY_TAKEN",
+		9:  "REASON_SESSION_ELSEWHERE",
+		10: "REASON_FENCED",
+		11: "REASON_SEQUENCE_PAST",
+		12: "REASON_SEQUENCE_FUTURE",
+		13: "REASON_BACKLOG",
+		14: "REASON_WITHDRAWN",
+		15: "REASON_FOREIGN_CANDIDATE",
+		16: "REASON_WRONG_KIND",
+		17: "REASON_TOO_MANY_SESSIONS",
+		18: "REASON_PROTOCOL",
+		19: "REASON_SLOW_CONSUMER",
+		32: "REASON_COMPACTED",
+		33: "REASON_FUTURE_REVISION",
+		34: "REASON_KEY_NOT_FOUND",
+		35: "REASON_LEASE_NOT_FOUND",
+		36: "REASON_LEASE_EXISTS",
+		37: "REASON_NO_SPACE",
+		38: "REASON_CORRUPT",
+		39: "REASON_TOO_LARGE",
+		40: "REASON_TOO_MANY_REQUESTS",
+		41: "REASON_ETCD",
 	}
 	Error_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":       0,
@@ -111,6 +166,27 @@ var (
 		"REASON_NO_LEADER":         6,
 		"REASON_OUTCOME_UNKNOWN":   7,
 		"REASON_KEY_TAKEN":         8,
+		"REASON_SESSION_ELSEWHERE": 9,
+		"REASON_FENCED":            10,
+		"REASON_SEQUENCE_PAST":     11,
+		"REASON_SEQUENCE_FUTURE":   12,
+		"REASON_BACKLOG":           13,
+		"REASON_WITHDRAWN":         14,
+		"REASON_FOREIGN_CANDIDATE": 15,
+		"REASON_WRONG_KIND":        16,
+		"REASON_TOO_MANY_SESSIONS": 17,
+		"REASON_PROTOCOL":          18,
+		"REASON_SLOW_CONSUMER":     19,
+		"REASON_COMPACTED":         32,
+		"REASON_FUTURE_REVISION":   33,
+		"REASON_KEY_NOT_FOUND":     34,
+		"REASON_LEASE_NOT_FOUND":   35,
+		"REASON_LEASE_EXISTS":      36,
+		"REASON_NO_SPACE":          37,
+		"REASON_CORRUPT":           38,
+		"REASON_TOO_LARGE":         39,
+		"REASON_TOO_MANY_REQUESTS": 40,
+		"REASON_ETCD":              41,
 	}
 )
 
@@ -153,8 +229,10 @@ type Entry struct {
 	// The value of key as stored: of a lock owner and labels, of an election the candidate's value.
 	Value []byte `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
 	// Decoded from value by Lock; unset in Election.
-	Owner         string            `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Owner  string            `protobuf:"bytes,6,opt,name=owner,proto3" json:"owner,omitempty"`
+	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When it was made, as the member that proposed it saw the clock: milliseconds since 1970, for people; 0: not known.
+	SinceUnixMs   int64 `protobuf:"varint,8,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -236,6 +314,13 @@ func (x *Entry) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *Entry) GetSinceUnixMs() int64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
 }
 
 // Queued says that the entry waits.
@@ -545,7 +630,7 @@ var File_coord_v1_queue_proto protoreflect.FileDescriptor
 
 const file_coord_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x14coord/v1/queue.proto\x12\bcoord.v1\"\xfc\x01\n" +
+	"\x14coord/v1/queue.proto\x12\bcoord.v1\"\xa0\x02\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12\x14\n" +
@@ -553,7 +638,8 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\bowner_id\x18\x04 \x01(\tR\aownerId\x12\x14\n" +
 	"\x05value\x18\x05 \x01(\fR\x05value\x12\x14\n" +
 	"\x05owner\x18\x06 \x01(\tR\x05owner\x123\n" +
-	"\x06labels\x18\a \x03(\v2\x1b.coord.v1.Entry.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\a \x03(\v2\x1b.coord.v1.Entry.LabelsEntryR\x06labels\x12\"\n" +
+	"\rsince_unix_ms\x18\b \x01(\x03R\vsinceUnixMs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x91\x01\n" +
@@ -577,9 +663,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\x9d\x02\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\x9f\x06\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xe3\x01\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xe5\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -589,7 +675,29 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x11REASON_SUPERSEDED\x10\x05\x12\x14\n" +
 	"\x10REASON_NO_LEADER\x10\x06\x12\x1a\n" +
 	"\x16REASON_OUTCOME_UNKNOWN\x10\a\x12\x14\n" +
-	"\x10REASON_KEY_TAKEN\x10\bB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
+	"\x10REASON_KEY_TAKEN\x10\b\x12\x1c\n" +
+	"\x18REASON_SESSION_ELSEWHERE\x10\t\x12\x11\n" +
+	"\rREASON_FENCED\x10\n" +
+	"\x12\x18\n" +
+	"\x14REASON_SEQUENCE_PAST\x10\v\x12\x1a\n" +
+	"\x16REASON_SEQUENCE_FUTURE\x10\f\x12\x12\n" +
+	"\x0eREASON_BACKLOG\x10\r\x12\x14\n" +
+	"\x10REASON_WITHDRAWN\x10\x0e\x12\x1c\n" +
+	"\x18REASON_FOREIGN_CANDIDATE\x10\x0f\x12\x15\n" +
+	"\x11REASON_WRONG_KIND\x10\x10\x12\x1c\n" +
+	"\x18REASON_TOO_MANY_SESSIONS\x10\x11\x12\x13\n" +
+	"\x0fREASON_PROTOCOL\x10\x12\x12\x18\n" +
+	"\x14REASON_SLOW_CONSUMER\x10\x13\x12\x14\n" +
+	"\x10REASON_COMPACTED\x10 \x12\x1a\n" +
+	"\x16REASON_FUTURE_REVISION\x10!\x12\x18\n" +
+	"\x14REASON_KEY_NOT_FOUND\x10\"\x12\x1a\n" +
+	"\x16REASON_LEASE_NOT_FOUND\x10#\x12\x17\n" +
+	"\x13REASON_LEASE_EXISTS\x10$\x12\x13\n" +
+	"\x0fREASON_NO_SPACE\x10%\x12\x12\n" +
+	"\x0eREASON_CORRUPT\x10&\x12\x14\n" +
+	"\x10REASON_TOO_LARGE\x10'\x12\x1c\n" +
+	"\x18REASON_TOO_MANY_REQUESTS\x10(\x12\x0f\n" +
+	"\vREASON_ETCD\x10)B3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
 var (
 	file_coord_v1_queue_proto_rawDescOnce sync.Once

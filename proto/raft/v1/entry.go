@@ -11,19 +11,24 @@ type Kind byte
 
 // The kinds of commands, with the message of their body.
 const (
-	KindPut          Kind = 1  // etcdserverpb.PutRequest
-	KindDeleteRange  Kind = 2  // etcdserverpb.DeleteRangeRequest
-	KindTxn          Kind = 3  // etcdserverpb.TxnRequest
-	KindCompact      Kind = 4  // etcdserverpb.CompactionRequest
-	KindLeaseGrant   Kind = 5  // LeaseGrant
-	KindLeaseRevoke  Kind = 6  // LeaseRevoke
-	KindLeaseRenew   Kind = 7  // LeaseRenew
-	KindTick         Kind = 8  // Tick
-	KindAlarm        Kind = 9  // etcdserverpb.AlarmRequest
-	KindMemberPut    Kind = 10 // MemberPut
-	KindMemberRemove Kind = 11 // MemberRemove
-	KindStateHash    Kind = 12 // StateHash
-	KindCall         Kind = 13 // Call
+	KindPut           Kind = 1  // etcdserverpb.PutRequest
+	KindDeleteRange   Kind = 2  // etcdserverpb.DeleteRangeRequest
+	KindTxn           Kind = 3  // etcdserverpb.TxnRequest
+	KindCompact       Kind = 4  // etcdserverpb.CompactionRequest
+	KindLeaseGrant    Kind = 5  // LeaseGrant
+	KindLeaseRevoke   Kind = 6  // LeaseRevoke
+	KindLeaseRenew    Kind = 7  // LeaseRenew
+	KindTick          Kind = 8  // Tick
+	KindAlarm         Kind = 9  // etcdserverpb.AlarmRequest
+	KindMemberPut     Kind = 10 // MemberPut
+	KindMemberRemove  Kind = 11 // MemberRemove
+	KindStateHash     Kind = 12 // StateHash
+	KindCall          Kind = 13 // Call
+	KindSessionOpen   Kind = 14 // SessionOpen
+	KindSessionAttach Kind = 15 // SessionAttach
+	KindSessionEnd    Kind = 16 // SessionEnd
+	KindStreamRenew   Kind = 17 // StreamRenew
+	KindRequests      Kind = 18 // Requests
 )
 
 // Command is one request in an entry. Body is the protobuf encoding of the message that Kind names.

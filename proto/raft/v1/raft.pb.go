@@ -439,6 +439,7 @@ type Call struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Procedure     string                 `protobuf:"bytes,1,opt,name=procedure,proto3" json:"procedure,omitempty"`
 	Request       []byte                 `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	UnixMs        int64                  `protobuf:"varint,3,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"` // the proposer's wall clock, for people: nothing is decided by it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +488,318 @@ func (x *Call) GetRequest() []byte {
 	return nil
 }
 
+func (x *Call) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+// SessionOpen grants a lease and makes a session of it, attached to the stream with epoch 1.
+type SessionOpen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                    // > 0, chosen by the proposer
+	TtlMs         int64                  `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"` // > 0, milliseconds
+	Stream        uint64                 `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`            // > 0, chosen by the proposer at random for each native stream
+	Identity      []byte                 `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`         // coord.v1.Identity
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionOpen) Reset() {
+	*x = SessionOpen{}
+	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionOpen) ProtoMessage() {}
+
+func (x *SessionOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionOpen.ProtoReflect.Descriptor instead.
+func (*SessionOpen) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SessionOpen) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SessionOpen) GetTtlMs() int64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *SessionOpen) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *SessionOpen) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+// SessionAttach attaches sessions to a stream, each if it exists and the epoch is greater than its last one. It renews them.
+type SessionAttach struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stream        uint64                 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Items         []*SessionAttach_Item  `protobuf:"bytes,2,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionAttach) Reset() {
+	*x = SessionAttach{}
+	mi := &file_raft_v1_raft_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionAttach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionAttach) ProtoMessage() {}
+
+func (x *SessionAttach) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionAttach.ProtoReflect.Descriptor instead.
+func (*SessionAttach) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *SessionAttach) GetStream() uint64 {
+	if x != nil {
+		return x.Stream
+	}
+	return 0
+}
+
+func (x *SessionAttach) GetItems() []*SessionAttach_Item {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+// SessionEnd ends a session, if it is still the one that was created at this log index.
+type SessionEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Created       uint64                 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionEnd) Reset() {
+	*x = SessionEnd{}
+	mi := &file_raft_v1_raft_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionEnd) ProtoMessage() {}
+
+func (x *SessionEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionEnd.ProtoReflect.Descriptor instead.
+func (*SessionEnd) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SessionEnd) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SessionEnd) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+// StreamRenew renews all sessions attached to the streams: one row a stream, however many they are.
+type StreamRenew struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Streams       []uint64               `protobuf:"varint,1,rep,packed,name=streams,proto3" json:"streams,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamRenew) Reset() {
+	*x = StreamRenew{}
+	mi := &file_raft_v1_raft_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamRenew) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamRenew) ProtoMessage() {}
+
+func (x *StreamRenew) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamRenew.ProtoReflect.Descriptor instead.
+func (*StreamRenew) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StreamRenew) GetStreams() []uint64 {
+	if x != nil {
+		return x.Streams
+	}
+	return nil
+}
+
+// Requests are requests of one session, each executed once, see coord.v1.Request: its encoding is stored as it came.
+type Requests struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       int64                  `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Created       uint64                 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Acknowledged  uint64                 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Requests      [][]byte               `protobuf:"bytes,5,rep,name=requests,proto3" json:"requests,omitempty"`            // coord.v1.Request
+	UnixMs        int64                  `protobuf:"varint,6,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"` // the proposer's wall clock, for people: nothing is decided by it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requests) Reset() {
+	*x = Requests{}
+	mi := &file_raft_v1_raft_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requests) ProtoMessage() {}
+
+func (x *Requests) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requests.ProtoReflect.Descriptor instead.
+func (*Requests) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Requests) GetSession() int64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Requests) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *Requests) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Requests) GetAcknowledged() uint64 {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return 0
+}
+
+func (x *Requests) GetRequests() [][]byte {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *Requests) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
 // SnapshotHeader opens a snapshot stream.
 type SnapshotHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -500,7 +813,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	mi := &file_raft_v1_raft_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +825,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	mi := &file_raft_v1_raft_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +838,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{9}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SnapshotHeader) GetFormat() uint32 {
@@ -552,6 +865,66 @@ func (x *SnapshotHeader) GetAppliedIndex() uint64 {
 func (x *SnapshotHeader) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+type SessionAttach_Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Created       uint64                 `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionAttach_Item) Reset() {
+	*x = SessionAttach_Item{}
+	mi := &file_raft_v1_raft_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionAttach_Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionAttach_Item) ProtoMessage() {}
+
+func (x *SessionAttach_Item) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionAttach_Item.ProtoReflect.Descriptor instead.
+func (*SessionAttach_Item) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10, 0}
+}
+
+func (x *SessionAttach_Item) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SessionAttach_Item) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *SessionAttach_Item) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
 	}
 	return 0
 }
@@ -585,10 +958,36 @@ const file_raft_v1_raft_proto_rawDesc = "" +
 	"\x06member\x18\x01 \x01(\v2\x15.coord.raft.v1.MemberR\x06member\"\x1e\n" +
 	"\fMemberRemove\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\v\n" +
-	"\tStateHash\">\n" +
+	"\tStateHash\"W\n" +
 	"\x04Call\x12\x1c\n" +
 	"\tprocedure\x18\x01 \x01(\tR\tprocedure\x12\x18\n" +
-	"\arequest\x18\x02 \x01(\fR\arequest\"\x7f\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\x12\x17\n" +
+	"\aunix_ms\x18\x03 \x01(\x03R\x06unixMs\"h\n" +
+	"\vSessionOpen\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\x04R\x06stream\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\fR\bidentity\"\xa8\x01\n" +
+	"\rSessionAttach\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\x04R\x06stream\x127\n" +
+	"\x05items\x18\x02 \x03(\v2!.coord.raft.v1.SessionAttach.ItemR\x05items\x1aF\n" +
+	"\x04Item\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\x04R\acreated\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"6\n" +
+	"\n" +
+	"SessionEnd\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\x04R\acreated\"'\n" +
+	"\vStreamRenew\x12\x18\n" +
+	"\astreams\x18\x01 \x03(\x04R\astreams\"\xad\x01\n" +
+	"\bRequests\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x03R\asession\x12\x18\n" +
+	"\acreated\x18\x02 \x01(\x04R\acreated\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\"\n" +
+	"\facknowledged\x18\x04 \x01(\x04R\facknowledged\x12\x1a\n" +
+	"\brequests\x18\x05 \x03(\fR\brequests\x12\x17\n" +
+	"\aunix_ms\x18\x06 \x01(\x03R\x06unixMs\"\x7f\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\x04R\x05shard\x12#\n" +
@@ -607,26 +1006,33 @@ func file_raft_v1_raft_proto_rawDescGZIP() []byte {
 	return file_raft_v1_raft_proto_rawDescData
 }
 
-var file_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_raft_v1_raft_proto_goTypes = []any{
-	(*LeaseGrant)(nil),     // 0: coord.raft.v1.LeaseGrant
-	(*LeaseRevoke)(nil),    // 1: coord.raft.v1.LeaseRevoke
-	(*LeaseRenew)(nil),     // 2: coord.raft.v1.LeaseRenew
-	(*Tick)(nil),           // 3: coord.raft.v1.Tick
-	(*Member)(nil),         // 4: coord.raft.v1.Member
-	(*MemberPut)(nil),      // 5: coord.raft.v1.MemberPut
-	(*MemberRemove)(nil),   // 6: coord.raft.v1.MemberRemove
-	(*StateHash)(nil),      // 7: coord.raft.v1.StateHash
-	(*Call)(nil),           // 8: coord.raft.v1.Call
-	(*SnapshotHeader)(nil), // 9: coord.raft.v1.SnapshotHeader
+	(*LeaseGrant)(nil),         // 0: coord.raft.v1.LeaseGrant
+	(*LeaseRevoke)(nil),        // 1: coord.raft.v1.LeaseRevoke
+	(*LeaseRenew)(nil),         // 2: coord.raft.v1.LeaseRenew
+	(*Tick)(nil),               // 3: coord.raft.v1.Tick
+	(*Member)(nil),             // 4: coord.raft.v1.Member
+	(*MemberPut)(nil),          // 5: coord.raft.v1.MemberPut
+	(*MemberRemove)(nil),       // 6: coord.raft.v1.MemberRemove
+	(*StateHash)(nil),          // 7: coord.raft.v1.StateHash
+	(*Call)(nil),               // 8: coord.raft.v1.Call
+	(*SessionOpen)(nil),        // 9: coord.raft.v1.SessionOpen
+	(*SessionAttach)(nil),      // 10: coord.raft.v1.SessionAttach
+	(*SessionEnd)(nil),         // 11: coord.raft.v1.SessionEnd
+	(*StreamRenew)(nil),        // 12: coord.raft.v1.StreamRenew
+	(*Requests)(nil),           // 13: coord.raft.v1.Requests
+	(*SnapshotHeader)(nil),     // 14: coord.raft.v1.SnapshotHeader
+	(*SessionAttach_Item)(nil), // 15: coord.raft.v1.SessionAttach.Item
 }
 var file_raft_v1_raft_proto_depIdxs = []int32{
-	4, // 0: coord.raft.v1.MemberPut.member:type_name -> coord.raft.v1.Member
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4,  // 0: coord.raft.v1.MemberPut.member:type_name -> coord.raft.v1.Member
+	15, // 1: coord.raft.v1.SessionAttach.items:type_name -> coord.raft.v1.SessionAttach.Item
+	2,  // [2:2] is the sub-list for method output_type
+	2,  // [2:2] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_raft_v1_raft_proto_init() }
@@ -640,7 +1046,7 @@ func file_raft_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_raft_v1_raft_proto_rawDesc), len(file_raft_v1_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
