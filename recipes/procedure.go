@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -51,6 +52,9 @@ type procedure[T any, Request interface {
 
 // Name implements statemachine.Procedure.
 func (p procedure[T, Request]) Name() string { return p.name }
+
+// Kind implements statemachine.Procedure.
+func (p procedure[T, Request]) Kind() coordv1.Kind { return 0 }
 
 // Run implements statemachine.Procedure.
 func (p procedure[T, Request]) Run(step statemachine.Step, request []byte) ([]byte, error) {

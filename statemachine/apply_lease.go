@@ -246,3 +246,17 @@ func (s *step) ClockMS() int64 {
 	ms, _ := s.batch.m.leases.Clock()
 	return ms
 }
+
+// PutEntry implements Step.
+func (s *step) PutEntry(key, value []byte, lease LeaseID, _ Attachment) (Revision, error) {
+	return s.Put(key, value, lease)
+}
+
+// Attachment implements Step.
+func (s *step) Attachment(LeaseID, []byte) Attachment { return Attachment{} }
+
+// Session implements Step.
+func (s *step) Session() LeaseID { return 0 }
+
+// IsSession implements Step.
+func (s *step) IsSession(LeaseID) bool { return false }

@@ -13,6 +13,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine/lease"
 	"github.com/coord-dev/coord/statemachine/mvcc"
@@ -30,6 +31,10 @@ type Options struct {
 	Member, Boot uint64
 	// Procedures can be called by the log. All members of a cluster have the same.
 	Procedures []Procedure
+	// Guard reports whether a grant holds at the step's point of the log. Nil: none does. All members have the same.
+	Guard func(Step, *coordv1.Guard) bool
+	// Reactor may be nil. All members have the same.
+	Reactor Reactor
 	// Observer may be nil.
 	Observer Observer
 	// OnHash is given the hash that a StateHash command asked for, from a goroutine of its own. It may be nil.

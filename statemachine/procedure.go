@@ -2,6 +2,8 @@ package statemachine
 
 import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // Procedure is a recipe's step: it runs inside the apply of a Call command, at one point of the log, so that what it
@@ -11,6 +13,8 @@ import (
 type Procedure interface {
 	// Name is how a Call names it.
 	Name() string
+	// Kind is how a request of a session names it; KIND_UNSPECIFIED if none can.
+	Kind() coordv1.Kind
 	// Run reads and writes through step and answers. An error is a refusal: it becomes the result, and Run must not have
 	// written anything. It must not panic on any request.
 	Run(step Step, request []byte) (response []byte, err error)
@@ -40,6 +44,15 @@ type Step interface {
 	Touch(key []byte) (Revision, error)
 	// Delete deletes key and reports whether it existed. ErrInvalid if the key was already written at this revision.
 	Delete(key []byte) (bool, error)
+	// PutEntry is Put, and notes with the attachment of key to lease, which is not 0, what a is. A plain Put or another
+	// command's write of key forgets it. SinceUnixMS and Sequence of a are filled in where they are 0.
+	PutEntry(key, value []byte, lease LeaseID, a Attachment) (Revision, error)
+	// Attachment is what PutEntry noted; the zero value where it noted nothing.
+	Attachment(lease LeaseID, key []byte) Attachment
+	// Session is the session whose request the step is, 0 for a Call outside of sessions. It is alive.
+	Session() LeaseID
+	// IsSession reports whether the lease is that of a session.
+	IsSession(LeaseID) bool
 	// LeaseAlive reports whether the lease exists and is not overdue.
 	LeaseAlive(LeaseID) bool
 	// LeaseKeys returns the keys attached to the lease in key order.
@@ -47,3 +60,37 @@ type Step interface {
 	// ClockMS is log time in milliseconds. It is for records and comparisons inside the state machine, not for people.
 	ClockMS() int64
 }
+
+// Attachment is what a recipe notes about a key that is attached to a lease.
+//
+//	row value: uvarint kind | uvarint sequence | uvarint since | uvarint linger     empty: nothing was noted
+type Attachment struct {
+	Kind        uint64 // the recipe's own
+	Sequence    uint64 // of the request that wrote the entry; 0 outside of sessions
+	SinceUnixMS int64  // when the entry was made, by the wall clock of the member that proposed it; for people
+	LingerMS    int64  // how long the key stays, on a lease of its own, if the lease expires; 0: not at all
+}
+
+// Reactor runs after each command, in its last revision, for each key with its prefix that the command deleted, in order. It
+// must be deterministic, and may write any key with the prefix that was not written at that revision.
+type Reactor interface {
+	Prefix() []byte
+	Deleted(step Step, key []byte)
+}
+
+// Refusal is an error with a reason that goes into the outcome of a request.
+type Refusal interface {
+	error
+	Reason() coordv1.Error_Reason
+}
+
+// NewRefusal returns an error for errors.Is with a reason.
+func NewRefusal(reason coordv1.Error_Reason, text string) error { return &refusal{reason, text} }
+
+type refusal struct {
+	reason coordv1.Error_Reason
+	text   string
+}
+
+func (r *refusal) Error() string                { return r.text }
+func (r *refusal) Reason() coordv1.Error_Reason { return r.reason }

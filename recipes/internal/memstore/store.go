@@ -176,3 +176,19 @@ func (s *step) LeaseKeys(id statemachine.LeaseID) [][]byte {
 }
 
 func (s *step) ClockMS() int64 { return 0 }
+
+// PutEntry implements statemachine.Step.
+func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, _ statemachine.Attachment) (statemachine.Revision, error) {
+	return s.Put(key, value, lease)
+}
+
+// Attachment implements statemachine.Step.
+func (s *step) Attachment(statemachine.LeaseID, []byte) statemachine.Attachment {
+	return statemachine.Attachment{}
+}
+
+// Session implements statemachine.Step.
+func (s *step) Session() statemachine.LeaseID { return 0 }
+
+// IsSession implements statemachine.Step.
+func (s *step) IsSession(statemachine.LeaseID) bool { return false }
