@@ -1,0 +1,206 @@
+package history
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// Log rebuilds queues from the changes of their keys, in the order of the log. It knows the layout of the keys by itself: it
+// shall not share a mistake with what it judges.
+type Log struct {
+	revision int64
+	queues   map[string]*queue
+}
+
+// queue is one name: the entries that exist, and who held since the beginning.
+type queue struct {
+	entries map[string]*mvccpb.KeyValue
+	reigns  []Reign
+}
+
+// Reign is a change of a name's holder, or of the value of its entry. Token is 0 where nobody held from there on.
+type Reign struct {
+	Revision int64
+	Key      string
+	Token    int64
+	Value    []byte
+}
+
+// NewLog returns an empty log.
+func NewLog() *Log { return &Log{queues: make(map[string]*queue)} }
+
+// Apply takes over the events of one revision, or of several in order. Keys that are no entries are passed over.
+func (l *Log) Apply(events []*mvccpb.Event) error {
+	for len(events) > 0 {
+		n := 1
+		for n < len(events) && events[n].Kv.ModRevision == events[0].Kv.ModRevision {
+			n++
+		}
+		if err := l.applyRevision(events[0].Kv.ModRevision, events[:n]); err != nil {
+			return err
+		}
+		events = events[n:]
+	}
+	return nil
+}
+
+func (l *Log) applyRevision(revision int64, events []*mvccpb.Event) error {
+	if revision <= l.revision {
+		return fmt.Errorf("revision %d comes after %d", revision, l.revision)
+	}
+	l.revision = revision
+	touched := make(map[string]*queue)
+	for _, e := range events {
+		name, ok := entryName(string(e.Kv.Key))
+		if !ok {
+			continue
+		}
+		q := l.queues[name]
+		if q == nil {
+			q = &queue{entries: make(map[string]*mvccpb.KeyValue)}
+			l.queues[name] = q
+		}
+		touched[name] = q
+		delete(q.entries, string(e.Kv.Key))
+		if e.Type == mvccpb.Event_PUT {
+			q.entries[string(e.Kv.Key)] = e.Kv
+		}
+	}
+	for name, q := range touched {
+		if err := q.reign(revision); err != nil {
+			return fmt.Errorf("%q at revision %d: %w", name, revision, err)
+		}
+	}
+	return nil
+}
+
+// entryName is the name whose queue the key may be in: all before its last slash, if a lease and an owner id follow.
+func entryName(key string) (string, bool) {
+	slash := strings.LastIndexByte(key, '/')
+	if slash <= 0 {
+		return "", false
+	}
+	_, ok := leaseOf(key)
+	return key[:slash], ok
+}
+
+// leaseOf is the lease in the key of an entry.
+func leaseOf(key string) (int64, bool) {
+	hex, _, _ := strings.Cut(key[strings.LastIndexByte(key, '/')+1:], ".")
+	id, err := strconv.ParseInt(hex, 16, 64)
+	return id, err == nil && id > 0 && strconv.FormatInt(id, 16) == hex
+}
+
+// reign notes who holds after a revision: the oldest entry that is attached to the lease in its own name. The place of a
+// holder that died, which stands on a lease with a negative id, is held by nobody as long as it is the oldest.
+func (q *queue) reign(revision int64) error {
+	now := Reign{Revision: revision}
+	var first *mvccpb.KeyValue
+	for key, kv := range q.entries {
+		lease, _ := leaseOf(key)
+		if kv.Lease != lease && kv.Lease >= 0 {
+			continue
+		}
+		if first == nil || kv.CreateRevision < first.CreateRevision {
+			first = kv
+		}
+	}
+	if first != nil && first.Lease > 0 {
+		now.Key, now.Token, now.Value = string(first.Key), first.CreateRevision, first.Value
+	}
+	last := q.last()
+	if now.Token == last.Token && now.Key == last.Key && bytes.Equal(now.Value, last.Value) {
+		return nil
+	}
+	if highest := q.highest(); now.Token != 0 && now.Token != last.Token && now.Token <= highest {
+		return fmt.Errorf("token %d after %d", now.Token, highest) // L2, E2
+	}
+	q.reigns = append(q.reigns, now)
+	return nil
+}
+
+func (q *queue) last() Reign {
+	if len(q.reigns) == 0 {
+		return Reign{}
+	}
+	return q.reigns[len(q.reigns)-1]
+}
+
+// highest is the greatest token that ever held: tokens only grow, so it is that of the last holder.
+func (q *queue) highest() int64 {
+	for i := len(q.reigns) - 1; i >= 0; i-- {
+		if q.reigns[i].Token != 0 {
+			return q.reigns[i].Token
+		}
+	}
+	return 0
+}
+
+// Granted checks a grant that a client was told of: the log must have had it.
+func (l *Log) Granted(g Grant) error {
+	if q := l.queues[g.Name]; q != nil {
+		for _, r := range q.reigns {
+			if r.Token == g.Token {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("token %d of %q was granted to a client and never held in the log", g.Token, g.Name)
+}
+
+// Waiting are the keys of the entries of a name at the end.
+func (l *Log) Waiting(name string) []string {
+	var keys []string
+	if q := l.queues[name]; q != nil {
+		for key := range q.entries {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// Reigns are the changes of a name's holder, in order.
+func (l *Log) Reigns(name string) []Reign {
+	if q := l.queues[name]; q != nil {
+		return q.reigns
+	}
+	return nil
+}
+
+// Observation is what an observer was told. Gap: it may have missed some before.
+type Observation struct {
+	Reign
+	Gap bool
+}
+
+// Observed checks what one observer was told: each observation is the state that the log had at its revision, and none is
+// left out between two, unless it says so (E3).
+func (l *Log) Observed(name string, seen []Observation) error {
+	reigns := append([]Reign{{}}, l.Reigns(name)...)
+	at := -1
+	for i, o := range seen {
+		at++
+		if i == 0 || o.Gap {
+			at = inForce(reigns, o.Revision)
+		}
+		if at == len(reigns) || !same(reigns[at], o.Reign) {
+			return fmt.Errorf("observation %d of %q, (token %d, %q) at revision %d, is not what the log has next", i, name, o.Token, o.Value, o.Revision)
+		}
+	}
+	return nil
+}
+
+// inForce is the index of the last reign that began at the revision or before.
+func inForce(reigns []Reign, revision int64) int {
+	at := 0
+	for at+1 < len(reigns) && reigns[at+1].Revision <= revision {
+		at++
+	}
+	return at
+}
+
+func same(a, b Reign) bool { return a.Token == b.Token && bytes.Equal(a.Value, b.Value) }
