@@ -24,6 +24,8 @@ const (
 // and if it is cut past that member again before it has loaded them, once more.
 // So the log is kept from the entry the slowest member has, and not cut at all
 // while one is behind the log's start, within the bounds of the configuration.
+// Nor is it cut past the snapshot before: raft goes on from there with a member
+// that comes back, or joins, while the cut is under way.
 type compactor struct {
 	n *Node
 	// members is the membership last seen.
@@ -97,6 +99,11 @@ func (c *compactor) look(ctx context.Context) {
 	for _, p := range c.n.progressOf(ctx, c.others()) {
 		c.followers[p.Member] = &follower{p.Applied, time.Now()}
 	}
+	for id, f := range c.followers {
+		if c.n.Transport().Hears(id) { // it may only be too busy to answer
+			f.seen = time.Now()
+		}
+	}
 }
 
 func (c *compactor) others() []uint64 {
@@ -106,7 +113,7 @@ func (c *compactor) others() []uint64 {
 
 // cut returns the index up to which the log may go, 0 when it must stay as it is.
 func (c *compactor) cut(s Status, now time.Time) uint64 {
-	cut := s.Applied - min(s.Applied, c.n.cfg.KeepEntries)
+	cut := min(s.Snapshot, s.Applied-min(s.Applied, c.n.cfg.KeepEntries))
 	if len(c.members.Voters) == 0 { // the members are not known yet
 		cut = min(cut, c.bound(s, 0))
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,10 +16,16 @@ func often(cfg *Config) {
 	cfg.LagTime = time.Second
 }
 
+// steady is often, with a leader that stays: each leader may send a snapshot of its own.
+func steady(cfg *Config) {
+	often(cfg)
+	cfg.ElectionTimeout = 3 * time.Second
+}
+
 // A follower that was down while the log was cut past it gets one snapshot, while
 // writes go on and however long it takes to load it: the log is kept for it.
 func TestFollowerRebuiltBySnapshot(t *testing.T) {
-	c := newCluster(t, 3, often)
+	c := newCluster(t, 3, steady)
 	leader := c.leader()
 	slow, other := c.members[leader.id%3+1], c.members[(leader.id+1)%3+1]
 	slow.mustPut(name("first", 0))
@@ -48,6 +55,62 @@ func TestFollowerRebuiltBySnapshot(t *testing.T) {
 	if other.node.Status().Snapshot == 0 {
 		t.Error("the other follower took no snapshot")
 	}
+}
+
+// A snapshot may be on its way for longer than raft waits after its last byte was
+// written; it is sent once all the same.
+func TestSnapshotThatArrivesLate(t *testing.T) {
+	c := newCluster(t, 3, steady)
+	leader := c.leader()
+	slow := c.members[leader.id%3+1]
+	slow.stop()
+	c.fillUntilCut(leader, 600)
+	stop := c.load(testContext(t), 4, map[uint64]*gate{})
+	slow.edit = func(cfg *Config) {
+		steady(cfg)
+		l, err := net.Listen("tcp", slow.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.PeerListeners = []net.Listener{lateListener{l}}
+	}
+	slow.start(c.config(slow))
+	target := leader.machine.Count()
+	c.eventually("follower caught up", func() bool { return slow.machine.Count() >= target })
+	c.snapshots(leader, 2)
+	if got := leader.node.compactor.streamed.Load(); got != 1 {
+		t.Errorf("%d snapshots were sent, want 1", got)
+	}
+	stop()
+	c.equal()
+}
+
+// lateListener accepts connections on which snapshots arrive late.
+type lateListener struct{ net.Listener }
+
+func (l lateListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &lateConn{Conn: c}, err
+}
+
+// lateConn delays each read once it knows that the connection is for a snapshot.
+type lateConn struct {
+	net.Conn
+	read int
+	late bool
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	if c.late {
+		time.Sleep(400 * time.Millisecond)
+	}
+	const at, snapshot = 4 + 9, 2 // the purpose follows the magic and the header of the first frame
+	n, err := c.Conn.Read(p)
+	if c.read <= at && at < c.read+n {
+		c.late = p[at-c.read] == snapshot
+	}
+	c.read += n
+	return n, err
 }
 
 // fillUntilCut writes at m until its log starts after index.
@@ -124,7 +187,7 @@ func TestCut(t *testing.T) {
 	n.cfg.ensureDefaults()
 	n.machine = newMachine(nil, "", nil)
 	n.machine.sizes.reset(0)
-	s := Status{Self: 1, Applied: 100_000, FirstIndex: 20_001, LastIndex: 100_000}
+	s := Status{Self: 1, Applied: 100_000, FirstIndex: 20_001, LastIndex: 100_000, Snapshot: 97_000}
 	for _, tc := range []struct {
 		name      string
 		followers map[uint64]*follower
@@ -152,6 +215,12 @@ func TestCut(t *testing.T) {
 	}
 	c := newCompactor(n)
 	n.machine.bytes.Store(0)
+	c.members = Membership{Voters: []uint64{1}}
+	s.Snapshot = 90_000
+	if got := c.cut(s, now); got != 90_000 {
+		t.Errorf("cut at %d, past the snapshot at %d a member may be getting", got, s.Snapshot)
+	}
+	c = newCompactor(n)
 	if got := c.cut(s, now); got != 0 {
 		t.Errorf("without knowing the members: cut at %d", got)
 	}

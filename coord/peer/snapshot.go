@@ -1,14 +1,17 @@
 package peer
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
 // endTimeout is how long the sender of a snapshot waits for the receiver to say
-// that it took all chunks.
-const endTimeout = 10 * time.Second
+// that it took all chunks: with the last one it syncs the whole file.
+const endTimeout = 2 * time.Minute
 
 // snapshotPatience is how many times longer than raft's a snapshot's connection
 // may stand still: the receiver takes chunks as fast as its disk does.
@@ -23,7 +26,12 @@ type snapshotConn struct {
 	buf  []byte
 }
 
-// SendChunk implements raftio.ISnapshotConnection.
+// SendChunk implements raftio.ISnapshotConnection. After the last chunk it waits
+// until the receiver took them all.
+//
+// Dragonboat reports the snapshot to raft as sent once SendChunk returns, and ten
+// ticks later the leader goes on with the entry after it. A receiver that still
+// has chunks to read turns that down, and the leader sends everything once more.
 func (c *snapshotConn) SendChunk(chunk pb.Chunk) error {
 	if size := chunk.Size(); cap(c.buf) < size {
 		c.buf = make([]byte, size)
@@ -33,19 +41,34 @@ func (c *snapshotConn) SendChunk(chunk pb.Chunk) error {
 		return err
 	}
 	c.link.stats.sentBytes.Add(uint64(headerSize + len(payload)))
+	if chunk.IsLastChunk() {
+		return c.end()
+	}
 	return nil
 }
 
-// Close ends the snapshot: it waits until the receiver took what was sent, so
-// that closing the connection cannot cut off the last chunk.
-func (c *snapshotConn) Close() {
-	defer c.stop()
-	defer c.w.Close()
+// end waits for the receiver to take what was sent.
+func (c *snapshotConn) end() error {
 	if err := c.w.send(kindEnd, nil); err != nil {
-		return
+		return err
 	}
 	if err := c.w.SetReadDeadline(time.Now().Add(endTimeout)); err != nil {
-		return
+		return err
 	}
-	_, _, _ = readFrame(c.w, nil, 0) // whatever came, there is no more to do
+	k, _, err := readFrame(c.w, nil, 0)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil // it may take the snapshot yet: the leader shall ask before it sends another
+	case err != nil:
+		return fmt.Errorf("snapshot not taken: %w", err)
+	case k != kindEndAck:
+		return fmt.Errorf("%w: kind %d after the end of a snapshot", ErrBadFrame, k)
+	}
+	return nil
+}
+
+// Close ends the connection.
+func (c *snapshotConn) Close() {
+	c.stop()
+	c.w.Close()
 }

@@ -35,6 +35,9 @@ type inbound struct {
 	raft atomic.Int64
 }
 
+// Hears says whether a connection is open over which a peer sends raft messages.
+func (t *Transport) Hears(peer uint64) bool { return t.inbound(peer).raft.Load() > 0 }
+
 // Stats returns the traffic with each peer known, in ascending order of member.
 func (t *Transport) Stats() []Stats {
 	var all []Stats

@@ -296,17 +296,50 @@ func TestSnapshotChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(5) {
-		err := c.SendChunk(pb.Chunk{
-			BinVer: raftio.TransportBinVersion, DeploymentId: 1, From: 1, ReplicaID: 2, ShardID: 1,
-			ChunkId: i, Data: make([]byte, 2<<20), Filepath: "snapshot",
-		})
-		if err != nil {
+		if err := c.SendChunk(chunk(i, 5)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.Close() // waits for the receiver
 	if len(b.chunks) != 5 {
-		t.Errorf("%d chunks arrived before Close returned, want 5", len(b.chunks))
+		t.Errorf("%d chunks arrived before the last was sent, want 5", len(b.chunks))
+	}
+	c.Close()
+}
+
+func chunk(id, count uint64) pb.Chunk {
+	return pb.Chunk{
+		BinVer: raftio.TransportBinVersion, DeploymentId: 1, From: 1, ReplicaID: 2, ShardID: 1,
+		ChunkId: id, ChunkCount: count, Data: make([]byte, 2<<20), Filepath: "snapshot",
+	}
+}
+
+// A snapshot counts as sent when the receiver took it, and not when the kernel has
+// its last bytes.
+func TestSnapshotIsSentWhenItIsTaken(t *testing.T) {
+	taking, take := make(chan struct{}), make(chan bool)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	b.Transport.chunks = func(pb.Chunk) bool { taking <- struct{}{}; return <-take }
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	a.knows(b)
+	for _, taken := range []bool{true, false} {
+		c, err := a.GetSnapshotConnection(context.Background(), Target(2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := make(chan error, 1)
+		go func() { sent <- c.SendChunk(chunk(0, pb.LastChunkCount)) }()
+		<-taking
+		select {
+		case err := <-sent:
+			t.Errorf("sent before it was taken: %v", err)
+			sent <- err
+		case <-time.After(200 * time.Millisecond):
+		}
+		take <- taken
+		if err := receive(t, sent, "end of the snapshot"); (err == nil) != taken {
+			t.Errorf("taken %v, sender got %v", taken, err)
+		}
+		c.Close()
 	}
 }
 
