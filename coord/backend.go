@@ -4,31 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/assembly"
 	"github.com/coord-dev/coord/coord/node"
-	"github.com/coord-dev/coord/coord/propose"
-	"github.com/coord-dev/coord/coord/watch"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
-	"github.com/coord-dev/coord/recipes/service"
-	"github.com/coord-dev/coord/statemachine"
 )
 
 // backend is the member as the services see it.
-type backend struct{ s *Server }
+type backend struct {
+	*assembly.Replica
+	s *Server
+}
 
 var _ api.Backend = (*backend)(nil)
 
-// errorTable says what the services know the errors of the parts as.
+// errorTable says what the services know the errors of the node as.
 var errorTable = []struct{ err, known error }{
-	{propose.ErrTimeout, api.ErrTimeout},
-	{propose.ErrStopped, api.ErrStopped},
-	{propose.ErrTooManyRequests, api.ErrTooManyRequests},
 	{node.ErrClosed, api.ErrStopped},
 	{node.ErrNoLeader, api.ErrNoLeader},
 	{node.ErrUnknown, api.ErrTimeout},
@@ -47,51 +43,13 @@ func known(err error) error {
 	return err
 }
 
-func (b *backend) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
-	resp, err := b.s.proposer.Propose(ctx, kind, body)
-	return resp, known(err)
-}
-
 func (b *backend) ReadIndex(ctx context.Context) error { return known(b.s.node.ReadIndex(ctx)) }
-
-func (b *backend) View() (api.View, error) {
-	v, err := b.s.machine.View()
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-func (b *backend) Lease(id statemachine.LeaseID) (statemachine.LeaseInfo, [][]byte, bool) {
-	return b.s.machine.Lease(id)
-}
-
-func (b *backend) Leases() []statemachine.LeaseInfo { return b.s.machine.Leases() }
-
-func (b *backend) LeaseRemaining(l statemachine.LeaseInfo) int64 {
-	return b.s.clock.Remaining(l, b.s.machine.LeaseClockMS())
-}
-
-func (b *backend) WriteBackup(ctx context.Context, w io.Writer) error {
-	return b.s.machine.WriteBackup(ctx, w)
-}
-
-func (b *backend) DiskUsage() (total, inUse int64) { return b.s.machine.DiskUsage() }
-
-func (b *backend) CompactionDone(rev statemachine.Revision) <-chan struct{} {
-	return b.s.machine.CompactionDone(rev)
-}
 
 // Status takes the applied index for the committed one: Dragonboat tells the latter to nobody, and applies at once.
 func (b *backend) Status() api.Status {
 	leader, term := b.s.node.Leader()
 	applied := b.s.node.Applied()
 	return api.Status{Leader: leader, Term: term, Learner: b.s.node.Learner(), Applied: applied, Committed: applied}
-}
-
-func (b *backend) fillHeader(h *pb.ResponseHeader) {
-	_, term := b.s.node.Leader()
-	h.ClusterId, h.MemberId, h.RaftTerm = b.s.identity.ClusterID, b.s.identity.MemberID, term
 }
 
 func (b *backend) Members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
@@ -182,34 +140,11 @@ func (b *backend) UpdateMember(ctx context.Context, id uint64, peerURLs []string
 }
 
 func (b *backend) TransferLeader(ctx context.Context, target uint64) error {
-	err := b.s.node.TransferLeadership(ctx, target, b.s.proposer.Hold)
+	err := b.s.node.TransferLeadership(ctx, target, b.Proposer.Hold)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return api.ErrTransferTimeout
 	}
 	return known(err)
-}
-
-// recipes is the member as the recipes' services see it.
-func (b *backend) recipes() service.Backend {
-	return service.Backend{
-		Propose:   b.Propose,
-		ReadIndex: b.ReadIndex,
-		View: func() (service.View, error) {
-			v, err := b.s.machine.View()
-			if err != nil {
-				return nil, err
-			}
-			return v, nil
-		},
-		LeaseAlive: func(id statemachine.LeaseID) bool {
-			l, _, ok := b.s.machine.Lease(id)
-			return ok && b.LeaseRemaining(l) > 0
-		},
-		Subscribe: func(key, end []byte, fn func(service.Delivery)) (statemachine.Revision, func(), error) {
-			return b.s.hub.Subscribe(key, end, func(d watch.Delivery) { fn(service.Delivery(d)) })
-		},
-		Logger: b.s.log.Named("recipes"),
-	}
 }
 
 func hex(id uint64) string { return fmt.Sprintf("%x", id) }

@@ -69,7 +69,7 @@ func (m *members) attach(book *peer.Book) {
 func (m *members) load() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	view, err := m.s.machine.View()
+	view, err := m.s.replica.Machine.View()
 	if err != nil {
 		return
 	}
@@ -244,7 +244,7 @@ func (m *members) put(ctx context.Context, row *raftv1.Member) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.s.proposer.Propose(ctx, raftv1.KindMemberPut, body)
+	_, err = m.s.replica.Propose(ctx, raftv1.KindMemberPut, body)
 	return err
 }
 
@@ -253,7 +253,7 @@ func (m *members) remove(ctx context.Context, id uint64) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.s.proposer.Propose(ctx, raftv1.KindMemberRemove, body)
+	_, err = m.s.replica.Propose(ctx, raftv1.KindMemberRemove, body)
 	return err
 }
 
@@ -320,6 +320,6 @@ func (s *Server) publishFounders(ctx context.Context) error {
 func (s *Server) leaderChanged(leader, term uint64) {
 	s.log.Info("leader changed", zap.String("leader", hex(leader)), zap.Uint64("term", term))
 	if leader != 0 {
-		s.proposer.LeaderChanged()
+		s.replica.Proposer.LeaderChanged()
 	}
 }

@@ -39,14 +39,14 @@ func (s *Server) gauges() []gauge {
 		return 0
 	}
 	size := func(total bool) float64 {
-		all, inUse := s.machine.DiskUsage()
+		all, inUse := s.replica.Machine.DiskUsage()
 		if total {
 			return float64(all)
 		}
 		return float64(inUse)
 	}
 	revision := func(compacted bool) float64 {
-		v, err := s.machine.View()
+		v, err := s.replica.Machine.View()
 		if err != nil {
 			return 0
 		}
@@ -66,11 +66,11 @@ func (s *Server) gauges() []gauge {
 		{"etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the live part of the store in bytes.", func() float64 { return size(false) }},
 		{"etcd_debugging_mvcc_current_revision", "The current revision of store.", func() float64 { return revision(false) }},
 		{"etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func() float64 { return revision(true) }},
-		{"etcd_debugging_mvcc_watcher_total", "Total number of watchers.", func() float64 { return float64(s.hub.Stats().Watchers) }},
-		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.hub.Stats().Slow) }},
-		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.hub.Stats().Streams) }},
-		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.hub.Stats().Pending) }},
-		{"coord_leases", "Number of leases.", func() float64 { return float64(s.clock.Facts().Count) }},
+		{"etcd_debugging_mvcc_watcher_total", "Total number of watchers.", func() float64 { return float64(s.replica.Hub.Stats().Watchers) }},
+		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.replica.Hub.Stats().Slow) }},
+		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.replica.Hub.Stats().Streams) }},
+		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.replica.Hub.Stats().Pending) }},
+		{"coord_leases", "Number of leases.", func() float64 { return float64(s.replica.Clock.Facts().Count) }},
 	}
 }
 

@@ -11,18 +11,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 
-	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/assembly"
 	"github.com/coord-dev/coord/coord/datadir"
 	"github.com/coord-dev/coord/coord/leaseclock"
 	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/node"
-	"github.com/coord-dev/coord/coord/propose"
-	"github.com/coord-dev/coord/coord/watch"
-	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/recipes/service"
-	"github.com/coord-dev/coord/statemachine"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -42,28 +36,21 @@ type Server struct {
 	dir       *datadir.Dir
 	identity  datadir.Identity
 	listeners *listeners
-	machine   *statemachine.Machine
+	replica   *assembly.Replica
 	node      *node.Node
-	proposer  *propose.Proposer
-	clock     *leaseclock.Clock
-	hub       *watch.Hub
-	recipes   *service.Service
-	api       *api.Server
+	services  *assembly.Services
 	members   *members
 	registry  *prometheus.Registry
 
-	group  *errgroup.Group
-	ctx    context.Context // of everything that runs until Stop
-	cancel context.CancelFunc
-	// draining ends when clients' streams have to.
-	draining      context.Context
-	startDraining context.CancelFunc
-	ready         chan struct{}
-	fate          chan error    // why the member must stop by itself
-	diskLow       chan struct{} // signalled when the disk runs low
-	done          chan struct{}
-	err           error // set before done is closed
-	stop          sync.Once
+	group   *errgroup.Group
+	ctx     context.Context // of everything that runs until Stop
+	cancel  context.CancelFunc
+	ready   chan struct{}
+	fate    chan error    // why the member must stop by itself
+	diskLow chan struct{} // signalled when the disk runs low
+	done    chan struct{}
+	err     error // set before done is closed
+	stop    sync.Once
 }
 
 // Start starts a member. It returns when the member's store is open and its ports are served; Ready tells when it can
@@ -78,7 +65,6 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 		diskLow: make(chan struct{}, 1), ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.draining, s.startDraining = context.WithCancel(s.ctx)
 	s.group = &errgroup.Group{}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
@@ -137,20 +123,14 @@ func (s *Server) openDir() (*datadir.Dir, error) {
 
 // assemble makes the parts that hear from the state machine. None of them does anything before the node runs.
 func (s *Server) assemble() {
-	raft := &lateRaft{}
-	s.proposer = propose.New(propose.Options{
-		Member: s.identity.MemberID, Boot: s.dir.Boot(), Log: raft, Retry: 2 * s.cfg.ElectionTimeout,
-	})
 	began := time.Now()
-	s.clock = leaseclock.New(rand.Uint64(), func() time.Duration { return time.Since(began) })
 	s.members = newMembers(s)
-	s.machine = statemachine.New(statemachine.Options{
+	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
+		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
 		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(),
-		Procedures: recipes.Procedures(), Logger: s.log.Named("store"),
-		Observer: observers{s.clock, hubObserver{s}, s.members, s.proposer},
+		Now: func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
+		Members: s.members, Logger: s.log,
 	})
-	s.hub = watch.New(watch.Options{Source: watch.From(s.machine.View), Logger: s.log.Named("watch")})
-	raft.server = s
 }
 
 // startNode starts raft. founding are the members of a cluster that is being founded.
@@ -160,13 +140,13 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 		Dir: s.dir.WALPath(), PeerListeners: s.listeners.peer,
 		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
-		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.machine },
+		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
 		PeerHandler: s.dir.Handler(s.members.cluster()),
 		Admit:       s.admitPeer, Refused: s.refusedByPeer,
 		Events: node.Events{
 			Leader:     s.leaderChanged,
 			Membership: s.members.changed,
-			Dropped:    s.proposer.LeaderChanged,
+			Dropped:    s.replica.Proposer.LeaderChanged,
 			Removed:    func() { s.fail(ErrRemoved) },
 		},
 		Logger: s.log.Named("raft"),
@@ -181,20 +161,14 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 
 // startServices starts what clients see, and what keeps the member's affairs in order.
 func (s *Server) startServices() (err error) {
-	b := &backend{s}
-	s.recipes = service.New(b.recipes())
-	s.api, err = api.New(api.Options{
-		Backend: b, ClusterID: s.identity.ClusterID, MemberID: s.identity.MemberID,
-		Watch: watch.NewServer(s.hub, watch.ServerOptions{
-			Header: b.fillHeader, ProgressInterval: s.cfg.WatchProgressNotifyInterval,
-			FragmentBytes: int(s.cfg.MaxRequestBytes) + 512<<10, Logger: s.log.Named("watch"),
-		}),
-		Register:        func(r grpc.ServiceRegistrar) { s.recipes.Register(r) },
-		GRPC:            []grpc.ServerOption{grpc.ChainStreamInterceptor(endOnDrain(s.draining))},
+	s.services, err = assembly.NewServices(assembly.ServicesOptions{
+		Backend: &backend{s.replica, s}, Replica: s.replica,
+		ClusterID: s.identity.ClusterID, MemberID: s.identity.MemberID,
 		ElectionTimeout: s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
 		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(),
-		Registry: s.registry, Logger: s.log.Named("api"),
+		ProgressInterval: s.cfg.WatchProgressNotifyInterval,
+		Registry:         s.registry, Logger: s.log,
 	})
 	if err != nil {
 		return err
@@ -203,20 +177,20 @@ func (s *Server) startServices() (err error) {
 		return err
 	}
 	runner := &leaseclock.Runner{
-		Clock: s.clock, Leads: s.node.IsLeader,
-		Propose: s.proposer.Propose, Patience: 2 * s.cfg.ElectionTimeout,
+		Clock: s.replica.Clock, Leads: s.node.IsLeader,
+		Propose: s.replica.Proposer.Propose, Patience: 2 * s.cfg.ElectionTimeout,
 	}
 	s.spawn(func() error { runner.Run(s.ctx); return nil })
-	s.spawn(func() error { return s.api.Run(s.ctx) })
+	s.spawn(func() error { return s.services.API.Run(s.ctx) })
 	s.spawn(s.members.refresh)
 	s.spawn(s.announce)
 	if s.cfg.ClusterState == ClusterStateExisting {
 		s.spawn(s.findPeers)
 	}
 	s.spawn(s.publish)
-	s.listeners.servePages(s.api.HTTP())
+	s.listeners.servePages(s.services.API.HTTP())
 	for _, l := range s.listeners.client {
-		s.spawn(func() error { return serveClients(l, s.api.GRPC(), s.listeners.pages) })
+		s.spawn(func() error { return serveClients(l, s.services.API.GRPC(), s.listeners.pages) })
 	}
 	return nil
 }
@@ -291,7 +265,7 @@ func (s *Server) handOver(ctx context.Context) {
 	// A target that does not take over soon is stopping too; then an election is all there is left.
 	ctx, cancel := context.WithTimeout(ctx, time.Second+2*s.cfg.ElectionTimeout)
 	defer cancel()
-	if err := s.node.HandOver(ctx, s.proposer.Hold); err != nil {
+	if err := s.node.HandOver(ctx, s.replica.Proposer.Hold); err != nil {
 		s.log.Warn("leadership was not handed over", zap.Error(err))
 	}
 }
@@ -301,26 +275,13 @@ const drainTimeout = 5 * time.Second
 
 // drain ends the streams, each with a status that says why, and lets the other requests finish.
 func (s *Server) drain(ctx context.Context) {
-	if s.api == nil {
+	if s.services == nil {
 		return
 	}
 	s.listeners.closeClients()
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		s.api.GRPC().GracefulStop()
-	}()
-	s.startDraining()
-	s.hub.Close()
-	s.recipes.Close()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		s.api.GRPC().Stop()
-		<-stopped
-	}
+	s.services.Drain(ctx)
 }
 
 // close stops what runs and releases everything, as far as start got.
@@ -330,15 +291,12 @@ func (s *Server) close() error {
 	if s.listeners != nil {
 		s.listeners.close()
 	}
-	if s.proposer != nil {
-		s.proposer.Close()
+	if s.replica != nil {
+		s.replica.Close()
 	}
 	errs = append(errs, s.group.Wait())
-	if s.hub != nil {
-		s.hub.Close()
-	}
-	if s.recipes != nil {
-		s.recipes.Close()
+	if s.services != nil {
+		s.services.Close()
 	}
 	if s.node != nil {
 		errs = append(errs, s.node.Close())

@@ -60,7 +60,7 @@ func (s *Server) raiseNoSpace() {
 	s.log.Error("the disk is nearly full: raising the NOSPACE alarm, writes will be refused")
 	for s.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
-		_, err = s.proposer.Propose(ctx, raftv1.KindAlarm, body)
+		_, err = s.replica.Propose(ctx, raftv1.KindAlarm, body)
 		cancel()
 		if err == nil {
 			return

@@ -1,0 +1,159 @@
+// Package assembly puts the parts of a member together that do not care where the log comes from: the state machine with
+// what hears from it, and the services with what they need of a member. coord builds a member of a cluster on it, and
+// coordtest a server whose log is in memory and whose time stands still.
+package assembly
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/leaseclock"
+	"github.com/coord-dev/coord/coord/propose"
+	"github.com/coord-dev/coord/coord/watch"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// ReplicaOptions configure a Replica. Log, Dir and Logger are required.
+type ReplicaOptions struct {
+	// Log takes the entries of this member. It is not asked for anything before the machine is open.
+	Log propose.Log
+	// Dir is the directory of the store on FS, vfs.Default if nil.
+	Dir string
+	FS  vfs.FS
+	// Shard is the keyspace; Member and Boot name the entries of this member.
+	Shard, Member, Boot uint64
+	// Retry is the time after which an entry without a result is proposed again.
+	Retry time.Duration
+	// Now is monotonic time from any origin, and Nonce where the lease clock starts to count its ticks.
+	Now   func() time.Duration
+	Nonce uint64
+	// Members hears from the state machine behind the watch hub and before the proposer. It may be nil.
+	Members statemachine.Observer
+	Logger  *zap.Logger
+}
+
+// Replica is this member's copy of one keyspace, and what hears from it. The log is applied by calling Machine's methods,
+// from one goroutine, as Dragonboat's contract says. It implements the parts of api.Backend that need nothing else.
+type Replica struct {
+	Machine  *statemachine.Machine
+	Proposer *propose.Proposer
+	Clock    *leaseclock.Clock
+	Hub      *watch.Hub
+}
+
+// NewReplica makes the parts. Machine.Open has to be called, and in the end Close.
+func NewReplica(opts ReplicaOptions) *Replica {
+	r := &Replica{
+		Proposer: propose.New(propose.Options{Member: opts.Member, Boot: opts.Boot, Log: opts.Log, Retry: opts.Retry}),
+		Clock:    leaseclock.New(opts.Nonce, opts.Now),
+	}
+	told := observers{r.Clock, hubObserver{r}}
+	if opts.Members != nil {
+		told = append(told, opts.Members)
+	}
+	r.Machine = statemachine.New(statemachine.Options{
+		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot,
+		Procedures: recipes.Procedures(), Logger: opts.Logger.Named("store"),
+		Observer: append(told, r.Proposer),
+	})
+	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Logger: opts.Logger.Named("watch")})
+	return r
+}
+
+// Close ends the waits for results and the watches. The machine belongs to whoever applies the log.
+func (r *Replica) Close() {
+	r.Proposer.Close()
+	r.Hub.Close()
+}
+
+// proposeErrors says what the services know the errors of the proposer as.
+var proposeErrors = []struct{ err, known error }{
+	{propose.ErrTimeout, api.ErrTimeout},
+	{propose.ErrStopped, api.ErrStopped},
+	{propose.ErrTooManyRequests, api.ErrTooManyRequests},
+}
+
+// Propose implements api.Log.
+func (r *Replica) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
+	resp, err := r.Proposer.Propose(ctx, kind, body)
+	for _, row := range proposeErrors {
+		if errors.Is(err, row.err) {
+			err = fmt.Errorf("%w: %w", row.known, err)
+		}
+	}
+	return resp, err
+}
+
+// View implements api.Store.
+func (r *Replica) View() (api.View, error) {
+	v, err := r.Machine.View()
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Lease implements api.Store.
+func (r *Replica) Lease(id statemachine.LeaseID) (statemachine.LeaseInfo, [][]byte, bool) {
+	return r.Machine.Lease(id)
+}
+
+// Leases implements api.Store.
+func (r *Replica) Leases() []statemachine.LeaseInfo { return r.Machine.Leases() }
+
+// LeaseRemaining implements api.Backend.
+func (r *Replica) LeaseRemaining(l statemachine.LeaseInfo) int64 {
+	return r.Clock.Remaining(l, r.Machine.LeaseClockMS())
+}
+
+// LeaseAlive reports whether a lease exists and is not overdue.
+func (r *Replica) LeaseAlive(id statemachine.LeaseID) bool {
+	l, _, ok := r.Machine.Lease(id)
+	return ok && r.LeaseRemaining(l) > 0
+}
+
+// WriteBackup implements api.Store.
+func (r *Replica) WriteBackup(ctx context.Context, w io.Writer) error {
+	return r.Machine.WriteBackup(ctx, w)
+}
+
+// DiskUsage implements api.Store.
+func (r *Replica) DiskUsage() (total, inUse int64) { return r.Machine.DiskUsage() }
+
+// CompactionDone implements api.Store.
+func (r *Replica) CompactionDone(rev statemachine.Revision) <-chan struct{} {
+	return r.Machine.CompactionDone(rev)
+}
+
+// observers hands on what the state machine tells, in order.
+type observers []statemachine.Observer
+
+func (o observers) Applied(a *statemachine.Applied) {
+	for _, each := range o {
+		each.Applied(a)
+	}
+}
+
+func (o observers) Recovered(a *statemachine.Applied, executed func(uint64) bool) {
+	for _, each := range o {
+		each.Recovered(a, executed)
+	}
+}
+
+// hubObserver stands for the hub, which needs the machine first.
+type hubObserver struct{ r *Replica }
+
+func (h hubObserver) Applied(a *statemachine.Applied) { h.r.Hub.Applied(a) }
+
+func (h hubObserver) Recovered(a *statemachine.Applied, executed func(uint64) bool) {
+	h.r.Hub.Recovered(a, executed)
+}
