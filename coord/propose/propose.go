@@ -42,8 +42,9 @@ type Options struct {
 	Log          Log
 	// InFlight is how many entries may wait for their results at a time, 4 by default.
 	InFlight int
-	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default.
-	Pipeline int
+	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default, or how many
+	// bytes of them, PipelineBytes, 16 KiB by default: one command of a native stream carries many requests.
+	Pipeline, PipelineBytes int
 	// MaxEntry is the size at which an entry takes no further command, 2 MiB by default.
 	MaxEntry int
 	// MaxCommand is the size of the largest command, 64 MiB by default.
@@ -60,7 +61,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 256 << 20}} {
+	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 256 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -94,9 +95,9 @@ type Proposer struct {
 // call is one command and who waits for it.
 type call struct {
 	command raftv1.Command
-	done    chan statemachine.Result // buffered: the apply never waits
-	entry   *entry                   // once it is in one; guarded by the proposer's mutex
-	left    bool                     // nobody waits any more; likewise
+	done    func(statemachine.Result)
+	entry   *entry // once it is in one; guarded by the proposer's mutex
+	left    bool   // nobody waits any more; likewise
 }
 
 func (c *call) size() int { return len(c.command.Body) }
@@ -123,18 +124,15 @@ func New(opts Options) *Proposer {
 // Close ends every wait with ErrStopped and returns when the proposer has stopped.
 func (p *Proposer) Close() {
 	p.mu.Lock()
-	if !p.mu.closed {
-		p.mu.closed = true
-		for _, e := range p.mu.inFlight {
-			e.answerAll(statemachine.Result{Err: ErrStopped})
-		}
-		for _, c := range p.mu.queue {
-			c.answer(statemachine.Result{Err: ErrStopped})
-		}
-		p.mu.queue, p.mu.left, p.mu.bytes = nil, 0, 0
-		clear(p.mu.inFlight)
+	p.mu.closed = true
+	waiting := p.mu.queue
+	for _, e := range p.mu.inFlight {
+		waiting = append(waiting, e.calls...)
 	}
+	p.mu.queue, p.mu.left, p.mu.bytes = nil, 0, 0
+	clear(p.mu.inFlight)
 	p.mu.Unlock()
+	answerAll(waiting, ErrStopped)
 	p.wake()
 	<-p.gone
 }
@@ -142,23 +140,34 @@ func (p *Proposer) Close() {
 // Propose sends one command through the log and returns the Response of its result, or its refusal. After any other
 // error than ErrTooManyRequests and ErrTooLarge the command may still run later.
 func (p *Proposer) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
-	if len(body) > p.opts.MaxCommand {
-		return nil, ErrTooLarge
-	}
-	c := &call{command: raftv1.Command{Kind: kind, Body: body}, done: make(chan statemachine.Result, 1)}
-	if err := p.enqueue(c); err != nil {
-		return nil, err
-	}
+	answered := make(chan statemachine.Result, 1) // buffered: the apply never waits
+	cancel := p.Submit(kind, body, func(r statemachine.Result) { answered <- r })
 	select {
-	case r := <-c.done:
+	case r := <-answered:
 		return r.Response, r.Err
 	case <-ctx.Done():
-		p.leave(c)
+		cancel()
 		return nil, ctx.Err()
 	}
 }
 
+// Submit is Propose for who does not wait: done is called with the result, once. It runs on the goroutine that applies the
+// log, on that of Close, or, with ErrTooManyRequests, ErrTooLarge or ErrStopped for a command that was not taken, on the
+// caller's before Submit returns. It must not block. cancel gives the command up: it may still run, and done may still be
+// called.
+func (p *Proposer) Submit(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+	c := &call{command: raftv1.Command{Kind: kind, Body: body}, done: done}
+	if err := p.enqueue(c); err != nil {
+		done(statemachine.Result{Err: err})
+		return func() {}
+	}
+	return func() { p.leave(c) }
+}
+
 func (p *Proposer) enqueue(c *call) error {
+	if c.size() > p.opts.MaxCommand {
+		return ErrTooLarge
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -180,13 +189,16 @@ func (p *Proposer) enqueue(c *call) error {
 func (p *Proposer) mayForm() bool {
 	waiting := len(p.mu.queue) - p.mu.left
 	return len(p.mu.inFlight) == 0 && waiting > 0 ||
-		len(p.mu.inFlight) < p.opts.InFlight && (waiting >= p.opts.Pipeline || p.mu.bytes >= p.opts.MaxEntry)
+		len(p.mu.inFlight) < p.opts.InFlight && (waiting >= p.opts.Pipeline || p.mu.bytes >= p.opts.PipelineBytes)
 }
 
 // leave gives a command up. Once nobody waits for an entry it is not proposed again.
 func (p *Proposer) leave(c *call) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if c.left || p.mu.closed {
+		return
+	}
 	c.left = true
 	if e := c.entry; e != nil {
 		if e.waiting--; e.waiting == 0 {
@@ -254,7 +266,7 @@ func (p *Proposer) Applied(a *statemachine.Applied) {
 		p.mu.Unlock()
 		if e != nil {
 			for i, c := range e.calls {
-				c.answer(r.Results[i])
+				c.done(r.Results[i])
 			}
 		}
 	}
@@ -262,24 +274,25 @@ func (p *Proposer) Applied(a *statemachine.Applied) {
 
 // Recovered ends the waits for entries that ran before a received snapshot: their results are lost.
 func (p *Proposer) Recovered(_ *statemachine.Applied, executed func(number uint64) bool) {
+	var ran []*call
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for number, e := range p.mu.inFlight {
 		if executed(number) {
-			e.answerAll(statemachine.Result{Err: ErrTimeout})
+			ran = append(ran, e.calls...)
 			p.settle(e)
 		}
 	}
+	p.mu.Unlock()
+	answerAll(ran, ErrTimeout)
 }
 
-func (e *entry) answerAll(r statemachine.Result) {
-	for _, c := range e.calls {
-		c.answer(r)
+// answerAll is called without the mutex, as whoever is answered may submit more. A call is answered once at most: by
+// whoever takes its entry out of flight, or closes the queue.
+func answerAll(calls []*call, err error) {
+	for _, c := range calls {
+		c.done(statemachine.Result{Err: err})
 	}
 }
-
-// answer is called once for each call at most: by whoever takes its entry out of flight, or closes the queue.
-func (c *call) answer(r statemachine.Result) { c.done <- r }
 
 // run forms entries and proposes them, again where it must.
 func (p *Proposer) run() {

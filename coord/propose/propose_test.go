@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -267,4 +268,111 @@ func (r refusing) Propose(data []byte) error {
 		return errors.New("busy")
 	}
 	return r.lossyLog.Propose(data)
+}
+
+// lostLog takes entries and never applies them.
+type lostLog struct {
+	mu      sync.Mutex
+	entries map[uint64]int // number of commands by entry
+}
+
+func (l *lostLog) Propose(data []byte) error {
+	e, err := raftv1.DecodeEntry(data)
+	if err != nil {
+		panic(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.entries == nil {
+		l.entries = map[uint64]int{}
+	}
+	l.entries[e.Number] = len(e.Commands)
+	return nil
+}
+
+func (l *lostLog) waitEntries(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		l.mu.Lock()
+		got := len(l.entries)
+		l.mu.Unlock()
+		if got == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d entries, want %d", got, n)
+		}
+	}
+}
+
+// A large command, such as the requests of a native stream, leaves beside an entry in flight though it is alone.
+func TestALargeCommandDoesNotWaitForTheEntryInFlight(t *testing.T) {
+	l := &lostLog{}
+	p := New(Options{Log: l, Member: 7, Boot: 1})
+	defer p.Close()
+	submit := func(size int) { p.Submit(raftv1.KindRequests, make([]byte, size), func(statemachine.Result) {}) }
+	submit(10)
+	l.waitEntries(t, 1)
+	submit(10)
+	submit(20 << 10)
+	l.waitEntries(t, 2)
+	if l.entries[2] != 2 {
+		t.Errorf("the second entry has %d commands, want 2", l.entries[2])
+	}
+}
+
+func TestSubmitTellsAtOnceWhatIsNotTaken(t *testing.T) {
+	p := New(Options{Log: &lostLog{}, Member: 7, Boot: 1, MaxCommand: 100, MaxQueued: 1, InFlight: 1})
+	outcome := func(size int) (err error) {
+		p.Submit(raftv1.KindPut, make([]byte, size), func(r statemachine.Result) { err = r.Err })
+		return err
+	}
+	if err := outcome(101); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a command that is too large: %v", err)
+	}
+	p.Hold()
+	answered := make(chan error, 1)
+	p.Submit(raftv1.KindPut, nil, func(r statemachine.Result) { answered <- r.Err })
+	if err := outcome(0); !errors.Is(err, ErrTooManyRequests) {
+		t.Errorf("a command that does not fit into the queue: %v", err)
+	}
+	p.Close()
+	if err := <-answered; !errors.Is(err, ErrStopped) {
+		t.Errorf("the command in the queue: %v", err)
+	}
+	if err := outcome(0); !errors.Is(err, ErrStopped) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// Who is told a result may submit the next command from there, whoever tells it.
+func TestDoneMaySubmit(t *testing.T) {
+	var lose atomic.Bool
+	p, _ := start(t, Options{}, lose.Load)
+	const chain = 50
+	over := make(chan statemachine.Result, 1)
+	var next func(n int) func(statemachine.Result)
+	next = func(n int) func(statemachine.Result) {
+		return func(r statemachine.Result) {
+			if n == chain || r.Err != nil {
+				over <- r
+				return
+			}
+			p.Submit(raftv1.KindPut, []byte(fmt.Sprint(n)), next(n+1))
+		}
+	}
+	next(0)(statemachine.Result{})
+	if r := <-over; r.Err != nil || r.Response != fmt.Sprint(chain-1) {
+		t.Errorf("the chain ended with %v", r)
+	}
+	lose.Store(true)
+	stopped := make(chan error, 1)
+	p.Submit(raftv1.KindPut, nil, func(statemachine.Result) {
+		p.Submit(raftv1.KindPut, nil, func(r statemachine.Result) { stopped <- r.Err })
+	})
+	p.Recovered(nil, func(uint64) bool { return true })
+	p.Close()
+	if err := <-stopped; !errors.Is(err, ErrStopped) {
+		t.Errorf("submitted while closing: %v", err)
+	}
 }
