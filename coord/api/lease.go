@@ -54,11 +54,14 @@ func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 // grant proposes one attempt. It draws the id if the request has none or the last one drawn was taken.
 func (s *leaseServer) grant(ctx context.Context, r *raftv1.LeaseGrant) (statemachine.LeaseGranted, error) {
 	attempt := &raftv1.LeaseGrant{Id: r.Id, TtlMs: r.TtlMs}
-	for attempt.Id == 0 {
-		attempt.Id = rand.Int64()
+	if attempt.Id == 0 {
+		attempt.Id = DrawLeaseID()
 	}
 	return propose[statemachine.LeaseGranted](ctx, s.service, raftv1.KindLeaseGrant, attempt)
 }
+
+// DrawLeaseID returns a random id, > 0, for a lease.
+func DrawLeaseID() statemachine.LeaseID { return rand.Int64N(math.MaxInt64) + 1 }
 
 func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
 	revoked, err := propose[statemachine.LeaseRevoked](ctx, s.service, raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: r.ID})
@@ -74,6 +77,11 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 	if err := s.readIndex(ctx); err != nil {
 		return nil, err
 	}
+	return s.timeToLive(r)
+}
+
+// timeToLive answers from what this member has applied.
+func (s *leaseServer) timeToLive(r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	header, err := s.headerAt(0)
 	if err != nil {
 		return nil, err

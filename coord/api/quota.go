@@ -29,6 +29,7 @@ type quota struct {
 	start   time.Time
 	sampled atomic.Int64 // time of the last sample since start, negative before the first one
 	used    atomic.Int64
+	raising atomic.Bool // the alarm is being raised behind somebody's back
 }
 
 func newQuota(s *service, limit int64) *quota {
@@ -39,15 +40,38 @@ func newQuota(s *service, limit int64) *quota {
 
 // check refuses a write of cost bytes that does not fit. A cost of 0 is no write.
 func (q *quota) check(ctx context.Context, cost int) error {
-	if q.limit < 0 || cost == 0 || q.size()+int64(cost) < q.limit {
+	if q.fits(cost) {
 		return nil
 	}
-	if !q.alarmed() {
-		alarm := &pb.AlarmRequest{MemberID: q.member, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
-		// The client learns the same if this fails, and the next write tries again.
-		_, _ = propose[*pb.AlarmResponse](ctx, q.service, raftv1.KindAlarm, alarm)
+	q.raise(ctx)
+	return rpctypes.ErrGRPCNoSpace
+}
+
+// checkNow is check for who must not wait: the alarm is raised in the background.
+func (q *quota) checkNow(cost int) error {
+	if q.fits(cost) {
+		return nil
+	}
+	if q.raising.CompareAndSwap(false, true) {
+		go func() {
+			defer q.raising.Store(false)
+			q.raise(context.Background())
+		}()
 	}
 	return rpctypes.ErrGRPCNoSpace
+}
+
+func (q *quota) fits(cost int) bool {
+	return q.limit < 0 || cost == 0 || q.size()+int64(cost) < q.limit
+}
+
+// raise raises the alarm if it is not up. The client learns the same if this fails, and the next write tries again.
+func (q *quota) raise(ctx context.Context) {
+	if q.alarmed() {
+		return
+	}
+	alarm := &pb.AlarmRequest{MemberID: q.member, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
+	_, _ = propose[*pb.AlarmResponse](ctx, q.service, raftv1.KindAlarm, alarm)
 }
 
 // alarmed reports whether this member's alarm is up already.

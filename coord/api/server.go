@@ -38,8 +38,8 @@ type Options struct {
 	Backend Backend
 	// Watch is etcd's Watch service.
 	Watch pb.WatchServer
-	// Register, if set, adds further services to the gRPC server.
-	Register func(grpc.ServiceRegistrar)
+	// Register, if set, adds further services to the gRPC server, which may use etcd's.
+	Register func(grpc.ServiceRegistrar, *Services)
 	// GRPC are further options of the gRPC server, such as credentials.
 	GRPC []grpc.ServerOption
 
@@ -164,7 +164,7 @@ func (s *Server) register() {
 	s.local = newLocalClient(kv, lease, s.opts.Watch, s.opts.Logger)
 	registerRecipes(s.grpc, s.local)
 	if s.opts.Register != nil {
-		s.opts.Register(s.grpc)
+		s.opts.Register(s.grpc, &Services{kv: kv, lease: lease})
 	}
 	s.metrics.rpc.init(s.grpc)
 }

@@ -35,8 +35,8 @@ func propose[R any](ctx context.Context, s *service, kind raftv1.Kind, request p
 	if err != nil {
 		return none, status.Error(codes.Internal, err.Error())
 	}
-	if n := len(body); n+requestOverhead+uvarintLen(n) > s.maxRequestBytes {
-		return none, rpctypes.ErrGRPCRequestTooLarge
+	if err := s.checkSize(len(body)); err != nil {
+		return none, err
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -49,6 +49,14 @@ func propose[R any](ctx context.Context, s *service, kind raftv1.Kind, request p
 		return none, status.Error(codes.Internal, fmt.Sprintf("command %d was answered with %T", kind, response))
 	}
 	return r, nil
+}
+
+// checkSize refuses a request whose encoding has n bytes if that is too much.
+func (s *service) checkSize(n int) error {
+	if n+requestOverhead+uvarintLen(n) > s.maxRequestBytes {
+		return rpctypes.ErrGRPCRequestTooLarge
+	}
+	return nil
 }
 
 // limit bounds the time of ctx. Most clients bound it themselves, and another context with a timer would cost more than

@@ -70,7 +70,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 }
 
 // register adds coord's own services to etcd's.
-func (s *Services) register(r grpc.ServiceRegistrar) { s.recipes.Register(r) }
+func (s *Services) register(r grpc.ServiceRegistrar, _ *api.Services) { s.recipes.Register(r) }
 
 // Drain ends the streams, each with a status that says why, and lets the other requests finish until ctx ends. The caller
 // has stopped accepting clients.
