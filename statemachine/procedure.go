@@ -39,8 +39,8 @@ type Step interface {
 	// the NOSPACE alarm is raised.
 	Put(key, value []byte, lease LeaseID) (Revision, error)
 	// Touch writes the latest version of key once more, value and lease as they are, and returns the revision of the write.
-	// It is not refused for space: who has something must be able to say so at any time. ErrKeyNotFound if there is no such
-	// key, ErrInvalid if it was already written at this revision.
+	// It is not refused for space: who has something must be able to say so at any time. What PutEntry noted stays.
+	// ErrKeyNotFound if there is no such key, ErrInvalid if it was already written at this revision.
 	Touch(key []byte) (Revision, error)
 	// Delete deletes key and reports whether it existed. ErrInvalid if the key was already written at this revision.
 	Delete(key []byte) (bool, error)
@@ -72,7 +72,8 @@ type Attachment struct {
 }
 
 // Reactor runs after each command, in its last revision, for each key with its prefix that the command deleted, in order. It
-// must be deterministic, and may write any key with the prefix that was not written at that revision.
+// must be deterministic, and may write any key with the prefix that was not written at that revision, or go on to the next
+// one. It is not run for what it deletes itself. Its writes are not refused for space: they pass on what was there.
 type Reactor interface {
 	Prefix() []byte
 	Deleted(step Step, key []byte)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -91,24 +92,34 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// crashAt wraps fs so that its clone after a crash before the n-th operation is
-// kept.
+// crashAt makes a clone of fs as a crash before the at-th operation leaves it. A
+// goroutine of Pebble's own may have come to that operation, while the caller of
+// the store goes on.
 type crashAt struct {
 	fs    *vfs.MemFS
 	rng   *rand.Rand
 	at    int64
 	ops   atomic.Int64
-	clone atomic.Pointer[vfs.MemFS]
+	clone chan *vfs.MemFS
+}
+
+func newCrashAt(fs *vfs.MemFS, rng *rand.Rand, at int) *crashAt {
+	return &crashAt{fs: fs, rng: rng, at: int64(at), clone: make(chan *vfs.MemFS, 1)}
 }
 
 func (c *crashAt) wrap() vfs.FS {
 	return errorfs.Wrap(c.fs, errorfs.InjectorFunc(func(errorfs.Op) error {
 		if c.ops.Add(1) == c.at {
-			c.clone.Store(crash(c.fs, c.rng))
+			c.clone <- crash(c.fs, c.rng)
 		}
 		return nil
 	}))
 }
+
+// begun says whether the crash may have happened; what returned while it had not
+// is in the clone. That there is a clone says less: calls may have returned between
+// the making of the clone and its arrival.
+func (c *crashAt) begun() bool { return c.ops.Load() >= c.at }
 
 // A crash in the middle of a call or of an open, then another in the middle of
 // the open that follows, lose nothing that was synced before.
@@ -116,12 +127,12 @@ func TestCrashAnywhere(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			h := newHistory(seed)
-			c := &crashAt{fs: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(seed, 2)), at: 1 + int64(h.rng.IntN(400))}
+			c := newCrashAt(vfs.NewCrashableMem(), rand.New(rand.NewPCG(seed, 2)), 1+h.rng.IntN(400))
 			fs := c.wrap()
 			var allowed, p past
 			p.add(h.twins, true)
 			s := openStore(t, fs, testDir)
-			for i := 0; c.clone.Load() == nil; i++ {
+			for i := 0; !c.begun(); i++ {
 				_, durable, err := h.step(s)
 				if err != nil {
 					t.Fatalf("step %d: %v", i, err)
@@ -136,23 +147,63 @@ func TestCrashAnywhere(t *testing.T) {
 					s = openStore(t, fs, testDir)
 				}
 			}
+			fs1 := <-c.clone
 			s.Close()
 			if len(allowed) == 0 { // in the first open
 				allowed = p
 			}
-			fs1 := c.clone.Load()
 			for round := range 3 {
-				d := &crashAt{fs: fs1, rng: c.rng, at: 1 + int64(h.rng.IntN(60))}
+				d := newCrashAt(fs1, c.rng, 1+h.rng.IntN(60))
 				s := openStore(t, d.wrap(), testDir)
 				if _, err := allowed.find(s, h.rng); err != nil {
 					t.Fatalf("open %d: %v", round, err)
 				}
 				s.Close()
-				if fs1 = d.clone.Load(); fs1 == nil {
+				if !d.begun() {
 					break
 				}
+				fs1 = <-d.clone
 			}
 		})
+	}
+}
+
+// A crash anywhere in an open leaves a store that opens, whatever part of what was
+// not synced it keeps.
+func TestCrashInOpen(t *testing.T) {
+	const entries = 20
+	mem := vfs.NewCrashableMem()
+	rng := rand.New(rand.NewPCG(1, 4))
+	var mu sync.Mutex
+	var opening bool
+	var clones []*vfs.MemFS
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for i := 0; opening && i < 8; i++ {
+			clones = append(clones, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+		}
+		return nil
+	}))
+	for _, want := range []uint64{0, entries} {
+		mu.Lock()
+		clones, opening = nil, true
+		mu.Unlock()
+		s := openStore(t, fs, testDir)
+		mu.Lock()
+		opening = false
+		mu.Unlock()
+		for i, clone := range clones {
+			if last, err := reopened(clone); err != nil || last != want {
+				t.Errorf("clone %d of an open: the log ends at %d of %d, %v", i, last, want, err)
+			}
+		}
+		for i := range entries - want {
+			appendOne(t, s, i+1)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

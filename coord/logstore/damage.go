@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/wal"
@@ -20,16 +19,18 @@ const (
 	manifestHeader = 7
 	walHeader      = manifestHeader + 4 + 8
 	// The types of chunks are four in a row: full, first, middle, last.
-	manifestType = 1
-	walType      = 9
+	manifestType  = 1
+	manifestFirst = 2
+	walType       = 9
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checkFiles looks for damage that Pebble takes for a torn end: it stops reading
 // at the first bad chunk, and looks for a reason not to only in the blocks behind
-// that chunk's, and in a manifest not at all.
-func checkFiles(fs vfs.FS, dir string) error {
+// that chunk's, and in a manifest not at all. A manifest that is not in use is
+// what a crash left of one that was about to be, in no order.
+func checkFiles(fs vfs.FS, dir, manifest string) error {
 	names, err := fs.List(dir)
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func checkFiles(fs vfs.FS, dir string) error {
 		var f chunkFile
 		if num, _, ok := wal.ParseLogFilename(file); ok {
 			f.wal, f.num = true, uint32(num)
-		} else if !strings.HasPrefix(file, "MANIFEST-") {
+		} else if file != manifest {
 			continue
 		}
 		if f.data, err = readAll(fs, fs.PathJoin(dir, file)); err != nil {
@@ -92,7 +93,8 @@ func (f chunkFile) damage() (at, proof int) {
 
 // chunk returns the size of the chunk at an offset, 0 if there is no good one,
 // and how much of the file was durable before it was written. In a manifest that
-// is all of it.
+// is all before the record, for Pebble syncs each; a chunk that goes on with a
+// record says nothing.
 func (f chunkFile) chunk(at int) (size int, synced uint64) {
 	header, kind := manifestHeader, byte(manifestType)
 	if f.wal {
@@ -102,7 +104,10 @@ func (f chunkFile) chunk(at int) (size int, synced uint64) {
 	if len(b) < header || b[6] < kind || b[6] >= kind+4 {
 		return 0, 0
 	}
-	size, synced = header+int(binary.LittleEndian.Uint16(b[4:])), uint64(at)
+	size = header + int(binary.LittleEndian.Uint16(b[4:]))
+	if b[6] <= manifestFirst {
+		synced = uint64(at)
+	}
 	if f.wal {
 		if binary.LittleEndian.Uint32(b[7:]) != f.num {
 			return 0, 0

@@ -82,7 +82,7 @@ func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 		log = zap.NewNop()
 	}
 	return &pebble.Options{
-		FS: fs,
+		FS: markerFS{fs},
 		// Formats from FormatWALSyncChunks on tell damage from a torn end.
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                8 << 20,

@@ -86,7 +86,7 @@ func openPebble(dir string, opts *pebble.Options) (*pebble.DB, error) {
 	case err != nil:
 		return nil, err
 	default:
-		if err := checkFiles(opts.FS, dir); err != nil {
+		if err := checkFiles(opts.FS, dir, was.ManifestFilename); err != nil {
 			return nil, err
 		}
 	}

@@ -457,6 +457,7 @@ func (x *ResignResponse) GetRevision() int64 {
 type LeaderRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Priority      int64                  `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"` // not 0: of the election with priorities
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -496,6 +497,13 @@ func (x *LeaderRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *LeaderRequest) GetPriority() int64 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
 }
 
 type LeaderResponse struct {
@@ -554,6 +562,7 @@ func (x *LeaderResponse) GetRevision() int64 {
 type ObserveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Priority      int64                  `protobuf:"varint,2,opt,name=priority,proto3" json:"priority,omitempty"` // not 0: of the election with priorities
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +602,13 @@ func (x *ObserveRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *ObserveRequest) GetPriority() int64 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
 }
 
 type ObserveEvent struct {
@@ -691,14 +707,16 @@ const file_coord_v1_election_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x03R\x04term\"H\n" +
 	"\x0eResignResponse\x12\x1a\n" +
 	"\bresigned\x18\x01 \x01(\bR\bresigned\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"#\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"?\n" +
 	"\rLeaderRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"U\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x03R\bpriority\"U\n" +
 	"\x0eLeaderResponse\x12'\n" +
 	"\x06leader\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\x06leader\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"$\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"@\n" +
 	"\x0eObserveRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"e\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bpriority\x18\x02 \x01(\x03R\bpriority\"e\n" +
 	"\fObserveEvent\x12'\n" +
 	"\x06leader\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\x06leader\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x10\n" +

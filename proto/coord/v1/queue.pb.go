@@ -108,6 +108,8 @@ const (
 	Error_REASON_PROTOCOL Error_Reason = 18
 	// The client did not read for too long. The stream ends.
 	Error_REASON_SLOW_CONSUMER Error_Reason = 19
+	// The target of a transfer is no candidate.
+	Error_REASON_NO_CANDIDATE Error_Reason = 20
 	// Of etcd's API.
 	Error_REASON_COMPACTED         Error_Reason = 32
 	Error_REASON_FUTURE_REVISION   Error_Reason = 33
@@ -145,6 +147,7 @@ var (
 		17: "REASON_TOO_MANY_SESSIONS",
 		18: "REASON_PROTOCOL",
 		19: "REASON_SLOW_CONSUMER",
+		20: "REASON_NO_CANDIDATE",
 		32: "REASON_COMPACTED",
 		33: "REASON_FUTURE_REVISION",
 		34: "REASON_KEY_NOT_FOUND",
@@ -177,6 +180,7 @@ var (
 		"REASON_TOO_MANY_SESSIONS": 17,
 		"REASON_PROTOCOL":          18,
 		"REASON_SLOW_CONSUMER":     19,
+		"REASON_NO_CANDIDATE":      20,
 		"REASON_COMPACTED":         32,
 		"REASON_FUTURE_REVISION":   33,
 		"REASON_KEY_NOT_FOUND":     34,
@@ -663,9 +667,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\x9f\x06\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\xb8\x06\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xe5\x05\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xfe\x05\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -687,7 +691,8 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x11REASON_WRONG_KIND\x10\x10\x12\x1c\n" +
 	"\x18REASON_TOO_MANY_SESSIONS\x10\x11\x12\x13\n" +
 	"\x0fREASON_PROTOCOL\x10\x12\x12\x18\n" +
-	"\x14REASON_SLOW_CONSUMER\x10\x13\x12\x14\n" +
+	"\x14REASON_SLOW_CONSUMER\x10\x13\x12\x17\n" +
+	"\x13REASON_NO_CANDIDATE\x10\x14\x12\x14\n" +
 	"\x10REASON_COMPACTED\x10 \x12\x1a\n" +
 	"\x16REASON_FUTURE_REVISION\x10!\x12\x18\n" +
 	"\x14REASON_KEY_NOT_FOUND\x10\"\x12\x1a\n" +

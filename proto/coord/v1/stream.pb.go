@@ -743,7 +743,8 @@ func (x *Request) GetGuards() []*Guard {
 	return nil
 }
 
-// Guard names a grant: of a lock or an election, by the key and the token of Granted.
+// Guard names a grant: of a lock or an election, by the key and the token of Granted. A candidate of an election with
+// priorities has the create revision of its key as token while it waits, and its term when it leads.
 type Guard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2058,7 +2059,8 @@ type AcquiredEntry struct {
 	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Token int64                  `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	State AcquiredEntry_State    `protobuf:"varint,4,opt,name=state,proto3,enum=coord.v1.AcquiredEntry_State" json:"state,omitempty"`
-	// The number of entries before it, and who holds; of a waiter.
+	// The number of entries before it, and who holds; of a waiter, and holder also of a try that failed. 0 and unset where
+	// the queue has more than 32 entries: ask Describe.
 	Position      int64  `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`
 	Holder        *Entry `protobuf:"bytes,6,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2542,10 +2544,12 @@ func (x *Transferred) GetRevision() int64 {
 
 // AskRelease asks whoever holds a lock or leads to give it back. It is only told; nothing else happens.
 type AskRelease struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// At most 1024 bytes each.
+	From          string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Priority      int64  `protobuf:"varint,4,opt,name=priority,proto3" json:"priority,omitempty"` // not 0: of the election with priorities
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2599,6 +2603,13 @@ func (x *AskRelease) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *AskRelease) GetPriority() int64 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
 }
 
 type Asked struct {
@@ -2914,12 +2925,13 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\bpriority\x18\x04 \x01(\x03R\bpriority\"=\n" +
 	"\vTransferred\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x03R\x04term\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"L\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"h\n" +
 	"\n" +
 	"AskRelease\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"L\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bpriority\x18\x04 \x01(\x03R\bpriority\"L\n" +
 	"\x05Asked\x12'\n" +
 	"\x06holder\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\x06holder\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\xc0\x01\n" +
