@@ -150,9 +150,9 @@ func fillUp(t *testing.T, cli *clientv3.Client) map[string]string {
 	t.Helper()
 	acked := make(map[string]string)
 	begin := time.Now()
-	for i := 0; time.Since(begin) < patience; i++ {
+	for i := 0; time.Since(begin) < 3*patience; i++ { // a few thousand puts, one after the other
 		key, value := fmt.Sprintf("bulk/%06d", i), bulk(i)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		_, err := cli.Put(ctx, key, value)
 		cancel()
 		switch {

@@ -174,10 +174,10 @@ func (r *registers) check() {
 		}
 	}
 	r.t.Logf("%d register operations, %d of unknown outcome", len(r.history), unknown)
-	switch porcupine.CheckOperationsTimeout(registerModel, r.history, patience) {
+	switch porcupine.CheckOperationsTimeout(registerModel, r.history, 3*patience) {
 	case porcupine.Illegal:
 		r.t.Error("the registers' history is not linearizable")
 	case porcupine.Unknown:
-		r.t.Errorf("whether the registers' history is linearizable could not be told within %v", patience)
+		r.t.Errorf("whether the registers' history is linearizable could not be told within %v", 3*patience)
 	}
 }
