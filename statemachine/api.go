@@ -32,6 +32,7 @@ var (
 	ErrSequenceFuture   = errors.New("the sequence number is too far ahead of what is acknowledged")
 	ErrBacklog          = errors.New("too many outcomes of the session are not acknowledged")
 	ErrWithdrawn        = errors.New("the request was withdrawn")
+	ErrResponseTooLarge = errors.New("the response would be too large to be kept for the session")
 )
 
 // Other errors of readers.
@@ -192,11 +193,10 @@ type Applied struct {
 type LeaseFacts struct {
 	Count      int    // leases that exist
 	MinTTL     int64  // the smallest TTL of them, milliseconds; 0 if there is none
-	Pending    int    // leases whose deadline the next tick sets
+	Pending    int    // leases and streams whose grant or renewal no tick has settled
 	Overdue    bool   // a lease is due but not deleted yet: the work of a tick is bounded, and the next goes on with it
 	LastTick   uint64 // number of the last applied tick
 	ClockMS    int64  // log time, milliseconds
-	NextDueMS  int64  // earliest deadline in log time, milliseconds; 0 if no lease has one
 	PendingMax uint64 // highest log index of a pending grant or renewal
 }
 
@@ -211,7 +211,7 @@ type Observer interface {
 	Recovered(a *Applied, executed func(number uint64) bool)
 }
 
-// LeaseInfo describes a lease to readers.
+// LeaseInfo describes a lease to readers. Of a session, deadline and pending are those that its stream gives it.
 type LeaseInfo struct {
 	ID         LeaseID
 	TTL        int64 // milliseconds, as granted

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -44,41 +45,53 @@ func (b *batch) leaseRevoke(r *raftv1.LeaseRevoke) Result {
 	if _, ok := b.m.leases.Get(r.Id); !ok {
 		return refuse(ErrLeaseNotFound)
 	}
-	b.dropLease(r.Id)
+	b.dropLease(r.Id, false)
 	return Result{Response: LeaseRevoked{Revision: b.kv.Revision()}}
 }
 
-// dropLease deletes a lease and, in one revision and in key order, the keys attached to it. It returns their number.
-func (b *batch) dropLease(id LeaseID) int {
-	keys := b.leaseKeys(id)
-	for _, key := range keys {
-		if kv := b.get(key); kv != nil {
+// dropLease deletes a lease and, in one revision and in key order, the keys attached to it. It returns their number. A key
+// whose attachment says so stays for a while if the lease expires, see linger. If the lease is a session's, that ends.
+func (b *batch) dropLease(id LeaseID, expired bool) int {
+	attached := b.attachedTo(id)
+	for _, key := range attached {
+		kv := b.get(key.Key)
+		switch {
+		case kv == nil:
+		case expired && key.Attachment.LingerMS > 0:
+			b.linger(kv, key.Attachment)
+		default:
 			b.deleteKey(kv)
 		}
 	}
+	l, _ := b.m.leases.Get(id)
 	b.m.leases.Remove(id)
 	b.kv.Rows().Delete(mvcc.IDKey(mvcc.SpaceLeases, uint64(id)))
-	return len(keys)
+	b.forgetStream(l.Stream)
+	b.dropSession(id)
+	return len(attached)
 }
 
-// leaseKeys returns the keys attached to a lease, in key order.
-func (b *batch) leaseKeys(id LeaseID) [][]byte {
-	keys, err := leaseKeys(b.kv.Rows(), id)
-	b.fail(err)
-	return keys
+// linger puts a key again instead of deleting it with the lease that it is attached to: the same value and create revision,
+// on a lease of its own, which lives as long as the attachment says and keeps nothing after that.
+func (b *batch) linger(kv *mvccpb.KeyValue, a Attachment) {
+	l := b.grantLingering(kv, a.LingerMS)
+	a.LingerMS = 0
+	b.putEntry(kv.Key, kv.Value, l, a, kv)
 }
 
-func leaseKeys(src mvcc.Source, id LeaseID) (keys [][]byte, err error) {
-	lower := mvcc.LeaseKeyKey(id, nil)
-	upper := mvcc.LeaseKeyKey(id+1, nil)
-	if id == -1 { // the last one: ids are stored as unsigned
-		upper = []byte{mvcc.SpaceLeaseKeys + 1}
+// grantLingering grants a lease for a key that outlives its own. The id is negative and follows from both, so that it is
+// the same on every member; where it is taken, the next one that is not.
+func (b *batch) grantLingering(kv *mvccpb.KeyValue, ttl int64) LeaseID {
+	h := fnv.New64a()
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(kv.Lease)))
+	h.Write(kv.Key)
+	for id := h.Sum64(); ; id++ {
+		l, ok := b.m.leases.Grant(LeaseID(id|1<<63), ttl, b.index)
+		if ok {
+			b.storeLease(l)
+			return l.ID
+		}
 	}
-	err = mvcc.ScanRows(src, lower, upper, func(k, _ []byte) (bool, error) {
-		keys = append(keys, bytes.Clone(k[len(lower):]))
-		return true, nil
-	})
-	return keys, err
 }
 
 // leaseRenew makes leases pending. Those that had an effect are stored as one row, which a tick turns into deadlines.
@@ -107,8 +120,11 @@ func (b *batch) tick(r *raftv1.Tick) Result {
 	if !ok {
 		return Result{Response: Ticked{Number: last}}
 	}
-	for _, l := range settled {
+	for _, l := range settled.Leases {
 		b.storeLease(l)
+	}
+	for _, s := range settled.Streams {
+		b.storeStream(s)
 	}
 	b.dropRenewals(r.Seen)
 	b.storeClock()
@@ -133,8 +149,8 @@ func (b *batch) dropRenewals(seen uint64) {
 func (b *batch) expire() {
 	keys := 0
 	for _, id := range b.m.leases.Due(maxExpiredLeases) {
-		b.kv.End() // a revision for each
-		keys += b.dropLease(id)
+		keys += b.dropLease(id, true)
+		b.endRevision() // each has one
 		if keys >= maxExpiredKeys {
 			break
 		}
@@ -146,117 +162,3 @@ func (b *batch) storeClock() {
 	v := binary.BigEndian.AppendUint64(nil, uint64(ms))
 	b.kv.Rows().Set(metaClock, binary.BigEndian.AppendUint64(v, tick))
 }
-
-// call runs a procedure.
-func (b *batch) call(r *raftv1.Call) Result {
-	if err := b.m.alarms.refuseCorrupt(); err != nil {
-		return refuse(err)
-	}
-	p := b.m.procedures[r.Procedure]
-	if p == nil {
-		b.fail(fmt.Errorf("log entry %d calls the unknown procedure %q: this version is too old for the cluster", b.index, r.Procedure))
-		return Result{}
-	}
-	before := b.kv.Revision()
-	resp, err := p.Run(&step{batch: b}, r.Request)
-	if err != nil {
-		if b.kv.Revision() != before {
-			b.fail(fmt.Errorf("procedure %q refused %v after it had written", r.Procedure, err))
-		}
-		return refuse(err)
-	}
-	return Result{Response: Called{Response: resp, Revision: b.kv.Revision()}}
-}
-
-// step is the Step of a procedure.
-type step struct {
-	batch   *batch
-	written map[string]bool // keys written at the current revision
-}
-
-func (s *step) Revision() Revision { return s.batch.kv.Revision() }
-
-func (s *step) NextRevision() {
-	s.batch.kv.End()
-	s.written = nil
-}
-
-func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.batch.get(key) }
-
-func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	s.batch.scan(mvcc.Range{Key: key, End: end}, fn)
-}
-
-func (s *step) Put(key, value []byte, lease LeaseID) (Revision, error) {
-	if err := s.batch.m.alarms.refuseWrite(); err != nil {
-		return 0, err
-	}
-	if lease != 0 && !s.LeaseAlive(lease) {
-		return 0, ErrLeaseNotFound
-	}
-	if err := s.claim(key); err != nil {
-		return 0, err
-	}
-	return s.batch.putKey(key, value, lease, s.batch.get(key)).ModRevision, nil
-}
-
-func (s *step) Touch(key []byte) (Revision, error) {
-	prev := s.batch.get(key)
-	if prev == nil {
-		return 0, ErrKeyNotFound
-	}
-	if err := s.claim(key); err != nil {
-		return 0, err
-	}
-	return s.batch.putKey(key, prev.Value, prev.Lease, prev).ModRevision, nil
-}
-
-func (s *step) Delete(key []byte) (bool, error) {
-	prev := s.batch.get(key)
-	if prev == nil {
-		return false, nil
-	}
-	if err := s.claim(key); err != nil {
-		return false, err
-	}
-	s.batch.deleteKey(prev)
-	return true, nil
-}
-
-// claim notes that key is written at this revision, which must happen once only.
-func (s *step) claim(key []byte) error {
-	if len(key) == 0 {
-		return errEmptyKey
-	}
-	if s.written[string(key)] {
-		return fmt.Errorf("%w: key %q is written twice in one revision", ErrInvalid, key)
-	}
-	if s.written == nil {
-		s.written = make(map[string]bool)
-	}
-	s.written[string(key)] = true
-	return nil
-}
-
-func (s *step) LeaseAlive(id LeaseID) bool { return s.batch.m.leases.Alive(id) }
-
-func (s *step) LeaseKeys(id LeaseID) [][]byte { return s.batch.leaseKeys(id) }
-
-func (s *step) ClockMS() int64 {
-	ms, _ := s.batch.m.leases.Clock()
-	return ms
-}
-
-// PutEntry implements Step.
-func (s *step) PutEntry(key, value []byte, lease LeaseID, _ Attachment) (Revision, error) {
-	return s.Put(key, value, lease)
-}
-
-// Attachment implements Step.
-func (s *step) Attachment(LeaseID, []byte) Attachment { return Attachment{} }
-
-// Session implements Step.
-func (s *step) Session() LeaseID { return 0 }
-
-// IsSession implements Step.
-func (s *step) IsSession(LeaseID) bool { return false }

@@ -184,9 +184,9 @@ func (b *batch) runPath(p *txnPath) *pb.TxnResponse {
 	return resp
 }
 
-// txnRange reads inside a transaction. Where nobody waits for the result it reads nothing: it changes no state.
+// txnRange reads inside a transaction. Where nobody wants the answer it reads nothing: it changes no state.
 func (b *batch) txnRange(r *pb.RangeRequest) *pb.RangeResponse {
-	if !b.want {
+	if !b.answers {
 		return nil
 	}
 	resp, err := rangeKeys(context.Background(), b.kv.Rows(), r, b.kv.Revision(), b.compacted)

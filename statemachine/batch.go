@@ -24,10 +24,15 @@ type batch struct {
 	index     uint64 // log index of the current entry
 	compacted Revision
 	applied   Applied
-	// want says that somebody on this member waits for the results of the current entry.
-	want bool
-	// renewals counts the rows of renewals written at the current index.
-	renewals uint32
+	// want says that somebody on this member waits for the results of the current entry, answers that what a transaction
+	// reads is wanted: by somebody, or to be stored.
+	want, answers bool
+	// renewals and outcomes count the rows of renewals and of outcomes written at the current index.
+	renewals, outcomes uint32
+	// unixMS is the proposer's wall clock as the current command says, 0 if it does not.
+	unixMS int64
+	// reacted is how many of applied.Events the reactor has dealt with.
+	reacted int
 	// toHash ends the batch after the current entry: a StateHash command asks for the state at its index.
 	toHash bool
 }
@@ -41,7 +46,7 @@ func (b *batch) fail(err error) {
 
 // entry applies one entry of the log.
 func (b *batch) entry(e sm.Entry) {
-	b.index, b.renewals = e.Index, 0
+	b.index, b.renewals, b.outcomes = e.Index, 0, 0
 	b.applied.Index = e.Index
 	if len(e.Cmd) == 0 {
 		return
@@ -61,8 +66,9 @@ func (b *batch) entry(e sm.Entry) {
 	b.kv.Rows().Set(mvcc.IDKey(mvcc.SpaceExecuted, entry.Member), b.m.executed.row(entry.Member))
 	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot
 	for _, c := range entry.Commands {
+		b.answers, b.unixMS = b.want, 0
 		r := b.command(c)
-		b.kv.End()
+		b.endRevision()
 		if b.want {
 			result.Results = append(result.Results, r)
 		}
@@ -70,7 +76,13 @@ func (b *batch) entry(e sm.Entry) {
 	b.applied.Entries = append(b.applied.Entries, result)
 }
 
-// command applies one command, of one revision at most (a tick and a call may take several).
+// endRevision closes the revision of a command, or of what is like one, with the reactions to it.
+func (b *batch) endRevision() {
+	b.react()
+	b.kv.End()
+}
+
+// command applies one command, of one revision at most (a tick, a call and requests may take several).
 func (b *batch) command(c raftv1.Command) Result {
 	switch c.Kind {
 	case raftv1.KindPut:
@@ -100,6 +112,16 @@ func (b *batch) command(c raftv1.Command) Result {
 		return Result{Response: Hashed{Index: b.index, Revision: b.kv.Revision()}}
 	case raftv1.KindCall:
 		return decoded(c, b.call)
+	case raftv1.KindSessionOpen:
+		return decoded(c, b.sessionOpen)
+	case raftv1.KindSessionAttach:
+		return decoded(c, b.sessionAttach)
+	case raftv1.KindSessionEnd:
+		return decoded(c, b.sessionEnd)
+	case raftv1.KindStreamRenew:
+		return decoded(c, b.streamRenew)
+	case raftv1.KindRequests:
+		return b.requests(c.Body)
 	}
 	// A newer version proposed it. To pass over it would make this replica differ from those that know it.
 	b.fail(fmt.Errorf("log entry %d has a command of unknown kind %d: this version is too old for the cluster", b.index, c.Kind))
@@ -118,14 +140,25 @@ func (b *batch) scan(r mvcc.Range, fn func(*mvccpb.KeyValue) bool) {
 	b.fail(mvcc.ScanLatest(b.kv.Rows(), r, fn))
 }
 
-// putKey writes a version of key, attached to lease, and notes the event.
+// putKey writes a version of key, attached to lease, and notes the event. What was noted with an attachment is forgotten.
 func (b *batch) putKey(key, value []byte, lease LeaseID, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
+	return b.putEntry(key, value, lease, Attachment{}, prev)
+}
+
+// putEntry is putKey, and notes a with the attachment.
+func (b *batch) putEntry(key, value []byte, lease LeaseID, a Attachment, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
+	kv := b.putVersion(key, value, lease, prev)
+	if lease != 0 {
+		b.kv.Rows().Set(mvcc.LeaseKeyKey(lease, key), a.row())
+	}
+	return kv
+}
+
+// putVersion is putKey but for the row of the attachment to lease.
+func (b *batch) putVersion(key, value []byte, lease LeaseID, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
 	kv := b.kv.Put(key, value, lease, prev)
 	if prev != nil && prev.Lease != lease && prev.Lease != 0 {
 		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, key))
-	}
-	if lease != 0 && (prev == nil || prev.Lease != lease) {
-		b.kv.Rows().Set(mvcc.LeaseKeyKey(lease, key), nil)
 	}
 	b.note(mvccpb.Event_PUT, kv, prev)
 	return kv

@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 	"github.com/coord-dev/coord/statemachine/model"
@@ -351,6 +352,11 @@ func (g *generator) script() []byte {
 }
 
 func (scripted) Name() string { return "test.script.v1" }
+
+func (scripted) Kind() coordv1.Kind { return scriptKind }
+
+// scriptKind is that of a recipe: the procedures of this package's tests are no recipes.
+const scriptKind = coordv1.Kind_KIND_ACQUIRE
 
 func (scripted) Run(s statemachine.Step, request []byte) ([]byte, error) {
 	var script []action

@@ -53,14 +53,16 @@ type Machine struct {
 	opts       Options
 	log        *zap.Logger
 	procedures map[string]Procedure
+	kinds      map[coordv1.Kind]Procedure // those that requests of sessions can name
 	store      *store
 
-	// The state that the log changes, beside the rows in Pebble. Only Update and RecoverFromSnapshot touch it; leases
-	// synchronizes itself for readers.
+	// The state that the log changes, beside the rows in Pebble. Only Update and RecoverFromSnapshot touch it; leases and
+	// sessions synchronize themselves for readers.
 	index     uint64
 	revision  Revision
 	compacted Revision
 	leases    *lease.Table
+	sessions  *sessions
 	executed  executed
 	alarms    alarms
 	members   []*raftv1.Member
@@ -70,9 +72,10 @@ type Machine struct {
 	// mu guards what readers see. It is held for a pointer swap only.
 	mu struct {
 		sync.RWMutex
-		state  *state
-		leases *lease.Table
-		closed bool
+		state    *state
+		leases   *lease.Table
+		sessions *sessions
+		closed   bool
 	}
 	compactor *compactor
 	flusher   *flusher
@@ -100,9 +103,12 @@ func New(opts Options) *Machine {
 	if opts.FlushInterval == 0 {
 		opts.FlushInterval = 5 * time.Second
 	}
-	m := &Machine{opts: opts, log: opts.Logger, procedures: make(map[string]Procedure, len(opts.Procedures))}
+	m := &Machine{opts: opts, log: opts.Logger, procedures: make(map[string]Procedure), kinds: make(map[coordv1.Kind]Procedure)}
 	for _, p := range opts.Procedures {
 		m.procedures[p.Name()] = p
+		if kind := p.Kind(); kind != coordv1.Kind_KIND_UNSPECIFIED {
+			m.kinds[kind] = p
+		}
 	}
 	return m
 }
@@ -172,7 +178,7 @@ func (m *Machine) applyRows() mvcc.Source {
 
 // loadTables builds the tables that are caches of rows.
 func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
-	m.executed = make(executed)
+	m.executed, m.sessions = make(executed), newSessions()
 	m.alarms, m.members = nil, nil
 	for _, space := range []struct {
 		id   byte
@@ -180,6 +186,7 @@ func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 		load func(id uint64, key, value []byte) error
 	}{
 		{mvcc.SpaceLeases, 9, func(id uint64, _, v []byte) error { return loader.Lease(LeaseID(id), v) }},
+		{mvcc.SpaceStreams, 9, func(stream uint64, _, v []byte) error { return loader.Stream(stream, v) }},
 		{mvcc.SpaceRenewals, 13, func(index uint64, _, v []byte) error { return loader.Renewals(index, v) }},
 		{mvcc.SpaceExecuted, 9, func(member uint64, _, v []byte) error { return m.executed.load(member, v) }},
 		{mvcc.SpaceAlarms, 13, func(_ uint64, k, _ []byte) error {
@@ -192,6 +199,8 @@ func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 			m.members = append(m.members, member)
 			return err
 		}},
+		{mvcc.SpaceSessions, 9, func(id uint64, _, v []byte) error { return m.sessions.load(LeaseID(id), v) }},
+		{mvcc.SpaceOutcomes, 21, func(_ uint64, k, v []byte) error { return m.sessions.loadOutcomes(k, v) }},
 	} {
 		lower, upper := mvcc.SpaceBounds(space.id)
 		err := mvcc.ScanRows(rows, lower, upper, func(k, v []byte) (bool, error) {
@@ -205,6 +214,7 @@ func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 		}
 	}
 	m.leases = loader.Done()
+	m.sessions.loaded()
 	return nil
 }
 
@@ -278,7 +288,7 @@ func (m *Machine) leaseFacts() LeaseFacts {
 	clock, tick := m.leases.Clock()
 	return LeaseFacts{
 		Count: f.Count, MinTTL: f.MinTTL, Pending: f.Pending, PendingMax: f.PendingMax, Overdue: f.Overdue,
-		NextDueMS: f.NextDue, ClockMS: clock, LastTick: tick,
+		ClockMS: clock, LastTick: tick,
 	}
 }
 

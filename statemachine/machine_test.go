@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -30,6 +31,9 @@ type driver struct {
 	number  uint64
 	applied []*statemachine.Applied
 	last    *statemachine.Applied
+	guard   func(statemachine.Step, *coordv1.Guard) bool
+	reactor statemachine.Reactor
+	with    []statemachine.Procedure
 }
 
 func (d *driver) Applied(a *statemachine.Applied) { d.applied, d.last = append(d.applied, a), a }
@@ -37,15 +41,15 @@ func (d *driver) Applied(a *statemachine.Applied) { d.applied, d.last = append(d
 func (d *driver) Recovered(a *statemachine.Applied, _ func(uint64) bool) { d.last = a }
 
 func newDriver(t testing.TB, procedures ...statemachine.Procedure) *driver {
-	d := &driver{t: t, fs: vfs.NewCrashableMem()}
-	d.open(procedures...)
+	d := &driver{t: t, fs: vfs.NewCrashableMem(), with: procedures}
+	d.open()
 	t.Cleanup(func() { d.m.Close() })
 	return d
 }
 
-func (d *driver) open(procedures ...statemachine.Procedure) uint64 {
+func (d *driver) open() uint64 {
 	d.m = statemachine.New(statemachine.Options{
-		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: procedures,
+		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: d.with, Guard: d.guard, Reactor: d.reactor,
 	})
 	index, err := d.m.Open(nil)
 	if err != nil {
@@ -273,7 +277,7 @@ func TestLeaseExpiresWithItsKeysInOneRevision(t *testing.T) {
 	}
 	tick(5, 0, renewedAt)
 	tick(6, 999, renewedAt)
-	if d.value("a", 0) != "" || d.last.Leases.NextDueMS != d.last.Leases.ClockMS+1 {
+	if l, _, _ := d.m.Lease(5); d.value("a", 0) != "" || l.DeadlineMS != d.last.Leases.ClockMS+1 {
 		t.Fatalf("expired early: %+v", d.last.Leases)
 	}
 	before := d.last.Revision

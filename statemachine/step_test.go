@@ -9,6 +9,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -20,6 +21,8 @@ type procedure struct {
 }
 
 func (p procedure) Name() string { return p.name }
+
+func (p procedure) Kind() coordv1.Kind { return 0 }
 
 func (p procedure) Run(s statemachine.Step, _ []byte) ([]byte, error) {
 	return []byte(p.name), p.run(s)

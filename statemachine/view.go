@@ -45,7 +45,7 @@ func (m *Machine) publish() {
 	next.refs.Store(1)
 	m.mu.Lock()
 	old := m.mu.state
-	m.mu.state, m.mu.leases = next, m.leases
+	m.mu.state, m.mu.leases, m.mu.sessions = next, m.leases, m.sessions
 	m.mu.Unlock()
 	if old != nil {
 		old.release()
@@ -186,10 +186,17 @@ func (m *Machine) Lease(id LeaseID) (info LeaseInfo, keys [][]byte, ok bool) {
 	if err != nil {
 		m.log.Error("reading the keys of a lease", zapError(err))
 	}
-	return LeaseInfo{ID: l.ID, TTL: l.TTL, DeadlineMS: l.Deadline, Pending: l.Pending > 0, Keys: len(keys)}, keys, true
+	info = leaseInfo(l)
+	info.Keys = len(keys)
+	return info, keys, true
 }
 
-// Leases returns all leases without the number of their keys: earliest deadline first, pending ones last.
+func leaseInfo(l lease.Lease) LeaseInfo {
+	return LeaseInfo{ID: l.ID, TTL: l.TTL, DeadlineMS: l.Deadline, Pending: l.Pending > 0}
+}
+
+// Leases returns all leases without the number of their keys, by when they would expire without a renewal; a pending one
+// counts from now.
 func (m *Machine) Leases() []LeaseInfo {
 	table := m.leaseTable()
 	if table == nil {
@@ -198,7 +205,7 @@ func (m *Machine) Leases() []LeaseInfo {
 	all := table.All()
 	infos := make([]LeaseInfo, len(all))
 	for i, l := range all {
-		infos[i] = LeaseInfo{ID: l.ID, TTL: l.TTL, DeadlineMS: l.Deadline, Pending: l.Pending > 0}
+		infos[i] = leaseInfo(l)
 	}
 	return infos
 }
@@ -218,4 +225,11 @@ func (m *Machine) leaseTable() *lease.Table {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.mu.leases
+}
+
+// sessionTable is the table of the published state with the leases it belongs to, nil before Open.
+func (m *Machine) sessionTable() (*sessions, *lease.Table) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.mu.sessions, m.mu.leases
 }

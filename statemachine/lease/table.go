@@ -5,12 +5,25 @@
 // a deadline always lies at least a TTL behind the moment the grant or renewal was applied somewhere, whatever stale
 // leaders, pauses and delays do, and time passes only while a quorum serves.
 //
+// # Streams
+//
+// Leases can be attached to a stream, which is renewed for all of them at once: the stream becomes pending, and the tick
+// that has seen it gives the stream the instant R = clock. The deadline of an attached lease is the later of its own and
+// R + TTL, and it cannot expire while its own renewal or that of its stream is pending. A renewal revives nobody: leases
+// that are overdue then leave the stream first, with the deadline they had. To renew a stream and to settle it costs the
+// same however many leases it has; only when R + the smallest TTL has passed are its leases looked at.
+//
+// # Rows
+//
 // The table is a cache of rows that its caller stores in the batch it applies:
 //
-//	leases    04 id:8             → uvarint ttl ms | uvarint deadline ms | uvarint pending index | uvarint created index
+//	leases    04 id:8             → uvarint ttl ms | uvarint deadline ms | uvarint pending index | uvarint created index |
+//	                                uvarint stream
 //	renewals  06 index:8 ordinal:4 → uvarint id …        (one row a batch of renewals, until a tick settles them)
+//	streams   0c stream:8         → uvarint R ms | uvarint pending index     (while it has leases, once it was renewed)
 //
-// The pending index in a lease's row is that of its grant; a later one is found in the renewals.
+// The deadline in a lease's row is its own. The pending index there is that of its grant or of the last attachment; a
+// later one is found in the renewals.
 package lease
 
 import (
@@ -33,67 +46,121 @@ var ErrCorrupt = errors.New("corrupt lease row")
 type Lease struct {
 	ID  ID
 	TTL int64
-	// Deadline in log time; 0 before the first tick has set it.
+	// Deadline in log time; meaningless while Pending.
 	Deadline int64
 	// Pending is the log index of the latest grant or renewal that no tick has settled, 0 if there is none.
 	Pending uint64
 	// Created is the log index of the grant: with the ID it names this lease and no later one of the same ID.
 	Created uint64
+	// Stream is what the lease is attached to, 0 if to none.
+	Stream uint64
+}
+
+// Stream is what is known of a stream that leases are attached to.
+type Stream struct {
+	ID uint64
+	// Renewed is R, in log time; 0 before the first renewal is settled.
+	Renewed int64
+	// Pending is the log index of the latest renewal that no tick has settled, 0 if there is none.
+	Pending uint64
+}
+
+// Settled is what a tick gave a new deadline, for their rows.
+type Settled struct {
+	Leases  []Lease
+	Streams []Stream
 }
 
 // Facts sum the table up.
 type Facts struct {
 	Count      int
-	MinTTL     int64 // 0 without leases
-	Pending    int
-	PendingMax uint64
+	MinTTL     int64  // 0 without leases
+	Pending    int    // leases and streams whose grant or renewal no tick has settled
+	PendingMax uint64 // the highest log index of these
 	Overdue    bool
-	NextDue    int64 // 0 if no lease has a deadline
 }
 
 // Table holds the leases of one keyspace. One goroutine changes it; any may read it.
 type Table struct {
-	mu     sync.RWMutex
-	leases map[ID]*Lease
-	clock  int64
-	tick   uint64 // number of the last tick
-	// due orders deadlines; an entry counts only while it is its lease's current deadline.
+	mu      sync.RWMutex
+	leases  map[ID]*entry
+	streams map[uint64]*stream
+	clock   int64
+	tick    uint64 // number of the last tick
+	// due orders deadlines, see dueEntry.
 	due dueHeap
-	// pending holds grants and renewals in the order of their log index; one counts only while it is its lease's latest.
+	// pending holds grants and renewals in the order of their log index; one counts only while it is the latest.
 	pending []pendingRef
 	ttls    map[int64]int // number of leases by TTL
 	minTTL  int64         // the smallest of them, 0 without leases
-	waiting int           // leases that are pending
+	waiting int           // leases and streams that are pending
+}
+
+// entry is a lease in the table. Its deadline and pending index are its own.
+type entry struct {
+	Lease
+	stream *stream // nil: none
+}
+
+// now is the lease with what its stream gives it.
+func (e *entry) now() Lease {
+	l := e.Lease
+	if s := e.stream; s != nil {
+		l.Deadline = max(l.Deadline, s.Renewed+l.TTL)
+		l.Pending = max(l.Pending, s.Pending)
+	}
+	return l
+}
+
+// stream is a stream in the table. It has a lease at least.
+type stream struct {
+	Stream
+	leases map[ID]*entry
+	minTTL int64 // no TTL of its leases is smaller
+	bound  int64 // no deadline of its leases is earlier, now or when their own renewals are settled
+	// listed says that the heap has an entry for each of its leases that is not pending itself; else for the bound only.
+	listed bool
 }
 
 type pendingRef struct {
-	id    ID
-	index uint64
+	id     ID
+	stream uint64 // not 0: a stream's renewal
+	index  uint64
 }
 
 // NewTable returns an empty table at log time 0.
 func NewTable() *Table {
-	return &Table{leases: make(map[ID]*Lease), ttls: make(map[int64]int)}
+	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: make(map[int64]int)}
 }
 
-// Get returns a copy of the lease.
+// Get returns a copy of the lease, with the deadline and the pending index that its stream gives it.
 func (t *Table) Get(id ID) (Lease, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	l := t.leases[id]
-	if l == nil {
+	e := t.leases[id]
+	if e == nil {
 		return Lease{}, false
 	}
-	return *l, true
+	return e.now(), true
 }
 
-// All returns copies of all leases by the time they would expire without renewal, ties by ID. A pending one counts from
-// now: the next tick settles it.
+// Stream returns a copy of the stream; ok is false where no lease is attached to it.
+func (t *Table) Stream(id uint64) (s Stream, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if s := t.streams[id]; s != nil {
+		return s.Stream, true
+	}
+	return Stream{}, false
+}
+
+// All is Get for all leases, by the time they would expire without renewal, ties by ID. A pending one counts from now: the
+// next tick settles it.
 func (t *Table) All() []Lease {
 	t.mu.RLock()
 	all := make([]Lease, 0, len(t.leases))
-	for _, l := range t.leases {
-		all = append(all, *l)
+	for _, e := range t.leases {
+		all = append(all, e.now())
 	}
 	clock := t.clock
 	t.mu.RUnlock()
@@ -121,27 +188,31 @@ func (t *Table) Clock() (ms int64, tick uint64) {
 func (t *Table) Facts() Facts {
 	t.mu.Lock() // it drops stale entries
 	defer t.mu.Unlock()
-	f := Facts{Count: len(t.leases), Pending: t.waiting, MinTTL: t.minTTL}
-	f.PendingMax = t.lastPending()
-	if e, ok := t.peek(); ok {
-		f.NextDue = e.deadline
-		if e.deadline <= t.clock {
-			f.Overdue = true
-		}
+	_, overdue := t.peek()
+	return Facts{
+		Count: len(t.leases), MinTTL: t.minTTL, Pending: t.waiting, PendingMax: t.lastPending(), Overdue: overdue,
 	}
-	return f
 }
 
-// lastPending is the highest index of a pending lease, dropping references behind it to leases that are gone.
+// lastPending is the highest index of what is pending, dropping references behind it that do not count any more.
 func (t *Table) lastPending() uint64 {
 	for n := len(t.pending); n > 0; n-- {
-		ref := t.pending[n-1]
-		if l := t.leases[ref.id]; l != nil && l.Pending == ref.index {
+		if ref := t.pending[n-1]; t.current(ref) {
 			return ref.index
 		}
 		t.pending = t.pending[:n-1]
 	}
 	return 0
+}
+
+// current reports whether ref is the latest grant or renewal of its lease or stream, and not settled.
+func (t *Table) current(ref pendingRef) bool {
+	if ref.stream != 0 {
+		s := t.streams[ref.stream]
+		return s != nil && s.Pending == ref.index
+	}
+	e := t.leases[ref.id]
+	return e != nil && e.Pending == ref.index
 }
 
 // Alive reports whether the lease exists and is not overdue: one that is due but not yet deleted is dead.
@@ -151,8 +222,11 @@ func (t *Table) Alive(id ID) bool {
 	return t.alive(t.leases[id])
 }
 
-func (t *Table) alive(l *Lease) bool {
-	return l != nil && (l.Pending > 0 || l.Deadline > t.clock)
+func (t *Table) alive(e *entry) bool { return e != nil && !t.overdue(e) }
+
+func (t *Table) overdue(e *entry) bool {
+	l := e.now()
+	return l.Pending == 0 && l.Deadline <= t.clock
 }
 
 // Grant adds a lease and returns it, for its row. It reports false if the ID exists.
@@ -162,18 +236,17 @@ func (t *Table) Grant(id ID, ttl int64, index uint64) (Lease, bool) {
 	if t.leases[id] != nil {
 		return Lease{}, false
 	}
-	l := &Lease{ID: id, TTL: ttl, Pending: index, Created: index}
-	t.add(l)
-	t.waiting++
-	t.pending = append(t.pending, pendingRef{id, index})
-	return *l, true
+	e := &entry{Lease: Lease{ID: id, TTL: ttl, Created: index}}
+	t.add(e)
+	t.setPending(e, index)
+	return e.Lease, true
 }
 
-func (t *Table) add(l *Lease) {
-	t.leases[l.ID] = l
-	t.ttls[l.TTL]++
-	if t.minTTL == 0 || l.TTL < t.minTTL {
-		t.minTTL = l.TTL
+func (t *Table) add(e *entry) {
+	t.leases[e.ID] = e
+	t.ttls[e.TTL]++
+	if t.minTTL == 0 || e.TTL < t.minTTL {
+		t.minTTL = e.TTL
 	}
 }
 
@@ -181,38 +254,129 @@ func (t *Table) add(l *Lease) {
 func (t *Table) Renew(id ID, index uint64) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.leases[id]
-	if !t.alive(l) {
+	e := t.leases[id]
+	if !t.alive(e) {
 		return 0
 	}
-	t.setPending(l, index)
-	return l.TTL
+	t.setPending(e, index)
+	return e.TTL
 }
 
-func (t *Table) setPending(l *Lease, index uint64) {
-	if l.Pending == 0 {
+func (t *Table) setPending(e *entry, index uint64) {
+	if e.Pending == 0 {
 		t.waiting++
 	}
-	if l.Pending != index {
-		t.pending = append(t.pending, pendingRef{l.ID, index})
+	if e.Pending != index {
+		t.pending = append(t.pending, pendingRef{id: e.ID, index: index})
 	}
-	l.Pending = index
+	e.Pending = index
 }
 
-// Remove deletes the lease and reports whether it existed.
+// Attach attaches the lease to a stream, renews it, and returns it as its row is to be stored: not what Get returns. It
+// reports false where the lease does not exist or is overdue. The stream that it leaves may be gone then, see Stream.
+func (t *Table) Attach(id ID, stream, index uint64) (Lease, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.leases[id]
+	if !t.alive(e) {
+		return Lease{}, false
+	}
+	if e.Stream != stream {
+		t.leave(e)
+		t.join(e, stream)
+	}
+	t.setPending(e, index)
+	return e.Lease, true
+}
+
+func (t *Table) join(e *entry, id uint64) {
+	s := t.streams[id]
+	if s == nil {
+		s = &stream{Stream: Stream{ID: id}, leases: make(map[ID]*entry), minTTL: e.TTL, bound: e.TTL, listed: true}
+		t.streams[id] = s
+	}
+	s.leases[e.ID] = e
+	s.minTTL = min(s.minTTL, e.TTL)
+	if bound := s.Renewed + e.TTL; bound < s.bound {
+		s.bound = bound
+		t.pushBound(s)
+	}
+	e.Lease.Stream, e.stream = id, s
+}
+
+// leave detaches a lease. A stream without leases is forgotten.
+func (t *Table) leave(e *entry) {
+	s := e.stream
+	if s == nil {
+		return
+	}
+	e.Lease.Stream, e.stream = 0, nil
+	delete(s.leases, e.ID)
+	if len(s.leases) > 0 {
+		return
+	}
+	delete(t.streams, s.ID)
+	if s.Pending > 0 {
+		t.waiting--
+	}
+}
+
+// RenewStream makes the stream pending. It reports false where no lease is attached to it that could be renewed. Leases
+// that are overdue leave it: they are returned for their rows, by ID, and the stream may be gone then.
+func (t *Table) RenewStream(id, index uint64) (left []Lease, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.streams[id]
+	if s == nil {
+		return nil, false
+	}
+	if s.Pending == 0 && s.bound <= t.clock {
+		if left = t.dismissOverdue(s); len(s.leases) == 0 {
+			return left, false
+		}
+	}
+	if s.Pending == 0 {
+		t.waiting++
+	}
+	if s.Pending != index {
+		t.pending = append(t.pending, pendingRef{stream: id, index: index})
+	}
+	s.Pending = index
+	return left, true
+}
+
+// dismissOverdue lets the leases of a stream that are overdue leave it, with the deadline that they have there.
+func (t *Table) dismissOverdue(s *stream) (left []Lease) {
+	s.minTTL = 0
+	for _, e := range s.leases {
+		if t.overdue(e) {
+			e.Deadline = e.now().Deadline
+			t.leave(e)
+			heap.Push(&t.due, dueEntry{deadline: e.Deadline, id: e.ID})
+			left = append(left, e.Lease)
+		} else if s.minTTL == 0 || e.TTL < s.minTTL {
+			s.minTTL = e.TTL
+		}
+	}
+	slices.SortFunc(left, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
+	return left
+}
+
+// Remove deletes the lease and reports whether it existed. Its stream may be gone then, see Stream.
 func (t *Table) Remove(id ID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.leases[id]
-	if l == nil {
+	e := t.leases[id]
+	if e == nil {
 		return false
 	}
+	t.leave(e)
 	delete(t.leases, id)
-	if t.ttls[l.TTL]--; t.ttls[l.TTL] == 0 {
-		delete(t.ttls, l.TTL)
-		t.lostTTL(l.TTL)
+	if t.ttls[e.TTL]--; t.ttls[e.TTL] == 0 {
+		delete(t.ttls, e.TTL)
+		t.lostTTL(e.TTL)
 	}
-	if l.Pending > 0 {
+	if e.Pending > 0 {
 		t.waiting--
 	}
 	return true
@@ -232,14 +396,14 @@ func (t *Table) lostTTL(ttl int64) {
 }
 
 // Tick lets delta pass, if number is the next one, and settles what the proposer had seen: every lease whose latest grant
-// or renewal has a log index <= seen gets deadline = clock + TTL. It returns those leases, for their rows, in the order
-// they were granted or renewed. Ticks are told apart by number alone, never by clock values: a delta of zero would make
-// two of them look alike.
-func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled []Lease, ok bool) {
+// or renewal has a log index <= seen gets deadline = clock + TTL, and every such stream R = clock. It returns those, in the
+// order they were granted or renewed. Ticks are told apart by number alone, never by clock values: a delta of zero would
+// make two of them look alike.
+func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled Settled, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if number != t.tick+1 || delta < 0 {
-		return nil, false
+		return Settled{}, false
 	}
 	t.tick = number
 	t.clock += delta
@@ -247,15 +411,13 @@ func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled []Lease, 
 	for n < len(t.pending) && t.pending[n].index <= seen {
 		ref := t.pending[n]
 		n++
-		l := t.leases[ref.id]
-		if l == nil || l.Pending != ref.index {
-			continue // gone, or renewed since
+		switch {
+		case !t.current(ref): // gone, or renewed since
+		case ref.stream != 0:
+			settled.Streams = append(settled.Streams, t.settleStream(t.streams[ref.stream]))
+		default:
+			settled.Leases = append(settled.Leases, t.settle(t.leases[ref.id]))
 		}
-		l.Pending = 0
-		l.Deadline = t.clock + l.TTL
-		t.waiting--
-		heap.Push(&t.due, dueEntry{l.Deadline, l.ID})
-		settled = append(settled, *l)
 	}
 	t.pending = t.pending[n:]
 	if len(t.pending) == 0 {
@@ -267,16 +429,41 @@ func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled []Lease, 
 	return settled, true
 }
 
+func (t *Table) settle(e *entry) Lease {
+	t.waiting--
+	e.Pending, e.Deadline = 0, t.clock+e.TTL // not before what its stream gives it: R <= clock
+	heap.Push(&t.due, dueEntry{deadline: e.Deadline, id: e.ID})
+	return e.Lease
+}
+
+func (t *Table) settleStream(s *stream) Stream {
+	t.waiting--
+	s.Pending, s.Renewed = 0, t.clock
+	s.bound, s.listed = t.clock+s.minTTL, false
+	t.pushBound(s)
+	return s.Stream
+}
+
+// pushBound has the heap remind of a stream whose leases are not in it one by one.
+func (t *Table) pushBound(s *stream) {
+	if !s.listed {
+		heap.Push(&t.due, dueEntry{deadline: s.bound, stream: s.ID})
+	}
+}
+
 // spareDue is how many entries the heap may have beside two for each lease.
 const spareDue = 1000
 
 // sortDue makes the heap anew, of current deadlines only.
 func (t *Table) sortDue() {
 	t.due = make(dueHeap, 0, len(t.leases))
-	for _, l := range t.leases {
-		if l.Pending == 0 {
-			t.due = append(t.due, dueEntry{l.Deadline, l.ID})
+	for _, e := range t.leases {
+		if l := e.now(); l.Pending == 0 {
+			t.due = append(t.due, dueEntry{deadline: l.Deadline, id: l.ID})
 		}
+	}
+	for _, s := range t.streams {
+		s.listed = true
 	}
 	heap.Init(&t.due)
 }
@@ -291,7 +478,7 @@ func (t *Table) Due(limit int) []ID {
 	var taken []dueEntry
 	for len(ids) < limit {
 		e, ok := t.peek()
-		if !ok || e.deadline > t.clock {
+		if !ok {
 			break
 		}
 		heap.Pop(&t.due)
@@ -307,28 +494,70 @@ func (t *Table) Due(limit int) []ID {
 	return ids
 }
 
-// peek returns the earliest current deadline, dropping entries of leases that are gone, pending or settled anew.
+// peek returns the lease that is overdue for the longest time, if any is. It drops entries that do not count any more, and
+// lists the leases of streams whose bound has passed.
 func (t *Table) peek() (dueEntry, bool) {
 	for len(t.due) > 0 {
 		e := t.due[0]
-		if l := t.leases[e.id]; l != nil && l.Pending == 0 && l.Deadline == e.deadline {
+		current := t.counts(e)
+		if current && e.deadline > t.clock {
+			break
+		}
+		if current && e.stream == 0 {
 			return e, true
 		}
 		heap.Pop(&t.due)
+		if current {
+			t.list(t.streams[e.stream])
+		}
 	}
 	return dueEntry{}, false
 }
 
+// counts reports whether an entry of the heap says what is so.
+func (t *Table) counts(d dueEntry) bool {
+	if d.stream != 0 {
+		s := t.streams[d.stream]
+		return s != nil && s.Pending == 0 && !s.listed && s.bound == d.deadline
+	}
+	e := t.leases[d.id]
+	if e == nil {
+		return false
+	}
+	l := e.now()
+	return l.Pending == 0 && l.Deadline == d.deadline
+}
+
+// list adds entries for the leases of a stream.
+func (t *Table) list(s *stream) {
+	s.listed = true
+	for _, e := range s.leases {
+		if l := e.now(); l.Pending == 0 { // what is pending itself gets its entry when that is settled
+			heap.Push(&t.due, dueEntry{deadline: l.Deadline, id: l.ID})
+		}
+	}
+}
+
+// dueEntry is a lease and its deadline, or a stream and its bound. It counts only while that is what the lease or stream
+// has. Every lease that is not pending has an entry, or its stream has, which is not later.
 type dueEntry struct {
 	deadline int64
 	id       ID
+	stream   uint64 // not 0: of a stream
 }
 
 type dueHeap []dueEntry
 
 func (h dueHeap) Len() int { return len(h) }
 func (h dueHeap) Less(i, j int) bool {
-	return h[i].deadline < h[j].deadline || h[i].deadline == h[j].deadline && h[i].id < h[j].id
+	a, b := h[i], h[j]
+	switch {
+	case a.deadline != b.deadline:
+		return a.deadline < b.deadline
+	case (a.stream != 0) != (b.stream != 0):
+		return a.stream != 0 // its leases of the same deadline must get in line by their ids
+	}
+	return a.id < b.id
 }
 func (h dueHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *dueHeap) Push(x any)   { *h = append(*h, x.(dueEntry)) }
@@ -341,8 +570,15 @@ func (h *dueHeap) Pop() any {
 
 // EncodeRow returns the value of a lease's row.
 func EncodeRow(l Lease) []byte {
+	return appendUvarints(uint64(l.TTL), uint64(l.Deadline), l.Pending, l.Created, l.Stream)
+}
+
+// EncodeStream returns the value of a stream's row.
+func EncodeStream(s Stream) []byte { return appendUvarints(uint64(s.Renewed), s.Pending) }
+
+func appendUvarints(values ...uint64) []byte {
 	var dst []byte
-	for _, v := range [...]uint64{uint64(l.TTL), uint64(l.Deadline), l.Pending, l.Created} {
+	for _, v := range values {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return dst
@@ -369,7 +605,7 @@ func uvarints(data []byte) ([]uint64, error) {
 	return out, nil
 }
 
-// Loader builds a table from its rows. Lease rows come first, then renewals in key order, then Done.
+// Loader builds a table from its rows. Lease rows come first, then streams and renewals, each in key order, then Done.
 type Loader struct{ t *Table }
 
 // NewLoader starts a table whose clock stands at clock since the tick of the given number.
@@ -382,14 +618,32 @@ func NewLoader(clock int64, tick uint64) *Loader {
 // Lease adds the row of lease id.
 func (l *Loader) Lease(id ID, value []byte) error {
 	v, err := uvarints(value)
-	if err != nil || len(v) != 4 {
+	if err != nil || len(v) != 5 {
 		return fmt.Errorf("%w: lease %d", ErrCorrupt, id)
 	}
-	le := &Lease{ID: id, TTL: int64(v[0]), Deadline: int64(v[1]), Pending: v[2], Created: v[3]}
-	l.t.add(le)
-	if le.Pending > 0 {
+	e := &entry{Lease: Lease{ID: id, TTL: int64(v[0]), Deadline: int64(v[1]), Created: v[3]}}
+	l.t.add(e)
+	if v[4] != 0 {
+		l.t.join(e, v[4])
+	}
+	if v[2] > 0 {
+		l.t.setPending(e, v[2])
+	}
+	return nil
+}
+
+// Stream adds the row of a stream, which has leases.
+func (l *Loader) Stream(id uint64, value []byte) error {
+	v, err := uvarints(value)
+	s := l.t.streams[id]
+	if err != nil || len(v) != 2 || s == nil {
+		return fmt.Errorf("%w: stream %d", ErrCorrupt, id)
+	}
+	s.Renewed, s.Pending = int64(v[0]), v[1]
+	s.bound = s.Renewed + s.minTTL
+	if s.Pending > 0 {
 		l.t.waiting++
-		l.t.pending = append(l.t.pending, pendingRef{id, le.Pending})
+		l.t.pending = append(l.t.pending, pendingRef{stream: id, index: s.Pending})
 	}
 	return nil
 }
@@ -401,8 +655,8 @@ func (l *Loader) Renewals(index uint64, value []byte) error {
 		return fmt.Errorf("renewals at index %d: %w", index, err)
 	}
 	for _, id := range ids {
-		if le := l.t.leases[ID(id)]; le != nil && le.Created <= index && le.Pending < index {
-			l.t.setPending(le, index)
+		if e := l.t.leases[ID(id)]; e != nil && e.Created <= index && e.Pending < index {
+			l.t.setPending(e, index)
 		}
 	}
 	return nil

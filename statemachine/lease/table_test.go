@@ -34,8 +34,6 @@ func (w *twin) facts() Facts {
 		if l.Pending > 0 {
 			f.Pending++
 			f.PendingMax = max(f.PendingMax, l.Pending)
-		} else if f.NextDue == 0 || l.Deadline < f.NextDue {
-			f.NextDue = l.Deadline
 		}
 		f.Overdue = f.Overdue || w.due(l)
 	}
@@ -157,10 +155,10 @@ func (w *twin) letPass(t *rapid.T, table *Table, number uint64, delta int64, see
 			n++
 		}
 	}
-	if len(settled) != n {
+	if len(settled.Leases) != n {
 		t.Fatalf("tick %d settled %v, want %d leases", number, settled, n)
 	}
-	for _, l := range settled {
+	for _, l := range settled.Leases {
 		w.rows[l.ID] = EncodeRow(l)
 	}
 	maps.DeleteFunc(w.renewals, func(k string, _ []byte) bool { return binary.BigEndian.Uint64([]byte(k)) <= seen })

@@ -161,9 +161,6 @@ func (m *Model) LeaseFacts() statemachine.LeaseFacts {
 			f.PendingMax = max(f.PendingMax, l.pending)
 			continue
 		}
-		if f.NextDueMS == 0 || l.deadline < f.NextDueMS {
-			f.NextDueMS = l.deadline
-		}
 		f.Overdue = f.Overdue || m.due(l)
 	}
 	return f

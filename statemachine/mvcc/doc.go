@@ -10,12 +10,16 @@
 //	02 esc(key) 00 01 | ^main:8 ^sub:4 0d          versions  → record, or empty for a tombstone
 //	03 main:8 sub:4                                changes   → key
 //	04 lease:8                                     leases    → package lease
-//	05 lease:8 key                                 lease keys → empty
+//	05 lease:8 key                                 lease keys → attachment, see statemachine; empty: nothing noted
 //	06 index:8 ordinal:4                           renewals  → package lease
 //	08 name                                        meta
 //	09 member:8                                    members   → raftv1.Member
 //	0a type:4 member:8                             alarms    → empty
 //	0b member:8                                    executed  → numbers of executed entries, see statemachine
+//	0c stream:8                                    streams   → package lease
+//	0d lease:8                                     sessions  → session, see statemachine
+//	0e lease:8 index:8 ordinal:4                   outcomes  → what a command with requests of a session brought about, see
+//	                                                           statemachine
 //
 // esc(key) replaces each 00 by 00 ff; the terminator 00 01 then makes the encoding prefix-free and order-preserving ("a"
 // sorts before "a\x00" before "ab"). In the versions space Pebble's Split ends after the terminator: prefix bloom filters

@@ -19,6 +19,9 @@ const (
 	SpaceMembers   byte = 0x09
 	SpaceAlarms    byte = 0x0a
 	SpaceExecuted  byte = 0x0b
+	SpaceStreams   byte = 0x0c
+	SpaceSessions  byte = 0x0d
+	SpaceOutcomes  byte = 0x0e
 )
 
 const (
@@ -100,7 +103,7 @@ func parseChangeKey(k []byte) (main int64, sub uint32, ok bool) {
 	return int64(binary.BigEndian.Uint64(k[1:])), binary.BigEndian.Uint32(k[9:]), true
 }
 
-// IDKey is the key of a row that an 8-byte id names: leases, members, executed.
+// IDKey is the key of a row that an 8-byte id names: leases, members, executed, streams, sessions.
 func IDKey(space byte, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), space), id)
 }
@@ -109,6 +112,28 @@ func IDKey(space byte, id uint64) []byte {
 func LeaseKeyKey(lease int64, key []byte) []byte {
 	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 9+len(key)), SpaceLeaseKeys), uint64(lease))
 	return append(k, key...)
+}
+
+// ParseLeaseKeyKey is the inverse of LeaseKeyKey. The key aliases k.
+func ParseLeaseKeyKey(k []byte) (lease int64, key []byte, ok bool) {
+	if len(k) < 9 || k[0] != SpaceLeaseKeys {
+		return 0, nil, false
+	}
+	return int64(binary.BigEndian.Uint64(k[1:])), k[9:], true
+}
+
+// OutcomeKey is the row of the outcomes that command number ordinal with requests at a log index brought to a session.
+func OutcomeKey(session int64, index uint64, ordinal uint32) []byte {
+	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 21), SpaceOutcomes), uint64(session))
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(k, index), ordinal)
+}
+
+// ParseOutcomeKey is the inverse of OutcomeKey.
+func ParseOutcomeKey(k []byte) (session int64, index uint64, ordinal uint32, ok bool) {
+	if len(k) != 21 || k[0] != SpaceOutcomes {
+		return 0, 0, 0, false
+	}
+	return int64(binary.BigEndian.Uint64(k[1:])), binary.BigEndian.Uint64(k[9:]), binary.BigEndian.Uint32(k[17:]), true
 }
 
 // MetaKey is the key of a single fact.

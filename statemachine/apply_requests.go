@@ -1,0 +1,272 @@
+package statemachine
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// A session's requests are executed once each, in the order of their command, and each like a command of its own. What a
+// request came to, refusals too, is stored with its sequence number; a request that is sent again gets the same bytes. Not
+// stored are refusals that say nothing about the request:
+//
+//   - that it does not parse, so that it has no sequence number;
+//   - ErrSequencePast, ErrSequenceFuture, ErrBacklog, ErrSessionNotFound: the session has no place for an outcome;
+//   - ErrNoSpace, ErrCorrupt: they pass, and then the request is executed when it is sent again.
+//
+// Unknown kinds: those that a session can have belong to a newer version, because who proposes knows what it proposes, and
+// stop the replica like unknown commands. Numbers that no version proposes for a session are refused.
+
+const maxSessionKind = 127 // what follows is for requests without a session
+
+// errBody is the refusal of a body that is not the message its kind names.
+var errBody = fmt.Errorf("%w: the body of the request does not parse", ErrInvalid)
+
+// requestRun is the execution of one command with requests of a session.
+type requestRun struct {
+	*batch
+	s   *session
+	row *outcomeRow // of what is new
+	new []byte      // what is new, as it is stored behind the watermark
+	ack bool        // the watermark moved
+}
+
+// requests executes the requests of a session.
+func (b *batch) requests(body []byte) Result {
+	r, ok := parseRequests(body)
+	if !ok {
+		return refuse(fmt.Errorf("%w: kind %d", ErrInvalid, raftv1.KindRequests))
+	}
+	s := b.liveSession(r.session, r.created)
+	switch {
+	case s == nil:
+		return refuse(ErrSessionNotFound)
+	case s.epoch != r.epoch:
+		return refuse(ErrSessionElsewhere)
+	}
+	b.answers, b.unixMS = true, r.unixMS
+	run := &requestRun{batch: b, s: s, row: &outcomeRow{index: b.index, ordinal: b.outcomes}}
+	b.outcomes++
+	run.acknowledge(r.acknowledged)
+	done := RequestsDone{Outcomes: make([][]byte, len(r.requests))}
+	for i, data := range r.requests {
+		done.Outcomes[i] = run.request(data)
+		b.endRevision()
+	}
+	run.store()
+	done.Revision = b.kv.Revision()
+	return Result{Response: done}
+}
+
+func (r *requestRun) acknowledge(to uint64) {
+	if to <= r.s.outcomes.acknowledged {
+		return
+	}
+	r.ack = true
+	for _, row := range r.s.outcomes.acknowledge(to) {
+		r.dropOutcomes(r.s, row)
+	}
+}
+
+// store writes the row of what is new, which is the newest one then.
+func (r *requestRun) store() {
+	if !r.ack && len(r.new) == 0 || r.ended() {
+		return
+	}
+	o := &r.s.outcomes
+	if o.newest != nil && o.newest.live == 0 {
+		r.dropOutcomes(r.s, o.newest)
+	}
+	o.newest = r.row
+	value := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+len(r.new)), o.acknowledged)
+	r.kv.Rows().Set(mvcc.OutcomeKey(r.s.id, r.row.index, r.row.ordinal), append(value, r.new...))
+}
+
+func (b *batch) dropOutcomes(s *session, row *outcomeRow) {
+	b.kv.Rows().Delete(mvcc.OutcomeKey(s.id, row.index, row.ordinal))
+}
+
+// ended reports whether a request of this command ended the session.
+func (r *requestRun) ended() bool { return r.m.sessions.byID[r.s.id] != r.s }
+
+// keep stores an outcome.
+func (r *requestRun) keep(sequence uint64, outcome []byte) {
+	r.s.outcomes.add(sequence, outcome, r.row)
+	r.new = appendStoredOutcome(r.new, sequence, outcome)
+}
+
+// request executes a request, or finds what it came to before.
+func (r *requestRun) request(data []byte) []byte {
+	q, ok := parseRequest(data)
+	if !ok {
+		return encodeRefusal(fmt.Errorf("%w: the request does not parse", ErrInvalid))
+	}
+	if r.ended() {
+		return encodeRefusal(ErrSessionNotFound)
+	}
+	if err := r.checkSequence(q.sequence); err != nil {
+		return encodeRefusal(err)
+	}
+	if before, ok := r.s.outcomes.bySequence[q.sequence]; ok {
+		return before.data
+	}
+	if r.s.outcomes.full() {
+		return encodeRefusal(ErrBacklog)
+	}
+	outcome, err := r.execute(q)
+	if err != nil {
+		outcome = encodeRefusal(err)
+	}
+	if !transient(err) && !r.ended() {
+		r.keep(q.sequence, outcome)
+	}
+	return outcome
+}
+
+// checkSequence refuses numbers that no outcome can be kept for.
+func (r *requestRun) checkSequence(sequence uint64) error {
+	switch acknowledged := r.s.outcomes.acknowledged; {
+	case sequence <= acknowledged:
+		return ErrSequencePast
+	case sequence-acknowledged > MaxSequenceLead:
+		return ErrSequenceFuture
+	}
+	return nil
+}
+
+// execute executes a request and returns its outcome. A refusal has had no effect.
+func (r *requestRun) execute(q request) ([]byte, error) {
+	if err := r.m.alarms.refuseCorrupt(); err != nil {
+		return nil, err
+	}
+	s := &step{batch: r.batch, session: r.s.id, sequence: q.sequence}
+	if err := r.checkGuards(s, q.guards); err != nil {
+		return nil, err
+	}
+	switch q.kind {
+	case coordv1.Kind_KIND_PUT:
+		return perform(q, r.put)
+	case coordv1.Kind_KIND_DELETE_RANGE:
+		return perform(q, r.deleteRange)
+	case coordv1.Kind_KIND_TXN:
+		return perform(q, r.txn)
+	case coordv1.Kind_KIND_LEASE_GRANT:
+		return perform(q, r.grant)
+	case coordv1.Kind_KIND_LEASE_REVOKE:
+		return perform(q, r.revoke)
+	case coordv1.Kind_KIND_WITHDRAW:
+		return perform(q, func(w *coordv1.Withdraw) Result { return r.withdraw(q.sequence, w.Sequence) })
+	}
+	return r.procedure(s, q)
+}
+
+// perform runs what a plain command would, and returns the outcome.
+func perform[T any, M interface {
+	*T
+	proto.Message
+}](q request, run func(M) Result) ([]byte, error) {
+	msg := M(new(T))
+	if err := proto.Unmarshal(q.body, msg); err != nil {
+		return nil, errBody
+	}
+	switch result := run(msg); response := result.Response.(type) {
+	case *pb.PutResponse:
+		if response.PrevKv == nil {
+			return encodeRevisionOutcome(response.Header.Revision), nil
+		}
+		return encodeMessageOutcome(response)
+	case proto.Message:
+		return encodeMessageOutcome(response)
+	default:
+		return nil, result.Err
+	}
+}
+
+// checkGuards refuses a request unless all of its guards hold.
+func (r *requestRun) checkGuards(s *step, guards [][]byte) error {
+	for _, data := range guards {
+		guard := &coordv1.Guard{}
+		if err := proto.Unmarshal(data, guard); err != nil {
+			return fmt.Errorf("%w: a guard of the request does not parse", ErrInvalid)
+		}
+		if holds := r.m.opts.Guard; holds == nil || !holds(s, guard) {
+			return ErrFenced
+		}
+	}
+	return nil
+}
+
+// procedure runs the procedure of a kind.
+func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
+	p := r.m.kinds[q.kind]
+	switch {
+	case p != nil:
+		response, err := r.run(p, s, q.body)
+		if err != nil {
+			return nil, err
+		}
+		return encodeOutcome(response), nil
+	case q.kind <= 0 || q.kind > maxSessionKind:
+		return nil, fmt.Errorf("%w: a request of a session cannot have kind %d", ErrInvalid, q.kind)
+	}
+	r.fail(fmt.Errorf("log entry %d has a request of unknown kind %d: this version is too old for the cluster", r.index, q.kind))
+	return nil, ErrInvalid
+}
+
+// grant is leaseGrant with etcd's messages. Who proposes has chosen id and TTL.
+func (b *batch) grant(r *pb.LeaseGrantRequest) Result {
+	const maxTTL = 9_000_000_000 // seconds, etcd's
+	if r.TTL <= 0 || r.TTL > maxTTL {
+		return refuse(fmt.Errorf("%w: ttl %d s", ErrInvalid, r.TTL))
+	}
+	result := b.leaseGrant(&raftv1.LeaseGrant{Id: r.ID, TtlMs: r.TTL * 1000})
+	if result.Err == nil {
+		result.Response = &pb.LeaseGrantResponse{Header: b.header(), ID: r.ID, TTL: r.TTL}
+	}
+	return result
+}
+
+// revoke is leaseRevoke with etcd's messages.
+func (b *batch) revoke(r *pb.LeaseRevokeRequest) Result {
+	result := b.leaseRevoke(&raftv1.LeaseRevoke{Id: r.ID})
+	if result.Err == nil {
+		result.Response = &pb.LeaseRevokeResponse{Header: b.header()}
+	}
+	return result
+}
+
+// withdraw undoes the request of this session that has the sequence number of: if it ran, it deletes the entries that the
+// request made and that are there still, in one revision; else it leaves the outcome ErrWithdrawn for a copy that may come.
+func (r *requestRun) withdraw(own, of uint64) Result {
+	if of == own {
+		return refuse(fmt.Errorf("%w: a request that withdraws itself", ErrInvalid))
+	}
+	if err := r.checkSequence(of); err != nil {
+		return refuse(err)
+	}
+	before, ran := r.s.outcomes.bySequence[of]
+	if !ran {
+		r.keep(of, encodeRefusal(ErrWithdrawn))
+		return Result{Response: &coordv1.Withdrawn{Revision: r.kv.Revision()}}
+	}
+	removed := false
+	for _, key := range acquiredKeys(before.data) {
+		kv := r.get(key)
+		if kv == nil || kv.Lease != r.s.id {
+			continue
+		}
+		a, err := attachment(r.kv.Rows(), kv.Lease, key)
+		r.fail(err)
+		if a.Sequence == of {
+			r.deleteKey(kv)
+			removed = true
+		}
+	}
+	return Result{Response: &coordv1.Withdrawn{Removed: removed, Revision: r.kv.Revision()}}
+}

@@ -1,0 +1,144 @@
+package statemachine
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// The outcomes of a session that are not acknowledged are bounded. At either bound its new requests are refused; nothing is
+// forgotten.
+const (
+	MaxOutcomes     = 65_536
+	MaxOutcomeBytes = 4 << 20
+	// MaxSequenceLead is how far a sequence number may be ahead of the last acknowledged one.
+	MaxSequenceLead = 100_000
+)
+
+// outcomes are what the requests of a session came to, from the first one that is not acknowledged. They are a cache of
+// rows, one for each command with requests that brought something new:
+//
+//	0e lease:8 index:8 ordinal:4 → uvarint acknowledged | (uvarint sequence | uvarint len | coordv1.Outcome) …
+//
+// The newest row says how far the session has acknowledged, and stays; others are deleted with the last of their outcomes.
+// What is in a row but acknowledged counts for nothing: a table that is loaded decides like the one that wrote the rows.
+type outcomes struct {
+	acknowledged uint64
+	bySequence   map[uint64]outcome // all > acknowledged
+	bytes        int
+	newest       *outcomeRow // nil: none
+}
+
+type outcome struct {
+	data []byte // a coordv1.Outcome
+	row  *outcomeRow
+}
+
+// outcomeRow is a row; live counts its outcomes that are not acknowledged.
+type outcomeRow struct {
+	index   uint64
+	ordinal uint32
+	live    int
+}
+
+// full reports whether new requests are to be refused.
+func (o *outcomes) full() bool { return len(o.bySequence) >= MaxOutcomes || o.bytes >= MaxOutcomeBytes }
+
+// add keeps an outcome that a row holds.
+func (o *outcomes) add(sequence uint64, data []byte, row *outcomeRow) {
+	if o.bySequence == nil {
+		o.bySequence = make(map[uint64]outcome)
+	}
+	o.bySequence[sequence] = outcome{data, row}
+	o.bytes += len(data)
+	row.live++
+}
+
+// acknowledge forgets the outcomes with a sequence <= to, and returns the rows that have none any more, without the newest.
+func (o *outcomes) acknowledge(to uint64) (empty []*outcomeRow) {
+	from := o.acknowledged
+	o.acknowledged = max(from, to)
+	forget := func(sequence uint64, one outcome) {
+		delete(o.bySequence, sequence)
+		o.bytes -= len(one.data)
+		if one.row.live--; one.row.live == 0 && one.row != o.newest {
+			empty = append(empty, one.row)
+		}
+	}
+	if to > from && to-from <= uint64(len(o.bySequence)) {
+		for sequence := from + 1; sequence <= to; sequence++ {
+			if one, ok := o.bySequence[sequence]; ok {
+				forget(sequence, one)
+			}
+		}
+		return empty
+	}
+	for sequence, one := range o.bySequence {
+		if sequence <= to {
+			forget(sequence, one)
+		}
+	}
+	return empty
+}
+
+// rows returns all rows there are, in no order.
+func (o *outcomes) rows() map[*outcomeRow]bool {
+	rows := make(map[*outcomeRow]bool)
+	if o.newest != nil {
+		rows[o.newest] = true
+	}
+	for _, one := range o.bySequence {
+		rows[one.row] = true
+	}
+	return rows
+}
+
+// load adds a row, newer than those before.
+func (o *outcomes) load(row *outcomeRow, value []byte) error {
+	o.newest = row
+	acknowledged, list, err := parseOutcomeRow(value)
+	if err != nil {
+		return err
+	}
+	o.acknowledged = acknowledged
+	for _, one := range list {
+		o.add(one.sequence, bytes.Clone(one.data), row)
+	}
+	return nil
+}
+
+// storedOutcome is an outcome in a row.
+type storedOutcome struct {
+	sequence uint64
+	data     []byte
+}
+
+func appendStoredOutcome(row []byte, sequence uint64, data []byte) []byte {
+	row = binary.AppendUvarint(row, sequence)
+	row = binary.AppendUvarint(row, uint64(len(data)))
+	return append(row, data...)
+}
+
+// parseOutcomeRow parses the value of a row. The outcomes alias it.
+func parseOutcomeRow(value []byte) (acknowledged uint64, list []storedOutcome, err error) {
+	broken := fmt.Errorf("%w: row of outcomes", mvcc.ErrCorrupt)
+	acknowledged, n := binary.Uvarint(value)
+	if n <= 0 {
+		return 0, nil, broken
+	}
+	for rest := value[n:]; len(rest) > 0; {
+		sequence, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return 0, nil, broken
+		}
+		size, k := binary.Uvarint(rest[n:])
+		if k <= 0 || size > uint64(len(rest)-n-k) {
+			return 0, nil, broken
+		}
+		list = append(list, storedOutcome{sequence, rest[n+k : n+k+int(size)]})
+		rest = rest[n+k+int(size):]
+	}
+	return acknowledged, list, nil
+}

@@ -1,0 +1,185 @@
+package statemachine
+
+import (
+	"bytes"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// call runs a procedure outside of sessions.
+func (b *batch) call(r *raftv1.Call) Result {
+	if err := b.m.alarms.refuseCorrupt(); err != nil {
+		return refuse(err)
+	}
+	p := b.m.procedures[r.Procedure]
+	if p == nil {
+		b.fail(fmt.Errorf("log entry %d calls the unknown procedure %q: this version is too old for the cluster", b.index, r.Procedure))
+		return Result{}
+	}
+	b.unixMS = r.UnixMs
+	resp, err := b.run(p, &step{batch: b}, r.Request)
+	if err != nil {
+		return refuse(err)
+	}
+	return Result{Response: Called{Response: resp, Revision: b.kv.Revision()}}
+}
+
+// run runs a procedure, and sees to it that a refusal had no effect.
+func (b *batch) run(p Procedure, s *step, request []byte) ([]byte, error) {
+	before := b.kv.Revision()
+	resp, err := p.Run(s, request)
+	if err != nil && b.kv.Revision() != before {
+		b.fail(fmt.Errorf("procedure %q refused %v after it had written", p.Name(), err))
+	}
+	return resp, err
+}
+
+// step is the Step of a procedure, a guard or a reaction.
+type step struct {
+	batch    *batch
+	session  LeaseID
+	sequence uint64
+	reaction bool
+	written  map[string]bool // keys written at the current revision
+}
+
+func (s *step) Revision() Revision { return s.batch.kv.Revision() }
+
+func (s *step) NextRevision() {
+	if s.reaction {
+		return // it shares the revision of what it reacts to
+	}
+	s.batch.kv.End()
+	s.written = nil
+}
+
+func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.batch.get(key) }
+
+func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
+	s.batch.scan(mvcc.Range{Key: key, End: end}, fn)
+}
+
+func (s *step) Put(key, value []byte, lease LeaseID) (Revision, error) {
+	return s.put(key, value, lease, Attachment{})
+}
+
+func (s *step) PutEntry(key, value []byte, lease LeaseID, a Attachment) (Revision, error) {
+	if lease == 0 {
+		return 0, fmt.Errorf("%w: key %q is an entry without a lease", ErrInvalid, key)
+	}
+	if a.Sequence == 0 {
+		a.Sequence = s.sequence
+	}
+	if a.SinceUnixMS == 0 {
+		a.SinceUnixMS = s.batch.unixMS
+	}
+	return s.put(key, value, lease, a)
+}
+
+func (s *step) put(key, value []byte, lease LeaseID, a Attachment) (Revision, error) {
+	if !s.reaction {
+		if err := s.batch.m.alarms.refuseWrite(); err != nil {
+			return 0, err
+		}
+	}
+	if lease != 0 && !s.LeaseAlive(lease) {
+		return 0, ErrLeaseNotFound
+	}
+	if err := s.claim(key); err != nil {
+		return 0, err
+	}
+	return s.batch.putEntry(key, value, lease, a, s.batch.get(key)).ModRevision, nil
+}
+
+func (s *step) Touch(key []byte) (Revision, error) {
+	prev := s.batch.get(key)
+	if prev == nil {
+		return 0, ErrKeyNotFound
+	}
+	if err := s.claim(key); err != nil {
+		return 0, err
+	}
+	return s.batch.putVersion(key, prev.Value, prev.Lease, prev).ModRevision, nil
+}
+
+func (s *step) Delete(key []byte) (bool, error) {
+	prev := s.batch.get(key)
+	if prev == nil {
+		return false, nil
+	}
+	if err := s.claim(key); err != nil {
+		return false, err
+	}
+	s.batch.deleteKey(prev)
+	return true, nil
+}
+
+// claim notes that key is written at this revision, which must happen once only.
+func (s *step) claim(key []byte) error {
+	if len(key) == 0 {
+		return errEmptyKey
+	}
+	if s.written[string(key)] {
+		return fmt.Errorf("%w: key %q is written twice in one revision", ErrInvalid, key)
+	}
+	if s.written == nil {
+		s.written = make(map[string]bool)
+	}
+	s.written[string(key)] = true
+	return nil
+}
+
+func (s *step) Attachment(lease LeaseID, key []byte) Attachment {
+	a, err := attachment(s.batch.kv.Rows(), lease, key)
+	s.batch.fail(err)
+	return a
+}
+
+func (s *step) Session() LeaseID { return s.session }
+
+func (s *step) IsSession(id LeaseID) bool { return s.batch.m.sessions.byID[id] != nil }
+
+func (s *step) LeaseAlive(id LeaseID) bool { return s.batch.m.leases.Alive(id) }
+
+func (s *step) LeaseKeys(id LeaseID) [][]byte {
+	keys, err := leaseKeys(s.batch.kv.Rows(), id)
+	s.batch.fail(err)
+	return keys
+}
+
+func (s *step) ClockMS() int64 {
+	ms, _ := s.batch.m.leases.Clock()
+	return ms
+}
+
+// react lets the reactor answer to the keys with its prefix that were deleted since it was asked last, and to those that
+// it deletes itself: each key once. That ends, because a reaction cannot write a key twice.
+func (b *batch) react() {
+	r := b.m.opts.Reactor
+	var s *step
+	var told map[string]bool
+	for ; r != nil && b.reacted < len(b.applied.Events); b.reacted++ {
+		e := b.applied.Events[b.reacted]
+		if e.Type != mvccpb.Event_DELETE || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
+			continue
+		}
+		if s == nil {
+			s, told = &step{batch: b, reaction: true, written: b.written()}, make(map[string]bool)
+		}
+		told[string(e.Kv.Key)] = true
+		r.Deleted(s, e.Kv.Key)
+	}
+}
+
+// written are the keys written at the current revision.
+func (b *batch) written() map[string]bool {
+	keys := make(map[string]bool)
+	for _, e := range b.applied.Events[len(b.applied.Events)-b.kv.Changed():] {
+		keys[string(e.Kv.Key)] = true
+	}
+	return keys
+}
