@@ -1,0 +1,123 @@
+package coordtest
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// fakeListener knows the connections it accepted, so that they can be broken.
+type fakeListener struct {
+	net.Listener
+
+	mu   sync.Mutex
+	open map[*fakeConn]bool
+}
+
+// Accept implements net.Listener.
+func (l *fakeListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &fakeConn{conn, l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		l.open = make(map[*fakeConn]bool)
+	}
+	l.open[c] = true
+	return c, nil
+}
+
+func (l *fakeListener) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		c.Conn.Close()
+	}
+	clear(l.open)
+}
+
+// fakeConn is a connection that its listener forgets when it is closed.
+type fakeConn struct {
+	net.Conn
+	listener *fakeListener
+}
+
+// Close implements net.Conn.
+func (c *fakeConn) Close() error {
+	c.listener.mu.Lock()
+	delete(c.listener.open, c)
+	c.listener.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// losses are answers that are still to get lost.
+type losses struct{ left atomic.Int64 }
+
+var errLost = status.Error(codes.Unavailable, "coordtest: the response was lost")
+
+// next says whether the next answer gets lost.
+func (l *losses) next() bool {
+	for {
+		left := l.left.Load()
+		if left <= 0 {
+			return false
+		}
+		if l.left.CompareAndSwap(left, left-1) {
+			return true
+		}
+	}
+}
+
+func (l *losses) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	resp, err := handler(ctx, req)
+	if l.next() {
+		return nil, errLost
+	}
+	return resp, err
+}
+
+func (l *losses) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if info.FullMethod != coordv1.Stream_Open_FullMethodName {
+		return handler(srv, stream)
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	err := handler(srv, &lossyStream{stream, ctx, cancel, l})
+	if context.Cause(ctx) == errLost {
+		return errLost
+	}
+	return err
+}
+
+// lossyStream is a native stream that breaks where an answer gets lost.
+type lossyStream struct {
+	grpc.ServerStream
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	losses *losses
+}
+
+// Context implements grpc.ServerStream.
+func (s *lossyStream) Context() context.Context { return s.ctx }
+
+// SendMsg implements grpc.ServerStream.
+func (s *lossyStream) SendMsg(m any) error {
+	if s.ctx.Err() != nil {
+		return context.Cause(s.ctx) // nothing comes behind what was lost
+	}
+	if frame, ok := m.(*coordv1.ServerFrame); ok && len(frame.Responses) > 0 && s.losses.next() {
+		s.cancel(errLost)
+		return errLost
+	}
+	return s.ServerStream.SendMsg(m)
+}
