@@ -89,8 +89,8 @@ func (l *fakeLog) advance(d time.Duration) {
 		if left == 0 && facts.Pending == 0 && !facts.Overdue {
 			return
 		}
-		if facts.NextDueMS > 0 {
-			left = min(left, max(facts.NextDueMS-facts.ClockMS, 0))
+		if leases := l.replica.Leases(); len(leases) > 0 && !leases[0].Pending {
+			left = min(left, max(leases[0].DeadlineMS-facts.ClockMS, 0)) // the first that is due
 		}
 		l.tick(left)
 	}
