@@ -122,6 +122,17 @@ const (
 	Error_REASON_TOO_MANY_REQUESTS Error_Reason = 40
 	// Another error of etcd's API: code and message say which.
 	Error_REASON_ETCD Error_Reason = 41
+	// Of shared configuration.
+	Error_REASON_CONFIG_UNKNOWN_BUNDLE Error_Reason = 48
+	// The version was never published, or is not kept any more.
+	Error_REASON_CONFIG_UNKNOWN_VERSION Error_Reason = 49
+	Error_REASON_CONFIG_UNKNOWN_SCHEMA  Error_Reason = 50
+	// Another version was published.
+	Error_REASON_CONFIG_CONFLICT Error_Reason = 51
+	// A schema does not parse.
+	Error_REASON_CONFIG_BAD_SCHEMA Error_Reason = 52
+	// A document fails its schema.
+	Error_REASON_CONFIG_BAD_DOCUMENT Error_Reason = 53
 )
 
 // Enum value maps for Error_Reason.
@@ -158,39 +169,51 @@ var (
 		39: "REASON_TOO_LARGE",
 		40: "REASON_TOO_MANY_REQUESTS",
 		41: "REASON_ETCD",
+		48: "REASON_CONFIG_UNKNOWN_BUNDLE",
+		49: "REASON_CONFIG_UNKNOWN_VERSION",
+		50: "REASON_CONFIG_UNKNOWN_SCHEMA",
+		51: "REASON_CONFIG_CONFLICT",
+		52: "REASON_CONFIG_BAD_SCHEMA",
+		53: "REASON_CONFIG_BAD_DOCUMENT",
 	}
 	Error_Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":       0,
-		"REASON_INVALID":           1,
-		"REASON_SESSION_NOT_FOUND": 2,
-		"REASON_TOKEN_MISMATCH":    3,
-		"REASON_NOT_HOLDER":        4,
-		"REASON_SUPERSEDED":        5,
-		"REASON_NO_LEADER":         6,
-		"REASON_OUTCOME_UNKNOWN":   7,
-		"REASON_KEY_TAKEN":         8,
-		"REASON_SESSION_ELSEWHERE": 9,
-		"REASON_FENCED":            10,
-		"REASON_SEQUENCE_PAST":     11,
-		"REASON_SEQUENCE_FUTURE":   12,
-		"REASON_BACKLOG":           13,
-		"REASON_WITHDRAWN":         14,
-		"REASON_FOREIGN_CANDIDATE": 15,
-		"REASON_WRONG_KIND":        16,
-		"REASON_TOO_MANY_SESSIONS": 17,
-		"REASON_PROTOCOL":          18,
-		"REASON_SLOW_CONSUMER":     19,
-		"REASON_NO_CANDIDATE":      20,
-		"REASON_COMPACTED":         32,
-		"REASON_FUTURE_REVISION":   33,
-		"REASON_KEY_NOT_FOUND":     34,
-		"REASON_LEASE_NOT_FOUND":   35,
-		"REASON_LEASE_EXISTS":      36,
-		"REASON_NO_SPACE":          37,
-		"REASON_CORRUPT":           38,
-		"REASON_TOO_LARGE":         39,
-		"REASON_TOO_MANY_REQUESTS": 40,
-		"REASON_ETCD":              41,
+		"REASON_UNSPECIFIED":            0,
+		"REASON_INVALID":                1,
+		"REASON_SESSION_NOT_FOUND":      2,
+		"REASON_TOKEN_MISMATCH":         3,
+		"REASON_NOT_HOLDER":             4,
+		"REASON_SUPERSEDED":             5,
+		"REASON_NO_LEADER":              6,
+		"REASON_OUTCOME_UNKNOWN":        7,
+		"REASON_KEY_TAKEN":              8,
+		"REASON_SESSION_ELSEWHERE":      9,
+		"REASON_FENCED":                 10,
+		"REASON_SEQUENCE_PAST":          11,
+		"REASON_SEQUENCE_FUTURE":        12,
+		"REASON_BACKLOG":                13,
+		"REASON_WITHDRAWN":              14,
+		"REASON_FOREIGN_CANDIDATE":      15,
+		"REASON_WRONG_KIND":             16,
+		"REASON_TOO_MANY_SESSIONS":      17,
+		"REASON_PROTOCOL":               18,
+		"REASON_SLOW_CONSUMER":          19,
+		"REASON_NO_CANDIDATE":           20,
+		"REASON_COMPACTED":              32,
+		"REASON_FUTURE_REVISION":        33,
+		"REASON_KEY_NOT_FOUND":          34,
+		"REASON_LEASE_NOT_FOUND":        35,
+		"REASON_LEASE_EXISTS":           36,
+		"REASON_NO_SPACE":               37,
+		"REASON_CORRUPT":                38,
+		"REASON_TOO_LARGE":              39,
+		"REASON_TOO_MANY_REQUESTS":      40,
+		"REASON_ETCD":                   41,
+		"REASON_CONFIG_UNKNOWN_BUNDLE":  48,
+		"REASON_CONFIG_UNKNOWN_VERSION": 49,
+		"REASON_CONFIG_UNKNOWN_SCHEMA":  50,
+		"REASON_CONFIG_CONFLICT":        51,
+		"REASON_CONFIG_BAD_SCHEMA":      52,
+		"REASON_CONFIG_BAD_DOCUMENT":    53,
 	}
 )
 
@@ -667,9 +690,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\xb8\x06\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\xf9\a\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xfe\x05\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xbf\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -702,7 +725,13 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x0eREASON_CORRUPT\x10&\x12\x14\n" +
 	"\x10REASON_TOO_LARGE\x10'\x12\x1c\n" +
 	"\x18REASON_TOO_MANY_REQUESTS\x10(\x12\x0f\n" +
-	"\vREASON_ETCD\x10)B3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
+	"\vREASON_ETCD\x10)\x12 \n" +
+	"\x1cREASON_CONFIG_UNKNOWN_BUNDLE\x100\x12!\n" +
+	"\x1dREASON_CONFIG_UNKNOWN_VERSION\x101\x12 \n" +
+	"\x1cREASON_CONFIG_UNKNOWN_SCHEMA\x102\x12\x1a\n" +
+	"\x16REASON_CONFIG_CONFLICT\x103\x12\x1c\n" +
+	"\x18REASON_CONFIG_BAD_SCHEMA\x104\x12\x1e\n" +
+	"\x1aREASON_CONFIG_BAD_DOCUMENT\x105B3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
 var (
 	file_coord_v1_queue_proto_rawDescOnce sync.Once
