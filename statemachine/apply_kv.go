@@ -82,6 +82,12 @@ func (b *batch) deleteRange(r *pb.DeleteRangeRequest) Result {
 	if len(r.Key) == 0 {
 		return refuse(errEmptyKey)
 	}
+	if b.keep {
+		op := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}}
+		if err := b.checkAnswer(&txnPath{ops: []*pb.RequestOp{op}}); err != nil {
+			return refuse(err)
+		}
+	}
 	return Result{Response: b.doDelete(r)}
 }
 

@@ -50,7 +50,7 @@ func (b *batch) requests(body []byte) Result {
 	case s.epoch != r.epoch:
 		return refuse(ErrSessionElsewhere)
 	}
-	b.answers, b.unixMS = true, r.unixMS
+	b.keep, b.unixMS = true, r.unixMS
 	run := &requestRun{batch: b, s: s, row: &outcomeRow{index: b.index, ordinal: b.outcomes}}
 	b.outcomes++
 	run.acknowledge(r.acknowledged)

@@ -28,6 +28,11 @@ func (b *batch) txn(r *pb.TxnRequest) Result {
 	if err := b.checkPath(path); err != nil {
 		return refuse(err)
 	}
+	if b.keep {
+		if err := b.checkAnswer(path); err != nil {
+			return refuse(err)
+		}
+	}
 	resp := b.runPath(path)
 	resp.Header.Revision = b.kv.Revision()
 	return Result{Response: resp}
@@ -186,7 +191,7 @@ func (b *batch) runPath(p *txnPath) *pb.TxnResponse {
 
 // txnRange reads inside a transaction. Where nobody wants the answer it reads nothing: it changes no state.
 func (b *batch) txnRange(r *pb.RangeRequest) *pb.RangeResponse {
-	if !b.answers {
+	if !b.want && !b.keep {
 		return nil
 	}
 	resp, err := rangeKeys(context.Background(), b.kv.Rows(), r, b.kv.Revision(), b.compacted)

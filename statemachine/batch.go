@@ -24,9 +24,9 @@ type batch struct {
 	index     uint64 // log index of the current entry
 	compacted Revision
 	applied   Applied
-	// want says that somebody on this member waits for the results of the current entry, answers that what a transaction
-	// reads is wanted: by somebody, or to be stored.
-	want, answers bool
+	// want says that somebody on this member waits for the results of the current entry, keep that those of the current
+	// command are stored.
+	want, keep bool
 	// renewals and outcomes count the rows of renewals and of outcomes written at the current index.
 	renewals, outcomes uint32
 	// unixMS is the proposer's wall clock as the current command says, 0 if it does not.
@@ -66,7 +66,7 @@ func (b *batch) entry(e sm.Entry) {
 	b.kv.Rows().Set(mvcc.IDKey(mvcc.SpaceExecuted, entry.Member), b.m.executed.row(entry.Member))
 	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot
 	for _, c := range entry.Commands {
-		b.answers, b.unixMS = b.want, 0
+		b.keep, b.unixMS = false, 0
 		r := b.command(c)
 		b.endRevision()
 		if b.want {

@@ -11,6 +11,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -77,6 +78,35 @@ func BenchmarkPut(b *testing.B) {
 	var entries [][]byte
 	for i := 0; i < b.N; i += batch {
 		entries = append(entries, m.puts(batch, func(int) int { return rand.IntN(m.keys) }))
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, e := range entries {
+		m.update(b, e)
+	}
+}
+
+// BenchmarkRequests is BenchmarkPut with the puts in commands of 100 requests of a session, of which the client has
+// acknowledged all but the last thousand.
+func BenchmarkRequests(b *testing.B) {
+	m := newBenchMachine(b, 100_000)
+	m.number++
+	m.update(b, raftv1.AppendEntry(nil, &raftv1.Entry{Member: self, Boot: boot, Number: m.number, Commands: []raftv1.Command{
+		command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: 1, TtlMs: 1000, Stream: 1}),
+	}}))
+	created := m.index
+	const batch = 100
+	var entries [][]byte
+	for i := uint64(0); i < uint64(b.N); i += batch {
+		r := &raftv1.Requests{Session: 1, Created: created, Epoch: 1, Acknowledged: i - min(i, 1000)}
+		for n := range uint64(batch) {
+			put := &pb.PutRequest{Key: m.key(rand.IntN(m.keys)), Value: m.value}
+			r.Requests = append(r.Requests, encode(request(i+n+1, coordv1.Kind_KIND_PUT, put)))
+		}
+		m.number++
+		entries = append(entries, raftv1.AppendEntry(nil, &raftv1.Entry{
+			Member: self, Boot: boot, Number: m.number, Settled: m.number - 1, Commands: []raftv1.Command{command(raftv1.KindRequests, r)},
+		}))
 	}
 	b.ReportAllocs()
 	b.ResetTimer()

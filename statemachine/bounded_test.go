@@ -20,7 +20,7 @@ import (
 // deadline. Each tick deletes a bounded part; a machine that restarts between the ticks, and the model, delete the same.
 func TestMassExpiry(t *testing.T) {
 	const leases, keys = 1500, 4500
-	d, restarted, reference := newDriver(t), newDriver(t), model.New()
+	d, restarted, reference := newDriver(t), newDriver(t), model.New(statemachine.Options{})
 	apply := func(commands ...raftv1.Command) (statemachine.Result, *model.Outcome) {
 		t.Helper()
 		e := d.entry(commands...)
@@ -101,7 +101,7 @@ func (d *driver) hash() uint64 {
 func TestSameLogSameRows(t *testing.T) {
 	const entries = 400
 	seed := uint64(20)
-	w := &world{t: t, gen: newGenerator(rand.New(rand.NewPCG(seed, 0))), states: []*model.Model{model.New(scripted{})}}
+	w := &world{t: t, gen: newGenerator(rand.New(rand.NewPCG(seed, 0))), states: []*model.Model{model.New(randomOptions())}}
 	for range entries {
 		w.grow()
 	}
@@ -122,9 +122,9 @@ func TestSameLogSameRows(t *testing.T) {
 // history was removed, the last one.
 func appliedRows(t *testing.T, log []sm.Entry, batch int, member uint64, procs int) map[string]string {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-	m := statemachine.New(statemachine.Options{
-		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: member, Boot: 1, Procedures: []statemachine.Procedure{scripted{}},
-	})
+	o := randomOptions()
+	o.Dir, o.FS, o.Member = "db", vfs.NewMem(), member
+	m := statemachine.New(o)
 	if _, err := m.Open(nil); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package statemachine_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -85,6 +86,9 @@ func (g *generator) newEntry(p *proposer, index uint64) *raftv1.Entry {
 }
 
 func (g *generator) command(index uint64) raftv1.Command {
+	if g.chance(30) {
+		return g.sessionCommand()
+	}
 	for n := g.IntN(105); ; n = g.IntN(105) {
 		switch {
 		case n < 28:
@@ -114,7 +118,7 @@ func (g *generator) command(index uint64) raftv1.Command {
 		case n < 96:
 			return raftv1.Command{Kind: raftv1.KindPut, Body: []byte("\xff")}
 		default:
-			return command(raftv1.KindCall, &raftv1.Call{Procedure: scripted{}.Name(), Request: g.script()})
+			return command(raftv1.KindCall, &raftv1.Call{Procedure: scripted{}.Name(), Request: g.script(), UnixMs: int64(g.IntN(3))})
 		}
 	}
 }
@@ -145,6 +149,9 @@ func (g *generator) value() []byte { return fmt.Append(nil, "v", g.IntN(6))[:g.I
 func (g *generator) lease() int64 {
 	if g.chance(2) {
 		return 0
+	}
+	if g.chance(25) {
+		return g.session().ID
 	}
 	return pick(g, modelLeases)
 }
@@ -331,16 +338,22 @@ type action struct {
 	Do              string
 	Key, End, Value []byte
 	Lease           int64
+	Attachment      statemachine.Attachment
 }
 
 func (g *generator) script() []byte {
 	var script []action
 	for range g.IntN(6) {
-		a := action{Do: pick(g, []string{"get", "scan", "put", "put", "delete", "next", "alive", "keys", "clock"})}
+		a := action{Do: pick(g, []string{
+			"get", "scan", "put", "put", "entry", "entry", "touch", "delete", "next", "alive", "keys", "attachment", "session", "clock",
+		})}
 		a.Key, a.End = g.keys()
 		a.Value = g.value()
 		if g.chance(30) {
 			a.Lease = g.lease()
+		}
+		if a.Attachment.Kind = g.Uint64N(2); g.chance(50) {
+			a.Attachment.LingerMS = int64(g.IntN(20))
 		}
 		script = append(script, a)
 	}
@@ -387,6 +400,16 @@ func (a action) run(s statemachine.Step) string {
 	case "put":
 		rev, err := s.Put(a.Key, a.Value, a.Lease)
 		return fmt.Sprint(rev, refusal(err))
+	case "entry":
+		rev, err := s.PutEntry(a.Key, a.Value, cmp.Or(a.Lease, s.Session()), a.Attachment)
+		return fmt.Sprint(rev, refusal(err))
+	case "touch":
+		rev, err := s.Touch(a.Key)
+		return fmt.Sprint(rev, refusal(err))
+	case "attachment":
+		return fmt.Sprint(s.Attachment(cmp.Or(a.Lease, s.Session(), s.Get(a.Key).GetLease()), a.Key))
+	case "session":
+		return fmt.Sprint(s.Session(), s.IsSession(a.Lease))
 	case "delete":
 		had, err := s.Delete(a.Key)
 		return fmt.Sprint(had, refusal(err))

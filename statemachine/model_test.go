@@ -1,11 +1,13 @@
 package statemachine_test
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 	"github.com/coord-dev/coord/statemachine/model"
@@ -56,7 +59,7 @@ func TestModel(t *testing.T) {
 
 func runWorld(t *testing.T, seed uint64) {
 	rng := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
-	first := model.New(scripted{})
+	first := model.New(randomOptions())
 	w := &world{
 		t: t, gen: newGenerator(rng(0)), states: []*model.Model{first},
 		hashes: make(map[uint64]uint64), kvHashes: make(map[[2]int64]uint32),
@@ -138,9 +141,11 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 	var entries []statemachine.EntryResult
 	var events []statemachine.Event
 	var ticks []statemachine.Tick
+	var sessions []statemachine.SessionChange
 	members, alarms := false, false
 	for _, a := range r.applied {
 		entries, events, ticks = append(entries, a.Entries...), append(events, a.Events...), append(ticks, a.Ticks...)
+		sessions = append(sessions, a.Sessions...)
 		members, alarms = members || a.MembersChanged, alarms || a.AlarmsChanged
 		state := w.states[a.Index]
 		if a.Revision != state.Revision() || a.Compacted != state.Compacted() || a.Leases != state.LeaseFacts() {
@@ -159,6 +164,9 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 		n = min(len(out.Ticks), len(ticks))
 		w.same(r, i+1, "ticks", ticks[:n], out.Ticks)
 		ticks = ticks[n:]
+		n = min(len(out.Sessions), len(sessions))
+		w.same(r, i+1, "sessions", sessions[:n], out.Sessions)
+		sessions = sessions[n:]
 		if !out.Ran {
 			continue
 		}
@@ -172,9 +180,9 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 		w.same(r, i+1, "result", entries[0], want)
 		entries = entries[1:]
 	}
-	if len(entries)+len(events)+len(ticks) > 0 || members != wantMembers || alarms != wantAlarms {
-		w.t.Fatalf("%s: after index %d left over: %v %v %v, members changed %v, alarms %v; want %v, %v", r.name, to,
-			entries, events, ticks, members, alarms, wantMembers, wantAlarms)
+	if len(entries)+len(events)+len(ticks)+len(sessions) > 0 || members != wantMembers || alarms != wantAlarms {
+		w.t.Fatalf("%s: after index %d left over: %v %v %v %v, members changed %v, alarms %v; want %v, %v", r.name, to,
+			entries, events, ticks, sessions, members, alarms, wantMembers, wantAlarms)
 	}
 }
 
@@ -196,7 +204,8 @@ func (w *world) describe(index uint64) string {
 	return fmt.Sprintf("%d/%d/%d settled %d: %q", e.Member, e.Boot, e.Number, e.Settled, e.Commands)
 }
 
-// equal is reflect.DeepEqual that compares messages as messages, errors as refusals, and nil slices as empty ones.
+// equal is reflect.DeepEqual that compares messages as messages, errors and outcomes as refusals, and nil slices as empty
+// ones.
 func equal(a, b reflect.Value) bool {
 	if a.IsValid() != b.IsValid() {
 		return false
@@ -208,6 +217,9 @@ func equal(a, b reflect.Value) bool {
 		return false
 	}
 	x, y := a.Interface(), b.Interface()
+	if r, ok := x.(statemachine.RequestsDone); ok {
+		return sameOutcomes(r, y.(statemachine.RequestsDone))
+	}
 	if m, ok := x.(proto.Message); ok {
 		n, ok := y.(proto.Message)
 		return ok && proto.Equal(m, n)
@@ -237,11 +249,29 @@ func equal(a, b reflect.Value) bool {
 	return reflect.DeepEqual(x, y)
 }
 
+// sameOutcomes compares outcomes, but for the texts of refusals of invalid requests.
+func sameOutcomes(a, b statemachine.RequestsDone) bool {
+	comparable := func(data []byte) string {
+		o := &coordv1.Outcome{}
+		if err := proto.Unmarshal(data, o); err != nil || !bytes.Equal(encode(o), data) {
+			return fmt.Sprintf("%x is no outcome as protobuf writes it", data)
+		}
+		if o.Refusal.GetReason() == coordv1.Error_REASON_INVALID {
+			o.Refusal.Message = ""
+		}
+		return string(encode(o))
+	}
+	return a.Revision == b.Revision && slices.EqualFunc(a.Outcomes, b.Outcomes, func(x, y []byte) bool {
+		return comparable(x) == comparable(y)
+	})
+}
+
 // refusal names the refusal that err wraps, and shows anything else.
 func refusal(err error) string {
 	for _, known := range []error{
 		statemachine.ErrCompacted, statemachine.ErrFutureRev, statemachine.ErrKeyNotFound, statemachine.ErrLeaseNotFound,
 		statemachine.ErrLeaseExist, statemachine.ErrNoSpace, statemachine.ErrCorrupt, statemachine.ErrInvalid,
+		statemachine.ErrSessionNotFound, statemachine.ErrSessionElsewhere,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()
@@ -255,7 +285,15 @@ func show(v any) string {
 	case statemachine.EntryResult:
 		out := fmt.Sprintf("%d/%d/%d duplicate %v", v.Member, v.Boot, v.Number, v.Duplicate)
 		for _, r := range v.Results {
-			out += fmt.Sprintf("\n  %T %v %v", r.Response, r.Response, r.Err)
+			out += fmt.Sprintf("\n  %T %s %v", r.Response, show(r.Response), r.Err)
+		}
+		return out
+	case statemachine.RequestsDone:
+		out := fmt.Sprint(v.Revision)
+		for _, data := range v.Outcomes {
+			o := &coordv1.Outcome{}
+			err := proto.Unmarshal(data, o)
+			out += fmt.Sprintf("\n    %v %v", o, err)
 		}
 		return out
 	case []statemachine.Event:

@@ -71,15 +71,15 @@ type Attachment struct {
 	LingerMS    int64  // how long the key stays, on a lease of its own, if the lease expires; 0: not at all
 }
 
-// Reactor runs after each command, in its last revision, for each key with its prefix that the command deleted, in order. It
-// must be deterministic, and may write any key with the prefix that was not written at that revision, or go on to the next
+// Reactor runs after each command, in its last revision, for each key with its prefix that the command deleted, in order;
+// after each request of a session and each lease that expires likewise, once for each key. It must be deterministic, and may write any key with the prefix that was not written at that revision, or go on to the next
 // one. It is not run for what it deletes itself. Its writes are not refused for space: they pass on what was there.
 type Reactor interface {
 	Prefix() []byte
 	Deleted(step Step, key []byte)
 }
 
-// Refusal is an error with a reason that goes into the outcome of a request.
+// Refusal is an error with a reason that goes into the outcome of a request, see RefusalOf.
 type Refusal interface {
 	error
 	Reason() coordv1.Error_Reason

@@ -52,10 +52,10 @@ func (r *replica) Recovered(a *statemachine.Applied, executed func(uint64) bool)
 }
 
 func (r *replica) open() {
-	r.m = statemachine.New(statemachine.Options{
-		Dir: "db", FS: r.fs, Shard: 1, Member: r.member, Boot: r.boot, Observer: r, Procedures: []statemachine.Procedure{scripted{}},
-		OnHash: func(h statemachine.Hashed) { r.hashed <- h },
-	})
+	o := randomOptions()
+	o.Dir, o.FS, o.Member, o.Boot, o.Observer = "db", r.fs, r.member, r.boot, r
+	o.OnHash = func(h statemachine.Hashed) { r.hashed <- h }
+	r.m = statemachine.New(o)
 	index, err := r.m.Open(nil)
 	if err != nil {
 		r.w.t.Fatalf("%s: %v", r.name, err)
@@ -217,6 +217,7 @@ func (r *replica) check() {
 		}
 	}
 	r.w.same(r, r.index, "leases", leases, state.Leases())
+	r.checkSessions(state)
 	for _, id := range modelLeases {
 		_, keys, _ := r.m.Lease(id)
 		r.w.same(r, r.index, fmt.Sprint("keys of lease ", id), keys, state.LeaseKeys(id))
@@ -244,6 +245,7 @@ func (r *replica) checkView(v *statemachine.View) {
 	got, err := v.Txn(ctx, txn)
 	want, refused := state.Txn(txn)
 	r.w.same(r, index, fmt.Sprint("read ", txn), answer{got, err}, answer{want, refused})
+	r.checkAttached(v, state)
 	r.checkChanges(v, state)
 	hash, err := v.StateHash(ctx)
 	if err != nil {

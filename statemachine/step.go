@@ -50,9 +50,6 @@ type step struct {
 func (s *step) Revision() Revision { return s.batch.kv.Revision() }
 
 func (s *step) NextRevision() {
-	if s.reaction {
-		return // it shares the revision of what it reacts to
-	}
 	s.batch.kv.End()
 	s.written = nil
 }
@@ -156,14 +153,16 @@ func (s *step) ClockMS() int64 {
 	return ms
 }
 
-// react lets the reactor answer to the keys with its prefix that were deleted since it was asked last, and to those that
-// it deletes itself: each key once. That ends, because a reaction cannot write a key twice.
+// react lets the reactor answer to the keys with its prefix that were deleted since it was asked last: each key once.
 func (b *batch) react() {
 	r := b.m.opts.Reactor
+	if r == nil {
+		return
+	}
+	deleted := b.applied.Events[b.reacted:] // not what reactions add
 	var s *step
 	var told map[string]bool
-	for ; r != nil && b.reacted < len(b.applied.Events); b.reacted++ {
-		e := b.applied.Events[b.reacted]
+	for _, e := range deleted {
 		if e.Type != mvccpb.Event_DELETE || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
 			continue
 		}
@@ -173,6 +172,7 @@ func (b *batch) react() {
 		told[string(e.Kv.Key)] = true
 		r.Deleted(s, e.Kv.Key)
 	}
+	b.reacted = len(b.applied.Events)
 }
 
 // written are the keys written at the current revision.

@@ -10,38 +10,81 @@ import (
 	"pgregory.net/rapid"
 )
 
-// twin is the table as a map and loops, with the rows that a caller would have stored.
+// twin is the table as maps and loops, with the rows that a caller would have stored.
 type twin struct {
-	leases   map[ID]Lease
+	leases   map[ID]Lease // with their own deadlines
+	streams  map[uint64]Stream
 	clock    int64
 	tick     uint64
 	rows     map[ID][]byte
+	srows    map[uint64][]byte
 	renewals map[string][]byte // by index and ordinal
 }
 
-func (w *twin) due(l Lease) bool { return l.Pending == 0 && l.Deadline <= w.clock }
+func newTwin() *twin {
+	return &twin{
+		leases: map[ID]Lease{}, streams: map[uint64]Stream{}, rows: map[ID][]byte{}, srows: map[uint64][]byte{},
+		renewals: map[string][]byte{},
+	}
+}
 
+// now is the lease with what its stream gives it.
+func (w *twin) now(l Lease) Lease {
+	if s, ok := w.streams[l.Stream]; ok {
+		l.Deadline, l.Pending = max(l.Deadline, s.Renewed+l.TTL), max(l.Pending, s.Pending)
+	}
+	return l
+}
+
+func (w *twin) due(l Lease) bool { return w.now(l).Pending == 0 && w.now(l).Deadline <= w.clock }
+
+// all are the leases as they are to readers, by id.
 func (w *twin) all() []Lease {
-	return slices.SortedFunc(maps.Values(w.leases), func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
+	var all []Lease
+	for _, l := range w.leases {
+		all = append(all, w.now(l))
+	}
+	slices.SortFunc(all, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
+	return all
 }
 
 func (w *twin) facts() Facts {
 	f := Facts{Count: len(w.leases)}
+	pending := func(index uint64) {
+		if index > 0 {
+			f.Pending++
+			f.PendingMax = max(f.PendingMax, index)
+		}
+	}
 	for _, l := range w.leases {
 		if f.MinTTL == 0 || l.TTL < f.MinTTL {
 			f.MinTTL = l.TTL
 		}
-		if l.Pending > 0 {
-			f.Pending++
-			f.PendingMax = max(f.PendingMax, l.Pending)
-		}
+		pending(l.Pending)
 		f.Overdue = f.Overdue || w.due(l)
+	}
+	for _, s := range w.streams {
+		pending(s.Pending)
 	}
 	return f
 }
 
+// forgetEmpty drops streams that no lease is attached to.
+func (w *twin) forgetEmpty() {
+	for id := range w.streams {
+		attached := false
+		for _, l := range w.leases {
+			attached = attached || l.Stream == id
+		}
+		if !attached {
+			delete(w.streams, id)
+			delete(w.srows, id)
+		}
+	}
+}
+
 func (w *twin) firstDue(limit int) []ID {
-	due := slices.DeleteFunc(w.all(), func(l Lease) bool { return !w.due(l) })
+	due := slices.DeleteFunc(w.all(), func(l Lease) bool { return l.Pending > 0 || l.Deadline > w.clock })
 	slices.SortStableFunc(due, func(a, b Lease) int { return cmp.Compare(a.Deadline, b.Deadline) })
 	var ids []ID
 	for _, l := range due[:min(limit, len(due))] {
@@ -58,6 +101,11 @@ func (w *twin) load(t *rapid.T) *Table {
 			t.Fatal(err)
 		}
 	}
+	for id, row := range w.srows {
+		if err := loader.Stream(id, row); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, k := range slices.Sorted(maps.Keys(w.renewals)) {
 		if err := loader.Renewals(binary.BigEndian.Uint64([]byte(k)), w.renewals[k]); err != nil {
 			t.Fatal(err)
@@ -66,20 +114,23 @@ func (w *twin) load(t *rapid.T) *Table {
 	return loader.Done()
 }
 
+var operations = []string{"grant", "renew", "renew", "attach", "attach", "stream", "stream", "revoke", "tick", "tick", "tick", "reload"}
+
 // TestTableAgainstTwin applies random operations to a table and to its twin. After each, the table, and one that is loaded
 // from the rows as they are stored by then, must say what the twin says.
 func TestTableAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := NewTable()
-		w := &twin{leases: map[ID]Lease{}, rows: map[ID][]byte{}, renewals: map[string][]byte{}}
+		w := newTwin()
 		index := uint64(0)
-		id := rapid.SampledFrom([]ID{1, 2, 3, -1})
+		id := rapid.SampledFrom([]ID{1, 2, 3, 4, -1})
+		stream := rapid.Uint64Range(1, 2)
 		ordinal := byte(0)
 		for range rapid.IntRange(20, 80).Draw(t, "operations") {
 			if rapid.IntRange(0, 2).Draw(t, "a new entry") > 0 || index == 0 {
 				index, ordinal = index+1, 0
 			}
-			switch rapid.SampledFrom([]string{"grant", "renew", "renew", "revoke", "tick", "tick", "reload"}).Draw(t, "operation") {
+			switch rapid.SampledFrom(operations).Draw(t, "operation") {
 			case "grant":
 				w.grant(t, table, id.Draw(t, "id"), rapid.Int64Range(1, 6).Draw(t, "ttl"), index)
 			case "renew":
@@ -95,6 +146,11 @@ func TestTableAgainstTwin(t *testing.T) {
 				}
 				delete(w.leases, one)
 				delete(w.rows, one)
+				w.forgetEmpty()
+			case "attach":
+				w.attach(t, table, id.Draw(t, "id"), stream.Draw(t, "stream"), index)
+			case "stream":
+				w.renewStream(t, table, stream.Draw(t, "stream"), index)
 			case "tick":
 				number := w.tick + uint64(rapid.SampledFrom([]int{1, 1, 1, 1, 0, 2}).Draw(t, "step"))
 				delta := rapid.SampledFrom([]int64{0, 0, 1, 2, 5, -1}).Draw(t, "delta")
@@ -117,6 +173,56 @@ func (w *twin) grant(t *rapid.T, table *Table, id ID, ttl int64, index uint64) {
 	if ok {
 		w.leases[id] = Lease{ID: id, TTL: ttl, Pending: index, Created: index}
 		w.rows[id] = EncodeRow(l)
+	}
+}
+
+func (w *twin) attach(t *rapid.T, table *Table, id ID, stream, index uint64) {
+	l, had := w.leases[id]
+	alive := had && !w.due(l)
+	got, ok := table.Attach(id, stream, index)
+	if ok != alive {
+		t.Fatalf("attach %d: %v", id, ok)
+	}
+	if !alive {
+		return
+	}
+	l.Stream, l.Pending = stream, index
+	if got != l {
+		t.Fatalf("attached %+v, want %+v", got, l)
+	}
+	w.leases[id] = l
+	w.rows[id] = EncodeRow(got)
+	if _, ok := w.streams[stream]; !ok {
+		w.streams[stream] = Stream{ID: stream}
+	}
+	w.forgetEmpty()
+}
+
+func (w *twin) renewStream(t *rapid.T, table *Table, stream, index uint64) {
+	var left []Lease
+	for _, l := range w.all() {
+		if l.Stream == stream && w.due(w.leases[l.ID]) {
+			l.Stream = 0
+			left = append(left, l)
+		}
+	}
+	got, ok := table.RenewStream(stream, index)
+	if !slices.Equal(got, left) {
+		t.Fatalf("renewing stream %d left %+v, want %+v", stream, got, left)
+	}
+	for _, l := range left {
+		w.leases[l.ID] = l
+		w.rows[l.ID] = EncodeRow(l)
+	}
+	w.forgetEmpty()
+	s, exists := w.streams[stream]
+	if ok != exists {
+		t.Fatalf("renewing stream %d: %v", stream, ok)
+	}
+	if exists {
+		s.Pending = index
+		w.streams[stream] = s
+		w.srows[stream] = EncodeStream(s)
 	}
 }
 
@@ -155,8 +261,18 @@ func (w *twin) letPass(t *rapid.T, table *Table, number uint64, delta int64, see
 			n++
 		}
 	}
-	if len(settled.Leases) != n {
-		t.Fatalf("tick %d settled %v, want %d leases", number, settled, n)
+	streams := 0
+	for id, s := range w.streams {
+		if s.Pending > 0 && s.Pending <= seen {
+			w.streams[id] = Stream{ID: id, Renewed: w.clock}
+			streams++
+		}
+	}
+	if len(settled.Leases) != n || len(settled.Streams) != streams {
+		t.Fatalf("tick %d settled %+v, want %d leases and %d streams", number, settled, n, streams)
+	}
+	for _, s := range settled.Streams {
+		w.srows[s.ID] = EncodeStream(s)
 	}
 	for _, l := range settled.Leases {
 		w.rows[l.ID] = EncodeRow(l)
@@ -183,8 +299,10 @@ func (w *twin) compare(t *rapid.T, what string, table *Table, limit int) {
 	}
 	for id := ID(-3); id < 7; id++ {
 		want, had := w.leases[id]
+		alive := had && !w.due(want)
+		want = w.now(want)
 		got, ok := table.Get(id)
-		if ok != had || got != want || table.Alive(id) != (had && !w.due(want)) {
+		if ok != had || got != want || table.Alive(id) != alive {
 			t.Fatalf("%s: lease %d is %v %v, alive %v; want %v %v", what, id, got, ok, table.Alive(id), want, had)
 		}
 	}
@@ -194,6 +312,12 @@ func (w *twin) compare(t *rapid.T, what string, table *Table, limit int) {
 	if got := table.Facts(); got != w.facts() {
 		t.Fatalf("%s: %+v, want %+v", what, got, w.facts())
 	}
+	for id := range uint64(4) {
+		want, had := w.streams[id]
+		if got, ok := table.Stream(id); got != want || ok != had {
+			t.Fatalf("%s: stream %d is %+v %v, want %+v %v", what, id, got, ok, want, had)
+		}
+	}
 	ms, tick := table.Clock()
 	if ms != w.clock || tick != w.tick {
 		t.Fatalf("%s: clock %d after tick %d, want %d, %d", what, ms, tick, w.clock, w.tick)
@@ -201,10 +325,11 @@ func (w *twin) compare(t *rapid.T, what string, table *Table, limit int) {
 }
 
 func FuzzLoader(f *testing.F) {
-	f.Add(EncodeRow(Lease{ID: 1, TTL: 5, Pending: 3, Created: 3}), EncodeRenewals([]ID{1, -1}))
-	f.Fuzz(func(t *testing.T, row, renewals []byte) {
+	f.Add(EncodeRow(Lease{ID: 1, TTL: 5, Pending: 3, Created: 3, Stream: 7}), EncodeStream(Stream{Renewed: 3, Pending: 1}),
+		EncodeRenewals([]ID{1, -1}))
+	f.Fuzz(func(t *testing.T, row, stream, renewals []byte) {
 		loader := NewLoader(0, 0)
-		if loader.Lease(1, row) == nil && loader.Renewals(9, renewals) == nil {
+		if loader.Lease(1, row) == nil && loader.Stream(7, stream) == nil && loader.Renewals(9, renewals) == nil {
 			table := loader.Done()
 			table.Due(1)
 			if f := table.Facts(); f.Count != 1 {

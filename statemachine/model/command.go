@@ -41,6 +41,16 @@ func (m *Model) command(c raftv1.Command) (any, error) {
 		return statemachine.Hashed{Index: m.index, Revision: m.Revision()}, nil
 	case raftv1.KindCall:
 		return parsed(c, m.call)
+	case raftv1.KindSessionOpen:
+		return parsed(c, m.sessionOpen)
+	case raftv1.KindSessionAttach:
+		return parsed(c, m.sessionAttach)
+	case raftv1.KindSessionEnd:
+		return parsed(c, m.sessionEnd)
+	case raftv1.KindStreamRenew:
+		return parsed(c, m.streamRenew)
+	case raftv1.KindRequests:
+		return parsed(c, m.requests)
 	}
 	panic(fmt.Sprintf("the model knows no command of kind %d", c.Kind))
 }

@@ -82,6 +82,7 @@ func (m *Model) put(key, value []byte, lease int64) *mvccpb.KeyValue {
 		kv.CreateRevision, kv.Version = old.CreateRevision, old.Version+1
 	}
 	m.note(statemachine.Event{Type: mvccpb.Event_PUT, Kv: kv})
+	delete(m.notes, string(key))
 	return kv
 }
 
@@ -89,6 +90,7 @@ func (m *Model) delete(key []byte) {
 	m.note(statemachine.Event{
 		Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: key, ModRevision: m.revision + 1},
 	})
+	delete(m.notes, string(key))
 }
 
 func (m *Model) putCommand(r *pb.PutRequest) (any, error) {

@@ -4,16 +4,25 @@ import (
 	"cmp"
 	"slices"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
-
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// lease is pending (pending > 0, the log index of its latest grant or renewal) or has a deadline in log time.
+// lease is pending (pending > 0, the log index of its latest grant or renewal) or has a deadline in log time. The stream
+// that it is attached to, if any, can give it more, see now.
 type lease struct {
 	id, ttl, deadline int64
 	pending           uint64
+	stream            uint64
+}
+
+// now is the deadline and the pending index of a lease with what its stream gives it.
+func (m *Model) now(l lease) (deadline int64, pending uint64) {
+	if at := m.streamAt(l.stream); at >= 0 {
+		s := m.streams[at]
+		return max(l.deadline, s.renewed+l.ttl), max(l.pending, s.pending)
+	}
+	return l.deadline, l.pending
 }
 
 func (m *Model) leaseAt(id int64) int {
@@ -21,7 +30,10 @@ func (m *Model) leaseAt(id int64) int {
 }
 
 // due reports whether the lease's time is over. Until a tick deletes it, it exists but is dead.
-func (m *Model) due(l lease) bool { return l.pending == 0 && l.deadline <= m.clock }
+func (m *Model) due(l lease) bool {
+	deadline, pending := m.now(l)
+	return pending == 0 && deadline <= m.clock
+}
 
 // alive reports whether the lease exists and is not due.
 func (m *Model) alive(id int64) bool {
@@ -64,18 +76,24 @@ func (m *Model) revoke(r *raftv1.LeaseRevoke) (any, error) {
 	if m.leaseAt(r.Id) < 0 {
 		return nil, statemachine.ErrLeaseNotFound
 	}
-	m.drop(r.Id)
+	m.drop(r.Id, false)
 	return statemachine.LeaseRevoked{Revision: m.Revision()}, nil
 }
 
-// drop deletes a lease and its keys, and returns their number.
-func (m *Model) drop(id int64) int {
+// drop deletes a lease and its keys, and returns their number. Of one that expires, some linger. Its session ends.
+func (m *Model) drop(id int64, expired bool) int {
 	keys := m.leaseKeys(id)
 	for _, key := range keys {
-		m.delete(key)
+		if a := m.notes[string(key)]; expired && a.LingerMS > 0 {
+			m.linger(m.latest(key), a)
+		} else {
+			m.delete(key)
+		}
 	}
 	at := m.leaseAt(id)
 	m.leases = slices.Delete(m.leases, at, at+1)
+	m.forgetStreams()
+	m.endSession(id)
 	return len(keys)
 }
 
@@ -101,6 +119,11 @@ func (m *Model) applyTick(r *raftv1.Tick) (any, error) {
 			l.pending, l.deadline = 0, m.clock+l.ttl
 		}
 	}
+	for i := range m.streams {
+		if s := &m.streams[i]; s.pending > 0 && s.pending <= r.Seen {
+			s.pending, s.renewed = 0, m.clock
+		}
+	}
 	m.expire()
 	m.out.Ticks = append(m.out.Ticks, statemachine.Tick{
 		Number: r.Number, Nonce: r.Nonce, Index: m.index, DeltaMS: r.DeltaMs,
@@ -113,13 +136,14 @@ func (m *Model) expire() {
 	var due []lease
 	for _, l := range m.leases {
 		if m.due(l) {
+			l.deadline, _ = m.now(l)
 			due = append(due, l)
 		}
 	}
 	slices.SortFunc(due, byExpiry)
 	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys; leases++ {
+		keys += m.drop(due[leases].id, true)
 		m.end()
-		keys += m.drop(due[leases].id)
 	}
 }
 
@@ -131,7 +155,7 @@ func byExpiry(a, b lease) int {
 func (m *Model) Leases() []statemachine.LeaseInfo {
 	all := slices.Clone(m.leases)
 	for i := range all {
-		if all[i].pending > 0 {
+		if all[i].deadline, all[i].pending = m.now(all[i]); all[i].pending > 0 {
 			all[i].deadline = m.clock + all[i].ttl
 		}
 	}
@@ -152,16 +176,22 @@ func (m *Model) LeaseKeys(id int64) [][]byte { return m.leaseKeys(id) }
 // LeaseFacts sums the leases up.
 func (m *Model) LeaseFacts() statemachine.LeaseFacts {
 	f := statemachine.LeaseFacts{Count: len(m.leases), LastTick: m.tick, ClockMS: m.clock}
+	var pending []uint64
 	for _, l := range m.leases {
 		if f.MinTTL == 0 || l.ttl < f.MinTTL {
 			f.MinTTL = l.ttl
 		}
-		if l.pending > 0 {
-			f.Pending++
-			f.PendingMax = max(f.PendingMax, l.pending)
-			continue
-		}
 		f.Overdue = f.Overdue || m.due(l)
+		pending = append(pending, l.pending)
+	}
+	for _, s := range m.streams {
+		pending = append(pending, s.pending)
+	}
+	for _, index := range pending {
+		if index > 0 {
+			f.Pending++
+			f.PendingMax = max(f.PendingMax, index)
+		}
 	}
 	return f
 }
@@ -171,7 +201,8 @@ func (m *Model) call(r *raftv1.Call) (any, error) {
 	if err := m.refused(false); err != nil {
 		return nil, err
 	}
-	for _, p := range m.procedures {
+	m.unixMS = r.UnixMs
+	for _, p := range m.options.Procedures {
 		if p.Name() == r.Procedure {
 			resp, err := p.Run(&step{m: m}, r.Request)
 			if err != nil {
@@ -182,86 +213,3 @@ func (m *Model) call(r *raftv1.Call) (any, error) {
 	}
 	panic("the model has no procedure " + r.Procedure)
 }
-
-// step is what a procedure sees.
-type step struct{ m *Model }
-
-func (s *step) Revision() statemachine.Revision { return s.m.Revision() }
-func (s *step) NextRevision()                   { s.m.end() }
-
-func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.m.latest(key) }
-
-func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	for _, kv := range s.m.versions(key, end, s.m.Revision()) {
-		if !fn(kv) {
-			return
-		}
-	}
-}
-
-// written reports whether the running revision has changed key already.
-func (s *step) written(key []byte) bool {
-	for _, c := range s.m.history[len(s.m.history)-s.m.wrote:] {
-		if string(c.event.Kv.Key) == string(key) {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.Revision, error) {
-	if err := s.m.refused(true); err != nil {
-		return 0, err
-	}
-	if lease != 0 && !s.m.alive(lease) {
-		return 0, statemachine.ErrLeaseNotFound
-	}
-	if len(key) == 0 || s.written(key) {
-		return 0, statemachine.ErrInvalid
-	}
-	return s.m.put(key, value, lease).ModRevision, nil
-}
-
-func (s *step) Touch(key []byte) (statemachine.Revision, error) {
-	kv := s.m.latest(key)
-	if kv == nil {
-		return 0, statemachine.ErrKeyNotFound
-	}
-	if s.written(key) {
-		return 0, statemachine.ErrInvalid
-	}
-	return s.m.put(key, kv.Value, kv.Lease).ModRevision, nil
-}
-
-func (s *step) Delete(key []byte) (bool, error) {
-	if s.m.latest(key) == nil {
-		return false, nil
-	}
-	if s.written(key) {
-		return false, statemachine.ErrInvalid
-	}
-	s.m.delete(key)
-	return true, nil
-}
-
-func (s *step) LeaseAlive(id statemachine.LeaseID) bool { return s.m.alive(id) }
-
-func (s *step) LeaseKeys(id statemachine.LeaseID) [][]byte { return s.m.leaseKeys(id) }
-
-func (s *step) ClockMS() int64 { return s.m.clock }
-
-// PutEntry implements statemachine.Step.
-func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, _ statemachine.Attachment) (statemachine.Revision, error) {
-	return s.Put(key, value, lease)
-}
-
-// Attachment implements statemachine.Step.
-func (s *step) Attachment(statemachine.LeaseID, []byte) statemachine.Attachment {
-	return statemachine.Attachment{}
-}
-
-// Session implements statemachine.Step.
-func (s *step) Session() statemachine.LeaseID { return 0 }
-
-// IsSession implements statemachine.Step.
-func (s *step) IsSession(statemachine.LeaseID) bool { return false }

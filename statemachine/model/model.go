@@ -8,6 +8,7 @@
 package model
 
 import (
+	"maps"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -24,7 +25,7 @@ const (
 
 // Model is the state of one keyspace after some entries of the log. Not safe for concurrent use.
 type Model struct {
-	procedures []statemachine.Procedure
+	options statemachine.Options // procedures, guard and reactor
 
 	index     uint64 // of the last log entry
 	revision  int64  // before the command that is running
@@ -32,12 +33,17 @@ type Model struct {
 	history   []change
 	wrote     int // changes of the running command at revision+1
 
-	leases  []lease // in no order that matters
-	clock   int64
-	tick    uint64
-	alarms  []*pb.AlarmMember // by type and member
-	members []*raftv1.Member  // by id
-	origins []origin
+	leases   []lease // in no order that matters, like streams and sessions
+	streams  []stream
+	sessions []*session
+	notes    map[string]statemachine.Attachment // of the latest versions of keys that are attached to leases
+	unixMS   int64                              // the proposer's wall clock, as the running command says
+	reacted  int                                // events of the running entry that the reactor has dealt with
+	clock    int64
+	tick     uint64
+	alarms   []*pb.AlarmMember // by type and member
+	members  []*raftv1.Member  // by id
+	origins  []origin
 
 	out *Outcome // of the running entry
 }
@@ -47,15 +53,16 @@ type Outcome struct {
 	// Ran is false for an entry without content or that does not parse: it changes nothing and has no result.
 	Ran   bool
 	Entry statemachine.EntryResult
-	// Events and Ticks in order.
+	// Events, Sessions and Ticks in order.
 	Events                        []statemachine.Event
+	Sessions                      []statemachine.SessionChange
 	Ticks                         []statemachine.Tick
 	MembersChanged, AlarmsChanged bool
 }
 
-// New returns the model of a fresh store.
-func New(procedures ...statemachine.Procedure) *Model {
-	return &Model{procedures: procedures, revision: 1, compacted: -1}
+// New returns the model of a fresh store. Of the options it takes procedures, guard and reactor.
+func New(o statemachine.Options) *Model {
+	return &Model{options: o, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
 }
 
 // Clone returns a copy that Apply on either does not change.
@@ -63,6 +70,9 @@ func (m *Model) Clone() *Model {
 	c := *m
 	c.history = slices.Clip(m.history)
 	c.leases = slices.Clone(m.leases)
+	c.streams = slices.Clone(m.streams)
+	c.sessions = cloneSessions(m.sessions)
+	c.notes = maps.Clone(m.notes)
 	c.alarms = slices.Clone(m.alarms)
 	c.members = slices.Clone(m.members)
 	c.origins = slices.Clone(m.origins)
@@ -92,15 +102,20 @@ func (m *Model) Alarms() []*pb.AlarmMember { return m.alarms }
 // Members are the members, by id.
 func (m *Model) Members() []*raftv1.Member { return m.members }
 
-// end closes the revision of the running command.
+// end closes the revision of a command, or of what is like one, after the reactions to it.
 func (m *Model) end() {
+	m.react()
+	m.close()
+}
+
+func (m *Model) close() {
 	m.revision = m.Revision()
 	m.wrote = 0
 }
 
 // Apply applies one log entry as it stands in the log.
 func (m *Model) Apply(index uint64, data []byte) *Outcome {
-	m.index = index
+	m.index, m.reacted = index, 0
 	m.out = &Outcome{}
 	e, err := raftv1.DecodeEntry(data)
 	if err != nil {
@@ -114,6 +129,7 @@ func (m *Model) Apply(index uint64, data []byte) *Outcome {
 	}
 	m.out.Entry.Results = []statemachine.Result{}
 	for _, c := range e.Commands {
+		m.unixMS = 0
 		response, err := m.command(c)
 		m.end()
 		m.out.Entry.Results = append(m.out.Entry.Results, statemachine.Result{Response: response, Err: err})

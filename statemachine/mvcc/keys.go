@@ -149,6 +149,17 @@ type Range struct{ Key, End []byte }
 // Single reports whether r names one key.
 func (r Range) Single() bool { return len(r.End) == 0 }
 
+// Contains reports whether key is in r.
+func (r Range) Contains(key []byte) bool {
+	switch {
+	case r.Single():
+		return bytes.Equal(key, r.Key)
+	case r.fromKey():
+		return bytes.Compare(key, r.Key) >= 0
+	}
+	return bytes.Compare(key, r.Key) >= 0 && bytes.Compare(key, r.End) < 0
+}
+
 func (r Range) fromKey() bool { return len(r.End) == 1 && r.End[0] == 0 }
 
 // liveBounds are the bounds of r in the live space; empty reports that nothing can lie in it.
