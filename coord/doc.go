@@ -14,7 +14,8 @@
 //	watch      Hub                   two, see there; two for each watch stream
 //	node       Node                  Dragonboat's, and five of its own
 //	recipes    service               see recipes/service
+//	stream     stream                four for each native stream, and one for each channel in it
 //
 // The apply goroutine is Dragonboat's. It calls the state machine, which tells the observers in a fixed order: lease clock,
-// watch hub, members, proposer. Whoever waits for a result therefore finds everything else up to date.
+// watch hub, members, native streams, proposer. Whoever waits for a result therefore finds everything else up to date.
 package coord

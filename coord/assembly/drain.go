@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // endOnDrain ends streams that would last as long as their client when the member stops, with a status that says so and
@@ -16,7 +18,7 @@ import (
 func endOnDrain(draining context.Context) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		switch info.FullMethod {
-		case pb.Maintenance_Snapshot_FullMethodName, pb.KV_RangeStream_FullMethodName:
+		case pb.Maintenance_Snapshot_FullMethodName, pb.KV_RangeStream_FullMethodName, coordv1.Stream_Open_FullMethodName:
 			return handler(srv, stream)
 		}
 		ctx, cancel := context.WithCancel(stream.Context())

@@ -16,6 +16,7 @@ import (
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/leaseclock"
 	"github.com/coord-dev/coord/coord/propose"
+	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -48,6 +49,7 @@ type Replica struct {
 	Proposer *propose.Proposer
 	Clock    *leaseclock.Clock
 	Hub      *watch.Hub
+	Streams  *stream.Registry
 }
 
 // NewReplica makes the parts. Machine.Open has to be called, and in the end Close.
@@ -55,6 +57,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	r := &Replica{
 		Proposer: propose.New(propose.Options{Member: opts.Member, Boot: opts.Boot, Log: opts.Log, Retry: opts.Retry}),
 		Clock:    leaseclock.New(opts.Nonce, opts.Now),
+		Streams:  &stream.Registry{},
 	}
 	told := observers{r.Clock, hubObserver{r}}
 	if opts.Members != nil {
@@ -63,7 +66,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	r.Machine = statemachine.New(statemachine.Options{
 		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot,
 		Procedures: recipes.Procedures(), Logger: opts.Logger.Named("store"),
-		Observer: append(told, r.Proposer),
+		Observer: append(told, r.Streams, r.Proposer),
 	})
 	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Logger: opts.Logger.Named("watch")})
 	return r

@@ -2,6 +2,7 @@ package assembly
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,7 +11,11 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/service"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -27,6 +32,8 @@ type ServicesOptions struct {
 	SpoolDir            string
 	// ProgressInterval is the time between progress notifications of watches; 0: the default.
 	ProgressInterval time.Duration
+	// Streams bound native streams.
+	Streams stream.Limits
 	// GRPC are further options of the gRPC server.
 	GRPC     []grpc.ServerOption
 	Registry *prometheus.Registry
@@ -36,7 +43,11 @@ type ServicesOptions struct {
 // Services is everything that clients see of a member.
 type Services struct {
 	API     *api.Server
+	opts    ServicesOptions
 	recipes *service.Service
+	current *service.Service // answers from what is applied
+	streams *stream.Server
+	watch   *watch.Server
 	hub     *watch.Hub
 
 	startDraining context.CancelFunc
@@ -46,23 +57,26 @@ type Services struct {
 func NewServices(opts ServicesOptions) (*Services, error) {
 	draining, startDraining := context.WithCancel(context.Background())
 	s := &Services{
-		recipes: service.New(opts.recipes()), hub: opts.Replica.Hub, startDraining: startDraining,
-	}
-	var err error
-	s.API, err = api.New(api.Options{
-		Backend: opts.Backend, ClusterID: opts.ClusterID, MemberID: opts.MemberID,
-		Watch: watch.NewServer(s.hub, watch.ServerOptions{
+		opts: opts, recipes: service.New(opts.recipes()), current: service.New(opts.current()),
+		watch: watch.NewServer(opts.Replica.Hub, watch.ServerOptions{
 			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
 			FragmentBytes: opts.MaxRequestBytes + 512<<10, Logger: opts.Logger.Named("watch"),
 		}),
-		Register:        s.register,
-		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining))),
+		hub: opts.Replica.Hub, startDraining: startDraining,
+	}
+	var streamErr error
+	var err error
+	s.API, err = api.New(api.Options{
+		Backend: opts.Backend, ClusterID: opts.ClusterID, MemberID: opts.MemberID,
+		Watch:           s.watch,
+		Register:        func(r grpc.ServiceRegistrar, etcd *api.Services) { streamErr = s.register(r, etcd) },
+		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining)), grpc.ForceServerCodecV2(stream.Codec())),
 		ElectionTimeout: opts.ElectionTimeout,
 		MaxRequestBytes: opts.MaxRequestBytes, MaxTxnOps: opts.MaxTxnOps,
 		QuotaBytes: opts.QuotaBytes, SpoolDir: opts.SpoolDir,
 		Registry: opts.Registry, Logger: opts.Logger.Named("api"),
 	})
-	if err != nil {
+	if err = errors.Join(err, streamErr); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -70,7 +84,47 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 }
 
 // register adds coord's own services to etcd's.
-func (s *Services) register(r grpc.ServiceRegistrar, _ *api.Services) { s.recipes.Register(r) }
+func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err error) {
+	s.recipes.Register(r)
+	s.streams, err = stream.New(stream.Options{
+		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
+		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
+		Kinds: kinds(recipes.Procedures()), ClusterID: s.opts.ClusterID, MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
+		Limits: s.opts.Streams, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
+	})
+	s.streams.Register(r)
+	return err
+}
+
+// kinds are those by which requests of sessions name the procedures.
+func kinds(procedures []statemachine.Procedure) (kinds []coordv1.Kind) {
+	for _, p := range procedures {
+		if kind := p.Kind(); kind != coordv1.Kind_KIND_UNSPECIFIED {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// streamBackend is the member as the native streams see it.
+type streamBackend struct {
+	*Replica
+	log api.Log
+}
+
+func (b streamBackend) Submit(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+	return b.Proposer.Submit(kind, body, done)
+}
+
+func (b streamBackend) ReadIndex(ctx context.Context) error { return b.log.ReadIndex(ctx) }
+
+func (b streamBackend) Session(id statemachine.LeaseID) (statemachine.SessionInfo, bool) {
+	return b.Machine.Session(id)
+}
+
+func (b streamBackend) Attached(stream uint64, id statemachine.LeaseID, created uint64) bool {
+	return b.Machine.Attached(stream, id, created)
+}
 
 // Drain ends the streams, each with a status that says why, and lets the other requests finish until ctx ends. The caller
 // has stopped accepting clients.
@@ -81,8 +135,10 @@ func (s *Services) Drain(ctx context.Context) {
 		s.API.GRPC().GracefulStop()
 	}()
 	s.startDraining()
+	s.streams.Close()
 	s.hub.Close()
 	s.recipes.Close()
+	s.current.Close()
 	select {
 	case <-stopped:
 	case <-ctx.Done():
@@ -95,10 +151,21 @@ func (s *Services) Drain(ctx context.Context) {
 func (s *Services) Close() {
 	s.startDraining()
 	s.recipes.Close()
+	s.current.Close()
+	if s.streams != nil {
+		s.streams.Close()
+	}
 }
 
 func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
 	h.ClusterId, h.MemberId, h.RaftTerm = o.ClusterID, o.MemberID, o.Backend.Status().Term
+}
+
+// current is recipes for who has waited for ReadIndex already.
+func (o *ServicesOptions) current() service.Backend {
+	b := o.recipes()
+	b.ReadIndex = func(context.Context) error { return nil }
+	return b
 }
 
 // recipes is the member as the recipes' services see it.

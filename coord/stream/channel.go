@@ -1,0 +1,287 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// channelWindow is how many bytes of messages a client may have sent that were not taken: with so much it begins, and it
+// gets more when half of it was taken.
+const channelWindow = 64 << 10
+
+// channels are the channels of one stream. Their ids grow, so that what comes late for one that is over can be told from what
+// was never opened.
+type channels struct {
+	st *stream
+
+	mu   sync.Mutex
+	open map[uint64]*channel
+	last uint64 // greatest id that was opened
+}
+
+// take takes a frame of the client. An error ends the stream.
+func (cs *channels) take(data []byte) error {
+	f := &coordv1.ChannelFrame{}
+	if err := proto.Unmarshal(data, f); err != nil {
+		return broken("channel frame: %v", err)
+	}
+	if f.Credit < 0 {
+		return broken("channel %d: a credit of %d", f.Id, f.Credit)
+	}
+	if f.Open != coordv1.ChannelKind_CHANNEL_UNSPECIFIED {
+		return cs.start(f)
+	}
+	cs.mu.Lock()
+	c, known := cs.open[f.Id], f.Id <= cs.last && f.Id != 0
+	cs.mu.Unlock()
+	switch {
+	case !known:
+		return broken("channel %d was not opened", f.Id)
+	case c == nil:
+		return nil // it is over, and the client did not know yet
+	}
+	return c.take(f)
+}
+
+// start opens a channel.
+func (cs *channels) start(f *coordv1.ChannelFrame) error {
+	serve := cs.st.channelHandler(f.Open)
+	cs.mu.Lock()
+	known := f.Id <= cs.last
+	full := len(cs.open) >= cs.st.server.opts.Limits.Channels
+	cs.mu.Unlock()
+	switch {
+	case known:
+		return broken("channel %d is opened after channel %d", f.Id, cs.last)
+	case serve == nil:
+		return broken("channel %d: kind %d is unknown", f.Id, f.Open)
+	}
+	c := newChannel(cs.st, f.Id)
+	cs.mu.Lock()
+	cs.last = f.Id
+	if cs.open == nil {
+		cs.open = map[uint64]*channel{}
+	}
+	if !full {
+		cs.open[f.Id] = c
+	}
+	cs.mu.Unlock()
+	if full {
+		message := fmt.Sprintf("the stream has %d channels already", cs.st.server.opts.Limits.Channels)
+		c.close(refuse(coordv1.Error_REASON_TOO_MANY_REQUESTS, codes.ResourceExhausted, message))
+		return nil
+	}
+	if err := c.take(f); err != nil {
+		return err
+	}
+	cs.st.spawn(func() { c.run(serve) })
+	return nil
+}
+
+func (cs *channels) remove(id uint64) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	delete(cs.open, id)
+}
+
+// channelHandler is who serves channels of a kind, nil if nobody does.
+func (st *stream) channelHandler(kind coordv1.ChannelKind) func(*channel) error {
+	o := &st.server.opts
+	switch kind {
+	case coordv1.ChannelKind_CHANNEL_WATCH:
+		return func(c *channel) error {
+			return o.Watch.Watch(&grpc.GenericServerStream[pb.WatchRequest, pb.WatchResponse]{ServerStream: c})
+		}
+	case coordv1.ChannelKind_CHANNEL_LEASE_KEEP_ALIVE:
+		return func(c *channel) error {
+			return o.Etcd.KeepAlive(&grpc.GenericServerStream[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]{ServerStream: c})
+		}
+	case coordv1.ChannelKind_CHANNEL_OBSERVE:
+		return func(c *channel) error {
+			request := &coordv1.ObserveRequest{}
+			if err := c.RecvMsg(request); err != nil {
+				return err
+			}
+			return o.Election.Observe(request, &grpc.GenericServerStream[coordv1.ObserveRequest, coordv1.ObserveEvent]{ServerStream: c})
+		}
+	case coordv1.ChannelKind_CHANNEL_RANGE:
+		return func(c *channel) error {
+			request := &pb.RangeRequest{}
+			if err := c.RecvMsg(request); err != nil {
+				return err
+			}
+			return o.Etcd.RangeStream(request, &grpc.GenericServerStream[pb.RangeRequest, pb.RangeStreamResponse]{ServerStream: c})
+		}
+	}
+	return nil
+}
+
+// channel is a stream inside the stream: a grpc.ServerStream for its handler. What a slow client does not take stays with the
+// handler: nothing more than a message goes out without credit.
+type channel struct {
+	st     *stream
+	id     uint64
+	ctx    context.Context
+	cancel context.CancelFunc
+	wake   chan struct{} // has a token when there may be a message, or the end of them
+	paid   chan struct{} // has a token when there may be credit
+
+	mu     sync.Mutex
+	in     [][]byte // messages that were not taken
+	bytes  int      // of them
+	taken  int      // bytes that were taken since the client got credit for them
+	eof    bool     // the client sends nothing more
+	credit int64    // bytes that the client is ready for
+}
+
+func newChannel(st *stream, id uint64) *channel {
+	c := &channel{st: st, id: id, wake: make(chan struct{}, 1), paid: make(chan struct{}, 1)}
+	c.ctx, c.cancel = context.WithCancel(st.ctx)
+	return c
+}
+
+// run runs the handler and tells the client of the end.
+func (c *channel) run(serve func(*channel) error) {
+	defer c.st.recovered()
+	err := serve(c)
+	cancelled := c.ctx.Err() != nil
+	c.cancel()
+	c.st.channels.remove(c.id)
+	switch {
+	case err == nil || cancelled && c.st.ctx.Err() == nil:
+		c.close(nil)
+	default:
+		c.close(refusal(err))
+	}
+}
+
+func (c *channel) close(why *coordv1.Refusal) {
+	c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Close: true, Refusal: why})
+}
+
+// take takes a frame of the client. One that closes with a refusal, or for the second time, wants no more answers either.
+func (c *channel) take(f *coordv1.ChannelFrame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range f.Messages {
+		switch {
+		case c.eof:
+			return broken("channel %d: a message after the last one", c.id)
+		case c.bytes > 2*channelWindow:
+			return broken("channel %d: messages without credit", c.id)
+		}
+		c.in = append(c.in, m)
+		c.bytes += len(m)
+	}
+	if f.Credit > 0 {
+		c.credit = min(c.credit+f.Credit, 1<<40)
+		signal(c.paid)
+	}
+	if f.Close {
+		if c.eof || f.Refusal != nil {
+			c.cancel()
+		}
+		c.eof = true
+	}
+	signal(c.wake)
+	return nil
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (c *channel) RecvMsg(m any) error {
+	for {
+		data, err := c.next()
+		if data != nil {
+			if err := proto.Unmarshal(data, m.(proto.Message)); err != nil {
+				return status.Error(codes.InvalidArgument, err.Error())
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-c.wake:
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
+	}
+}
+
+// next takes a message; nil if there is none, with io.EOF if there will be none.
+func (c *channel) next() ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.in) == 0 {
+		if c.eof {
+			return nil, io.EOF
+		}
+		return nil, nil
+	}
+	m := c.in[0]
+	c.in[0] = nil
+	c.in = c.in[1:]
+	c.bytes -= len(m)
+	if c.taken += len(m); c.taken >= channelWindow/2 && !c.eof {
+		c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Credit: int64(c.taken)})
+		c.taken = 0
+	}
+	if m == nil {
+		m = []byte{}
+	}
+	return m, nil
+}
+
+// SendMsg implements grpc.ServerStream. It waits until the client is ready for more.
+func (c *channel) SendMsg(m any) error {
+	data, err := proto.Marshal(m.(proto.Message))
+	if err != nil {
+		return err
+	}
+	for !c.pay(len(data)) {
+		select {
+		case <-c.paid:
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
+	}
+	if !c.st.out.wait() {
+		return context.Canceled
+	}
+	c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Messages: [][]byte{data}})
+	return nil
+}
+
+// pay takes the credit for a message, which may be larger, unless there is none.
+func (c *channel) pay(bytes int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.credit <= 0 {
+		return false
+	}
+	c.credit -= int64(bytes)
+	return true
+}
+
+// Context implements grpc.ServerStream.
+func (c *channel) Context() context.Context { return c.ctx }
+
+// SetHeader implements grpc.ServerStream.
+func (c *channel) SetHeader(metadata.MD) error { return nil }
+
+// SendHeader implements grpc.ServerStream.
+func (c *channel) SendHeader(metadata.MD) error { return nil }
+
+// SetTrailer implements grpc.ServerStream.
+func (c *channel) SetTrailer(metadata.MD) {}

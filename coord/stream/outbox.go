@@ -1,0 +1,256 @@
+package stream
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// The fields of a ServerFrame and of a Response, as they stand in stream.proto.
+const (
+	fieldResponses = 1
+	fieldPushes    = 2
+	fieldHeartbeat = 3
+	fieldChannels  = 4
+	fieldWelcome   = 5
+
+	fieldSession  = 1
+	fieldSequence = 2
+	fieldOutcome  = 3
+)
+
+// maxFrame is the size from which on a frame takes nothing more, in bytes.
+const maxFrame = 1 << 20
+
+// outbox is what a stream has to tell its client and has not sent yet, already encoded. Whoever has something to tell
+// appends it and never waits; the sender takes all there is as one frame.
+type outbox struct {
+	limit    int           // bytes from which on the client is behind
+	patience time.Duration // how long it may be
+	slow     func()        // called when it was behind for too long
+	wake     chan struct{} // has a token when there may be something to take
+
+	mu struct {
+		sync.Mutex
+		room   sync.Cond   // signalled when the client is not behind any more, or the outbox is closed
+		parts  []*outFrame // in the order in which they are sent; the last one is being filled
+		bytes  int         // of parts, and of what was taken and is not sent yet
+		timer  *time.Timer // runs while the client is behind
+		closed bool
+	}
+}
+
+// outFrame is a ServerFrame in the making. The client takes its fields in their order, so what must be taken after
+// something of a later field goes into the next frame.
+type outFrame struct {
+	responses, pushes, channels, welcome []byte
+	heartbeat                            uint64
+	pushed                               map[int64]struct{} // sessions with pushes
+}
+
+func (f *outFrame) size() int {
+	return len(f.responses) + len(f.pushes) + len(f.channels) + len(f.welcome)
+}
+
+func newOutbox(limit int, patience time.Duration, slow func()) *outbox {
+	o := &outbox{limit: limit, patience: patience, slow: slow, wake: make(chan struct{}, 1)}
+	o.mu.room.L = &o.mu
+	return o
+}
+
+// fill calls fn with the frame to append to, and tells the sender.
+func (o *outbox) fill(fits func(*outFrame) bool, fn func(*outFrame)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.closed {
+		return
+	}
+	var f *outFrame
+	if n := len(o.mu.parts); n > 0 {
+		f = o.mu.parts[n-1]
+	}
+	if f == nil || f.size() >= maxFrame || !fits(f) {
+		f = &outFrame{}
+		o.mu.parts = append(o.mu.parts, f)
+	}
+	before := f.size()
+	fn(f)
+	o.mu.bytes += f.size() - before
+	o.watch(false)
+	signal(o.wake)
+}
+
+// watch runs the timer while the client is behind; sent says that it has just read something. Pushes cannot be held back,
+// so a client that is behind by as much again is given up at once.
+func (o *outbox) watch(sent bool) {
+	switch {
+	case o.mu.bytes < o.limit:
+		if o.mu.timer != nil {
+			o.mu.timer.Stop()
+			o.mu.timer = nil
+		}
+	case o.mu.timer == nil:
+		o.mu.timer = time.AfterFunc(o.patience, o.slow)
+	case o.mu.bytes >= 2*o.limit:
+		o.mu.timer.Reset(0)
+	case sent:
+		o.mu.timer.Reset(o.patience)
+	}
+}
+
+// answer is the outcome of one request.
+type answer struct {
+	sequence uint64
+	outcome  []byte // coordv1.Outcome
+}
+
+// respond appends responses of one session, 0 for none. What was pushed of the session about is taken before.
+func (o *outbox) respond(session, about int64, answers ...answer) {
+	fits := func(f *outFrame) bool { _, pushed := f.pushed[about]; return !pushed }
+	o.fill(fits, func(f *outFrame) {
+		for _, a := range answers {
+			f.responses = appendResponse(f.responses, session, a)
+		}
+	})
+}
+
+func appendResponse(b []byte, session int64, a answer) []byte {
+	size := protowire.SizeTag(fieldSession) + protowire.SizeVarint(uint64(session)) +
+		protowire.SizeTag(fieldSequence) + protowire.SizeVarint(a.sequence) +
+		protowire.SizeTag(fieldOutcome) + protowire.SizeBytes(len(a.outcome))
+	b = protowire.AppendTag(b, fieldResponses, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = appendVarint(b, fieldSession, uint64(session))
+	b = appendVarint(b, fieldSequence, a.sequence)
+	return appendBytes(b, fieldOutcome, a.outcome)
+}
+
+func appendVarint(b []byte, num protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
+}
+
+func appendBytes(b []byte, num protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+}
+
+// push appends news of a session.
+func (o *outbox) push(p *coordv1.Push) {
+	encoded := encode(p)
+	o.fill(anyFrame, func(f *outFrame) {
+		f.pushes = appendBytes(f.pushes, fieldPushes, encoded)
+		if f.pushed == nil {
+			f.pushed = map[int64]struct{}{}
+		}
+		f.pushed[p.Session] = struct{}{}
+	})
+}
+
+// heartbeat appends the answer to a heartbeat; a later one in the same frame answers for those before.
+func (o *outbox) heartbeat(number uint64) {
+	o.fill(anyFrame, func(f *outFrame) { f.heartbeat = number })
+}
+
+func (o *outbox) channel(c *coordv1.ChannelFrame) {
+	encoded := encode(c)
+	o.fill(anyFrame, func(f *outFrame) { f.channels = appendBytes(f.channels, fieldChannels, encoded) })
+}
+
+func (o *outbox) welcome(w *coordv1.Welcome) {
+	encoded := encode(w)
+	o.fill(anyFrame, func(f *outFrame) { f.welcome = appendBytes(f.welcome, fieldWelcome, encoded) })
+}
+
+func anyFrame(*outFrame) bool { return true }
+
+// encode marshals a message of ours. It cannot fail, as all strings in it are valid.
+func encode(m proto.Message) []byte {
+	b, _ := proto.Marshal(m)
+	return b
+}
+
+// take returns the next frame, nil if there is none.
+func (o *outbox) take() *outFrame {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.mu.parts) == 0 || o.mu.closed {
+		return nil
+	}
+	f := o.mu.parts[0]
+	o.mu.parts[0] = nil
+	o.mu.parts = o.mu.parts[1:]
+	return f
+}
+
+// encoded is the frame for the codec.
+func (f *outFrame) encoded() sent {
+	s := make(sent, 0, 5)
+	add := func(part []byte) {
+		if len(part) > 0 {
+			s = append(s, part)
+		}
+	}
+	add(f.responses)
+	add(f.pushes)
+	if f.heartbeat != 0 {
+		add(appendVarint(nil, fieldHeartbeat, f.heartbeat))
+	}
+	add(f.channels)
+	add(f.welcome)
+	return s
+}
+
+// sent gives back the bytes of a frame that was taken.
+func (o *outbox) sent(f *outFrame) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.closed {
+		return
+	}
+	o.mu.bytes -= f.size()
+	o.watch(true)
+	if o.mu.bytes < o.limit {
+		o.mu.room.Broadcast()
+	}
+}
+
+// wait waits until the client is not behind; false if the outbox is closed.
+func (o *outbox) wait() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.mu.bytes >= o.limit && !o.mu.closed {
+		o.mu.room.Wait()
+	}
+	return !o.mu.closed
+}
+
+// empty reports whether everything was sent.
+func (o *outbox) empty() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.mu.parts) == 0 && o.mu.bytes == 0
+}
+
+// close drops what is left.
+func (o *outbox) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.closed, o.mu.parts = true, nil
+	if o.mu.timer != nil {
+		o.mu.timer.Stop()
+	}
+	o.mu.room.Broadcast()
+}
+
+// signal leaves a token in a channel of capacity 1.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func appendLength(b []byte, n int) []byte { return protowire.AppendVarint(b, uint64(n)) }

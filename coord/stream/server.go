@@ -1,0 +1,139 @@
+package stream
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/coord-dev/coord/coord/api"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// Backend is the member behind the streams. All methods are safe for concurrent use.
+type Backend interface {
+	// Submit sends a command through the log, see propose.Proposer.
+	Submit(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func())
+	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
+	ReadIndex(ctx context.Context) error
+	// View is a consistent view at the latest revision. The caller closes it.
+	View() (api.View, error)
+	// Session describes a session as it is applied here; false if there is none. It is cheap.
+	Session(statemachine.LeaseID) (statemachine.SessionInfo, bool)
+	// Attached reports whether the session is attached to the stream, as it is applied here. It is cheap.
+	Attached(stream uint64, id statemachine.LeaseID, created uint64) bool
+}
+
+// Limits bound what one stream may cost. Zero values mean the defaults.
+type Limits struct {
+	// Requests and RequestBytes are how many requests, and how many bytes of them, may be without an answer before no more
+	// are read: 20,000 and 64 MiB.
+	Requests, RequestBytes int
+	// OutBytes is how much may wait for the client before nothing more of it is read: 64 MiB. Patience is how long the client
+	// may leave it so: 30 s.
+	OutBytes int
+	Patience time.Duration
+	// Sessions is the number of sessions, 200,000; Channels that of channels, 10,000.
+	Sessions, Channels int
+}
+
+func (l *Limits) ensureDefaults() {
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&l.Requests, 20_000}, {&l.RequestBytes, 64 << 20}, {&l.OutBytes, 64 << 20}, {&l.Sessions, 200_000}, {&l.Channels, 10_000}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if l.Patience == 0 {
+		l.Patience = 30 * time.Second
+	}
+}
+
+// Options of a Server. All but Limits, Permit and Logger are required.
+type Options struct {
+	Backend Backend
+	// Etcd shares the checks and answers of etcd's API, Watch is etcd's Watch service.
+	Etcd  *api.Services
+	Watch pb.WatchServer
+	// Election is asked to observe elections. CurrentLock and CurrentElection answer reads from what this member has
+	// applied: the stream has waited already.
+	Election        coordv1.ElectionServer
+	CurrentLock     coordv1.LockServer
+	CurrentElection coordv1.ElectionServer
+	// Kinds are the requests of a session that recipes know.
+	Kinds []coordv1.Kind
+	// ClusterID and MemberID go into the Welcome, as does MaxRequestBytes.
+	ClusterID, MemberID uint64
+	MaxRequestBytes     int
+	Limits              Limits
+	// Permit is the one place where a stream's user is checked. Nil: everybody may open one.
+	Permit func(ctx context.Context, hello *coordv1.Hello) error
+	// Streams hears from the state machine, Metrics gets the metrics.
+	Streams *Registry
+	Metrics prometheus.Registerer
+	Logger  *zap.Logger
+}
+
+// Server serves coord.v1.Stream on one member.
+type Server struct {
+	coordv1.UnimplementedStreamServer
+	opts    Options
+	recipes map[coordv1.Kind]bool
+	renewer renewer
+	metrics *metrics
+
+	drain   context.Context // ends when the streams have to
+	drained context.CancelFunc
+
+	sessions atomic.Int64 // of all streams
+}
+
+// New makes the service and registers its metrics. Its owner registers it with a gRPC server that has Codec, and closes it.
+func New(opts Options) (*Server, error) {
+	opts.Limits.ensureDefaults()
+	if opts.Logger == nil {
+		opts.Logger = zap.NewNop()
+	}
+	s := &Server{opts: opts, recipes: map[coordv1.Kind]bool{}}
+	for _, kind := range opts.Kinds {
+		s.recipes[kind] = true
+	}
+	s.renewer.submit = opts.Backend.Submit
+	s.drain, s.drained = context.WithCancel(context.Background())
+	var err error
+	s.metrics, err = newMetrics(opts.Metrics, s)
+	return s, err
+}
+
+// Register adds the service to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) { coordv1.RegisterStreamServer(r, s) }
+
+// Close ends all streams with "server stopped", after what is under way was answered if that is quick. It does not wait for
+// them: the gRPC server does.
+func (s *Server) Close() {
+	s.drained()
+	s.renewer.close()
+}
+
+// Open serves one stream: see the package doc for its goroutines.
+func (s *Server) Open(grpc grpc.BidiStreamingServer[coordv1.ClientFrame, coordv1.ServerFrame]) error {
+	if s.drain.Err() != nil {
+		return rpctypes.ErrGRPCStopped
+	}
+	st := newStream(s, grpc)
+	s.opts.Streams.add(st)
+	defer func() {
+		s.opts.Streams.remove(st)
+		s.renewer.forget(st)
+	}()
+	return st.serve()
+}

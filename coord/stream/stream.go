@@ -1,0 +1,269 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// protocol is the version of the protocol that a Hello must name.
+const protocol = 1
+
+// stream is one call of Open. It is handed to callbacks that may come after its end; then they find it closed.
+type stream struct {
+	server *Server
+	grpc   grpc.ServerStream
+	id     uint64
+	ctx    context.Context // of everything that works for the stream
+	cancel context.CancelFunc
+
+	out      *outbox
+	flow     *flow
+	reads    readQueue
+	channels channels
+
+	underway    underway
+	working     sync.WaitGroup // what the handler waits for
+	compactions chan struct{}  // has a token for each under way
+
+	// mu guards the sessions, and that nothing of a session is queued after the news that it is lost. It is taken before
+	// the outbox's.
+	mu struct {
+		sync.Mutex
+		sessions map[int64]*session
+		opening  int // sessions being opened and attached
+		closed   bool
+	}
+
+	ended struct {
+		sync.Once
+		c   chan struct{}
+		err error // set before c is closed
+	}
+}
+
+func newStream(s *Server, grpc grpc.ServerStream) *stream {
+	st := &stream{server: s, grpc: grpc}
+	st.ctx, st.cancel = context.WithCancel(grpc.Context())
+	st.ended.c = make(chan struct{})
+	l := &s.opts.Limits
+	st.out = newOutbox(l.OutBytes, l.Patience, func() { st.end(errSlowConsumer) })
+	st.flow = newFlow(l.Requests, l.RequestBytes)
+	st.reads.wake = make(chan struct{}, 1)
+	st.channels.st = st
+	st.compactions = make(chan struct{}, maxCompactions)
+	st.mu.sessions = map[int64]*session{}
+	return st
+}
+
+// end ends the stream with the status err; the first reason counts.
+func (st *stream) end(err error) {
+	st.ended.Do(func() {
+		st.ended.err = err
+		close(st.ended.c)
+	})
+}
+
+// serve runs the stream until it ends. The receiver, and a sender whose client does not read, return only after the handler
+// has: nobody waits for them.
+func (st *stream) serve() error {
+	go st.receive()
+	go st.send()
+	st.spawn(st.read)
+	err := st.wait()
+	st.close()
+	st.working.Wait()
+	return err
+}
+
+// spawn runs work that the handler waits for.
+func (st *stream) spawn(work func()) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.mu.closed {
+		st.working.Go(work)
+	}
+}
+
+// recovered ends the stream of a client whose request makes a goroutine of ours panic: the member must go on.
+func (st *stream) recovered() {
+	if cause := recover(); cause != nil {
+		st.server.opts.Logger.Error("panic in a stream", zap.Any("cause", cause), zap.ByteString("stack", debug.Stack()))
+		st.end(status.Error(codes.Internal, fmt.Sprintf("panic: %v", cause)))
+	}
+}
+
+// wait waits for the end of the stream and returns its status.
+func (st *stream) wait() error {
+	select {
+	case <-st.ended.c:
+	case <-st.grpc.Context().Done():
+		return st.grpc.Context().Err() // where it has a reason of its own, no leader, it tells it
+	case <-st.server.drain.Done():
+		st.quiesce()
+		return rpctypes.ErrGRPCStopped
+	}
+	if st.ended.err == nil { // the client has closed its side
+		st.quiesce()
+	}
+	return st.ended.err
+}
+
+// quiesceTime is how long a stream that ends waits for what is under way. Outcomes that come later the client learns by
+// sending the requests again.
+const quiesceTime = time.Second
+
+// quiesce waits until everything was answered and sent.
+func (st *stream) quiesce() {
+	deadline := time.Now().Add(quiesceTime)
+	for time.Now().Before(deadline) && st.grpc.Context().Err() == nil {
+		if st.flow.idle() && st.out.empty() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// close stops what works for the stream. Nothing is written to the log: sessions live on for their TTL.
+func (st *stream) close() {
+	st.end(nil)
+	st.cancel()
+	st.out.close()
+	st.flow.close()
+	st.underway.close()
+	st.mu.Lock()
+	st.mu.closed = true
+	n := len(st.mu.sessions)
+	st.mu.sessions = nil
+	st.mu.Unlock()
+	st.server.sessions.Add(-int64(n))
+}
+
+// send sends what gathers until the stream ends.
+func (st *stream) send() {
+	for {
+		select {
+		case <-st.out.wake:
+		case <-st.ctx.Done():
+			return
+		}
+		for f := st.out.take(); f != nil; f = st.out.take() {
+			if err := st.grpc.SendMsg(f.encoded()); err != nil {
+				st.end(err)
+				return
+			}
+			st.server.metrics.framesOut.Inc()
+			st.out.sent(f)
+		}
+	}
+}
+
+// receive takes frames until the stream ends. When there is no room for their requests, or the client does not read what it
+// is sent, it reads no further.
+func (st *stream) receive() {
+	defer st.recovered()
+	var in received
+	var f frame
+	greeted := false
+	for {
+		if err := st.grpc.RecvMsg(&in); err != nil {
+			st.end(receiveError(err))
+			return
+		}
+		err := st.handle(&f, in.bytes(), &greeted)
+		in.free()
+		if err != nil {
+			st.end(err)
+			return
+		}
+		if st.server.drain.Err() != nil {
+			return // the client sends the rest to another member
+		}
+	}
+}
+
+// receiveError is the status of a stream of which nothing more can be read; nil where the client has closed its side.
+func receiveError(err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case status.Code(err) == codes.ResourceExhausted:
+		return broken("%s", status.Convert(err).Message()) // a frame that is too large
+	}
+	return err
+}
+
+// handle takes one frame. An error ends the stream.
+func (st *stream) handle(f *frame, data []byte, greeted *bool) error {
+	if err := f.parse(data); err != nil {
+		return broken("%v", err)
+	}
+	if err := st.greet(f, greeted); err != nil {
+		return err
+	}
+	st.server.metrics.frame(len(f.requests))
+	if len(f.requests) > 0 && !(st.out.wait() && st.flow.acquire(len(f.requests), size(f.requests))) {
+		return nil // the stream has ended
+	}
+	if err := st.take(f); err != nil {
+		return err
+	}
+	if f.heartbeat != 0 {
+		st.server.renewer.beat(st, f.heartbeat)
+	}
+	for _, c := range f.channels {
+		if err := st.channels.take(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// greet answers the first frame's hello.
+func (st *stream) greet(f *frame, greeted *bool) error {
+	switch {
+	case *greeted && f.hello != nil:
+		return broken("a second hello")
+	case *greeted:
+		return nil
+	case f.hello == nil:
+		return broken("the first frame has no hello")
+	}
+	*greeted = true
+	hello := &coordv1.Hello{}
+	if err := proto.Unmarshal(f.hello, hello); err != nil {
+		return broken("hello: %v", err)
+	}
+	if hello.Protocol != protocol {
+		return broken("version %d of the protocol is not known here, only %d is", hello.Protocol, protocol)
+	}
+	o := &st.server.opts
+	if o.Permit != nil {
+		if err := o.Permit(st.ctx, hello); err != nil {
+			return err
+		}
+	}
+	st.out.welcome(&coordv1.Welcome{ClusterId: o.ClusterID, MemberId: o.MemberID, MaxRequestBytes: int64(o.MaxRequestBytes)})
+	return nil
+}
+
+func size(requests []request) int {
+	n := 0
+	for i := range requests {
+		n += len(requests[i].raw)
+	}
+	return n
+}
