@@ -1,5 +1,5 @@
-// Command bench compares coordd with etcd, and both with a server that does nothing, on this machine: the same client,
-// the same run, alternating. With no arguments it takes about ten minutes and needs bin/coordd; see -help.
+// Command bench compares coordd with etcd, ZooKeeper and a server that does nothing, on this machine: the same client,
+// the same run, alternating. With no arguments it takes about twenty minutes and needs bin/coordd; see -help.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/coord-dev/coord/bench/holder"
 	"github.com/coord-dev/coord/bench/peers/servers"
 	"github.com/coord-dev/coord/bench/suite"
 )
@@ -19,14 +20,21 @@ import (
 const clientGCPercent = 800
 
 func main() {
-	acted, err := servers.Act(os.Args)
-	if !acted {
-		err = bench(os.Args[1:])
-	}
+	err := act(os.Args)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// act is one of the processes that the benchmark starts, or else the benchmark.
+func act(args []string) error {
+	for _, role := range []func([]string) (bool, error){servers.Act, holder.Act} {
+		if acted, err := role(args); acted {
+			return err
+		}
+	}
+	return bench(args[1:])
 }
 
 func bench(args []string) error {

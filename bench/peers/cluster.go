@@ -7,15 +7,14 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 
-	"github.com/coord-dev/coord/bench/wire"
+	"github.com/coord-dev/coord/bench/process"
 )
 
-// readyTimeout is how long a member may take from exec to its first linearizable read.
+// readyTimeout is how long a member may take from exec until it serves.
 const readyTimeout = 2 * time.Minute
 
 // Member is one server of a cluster. Its methods are not safe for concurrent use.
@@ -24,9 +23,10 @@ type Member struct {
 	// Endpoint is the host and port it serves clients on.
 	Endpoint string
 
+	family  family
 	argv    []string
 	logFile string
-	proc    *process
+	proc    *process.Process
 }
 
 // Cluster is one product running as one or more members.
@@ -37,10 +37,10 @@ type Cluster struct {
 	dir string
 }
 
-// Start runs product with n members, their data under a new folder in dir, and returns when each of them has served a
-// linearizable read. On an error nothing is left running.
+// Start runs product with n members, their data under a new folder in dir, and returns when each of them
+// serves. On an error nothing is left running.
 func Start(ctx context.Context, product Product, n int, dir string) (*Cluster, error) {
-	if product.Stateless {
+	if product.Stateless() {
 		n = 1
 	}
 	clusterDir, err := os.MkdirTemp(dir, product.Name+"-")
@@ -57,32 +57,27 @@ func Start(ctx context.Context, product Product, n int, dir string) (*Cluster, e
 	return c, nil
 }
 
-// configure chooses ports and writes each member's command line.
+// portsPerMember are those of addresses.
+const portsPerMember = 3
+
+// configure chooses ports and each member's command line.
 func (c *Cluster) configure(n int) error {
-	addrs, err := freeAddrs(2 * n)
+	addrs, err := freeAddrs(portsPerMember * n)
 	if err != nil {
 		return err
 	}
-	clients, peers := addrs[:n], addrs[n:]
-	var initial []string
-	for i := range n {
-		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, peers[i]))
+	var members []addresses
+	for a := range slices.Chunk(addrs, portsPerMember) {
+		members = append(members, addresses{client: a[0], peer: a[1], election: a[2]})
 	}
-	for i := range n {
-		name := fmt.Sprintf("m%d", i)
-		argv := append([]string(nil), c.Product.Command...)
-		argv = append(argv,
-			"--name="+name,
-			"--data-dir="+filepath.Join(c.dir, name),
-			"--listen-client-urls=http://"+clients[i],
-			"--advertise-client-urls=http://"+clients[i],
-			"--listen-peer-urls=http://"+peers[i],
-			"--initial-advertise-peer-urls=http://"+peers[i],
-			"--initial-cluster="+strings.Join(initial, ","),
-			"--initial-cluster-state=new")
-		argv = append(argv, c.Product.Flags...)
+	lines, err := c.Product.family().configure(c.Product, c.dir, members)
+	if err != nil {
+		return err
+	}
+	for i, argv := range lines {
 		c.Members = append(c.Members, &Member{
-			Name: name, Endpoint: clients[i], argv: argv, logFile: filepath.Join(c.dir, name+".log"),
+			Name: memberName(i), Endpoint: members[i].client,
+			family: c.Product.family(), argv: argv, logFile: memberDir(c.dir, i) + ".log",
 		})
 	}
 	return nil
@@ -114,7 +109,7 @@ func freeAddrs(n int) ([]string, error) {
 	return nil, fmt.Errorf("found %d of %d free ports from %d to %d", len(addrs), n, firstPort, endPort-1)
 }
 
-// StartAll starts every member that is not running and returns when all have served a linearizable read.
+// StartAll starts every member that is not running and returns when all serve.
 func (c *Cluster) StartAll(ctx context.Context) error {
 	for _, m := range c.Members {
 		if err := m.Start(); err != nil {
@@ -147,22 +142,32 @@ func (c *Cluster) Endpoints() []string {
 	return out
 }
 
+// Leader returns the index of the member that leads, asking until one says so or ctx ends.
+func (c *Cluster) Leader(ctx context.Context) (int, error) {
+	return c.Product.family().leader(ctx, c.Endpoints())
+}
+
+// Version returns what the first member says of itself.
+func (c *Cluster) Version(ctx context.Context) (string, error) {
+	return c.Product.family().version(ctx, c.Members[0].Endpoint)
+}
+
 // Pids returns the members' process ids.
 func (c *Cluster) Pids() []int {
 	var out []int
 	for _, m := range c.Members {
-		out = append(out, m.proc.cmd.Process.Pid)
+		out = append(out, m.proc.Pid())
 	}
 	return out
 }
 
 // Usage returns the sum over the members.
-func (c *Cluster) Usage() (Usage, error) {
-	var sum Usage
+func (c *Cluster) Usage() (process.Usage, error) {
+	var sum process.Usage
 	for _, m := range c.Members {
 		u, err := m.Usage()
 		if err != nil {
-			return Usage{}, err
+			return process.Usage{}, err
 		}
 		sum = sum.Add(u)
 	}
@@ -171,10 +176,10 @@ func (c *Cluster) Usage() (Usage, error) {
 
 // Start runs the member with the data it has; it does nothing when the member is running.
 func (m *Member) Start() error {
-	if m.proc != nil && m.proc.running() {
+	if m.proc != nil && m.proc.Running() {
 		return nil
 	}
-	p, err := startProcess(m.argv, m.logFile)
+	p, err := process.Start(m.argv, m.logFile)
 	if err != nil {
 		return err
 	}
@@ -183,10 +188,10 @@ func (m *Member) Start() error {
 }
 
 // Started returns the instant just before the last exec.
-func (m *Member) Started() time.Time { return m.proc.started }
+func (m *Member) Started() time.Time { return m.proc.Started() }
 
-// WaitReady returns when the member has served a linearizable read. When its process ends first, or time runs out,
-// the error holds the end of its log.
+// WaitReady returns when the member has served a linearizable read, or what its kind has instead. When its process ends
+// first, or time runs out, the error holds the end of its log.
 func (m *Member) WaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -196,12 +201,9 @@ func (m *Member) WaitReady(ctx context.Context) error {
 			cancel()
 		case <-ctx.Done():
 		}
-	}(m.proc.done)
-	if err := wire.WaitReady(ctx, m.Endpoint); err != nil {
-		if !m.proc.running() {
-			err = fmt.Errorf("process ended: %v", m.proc.err)
-		}
-		return fmt.Errorf("member %s is not ready: %w; its log ends:\n%s", m.Name, err, logTail(m.logFile, 10))
+	}(m.proc.Done())
+	if err := m.family.waitReady(ctx, m.Endpoint); err != nil {
+		return m.proc.Explain(fmt.Errorf("member %s is not ready: %w", m.Name, err))
 	}
 	return nil
 }
@@ -209,23 +211,23 @@ func (m *Member) WaitReady(ctx context.Context) error {
 // Kill ends the member as kill -9 does.
 func (m *Member) Kill() {
 	if m.proc != nil {
-		m.proc.kill()
+		m.proc.Kill()
 	}
 }
 
 // Terminate asks the member to stop and waits until it has. It does nothing when the member is not running.
 func (m *Member) Terminate() error {
-	if m.proc == nil || !m.proc.running() {
+	if m.proc == nil {
 		return nil
 	}
-	return m.proc.terminate()
+	return m.proc.Terminate()
 }
 
 // Usage returns what the running member has used so far.
-func (m *Member) Usage() (Usage, error) {
-	u, err := processUsage(m.proc.cmd.Process.Pid)
+func (m *Member) Usage() (process.Usage, error) {
+	u, err := m.proc.Usage()
 	if err != nil {
-		return Usage{}, fmt.Errorf("usage of member %s: %w; its log ends:\n%s", m.Name, err, logTail(m.logFile, 10))
+		return process.Usage{}, fmt.Errorf("member %s: %w", m.Name, err)
 	}
 	return u, nil
 }

@@ -54,13 +54,13 @@ func sample() *Report {
 
 func TestTable(t *testing.T) {
 	var b bytes.Buffer
-	judge := func(_ Record, ratio *Ratio) string {
-		if ratio == nil {
+	judge := func(_ Record, against Against) string {
+		if against("etcd") == nil {
 			return ""
 		}
 		return "judged"
 	}
-	if err := sample().WriteTable(&b, "title", "put", Comparison{Baseline: "etcd", By: OpsPerSecond, Cost: CPUPerOp, Judge: judge}); err != nil {
+	if err := sample().WriteTable(&b, "title", "put", Comparison{Baselines: []string{"etcd", "nobody"}, By: OpsPerSecond, Cost: CPUPerOp, Judge: judge}); err != nil {
 		t.Fatal(err)
 	}
 	got := b.String()

@@ -20,6 +20,15 @@ type column struct {
 // columns in the order in which they stand in any table; a table has those of which it has samples.
 var columns = []column{
 	{IdleCPU, "cpu % of a core", 2, Median},
+	{Sessions, "sessions", 0, Median},
+	{OpenTime, "open s", 2, Median},
+	{WriteLoss, "loss %", 1, Median},
+	{WriteLoss, "max", 1, maximum},
+	{RSSPerSession, "B/session", 0, Median},
+	{MassDeath, "kill to last gone s", 1, Median},
+	{TTL, "TTL s", 0, Median},
+	{GrantAfterKill, "grant s median", 2, Median},
+	{GrantAfterKill, "max", 2, maximum},
 	{OpsPerSecond, "ops/s", 0, Median},
 	{P50, "p50 ms", 2, Median},
 	{P99, "p99 ms", 2, Median},
@@ -51,24 +60,29 @@ var columns = []column{
 
 // Comparison says how a table compares peers.
 type Comparison struct {
-	// Baseline is the peer that the others are divided by, in metric By.
-	Baseline string
-	By       Metric
+	// Baselines are the peers that the others are divided by, in metric By. Those that the row has no records of are left out.
+	Baselines []string
+	By        Metric
 	// Cost, when not empty, is a second metric whose ratio is shown; where the machine is busy with something else, CPU
 	// per operation compares better than operations a second.
 	Cost Metric
-	// Judge returns what is expected of a record and whether it is so, "" when nothing is. The ratio is nil where there
-	// is none. May be nil.
-	Judge func(rec Record, ratio *Ratio) string
+	// Judge returns what is expected of a record and whether it is so, "" when nothing is. May be nil.
+	Judge func(rec Record, against Against) string
 }
 
-// WriteTable prints the records of one row under a title, a line each, with the ratio to the baseline of the same
+// Against returns the ratio of a record to a peer, nil where there is none.
+type Against func(peer string) *Ratio
+
+// WriteTable prints the records of one row under a title, a line each, with the ratios to the baselines of the same
 // members and clients.
 func (r *Report) WriteTable(w io.Writer, title, row string, cmp Comparison) error {
 	records := r.row(row)
 	if len(records) == 0 {
 		return nil
 	}
+	cmp.Baselines = slices.DeleteFunc(slices.Clone(cmp.Baselines), func(peer string) bool {
+		return !slices.ContainsFunc(records, func(rec Record) bool { return rec.Peer == peer })
+	})
 	shown := shownColumns(records)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "%s\n", title)
@@ -76,9 +90,11 @@ func (r *Report) WriteTable(w io.Writer, title, row string, cmp Comparison) erro
 	for _, c := range shown {
 		head = append(head, c.title)
 	}
-	head = append(head, "×"+cmp.Baseline, "min–max")
-	if cmp.Cost != "" {
-		head = append(head, "cpu ×"+cmp.Baseline)
+	for _, peer := range cmp.Baselines {
+		head = append(head, "×"+peer, "min–max")
+		if cmp.Cost != "" {
+			head = append(head, "cpu ×"+peer)
+		}
 	}
 	fmt.Fprintf(tw, "%s\twant\t\n", strings.Join(head, "\t"))
 	for _, rec := range records {
@@ -90,12 +106,28 @@ func (r *Report) WriteTable(w io.Writer, title, row string, cmp Comparison) erro
 	for _, rec := range records {
 		for _, remark := range []string{rec.Note, rec.Error} {
 			if remark != "" {
-				fmt.Fprintf(w, "  %s, %d members, %s clients: %s\n", rec.Peer, rec.Members, dash(rec.Clients), remark)
+				fmt.Fprintf(w, "  %s: %s\n", rec.line(), remark)
 			}
 		}
 	}
 	_, err := fmt.Fprintln(w)
 	return err
+}
+
+// Short returns the lines of a row whose verdict, as the table shows it, contains mark; each with that verdict.
+func (r *Report) Short(row, mark string, cmp Comparison) []string {
+	var lines []string
+	for _, rec := range r.row(row) {
+		if verdict := r.judge(rec, cmp); strings.Contains(verdict, mark) {
+			lines = append(lines, fmt.Sprintf("%s, %s: %s", row, rec.line(), verdict))
+		}
+	}
+	return lines
+}
+
+// line names the record's line within its row.
+func (r Record) line() string {
+	return fmt.Sprintf("%s, %d members, %s clients", r.Peer, r.Members, dash(r.Clients))
 }
 
 func (r *Report) row(name string) []Record {
@@ -127,17 +159,23 @@ func cells(rec Record, shown []column) []string {
 	return out
 }
 
-// compare returns the cells of the ratio, its range, the ratio of costs, and what was expected.
+// compare returns the cells of the ratios, their ranges, the ratios of costs, and what was expected.
 func (r *Report) compare(rec Record, cmp Comparison) []string {
-	ratio := r.ratio(rec, cmp.Baseline, cmp.By)
-	out := ratio.cells()
-	if cmp.Cost != "" {
-		out = append(out, r.ratio(rec, cmp.Baseline, cmp.Cost).cells()[0])
+	var out []string
+	for _, peer := range cmp.Baselines {
+		out = append(out, r.ratio(rec, peer, cmp.By).cells()...)
+		if cmp.Cost != "" {
+			out = append(out, r.ratio(rec, peer, cmp.Cost).cells()[0])
+		}
 	}
+	return append(out, r.judge(rec, cmp))
+}
+
+func (r *Report) judge(rec Record, cmp Comparison) string {
 	if cmp.Judge == nil {
-		return append(out, "")
+		return ""
 	}
-	return append(out, cmp.Judge(rec, ratio))
+	return cmp.Judge(rec, func(peer string) *Ratio { return r.ratio(rec, peer, cmp.By) })
 }
 
 // cells returns the ratio and its range as text; a ratio that is nil has none.

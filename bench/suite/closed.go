@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coord-dev/coord/bench/peers"
+	"github.com/coord-dev/coord/bench/process"
 	"github.com/coord-dev/coord/bench/profile"
 	"github.com/coord-dev/coord/bench/report"
 	"github.com/coord-dev/coord/bench/wire"
@@ -27,29 +28,14 @@ type target struct {
 
 func (t *target) name() string { return t.cluster.Product.Name }
 
-// loopRows are the closed-loop rows in the order in which they run.
-func loopRows() []string { return []string{RowPut, RowGet, RowPair} }
-
-// op returns the operation of a closed-loop row.
-func (s *Suite) op(row string) workload.Op {
-	switch row {
-	case RowPut:
-		return workload.Put(s.data())
-	case RowGet:
-		return workload.Get(s.data())
-	default:
-		return workload.PutDelete(s.data())
-	}
-}
-
 // closedLoops runs the idle and the closed-loop rows with clusters of one size: all peers are started, and their rounds
 // alternate, so that whatever else the machine does meets each of them.
 func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
-	rows := slices.DeleteFunc(loopRows(), func(row string) bool { return !s.selected(row) })
+	rows := slices.DeleteFunc(loopRows(), func(r loopRow) bool { return !s.selected(r.name) })
 	if len(rows) == 0 && !s.selected(RowIdle) {
 		return nil
 	}
-	targets, err := s.launchAll(ctx, members, len(rows) > 0)
+	targets, err := s.launchAll(ctx, members, rows)
 	defer func() {
 		for _, t := range targets {
 			err = errors.Join(err, t.cluster.Stop())
@@ -60,7 +46,10 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 	}
 	for _, row := range rows {
 		for _, clients := range s.cfg.Clients {
-			if err := s.alternate(ctx, targets, report.Record{Row: row, Members: members, Clients: clients}, s.op(row)); err != nil {
+			if clients < row.leastClients {
+				continue
+			}
+			if err := s.alternate(ctx, targets, row, report.Record{Row: row.name, Members: members, Clients: clients}); err != nil {
 				return err
 			}
 		}
@@ -68,15 +57,19 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 	return nil
 }
 
-// launchAll starts every peer, with data where load is set. One that does not start is a line of the report and left
-// out; the error is ctx's. What is running is returned beside an error.
-func (s *Suite) launchAll(ctx context.Context, members int, load bool) ([]*target, error) {
+// launchAll starts every peer that any of the rows is for, or all where idle ones are looked at. One that does not start is
+// a line of the report and left out; the error is ctx's. What is running is returned beside an error.
+func (s *Suite) launchAll(ctx context.Context, members int, rows []loopRow) ([]*target, error) {
 	var targets []*target
 	for _, p := range s.products {
-		if p.Stateless && members > 1 {
+		if p.Stateless() && members > 1 {
 			continue // no member has anything to tell another: it would be the same row again
 		}
-		c, err := s.launch(ctx, p, members, load)
+		its := slices.DeleteFunc(slices.Clone(rows), func(r loopRow) bool { return !r.isFor(p) })
+		if len(its) == 0 && !s.selected(RowIdle) {
+			continue
+		}
+		c, err := s.launch(ctx, p, members, its)
 		if err != nil {
 			s.keep(report.Record{Row: RowIdle, Peer: p.Name, Members: members}, err)
 			continue
@@ -86,8 +79,8 @@ func (s *Suite) launchAll(ctx context.Context, members int, load bool) ([]*targe
 	return targets, ctx.Err()
 }
 
-// launch starts a peer, looks at what it uses when idle, and writes every key once where load is set.
-func (s *Suite) launch(ctx context.Context, p peers.Product, members int, load bool) (*peers.Cluster, error) {
+// launch starts a peer, looks at what it uses when idle, and makes it ready for its rows.
+func (s *Suite) launch(ctx context.Context, p peers.Product, members int, rows []loopRow) (*peers.Cluster, error) {
 	s.logf("start %s with %d members", p.Name, members)
 	c, err := peers.Start(ctx, p, members, s.dir)
 	if err != nil {
@@ -96,14 +89,31 @@ func (s *Suite) launch(ctx context.Context, p peers.Product, members int, load b
 	if s.selected(RowIdle) {
 		err = s.idle(ctx, c, members)
 	}
-	if err == nil && load {
+	if err == nil && slices.ContainsFunc(rows, func(r loopRow) bool { return r.loaded }) {
 		s.logf("load %d keys into %s", s.cfg.Keys, p.Name)
 		err = fill(ctx, c, s.data(), s.cfg.Conns)
+	}
+	if err == nil && p.Kind == peers.ZooKeeper {
+		err = s.heat(ctx, c, rows)
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
+}
+
+// heatClients is how many clients a Java server is heated by.
+const heatClients = 64
+
+// heat lets a Java server compile what its rows use before anything is measured.
+func (s *Suite) heat(ctx context.Context, c *peers.Cluster, rows []loopRow) error {
+	for _, row := range rows {
+		s.logf("heat %s: %s", c.Product.Name, row.name)
+		if _, err := s.loop(ctx, c, row, heatClients, uint64(s.cfg.Rounds), s.cfg.Heat, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // idle records what a peer uses while nobody asks anything of it.
@@ -140,8 +150,9 @@ func fill(ctx context.Context, c *peers.Cluster, data workload.Data, conns int) 
 	return workload.Fill(ctx, pool, data)
 }
 
-// alternate measures one line of the table for each target, round by round.
-func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Record, op workload.Op) error {
+// alternate measures one line of the table for each target that the row is for, round by round.
+func (s *Suite) alternate(ctx context.Context, targets []*target, row loopRow, line report.Record) error {
+	targets = slices.DeleteFunc(slices.Clone(targets), func(t *target) bool { return !row.isFor(t.cluster.Product) })
 	records := make([]report.Record, len(targets))
 	for i, t := range targets {
 		records[i] = line
@@ -150,13 +161,13 @@ func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Re
 	for round := range s.cfg.Rounds {
 		for i, t := range targets {
 			if t.err == nil {
-				t.err = s.measure(ctx, t.cluster, &records[i], op, uint64(round))
+				t.err = s.measure(ctx, t.cluster, row, &records[i], uint64(round))
 			}
 		}
 	}
 	for i, t := range targets {
 		if s.cfg.Profile != "" && t.err == nil {
-			t.err = s.profile(ctx, t.cluster, records[i], op)
+			t.err = s.profile(ctx, t.cluster, row, records[i])
 		}
 		s.keep(records[i], t.err)
 	}
@@ -164,15 +175,15 @@ func (s *Suite) alternate(ctx context.Context, targets []*target, line report.Re
 }
 
 // measure runs one round and adds its samples to rec.
-func (s *Suite) measure(ctx context.Context, c *peers.Cluster, rec *report.Record, op workload.Op, round uint64) error {
-	var server, client []peers.Usage
-	res, err := s.loop(ctx, c, rec.Clients, op, round, func() error {
+func (s *Suite) measure(ctx context.Context, c *peers.Cluster, row loopRow, rec *report.Record, round uint64) error {
+	var server, client []process.Usage
+	res, err := s.loop(ctx, c, row, rec.Clients, round, s.cfg.Round, func() error {
 		u, err := c.Usage()
 		server = append(server, u)
 		if err != nil {
 			return err
 		}
-		u, err = peers.Self()
+		u, err = process.Self()
 		client = append(client, u)
 		return err
 	})
@@ -186,13 +197,13 @@ func (s *Suite) measure(ctx context.Context, c *peers.Cluster, rec *report.Recor
 }
 
 // profile runs one round more, of which only the profile is kept.
-func (s *Suite) profile(ctx context.Context, c *peers.Cluster, line report.Record, op workload.Op) error {
+func (s *Suite) profile(ctx context.Context, c *peers.Cluster, row loopRow, line report.Record) error {
 	if err := os.MkdirAll(s.cfg.Profile, 0o755); err != nil {
 		return err
 	}
 	base := filepath.Join(s.cfg.Profile, fmt.Sprintf("%s-%dmembers-%dclients-%s", line.Row, line.Members, line.Clients, line.Peer))
 	var taking *profile.Recording
-	_, err := s.loop(ctx, c, line.Clients, op, uint64(s.cfg.Rounds), func() (err error) {
+	_, err := s.loop(ctx, c, row, line.Clients, uint64(s.cfg.Rounds), s.cfg.Round, func() (err error) {
 		if taking == nil {
 			taking, err = profile.Start(c.Pids(), base)
 		}
@@ -204,22 +215,34 @@ func (s *Suite) profile(ctx context.Context, c *peers.Cluster, line report.Recor
 	return err
 }
 
-// loop runs one closed loop against a cluster. edge is called at both ends of its window.
+// loop runs one closed loop of a row against a cluster. edge, when not nil, is called at both ends of its window.
 func (s *Suite) loop(
-	ctx context.Context, c *peers.Cluster, clients int, op workload.Op, seed uint64, edge func() error,
+	ctx context.Context, c *peers.Cluster, row loopRow, clients int, seed uint64, window time.Duration, edge func() error,
 ) (workload.Result, error) {
 	endpoints, err := leaderFirst(ctx, c)
 	if err != nil {
 		return workload.Result{}, err
 	}
-	pool, err := wire.DialPool(endpoints, min(clients, s.cfg.Conns))
+	l, err := row.open(ctx, s, c.Product, endpoints, clients)
 	if err != nil {
 		return workload.Result{}, err
 	}
-	defer pool.Close()
 	res, err := workload.Loop{
-		Pool: pool, Clients: clients, Op: op, WarmUp: s.cfg.WarmUp, Window: s.cfg.Round, Seed: seed, Edge: edge,
+		Clients: clients, Op: l.op, WarmUp: s.cfg.WarmUp, Window: window, Seed: seed,
+		Edge: func() error {
+			if l.handoff != nil {
+				l.handoff.Toggle()
+			}
+			if edge == nil {
+				return nil
+			}
+			return edge()
+		},
 	}.Run(ctx)
+	if l.handoff != nil {
+		res.Latency = l.handoff.Latency()
+	}
+	err = errors.Join(err, l.close())
 	if err == nil && res.Latency.Count() == 0 {
 		err = fmt.Errorf("no operation succeeded in %s; the first error: %v", res.Window, res.FirstError)
 	}
@@ -227,7 +250,7 @@ func (s *Suite) loop(
 }
 
 // addRound adds a round's samples; usage is the server's at both edges of the window.
-func addRound(rec *report.Record, res workload.Result, usage []peers.Usage) {
+func addRound(rec *report.Record, res workload.Result, usage []process.Usage) {
 	rec.Add(report.OpsPerSecond, res.PerSecond())
 	rec.Add(report.P50, milliseconds(res.Latency.Quantile(50)))
 	rec.Add(report.P99, milliseconds(res.Latency.Quantile(99)))
@@ -241,7 +264,7 @@ func addRound(rec *report.Record, res workload.Result, usage []peers.Usage) {
 }
 
 // perOperation returns the microseconds of CPU between the two edges of a window for each operation in it.
-func perOperation(edges []peers.Usage, res workload.Result) float64 {
+func perOperation(edges []process.Usage, res workload.Result) float64 {
 	return float64((edges[1].CPU - edges[0].CPU).Microseconds()) / float64(res.Latency.Count())
 }
 
@@ -251,7 +274,7 @@ func leaderFirst(ctx context.Context, c *peers.Cluster) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
 	endpoints := c.Endpoints()
-	leader, err := wire.Leader(ctx, endpoints)
+	leader, err := c.Leader(ctx)
 	if err != nil {
 		return nil, err
 	}

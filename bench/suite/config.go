@@ -21,6 +21,13 @@ const (
 	RowPut              = "put"
 	RowGet              = "get"
 	RowPair             = "pair"
+	RowStreamWrite      = "stream-write"
+	RowStreamRead       = "stream-read"
+	RowStreamLock       = "stream-lock"
+	RowStreamSession    = "stream-session"
+	RowHandoff          = "handoff"
+	RowSessions         = "sessions"
+	RowHolderDeath      = "holder-death"
 	RowWatchers         = "watchers"
 	RowStartup          = "startup"
 	RowFailoverLeader   = "failover-leader"
@@ -43,6 +50,12 @@ type Config struct {
 	// Round is the measured window, WarmUp what passes before it; each peer has Rounds of them in turn.
 	Round, WarmUp time.Duration
 	Rounds        int
+	// Heat is how long each row of a Java server runs before anything is measured.
+	Heat time.Duration
+	// SessionTTL is that of all sessions.
+	SessionTTL time.Duration
+	// Sessions is how many the row of sessions holds, SessionStreams how many streams of one process share them.
+	Sessions, SessionStreams int
 	// Keys is the number of keys written before the closed-loop rows, ValueBytes the size of every value.
 	Keys, ValueBytes int
 	// WatchStreams of WatchersPerStream each are the row of watchers.
@@ -64,7 +77,7 @@ type Config struct {
 }
 
 // defaultRows is everything except what takes minutes for a single figure.
-const defaultRows = "^(idle|put|get|pair|watchers|failover|transfer)"
+const defaultRows = "^(idle|put|get|pair|stream|handoff|sessions|holder|watchers|failover|transfer)"
 
 // ParseFlags reads the command line. Usage and errors go to w. The errors are flag.ErrHelp and those of bad values.
 func ParseFlags(args []string, w io.Writer) (Config, error) {
@@ -72,7 +85,7 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(w)
 	rows := fs.String("rows", defaultRows, "regular expression of the `rows` to run: "+strings.Join(allRows(), ", "))
-	peerList := fs.String("peers", strings.Join([]string{peers.Etcd, peers.Coord, peers.Ceiling}, ","), "`peers` to run, in turn")
+	peerList := fs.String("peers", strings.Join(peers.Kinds(), ","), "`peers` to run, in turn")
 	members := fs.String("members", "1,3", "cluster `sizes`")
 	clients := fs.String("clients", "1,64,512", "`numbers` of concurrent clients")
 	short := fs.Bool("short", false, "one short round of the closed-loop rows; flags given beside it prevail")
@@ -80,6 +93,10 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs.DurationVar(&c.Round, "round", 2*time.Second, "measured window of one round")
 	fs.DurationVar(&c.WarmUp, "warm-up", 500*time.Millisecond, "time before each measured window")
 	fs.IntVar(&c.Rounds, "rounds", 3, "rounds of each peer, alternating")
+	fs.DurationVar(&c.Heat, "heat", 3*time.Second, "time that ZooKeeper's JVM gets to compile what a row uses, before all rounds")
+	fs.DurationVar(&c.SessionTTL, "session-ttl", 10*time.Second, "TTL of sessions, whole seconds")
+	fs.IntVar(&c.Sessions, "sessions", 10_000, "sessions that are held while others write")
+	fs.IntVar(&c.SessionStreams, "session-streams", 3, "streams that share them, of one process")
 	fs.IntVar(&c.Keys, "keys", 100_000, "`number` of keys, loaded before the rows run")
 	fs.IntVar(&c.ValueBytes, "value-bytes", 256, "size of every value")
 	fs.IntVar(&c.WatchStreams, "watch-streams", 100, "streams of watchers")
@@ -98,19 +115,22 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 		return Config{}, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if *short {
-		c.shorten(fs, rows)
+		c.shorten(fs, rows, clients)
 	}
 	return c.complete(*rows, *peerList, *members, *clients)
 }
 
-// shorten makes a run of about a minute of whatever was not given on the command line.
-func (c *Config) shorten(fs *flag.FlagSet, rows *string) {
+// shorten makes a run of about two minutes of whatever was not given on the command line.
+func (c *Config) shorten(fs *flag.FlagSet, rows, clients *string) {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	brief := map[string]func(){
-		"rows":      func() { *rows = "^(put|get|pair)$" },
-		"round":     func() { c.Round = 800 * time.Millisecond },
-		"warm-up":   func() { c.WarmUp = 300 * time.Millisecond },
+		"rows":      func() { *rows = "^(put|get|pair|stream-(write|read|lock)|handoff)$" },
+		"clients":   func() { *clients = "1,512" },
+		"round":     func() { c.Round = 600 * time.Millisecond },
+		"warm-up":   func() { c.WarmUp = 200 * time.Millisecond },
+		"heat":      func() { c.Heat = time.Second },
+		"keys":      func() { c.Keys = 20_000 },
 		"rounds":    func() { c.Rounds = 1 },
 		"failovers": func() { c.Failovers = 1 },
 		"transfers": func() { c.Transfers = 3 },
@@ -147,6 +167,7 @@ func (c Config) validate() error {
 		value, min int
 	}{
 		{"conns", c.Conns, 1}, {"rounds", c.Rounds, 1}, {"keys", c.Keys, 1}, {"value-bytes", c.ValueBytes, 0},
+		{"sessions", c.Sessions, 1}, {"session-streams", c.SessionStreams, 1},
 		{"watch-streams", c.WatchStreams, 1}, {"watchers-per-stream", c.WatchersPerStream, sharedPerStream + 1},
 		{"startup-keys", c.StartupKeys, 1}, {"failovers", c.Failovers, 1}, {"transfers", c.Transfers, 1},
 	} {
@@ -156,6 +177,9 @@ func (c Config) validate() error {
 	}
 	if c.Round <= 0 || c.WarmUp < 0 {
 		return fmt.Errorf("-round is %s and -warm-up %s: want more than 0 and at least 0", c.Round, c.WarmUp)
+	}
+	if c.SessionTTL < time.Second || c.SessionTTL%time.Second != 0 {
+		return fmt.Errorf("-session-ttl is %s: want whole seconds", c.SessionTTL)
 	}
 	if most := 100_000_000; c.Keys > most || c.StartupKeys > most {
 		return fmt.Errorf("-keys is %d and -startup-keys %d: keys are eight digits, want at most %d", c.Keys, c.StartupKeys, most)
@@ -189,6 +213,8 @@ func (c Config) setup() []string {
 		fmt.Sprintf("keys of 8 bytes, %d of them at random, values of %d bytes; pairs (put, delete) on as many keys of 9 bytes", c.Keys, c.ValueBytes),
 		fmt.Sprintf("%d rounds of %s after %s of warm-up, peers alternating; a figure is the median of its rounds, a ratio that of paired rounds",
 			c.Rounds, c.Round, c.WarmUp),
+		fmt.Sprintf("rows stream-*, handoff: a key or lock of each caller's own; coord by client, one stream to the leader; etcd by raw stubs and "+
+			"package concurrency, ZooKeeper by github.com/go-zookeeper/zk, N callers sharing min(N, %d) connections spread over the members", c.Conns),
 		"all servers of a table run at the same time and idle while another is measured; cpu and memory are sums over the members",
 	}
 }

@@ -24,7 +24,7 @@ type contender struct {
 func (s *Suite) contenders() []contender {
 	var out []contender
 	for _, p := range s.replicated() {
-		if p.Name == peers.Etcd {
+		if p.Kind == peers.Etcd {
 			out = append(out, contender{p, time.Second, false})
 			continue
 		}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/coord-dev/coord/bench/peers"
 	"github.com/coord-dev/coord/bench/report"
-	"github.com/coord-dev/coord/bench/wire"
 )
 
 const (
@@ -103,5 +102,5 @@ func killAll(members []*peers.Member) {
 func (d *disturbance) leader(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
-	return wire.Leader(ctx, d.Endpoints())
+	return d.Leader(ctx)
 }

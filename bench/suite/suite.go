@@ -10,7 +10,6 @@ import (
 
 	"github.com/coord-dev/coord/bench/peers"
 	"github.com/coord-dev/coord/bench/report"
-	"github.com/coord-dev/coord/bench/wire"
 	"github.com/coord-dev/coord/bench/workload"
 )
 
@@ -20,6 +19,7 @@ type Suite struct {
 	dir      string // of this run, removed at its end
 	progress io.Writer
 	products []peers.Product
+	leftOut  []string // why peers that were asked for are not among the products
 	rep      report.Report
 }
 
@@ -37,6 +37,13 @@ func tables() []table {
 		{RowPut, "put: one key", report.OpsPerSecond, fasterBy(1.3)},
 		{RowGet, "get: one key, linearizable", report.OpsPerSecond, fasterBy(1.2)},
 		{RowPair, "pair: put, then delete, of one key", report.OpsPerSecond, nil},
+		{RowStreamWrite, "stream-write: a key of each caller's own: coord's stream, etcd's put, ZooKeeper's set", report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 3}.expect},
+		{RowStreamRead, "stream-read: linearizable: coord's stream, etcd's get; ZooKeeper's get is local to the member", report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 2}.expect},
+		{RowStreamLock, "stream-lock: lock and unlock of a name of each caller's own: client.Lock, concurrency.Mutex, create and delete of an ephemeral node", report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 2, etcd: 8}.expect},
+		{RowStreamSession, "stream-session: open and end a session: coord's, a lease, a connection to ZooKeeper", report.OpsPerSecond, nil},
+		{RowHandoff, "handoff: all want one lock, from release to the next grant: client.Lock, concurrency.Mutex, zk.Lock", report.P50, nil},
+		{RowSessions, "sessions: held, each with a lock, while 64 callers write; then their process is killed: until the last lock is gone", report.OpsPerSecond, lossAtMost(5)},
+		{RowHolderDeath, "holder-death: from kill -9 of the holder of a lock to the next grant", report.GrantAfterKill, grantsWithin(1500 * time.Millisecond)},
 		{RowWatchers, "watchers: all registered, then events for keys that 1 or 1000 watch, then puts nobody watches", report.RSSPerWatcher, fewGoroutines},
 		{RowStartup, "startup: restart after SIGTERM, from exec to the first linearizable read", report.FirstRead, startsWithin(time.Second)},
 		{RowFailoverLeader, "failover-leader: 8 writers, kill -9 of the leader, longest time without an acknowledged write", report.GapTime, shortGap},
@@ -62,6 +69,10 @@ func Run(ctx context.Context, cfg Config, out, progress io.Writer) (err error) {
 	s := &Suite{cfg: cfg, progress: progress}
 	for _, name := range cfg.Peers {
 		p, err := peers.Lookup(name, cfg.Self, cfg.Coordd, cfg.ValueBytes)
+		if errors.Is(err, peers.ErrNotInstalled) {
+			s.leftOut = append(s.leftOut, err.Error()+"; its lines are left out")
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -87,7 +98,7 @@ func (s *Suite) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.Setup = s.cfg.setup()
+	h.Setup = append(s.cfg.setup(), s.leftOut...)
 	for _, p := range s.products {
 		if h.Peers[p.Name], err = s.version(ctx, p); err != nil {
 			return err
@@ -98,7 +109,7 @@ func (s *Suite) describe(ctx context.Context) error {
 }
 
 func (s *Suite) version(ctx context.Context, p peers.Product) (string, error) {
-	switch p.Name {
+	switch p.Kind {
 	case peers.Coord:
 		return peers.BinaryVersion(s.cfg.Coordd), nil
 	case peers.Ceiling:
@@ -108,11 +119,8 @@ func (s *Suite) version(ctx context.Context, p peers.Product) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	st, err := wire.Status(ctx, c.Endpoints()[0])
-	if err != nil {
-		return "", errors.Join(err, c.Stop())
-	}
-	return st.Version, c.Stop()
+	version, err := c.Version(ctx)
+	return version, errors.Join(err, c.Stop())
 }
 
 // rows runs the selected rows; an error ends the run.
@@ -122,7 +130,7 @@ func (s *Suite) rows(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, part := range []func(context.Context) error{s.watchers, s.startup, s.failover, s.transfer} {
+	for _, part := range []func(context.Context) error{s.sessions, s.holderDeath, s.watchers, s.startup, s.failover, s.transfer} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -137,11 +145,11 @@ func (s *Suite) data() workload.Data {
 	return workload.Data{Keys: s.cfg.Keys, ValueBytes: s.cfg.ValueBytes}
 }
 
-// replicated returns the products that store something.
+// replicated returns the products that serve etcd's API and store something.
 func (s *Suite) replicated() []peers.Product {
 	var out []peers.Product
 	for _, p := range s.products {
-		if !p.Stateless {
+		if p.SpeaksEtcd() && !p.Stateless() {
 			out = append(out, p)
 		}
 	}
@@ -160,13 +168,21 @@ func (s *Suite) logf(format string, args ...any) {
 	fmt.Fprintf(s.progress, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }
 
+// print writes a table for each row, and last which lines are not what is expected.
 func (s *Suite) print(out io.Writer) error {
+	var short []string
 	for _, t := range tables() {
-		cmp := report.Comparison{Baseline: peers.Etcd, By: t.by, Judge: t.want.judge}
+		cmp := report.Comparison{Baselines: []string{peers.Etcd, peers.ZooKeeper}, By: t.by, Judge: t.want.judge}
 		if t.by == report.OpsPerSecond {
 			cmp.Cost = report.CPUPerOp
 		}
 		if err := s.rep.WriteTable(out, t.title, t.row, cmp); err != nil {
+			return err
+		}
+		short = append(short, s.rep.Short(t.row, fallsShort, cmp)...)
+	}
+	for _, line := range short {
+		if _, err := fmt.Fprintln(out, line); err != nil {
 			return err
 		}
 	}

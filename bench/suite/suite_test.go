@@ -16,21 +16,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coord-dev/coord/bench/holder"
 	"github.com/coord-dev/coord/bench/peers"
 	"github.com/coord-dev/coord/bench/peers/servers"
 	"github.com/coord-dev/coord/bench/report"
 )
 
-// TestMain lets the test binary act as the servers, as the benchmark's own does.
+// TestMain lets the test binary act as servers and holders, as the benchmark's own does.
 func TestMain(m *testing.M) {
-	acted, err := servers.Act(os.Args)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	for _, role := range []func([]string) (bool, error){servers.Act, holder.Act} {
+		acted, err := role(os.Args)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		if acted {
+			return
+		}
 	}
-	if !acted {
-		os.Exit(m.Run())
-	}
+	os.Exit(m.Run())
 }
 
 func TestParseFlags(t *testing.T) {
@@ -71,6 +75,8 @@ func TestParseFlagsSaysWhichFlagIsWrong(t *testing.T) {
 		{"-round=0s", "-round"},
 		{"-warm-up=-1s", "-warm-up"},
 		{"-keys=100000001", "-keys"},
+		{"-session-ttl=1500ms", "-session-ttl"},
+		{"-sessions=0", "-sessions"},
 		{"-watchers-per-stream=10", "-watchers-per-stream"},
 		{"extra", `"extra"`},
 		{"-no-such-flag", "no-such-flag"},
@@ -88,7 +94,7 @@ func TestParseFlagsSaysWhichFlagIsWrong(t *testing.T) {
 func brief(t *testing.T) Config {
 	t.Helper()
 	c, err := ParseFlags([]string{
-		"-peers=etcd,ceiling", "-members=1", "-clients=4", "-rows=^(idle|put|get|pair|watchers|startup)$", "-rounds=2", "-round=200ms", "-warm-up=50ms",
+		"-peers=etcd,ceiling", "-members=1", "-clients=4", "-rows=^(idle|put|get|pair|stream-(write|read|lock|session)|watchers|startup)$", "-rounds=2", "-round=200ms", "-warm-up=50ms",
 		"-keys=500", "-startup-keys=500", "-watch-streams=2", "-watchers-per-stream=20",
 		"-dir=" + t.TempDir(), "-json=" + filepath.Join(t.TempDir(), "report.json"),
 	}, io.Discard)
@@ -134,6 +140,12 @@ func TestSmoke(t *testing.T) {
 	for _, row := range []string{RowPut, RowGet, RowPair} {
 		for _, peer := range cfg.Peers {
 			checkLoop(t, rep, row, peer)
+		}
+	}
+	for _, row := range []string{RowStreamWrite, RowStreamRead, RowStreamLock, RowStreamSession} {
+		checkLoop(t, rep, row, peers.Etcd)
+		if rep.Find(report.Record{Row: row, Members: 1, Clients: 4}, peers.Ceiling) != nil {
+			t.Errorf("row %s was run with a server that keeps nothing", row)
 		}
 	}
 	for row, metric := range map[string]report.Metric{RowIdle: report.RSS, RowWatchers: report.FanOutManyP50, RowStartup: report.FirstRead} {
@@ -204,11 +216,45 @@ func TestMissingServerIsSaidBeforeAnythingStarts(t *testing.T) {
 	noTrace(t, cfg.Dir)
 }
 
-// One kill and one transfer with three real members: writes stop and go on.
-func TestDisturbances(t *testing.T) {
+// Contenders hand one lock on, and the next one holds it when a holder has died.
+func TestLocksOfEtcd(t *testing.T) {
 	cfg := brief(t)
-	cfg.Rows = regexp.MustCompile("^(failover-leader|transfer-move)$")
-	cfg.Failovers, cfg.Transfers = 1, 1
+	cfg.Peers, cfg.Clients, cfg.Rounds = []string{peers.Etcd}, []int{contenders}, 1
+	cfg.Rows = regexp.MustCompile("^(handoff|holder-death)$")
+	cfg.SessionTTL, cfg.Failovers = 2*time.Second, 1
+	rep := run(t, cfg)
+	if rec := rep.Find(report.Record{Row: RowHandoff, Members: 1, Clients: contenders}, peers.Etcd); rec == nil || report.Median(rec.Samples[report.P50]) <= 0 {
+		t.Errorf("no time of a hand-off: %+v", rec)
+	}
+	rec := rep.Find(report.Record{Row: RowHolderDeath, Members: 3}, peers.Etcd)
+	if rec == nil || len(rec.Samples[report.GrantAfterKill]) != 1 {
+		t.Fatalf("no time from death to grant: %+v", rec)
+	}
+	// It renewed at the latest a third of a TTL before it was killed, so it keeps its lock for a second at least.
+	if took := rec.Samples[report.GrantAfterKill][0]; took < 0.9 {
+		t.Errorf("the lock of the dead was granted after %.2f s", took)
+	}
+}
+
+func TestMissingZooKeeperIsLeftOut(t *testing.T) {
+	t.Setenv("PATH", "")
+	cfg := brief(t)
+	cfg.Peers = []string{peers.Etcd, peers.ZooKeeper}
+	cfg.Rows, cfg.Rounds = regexp.MustCompile("^(put|stream-write)$"), 1
+	var out bytes.Buffer
+	if err := Run(context.Background(), cfg, &out, io.Discard); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	for _, want := range []string{"zookeeper: not installed: no java", "left out", "\nstream-write:"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report does not say %q:\n%s", want, out.String())
+		}
+	}
+}
+
+// run runs the benchmark and returns what it wrote.
+func run(t *testing.T, cfg Config) report.Report {
+	t.Helper()
 	var out bytes.Buffer
 	if err := Run(context.Background(), cfg, &out, io.Discard); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
@@ -222,6 +268,15 @@ func TestDisturbances(t *testing.T) {
 	if err := json.Unmarshal(raw, &rep); err != nil {
 		t.Fatal(err)
 	}
+	return rep
+}
+
+// One kill and one transfer with three real members: writes stop and go on.
+func TestDisturbances(t *testing.T) {
+	cfg := brief(t)
+	cfg.Rows = regexp.MustCompile("^(failover-leader|transfer-move)$")
+	cfg.Failovers, cfg.Transfers = 1, 1
+	rep := run(t, cfg)
 	for row, clients := range map[string]int{RowFailoverLeader: failoverWriters, RowTransferMove: transferWriters} {
 		rec := rep.Find(report.Record{Row: row, Members: 3, Clients: clients}, peers.Etcd)
 		if rec == nil || len(rec.Samples[report.GapTime]) != 1 || rec.Samples[report.GapTime][0] <= 0 {

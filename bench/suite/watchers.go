@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coord-dev/coord/bench/peers"
+	"github.com/coord-dev/coord/bench/process"
 	"github.com/coord-dev/coord/bench/report"
 	"github.com/coord-dev/coord/bench/wire"
 	"github.com/coord-dev/coord/bench/workload"
@@ -90,7 +91,7 @@ func register(
 
 // state is a member's memory and goroutines at one moment.
 type state struct {
-	usage      peers.Usage
+	usage      process.Usage
 	goroutines int
 }
 
@@ -123,7 +124,7 @@ func timeEvents(ctx context.Context, w *workload.Watchers, c *wire.Conn, plan wo
 // idlePuts records puts of keys that nobody watches.
 func (s *Suite) idlePuts(ctx context.Context, c *peers.Cluster, pool wire.Pool, rec *report.Record) error {
 	res, err := workload.Loop{
-		Pool: pool, Clients: idleClients, Op: workload.Put(s.data()), WarmUp: s.cfg.WarmUp, Window: s.cfg.Round,
+		Clients: idleClients, Op: workload.Put(pool, s.data()), WarmUp: s.cfg.WarmUp, Window: s.cfg.Round,
 	}.Run(ctx)
 	if err != nil {
 		return err

@@ -66,6 +66,9 @@ func DialPool(endpoints []string, n int) (Pool, error) {
 	return pool, nil
 }
 
+// Conn returns the connection that client i shares with others.
+func (p Pool) Conn(i int) *Conn { return p[i%len(p)] }
+
 // Close closes every connection of the pool.
 func (p Pool) Close() error {
 	var errs []error

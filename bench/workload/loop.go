@@ -7,14 +7,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/coord-dev/coord/bench/wire"
 )
 
 // Loop is a closed loop: Clients of them, each doing its next operation when the last one was acknowledged.
 type Loop struct {
-	Pool wire.Pool
-	// Clients share the connections evenly.
 	Clients int
 	Op      Op
 	// WarmUp passes before the window in which operations are counted.
@@ -99,11 +95,10 @@ func (l Loop) edge() error {
 // client is one closed loop. An operation counts when it was acknowledged inside the window.
 func (l Loop) client(ctx context.Context, i int, phase *atomic.Int32) Result {
 	res := Result{Latency: NewLatency()}
-	conn := l.Pool[i%len(l.Pool)]
 	r := rand.New(rand.NewPCG(l.Seed, uint64(i)))
 	for phase.Load() != finished && ctx.Err() == nil {
 		begin := time.Now()
-		err := l.Op(ctx, conn, r)
+		err := l.Op(ctx, i, r)
 		took := time.Since(begin)
 		if phase.Load() != measuring {
 			continue

@@ -10,8 +10,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/coord-dev/coord/bench/wire"
 )
 
 func TestKey(t *testing.T) {
@@ -81,7 +79,7 @@ func TestUnsentIsOnlyWhatNeverLeft(t *testing.T) {
 // pause is an operation of known length; every failEvery-th fails.
 func pause(d time.Duration, failEvery int64) (Op, *atomic.Int64) {
 	var calls atomic.Int64
-	return func(context.Context, *wire.Conn, *rand.Rand) error {
+	return func(context.Context, int, *rand.Rand) error {
 		time.Sleep(d)
 		if n := calls.Add(1); failEvery > 0 && n%failEvery == 0 {
 			return errors.New("refused")
@@ -94,7 +92,7 @@ func TestLoopCountsItsWindowOnly(t *testing.T) {
 	op, calls := pause(5*time.Millisecond, 0)
 	edges := 0
 	res, err := Loop{
-		Pool: make(wire.Pool, 1), Clients: 4, Op: op, WarmUp: 200 * time.Millisecond, Window: 200 * time.Millisecond,
+		Clients: 4, Op: op, WarmUp: 200 * time.Millisecond, Window: 200 * time.Millisecond,
 		Edge: func() error { edges++; return nil },
 	}.Run(context.Background())
 	if err != nil {
@@ -117,7 +115,7 @@ func TestLoopCountsItsWindowOnly(t *testing.T) {
 
 func TestLoopCountsErrorsApart(t *testing.T) {
 	op, _ := pause(time.Millisecond, 2)
-	res, err := Loop{Pool: make(wire.Pool, 1), Clients: 2, Op: op, Window: 200 * time.Millisecond}.Run(context.Background())
+	res, err := Loop{Clients: 2, Op: op, Window: 200 * time.Millisecond}.Run(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +129,7 @@ func TestLoopStopsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := (Loop{Pool: make(wire.Pool, 1), Clients: 2, Op: op, Window: time.Minute}).Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := (Loop{Clients: 2, Op: op, Window: time.Minute}).Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v, want the context's", err)
 	}
 	if took := time.Since(begin); took > 10*time.Second {

@@ -1,4 +1,4 @@
-package peers
+package process
 
 import (
 	"bufio"
@@ -13,7 +13,7 @@ import (
 // clockTick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on every platform Linux supports today.
 const clockTick = 10 * time.Millisecond
 
-// Usage is what a server has used.
+// Usage is what a process has used.
 type Usage struct {
 	// CPU is user and system time of all threads since the process started.
 	CPU time.Duration
@@ -27,10 +27,10 @@ func (u Usage) Add(v Usage) Usage {
 }
 
 // Self returns what this process has used, that is the benchmark's client.
-func Self() (Usage, error) { return processUsage(os.Getpid()) }
+func Self() (Usage, error) { return usage(os.Getpid()) }
 
-// processUsage reads the usage of a process from /proc.
-func processUsage(pid int) (Usage, error) {
+// usage reads the usage of a process from /proc.
+func usage(pid int) (Usage, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return Usage{}, err

@@ -1,8 +1,7 @@
-package peers
+package process
 
 import (
 	"os"
-	"strings"
 	"testing"
 	"time"
 )
@@ -40,13 +39,13 @@ func TestParseStatus(t *testing.T) {
 }
 
 func TestProcessUsageOfThisProcess(t *testing.T) {
-	before, err := processUsage(os.Getpid())
+	before, err := usage(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for begin := time.Now(); time.Since(begin) < 100*time.Millisecond; {
 	}
-	after, err := processUsage(os.Getpid())
+	after, err := usage(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,15 +54,5 @@ func TestProcessUsageOfThisProcess(t *testing.T) {
 	}
 	if after.RSS <= 0 || after.Peak < after.RSS {
 		t.Errorf("rss %d, peak %d", after.RSS, after.Peak)
-	}
-}
-
-func TestParseGoroutines(t *testing.T) {
-	n, err := parseGoroutines(strings.NewReader("# HELP go_goroutines x\n# TYPE go_goroutines gauge\ngo_goroutines 131\n"))
-	if err != nil || n != 131 {
-		t.Errorf("got %d, %v", n, err)
-	}
-	if _, err := parseGoroutines(strings.NewReader("go_threads 1\n")); err == nil {
-		t.Error("metrics without go_goroutines were accepted")
 	}
 }
