@@ -8,10 +8,13 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/coord-dev/coord/coord/coordtest"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 func get(t *testing.T, c *clientv3.Client, key string) (values int64) {
@@ -99,6 +102,39 @@ func TestLoseResponses(t *testing.T) {
 	}
 	if get(t, client, "k") != 1 {
 		t.Error("the put had no effect")
+	}
+}
+
+// On the native stream a frame of answers is lost with the stream; the next stream is in order.
+func TestLoseResponsesOfTheStream(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	conn, err := grpc.NewClient(fake.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	read := func() (*coordv1.ServerFrame, error) {
+		stream, err := coordv1.NewStreamClient(conn).Open(t.Context())
+		if err != nil {
+			return nil, err
+		}
+		request := &coordv1.Request{Sequence: 7, Kind: coordv1.Kind_KIND_LEASE_LEASES}
+		_ = stream.Send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}, Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{request}}}})
+		for {
+			frame, err := stream.Recv()
+			if err != nil || len(frame.Responses) > 0 {
+				return frame, err
+			}
+		}
+	}
+	fake.LoseResponses(2)
+	for range 2 {
+		if _, err := read(); status.Code(err) != codes.Unavailable {
+			t.Errorf("the stream whose answer was lost says %v", err)
+		}
+	}
+	if frame, err := read(); err != nil || frame.Responses[0].Sequence != 7 {
+		t.Errorf("then %v, %v", frame, err)
 	}
 }
 

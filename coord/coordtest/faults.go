@@ -9,7 +9,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/stream"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
@@ -86,13 +88,13 @@ func (l *losses) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ha
 	return resp, err
 }
 
-func (l *losses) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (l *losses) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	if info.FullMethod != coordv1.Stream_Open_FullMethodName {
-		return handler(srv, stream)
+		return handler(srv, ss)
 	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
+	ctx, cancel := context.WithCancelCause(ss.Context())
 	defer cancel(nil)
-	err := handler(srv, &lossyStream{stream, ctx, cancel, l})
+	err := handler(srv, &lossyStream{ss, ctx, cancel, l})
 	if context.Cause(ctx) == errLost {
 		return errLost
 	}
@@ -115,9 +117,20 @@ func (s *lossyStream) SendMsg(m any) error {
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx) // nothing comes behind what was lost
 	}
-	if frame, ok := m.(*coordv1.ServerFrame); ok && len(frame.Responses) > 0 && s.losses.next() {
+	if s.losses.left.Load() > 0 && answers(m) && s.losses.next() {
 		s.cancel(errLost)
 		return errLost
 	}
 	return s.ServerStream.SendMsg(m)
+}
+
+// answers says whether a frame, which the stream hands on encoded, has an answer in it.
+func answers(m any) bool {
+	data, err := stream.Codec().Marshal(m)
+	if err != nil {
+		return false
+	}
+	defer data.Free()
+	frame := &coordv1.ServerFrame{}
+	return proto.Unmarshal(data.Materialize(), frame) == nil && len(frame.Responses) > 0
 }
