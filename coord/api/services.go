@@ -12,12 +12,22 @@ import (
 
 // Services is etcd's API for another service of the same member, which decodes requests and reaches the log in its own way
 // but must refuse what etcd's API refuses, and answer what it answers. The errors are those that go over the wire. Headers
-// have a revision and nothing else.
+// have a revision, and need not have anything else.
 //
 // The checks of writes never wait. They come before the log, as the state machine trusts what it finds there.
 type Services struct {
 	kv    *kvServer
 	lease *leaseServer
+}
+
+// Range executes a range, linearizably if it asks for that.
+func (s *Services) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	return s.kv.Range(ctx, r)
+}
+
+// Txn executes a transaction, and waits.
+func (s *Services) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	return s.kv.Txn(ctx, r)
 }
 
 // CheckSize refuses a request whose encoding has n bytes if that is too much.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/configsvc"
 	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -93,6 +94,7 @@ func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err er
 		Limits: s.opts.Streams, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
+	configsvc.New(etcd).Register(r)
 	return err
 }
 

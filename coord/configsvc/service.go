@@ -1,0 +1,123 @@
+package configsvc
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// Store is etcd's KV service of the same member, called without a network in between.
+type Store interface {
+	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+}
+
+// Service implements coordv1.ConfigServer; see the proto for the contract of each method.
+type Service struct {
+	coordv1.UnimplementedConfigServer
+	store Store
+}
+
+// New returns a service on store.
+func New(store Store) *Service { return &Service{store: store} }
+
+// Register adds the service to r.
+func (s *Service) Register(r grpc.ServiceRegistrar) { coordv1.RegisterConfigServer(r, s) }
+
+func (s *Service) Publish(ctx context.Context, req *coordv1.ConfigPublishRequest) (*coordv1.ConfigPublishResponse, error) {
+	p := &publication{
+		bundle: req.Bundle, author: req.Author, reason: req.Reason, requestID: req.RequestId,
+		expected: req.Expected, keep: req.Keep, documents: sorted(req.Documents),
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return s.publish(ctx, p)
+}
+
+func (s *Service) Rollback(ctx context.Context, req *coordv1.ConfigRollbackRequest) (*coordv1.ConfigPublishResponse, error) {
+	p := &publication{
+		bundle: req.Bundle, author: req.Author, reason: req.Reason, requestID: req.RequestId, expected: req.Expected,
+	}
+	if err := p.checkFields(); err != nil {
+		return nil, err
+	}
+	if req.Version < 1 {
+		return nil, invalid("there is no version %d to go back to", req.Version)
+	}
+	old, err := s.version(ctx, req.Bundle, req.Version)
+	if err != nil {
+		return nil, err
+	}
+	p.documents, p.rollbackOf = old.Documents, old.Number
+	return s.publish(ctx, p)
+}
+
+func (s *Service) Get(ctx context.Context, req *coordv1.ConfigGetRequest) (*coordv1.ConfigGetResponse, error) {
+	if err := checkName("bundle", req.Bundle); err != nil {
+		return nil, err
+	}
+	v, err := s.version(ctx, req.Bundle, req.Version)
+	if err != nil {
+		return nil, err
+	}
+	return &coordv1.ConfigGetResponse{Version: v}, nil
+}
+
+// pageVersions is how many versions a history reads at once: each can have half a megabyte.
+const pageVersions = 8
+
+func (s *Service) History(ctx context.Context, req *coordv1.ConfigHistoryRequest) (*coordv1.ConfigHistoryResponse, error) {
+	if err := checkName("bundle", req.Bundle); err != nil {
+		return nil, err
+	}
+	current, err := s.version(ctx, req.Bundle, 0)
+	if err != nil {
+		return nil, err
+	}
+	var versions []*coordv1.ConfigVersion
+	for last := current.Number; last > 0; last -= pageVersions {
+		page, err := s.versions(ctx, req.Bundle, max(1, last-pageVersions+1), last)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range page {
+			if versions = append(versions, withoutDocuments(v)); len(versions) == int(req.Limit) {
+				return &coordv1.ConfigHistoryResponse{Versions: versions}, nil
+			}
+		}
+		if len(page) < pageVersions {
+			break
+		}
+	}
+	return &coordv1.ConfigHistoryResponse{Versions: versions}, nil
+}
+
+func (s *Service) Diff(ctx context.Context, req *coordv1.ConfigDiffRequest) (*coordv1.ConfigDiffResponse, error) {
+	if err := checkName("bundle", req.Bundle); err != nil {
+		return nil, err
+	}
+	from, err := s.version(ctx, req.Bundle, req.From)
+	if err != nil {
+		return nil, err
+	}
+	to, err := s.version(ctx, req.Bundle, req.To)
+	if err != nil {
+		return nil, err
+	}
+	return &coordv1.ConfigDiffResponse{From: withoutDocuments(from), To: withoutDocuments(to), Documents: diff(req.Bundle, from, to)}, nil
+}
+
+func (s *Service) GetSchemas(ctx context.Context, req *coordv1.ConfigGetSchemasRequest) (*coordv1.ConfigGetSchemasResponse, error) {
+	if err := checkName("bundle", req.Bundle); err != nil {
+		return nil, err
+	}
+	st, err := s.load(ctx, req.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	return &coordv1.ConfigGetSchemasResponse{Schemas: st.schemas, Revision: st.schemasRevision}, nil
+}
