@@ -3,6 +3,7 @@ package statemachine
 import (
 	"bytes"
 	"context"
+	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -68,22 +69,26 @@ func (a *answerSize) path(p *txnPath) {
 // is reached.
 func (a *answerSize) read(r *pb.RangeRequest) {
 	const page = 16
-	sel := mvcc.Select{Range: mvcc.Range{Key: r.Key, End: r.RangeEnd}, Limit: page, Uncounted: true}
+	sel := mvcc.Select{Range: mvcc.Range{Key: r.Key, End: r.RangeEnd}, Uncounted: true}
 	if r.Revision > 0 && r.Revision < a.kv.Revision() {
 		sel.Revision = r.Revision
 	}
-	limit := readLimit(r)
-	for seen := int64(0); a.left >= 0 && (limit == 0 || seen < limit); {
+	left := readLimit(r)
+	if left == 0 {
+		left = math.MaxInt64
+	}
+	for a.left >= 0 && left > 0 {
+		sel.Limit = min(page, left)
 		kvs, _, err := mvcc.Collect(context.Background(), a.kv.Rows(), sel)
 		a.fail(err)
 		for _, kv := range kvs {
 			a.takeOff(kv, r.KeysOnly)
 		}
-		seen += int64(len(kvs))
-		if len(kvs) < page || sel.Range.Single() {
+		left -= int64(len(kvs))
+		if int64(len(kvs)) < sel.Limit || sel.Range.Single() {
 			break
 		}
-		sel.Range.Key = append(bytes.Clone(kvs[page-1].Key), 0)
+		sel.Range.Key = append(bytes.Clone(kvs[len(kvs)-1].Key), 0)
 	}
 	for _, put := range a.puts {
 		if (mvcc.Range{Key: r.Key, End: r.RangeEnd}).Contains(put.Key) {

@@ -16,8 +16,8 @@ import (
 	"github.com/coord-dev/coord/statemachine/model"
 )
 
-// TestMassExpiry lets very many leases die at once, some with very many keys, and settles some of them twice at one
-// deadline. Each tick deletes a bounded part; a machine that restarts between the ticks, and the model, delete the same.
+// TestMassExpiry lets very many leases die at once, half of them sessions of one stream, some with very many keys, and
+// settles some of them twice at one deadline. Each tick deletes a bounded part; a machine that restarts between the ticks, and the model, delete the same.
 func TestMassExpiry(t *testing.T) {
 	const leases, keys = 1500, 4500
 	d, restarted, reference := newDriver(t), newDriver(t), model.New(statemachine.Options{})
@@ -50,7 +50,11 @@ func TestMassExpiry(t *testing.T) {
 	ids := make([]int64, leases)
 	for i := range leases {
 		ids[i] = int64(i + 1)
-		grants = append(grants, command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: ids[i], TtlMs: 1000}))
+		if i%2 == 0 {
+			grants = append(grants, command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: ids[i], TtlMs: 1000}))
+		} else {
+			grants = append(grants, command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: ids[i], TtlMs: 1000, Stream: 1}))
+		}
 	}
 	apply(grants...)
 	for i := range keys { // on the first two leases, more than a tick deletes
@@ -58,7 +62,8 @@ func TestMassExpiry(t *testing.T) {
 	}
 	apply(all...)
 	tick(0)
-	apply(command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: ids[1:]})) // the first keeps the rest in the heap
+	apply(command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: ids[1:]}), // the first keeps the rest in the heap
+		command(raftv1.KindStreamRenew, &raftv1.StreamRenew{Streams: []uint64{1}}))
 	tick(0)
 	reopen := func() {
 		if err := restarted.m.Close(); err != nil {
@@ -78,6 +83,7 @@ func TestMassExpiry(t *testing.T) {
 		t.Errorf("a put on a lease that is overdue: %+v", got)
 	}
 	for reopen(); d.last.Leases.Count > 0; reopen() {
+		apply(command(raftv1.KindStreamRenew, &raftv1.StreamRenew{Streams: []uint64{1}})) // all of it is overdue
 		tick(0)
 	}
 }

@@ -8,9 +8,9 @@
 // the same Pebble batch as the changes it covers. A refused command (a compare that failed, an unknown lease) is a
 // result; an error of Update means that the replica cannot go on.
 //
-// Pebble is the only copy of the data; what is kept in memory (leases, members, alarms, executed entries) is a cache of
-// rows. Start-up therefore does not depend on the number of keys. Package mvcc draws the rows, raftv1 the log entries,
-// snapshot.go the snapshot stream.
+// Pebble is the only copy of the data; what is kept in memory (leases, sessions, members, alarms, executed entries) is a
+// cache of rows. Start-up therefore does not depend on the number of keys. Package mvcc draws the rows, raftv1 the log
+// entries, snapshot.go the snapshot stream.
 //
 // # The life of a batch
 //
@@ -18,6 +18,15 @@
 // revision and result, and sees what the ones before it wrote through an ordered overlay. Then the overlay is committed
 // as one Pebble batch, a state (facts and a Pebble snapshot) is published for readers, and the observer is told: results
 // for those who wait, events for watches, ticks for the lease clock.
+//
+// # Sessions
+//
+// A session is a lease with an identity, attached to a stream that renews it with all others there. Its requests are
+// commands of their own inside one command, and each is executed once: its outcome stands in the batch of its effects and
+// answers whoever sends it again, until the session acknowledges it. See apply_requests.go for what is stored and what is
+// not, outcomes.go for the bounds, and package lease for streams.
+//
+// # Durability
 //
 // Pebble keeps no write-ahead log, because the Raft log is one: a batch becomes durable when its memtable is flushed.
 // Sync flushes, as RecoverFromSnapshot does before it returns, because Dragonboat lets go of the log behind them.

@@ -97,7 +97,12 @@ func (d *driver) view() *statemachine.View {
 
 func (d *driver) value(key string, rev int64) string {
 	d.t.Helper()
-	r, err := d.view().Range(context.Background(), &pb.RangeRequest{Key: []byte(key), Revision: rev})
+	v, err := d.m.View()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer v.Close()
+	r, err := v.Range(context.Background(), &pb.RangeRequest{Key: []byte(key), Revision: rev})
 	if err != nil {
 		return err.Error()
 	}

@@ -39,7 +39,7 @@ type field struct {
 func parseFields(data []byte, fn func(field)) bool {
 	for len(data) > 0 {
 		num, typ, n := protowire.ConsumeTag(data)
-		if n < 0 {
+		if n < 0 || num > protowire.MaxValidNumber {
 			return false
 		}
 		data = data[n:]

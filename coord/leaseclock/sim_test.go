@@ -42,9 +42,10 @@ type event struct {
 }
 
 type entry struct {
-	tick  *raftv1.Tick
-	renew lease.ID
-	ttl   int64 // > 0: a grant
+	tick   *raftv1.Tick
+	renew  lease.ID
+	ttl    int64  // > 0: a grant
+	stream uint64 // > 0: attach the lease to it, or renew all of it where there is no lease
 }
 
 type member struct {
@@ -138,6 +139,17 @@ func (s *simulation) apply(m *member, index int, e entry) {
 		if _, ok := m.table.Grant(e.renew, e.ttl, uint64(index)); ok {
 			s.effective(e.renew, index)
 		}
+	case e.stream > 0 && e.renew != 0:
+		if _, ok := m.table.Attach(e.renew, e.stream, uint64(index)); ok {
+			s.effective(e.renew, index)
+		}
+	case e.stream > 0:
+		m.table.RenewStream(e.stream, uint64(index))
+		for id := range s.held {
+			if l, ok := m.table.Get(id); ok && l.Stream == e.stream {
+				s.effective(id, index)
+			}
+		}
 	default:
 		if m.table.Renew(e.renew, uint64(index)) > 0 {
 			s.effective(e.renew, index)
@@ -208,6 +220,9 @@ func (s *simulation) run(length time.Duration) {
 			s.renew(id)
 		})
 	}
+	for stream := range uint64(streams) {
+		s.heartbeat(stream + 1)
+	}
 	for len(s.events) > 0 && s.events[0].at <= length {
 		e := s.events[0]
 		s.events = s.events[1:]
@@ -229,17 +244,35 @@ func (s *simulation) pause() {
 	s.after(s.ms(1000), s.pause)
 }
 
-// renew keeps a lease alive for a while; its holder may be late or stop.
+// streams is how many streams there are, beside leases that are attached to none.
+const streams = 2
+
+// heartbeat renews a stream for a while.
+func (s *simulation) heartbeat(stream uint64) {
+	s.after(s.ms(1000), func() {
+		s.propose(entry{stream: stream})
+		if s.rng.IntN(30) > 0 {
+			s.heartbeat(stream)
+		}
+	})
+}
+
+// renew keeps a lease alive for a while; its holder may be late or stop. Sometimes it moves the lease to a stream.
 func (s *simulation) renew(id lease.ID) {
 	s.after(s.ms(int(s.held[id].ttl.Milliseconds())), func() {
-		s.propose(entry{renew: id})
+		if s.rng.IntN(4) == 0 {
+			s.propose(entry{renew: id, stream: 1 + s.rng.Uint64N(streams)})
+		} else {
+			s.propose(entry{renew: id})
+		}
 		if s.rng.IntN(10) > 0 {
 			s.renew(id)
 		}
 	})
 }
 
-func TestLeasesNeverExpireEarly(t *testing.T) {
+// S1: no lease expires before its TTL has passed since it was renewed last, by itself or by the stream it is attached to.
+func TestS1LeasesNeverExpireEarly(t *testing.T) {
 	expired := 0
 	for seed := range uint64(*seeds) {
 		s := newSimulation(seed)
@@ -275,15 +308,18 @@ func TestSimulationFindsABrokenClock(t *testing.T) {
 	}
 }
 
-// A quiet cluster expires a lease that nobody renews within its TTL and two intervals.
-func TestLeasesExpireInTime(t *testing.T) {
-	for _, ttl := range []int64{50, 200, 1000, 10_000, 60_000} {
+// S2: a quiet cluster expires a lease that nobody renews, or whose stream nobody renews, within its TTL and two intervals.
+func TestS2LeasesExpireInTime(t *testing.T) {
+	for i, ttl := range []int64{50, 50, 200, 200, 1000, 1000, 10_000, 10_000, 60_000, 60_000} {
 		s := newSimulation(1)
 		s.members = s.members[:1]
 		m := s.members[0]
 		m.leads = true
 		s.held[1] = &held{ttl: time.Duration(ttl) * time.Millisecond}
 		s.log = []entry{{renew: 1, ttl: ttl}}
+		if i%2 == 1 {
+			s.log = append(s.log, entry{renew: 1, stream: 1}, entry{stream: 1})
+		}
 		s.catchUp(m)
 		for s.now < 2*s.held[1].ttl && !s.held[1].gone {
 			s.now += Interval(ttl)
