@@ -1,9 +1,9 @@
 // Package recipes holds the deterministic steps of mutex and election, which the state machine runs inside the apply of a
-// Call, and the pure functions over their state that the services and introspection share.
+// Call or of a session's request, and the pure functions over their state that the services and introspection share.
 //
 // # State
 //
-// Both recipes are one queue under a name. Its entries are the keys
+// A lock and an election are one queue under a name. Its entries are the keys
 //
 //	<name>/<lease id in lower-case hex>                the first owner in a session
 //	<name>/<lease id in lower-case hex>.<owner id>     each other one
@@ -17,12 +17,50 @@
 // they wait for at least what we wait for: an etcd client on "a" also waits behind the entries of "a/b", and never holds
 // together with anybody of "a".
 //
+// What is not in etcd's layout stands under a prefix that no name begins with:
+//
+//	_coord/elections/<name>/<lease>[.<owner id>]   a candidate of an election with priorities: recipesv1.Candidate
+//	_coord/elections/<name>/leader                 who leads it: recipesv1.Leader; of no lease
+//	_coord/asks/<key of an entry>                  the holder is asked to release: recipesv1.Ask; of the holder's lease
+//	_coord/transfers/<queue>                       what the last transfer did: recipesv1.Transfer; of no lease
+//
+// where queue is a name, or _coord/elections/<name>: the key of an entry is always <queue>/<lease>[.<owner id>].
+//
+// # Kinds
+//
+// What kind a queue is, is noted with the attachment of each entry that a recipe made, and the other kind is refused. An
+// entry of an etcd client has no kind and stands in both. Looked at are the first 32 entries in key order.
+//
 // # Tokens and claims
 //
 // The token (an election's term) is the create revision of the entry: strictly increasing per name. A request
 // that names an existing entry (same lease, same owner id) takes it over by writing it again, which keeps token and place and
 // moves the mod revision: the claim. Who gives up an entry on behalf of one request removes it only if the claim is still
 // that request's, so that a late clean-up never takes away what a retry has taken over.
+//
+// # Lingering places
+//
+// An entry may ask that its place be kept if its session expires. Then the state machine puts its key again on a lease with
+// a negative id, with the create revision it had. Such a place is never granted, and blocks all behind it, etcd's clients
+// included, until that lease expires. (The place of a waiter lingers, too, since nothing is written when it becomes the
+// holder. With priorities only the leader's blocks.)
+//
+// # Transfer
+//
+// Who leads is decided by the order of create revisions alone, for etcd's clients, too. So to make another candidate the
+// leader, the leader's entry is deleted, and so are those of the candidates ahead of the target, which are then made anew in
+// their order, one revision each: behind everybody. Only a session's candidate can be moved, because only it is told of its new
+// token; any other in between refuses the transfer. A note, written first, tells the lines that these entries are moved
+// and not gone, and which tokens they had, for who was not there.
+//
+// # Elections with priorities
+//
+// A record says who leads; its mod revision is the term. It counts while the candidate it names stands as it did. It
+// belongs to no lease, because what deletes a leader's keys must not write the record at the same revision: there a
+// reactor of the state machine writes the next leader. Who leads stays; then the greatest priority leads, the oldest of
+// equals. That costs a scan of the candidates. A candidate is marked when it is elected and leads once: if somebody
+// deletes the record, the next one is elected and the former leader's entry goes. Nobody but recipes should write
+// here; what an etcd client breaks by a put is put right when a candidate comes or goes.
 //
 // # Versions
 //

@@ -1,52 +1,77 @@
 package recipes
 
 import (
-	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Refusals of the procedures, beside those of statemachine (ErrInvalid, ErrLeaseNotFound).
-var (
-	// ErrTokenMismatch: the entry's token is smaller than the one given, which was therefore never granted to it.
-	ErrTokenMismatch = errors.New("token does not belong to the entry")
-	// ErrNotHolder: the entry does not hold, or no longer exists.
-	ErrNotHolder = errors.New("not the holder")
-	// ErrKeyTaken: at the entry's key stands a key that is no entry, because it is not attached to the lease in its name.
-	ErrKeyTaken = errors.New("a foreign key stands at the entry's place")
+// What Attachment.Kind says of an entry.
+const (
+	KindLock             = uint64(coordv1.QueueKind_QUEUE_LOCK)
+	KindElection         = uint64(coordv1.QueueKind_QUEUE_ELECTION)
+	KindPriorityElection = uint64(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION)
 )
 
-// Names of the procedures.
+// Names of the procedures of the unary services.
 const (
-	LockAcquire      = "lock.acquire.v1"      // Enqueue, Enqueued
-	LockRelease      = "lock.release.v1"      // Remove, Removed
-	ElectionCampaign = "election.campaign.v1" // Enqueue, Enqueued
-	ElectionResign   = "election.resign.v1"   // Remove, Removed
-	ElectionProclaim = "election.proclaim.v1" // Proclaim, Proclaimed
+	LockAcquire      = "lock.acquire.v1"      // recipesv1.Enqueue, Enqueued
+	LockRelease      = "lock.release.v1"      // recipesv1.Remove, Removed
+	ElectionCampaign = "election.campaign.v1" // recipesv1.Enqueue, Enqueued
+	ElectionResign   = "election.resign.v1"   // recipesv1.Remove, Removed
+	ElectionProclaim = "election.proclaim.v1" // recipesv1.Proclaim, Proclaimed
+)
+
+// Names of the procedures of the stream. Those that are called by kind run in a session; the last three also without.
+const (
+	Acquire      = "acquire.v1"       // coordv1.Acquire, Acquired
+	Release      = "release.v1"       // coordv1.Release, Released
+	Campaign     = "campaign.v1"      // coordv1.Campaign, Acquired
+	Proclaim     = "proclaim.v1"      // coordv1.Proclaim, Proclaimed
+	Transfer     = "transfer.v1"      // coordv1.Transfer, Transferred
+	AskRelease   = "ask-release.v1"   // coordv1.AskRelease, Asked
+	ForceRelease = "force-release.v1" // coordv1.ForceReleaseRequest, ForceReleaseResponse
 )
 
 // Procedures returns all procedures of this package, for statemachine.Options.
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		procedure[recipesv1.Enqueue, *recipesv1.Enqueue]{LockAcquire, enqueue},
-		procedure[recipesv1.Remove, *recipesv1.Remove]{LockRelease, remove},
-		procedure[recipesv1.Enqueue, *recipesv1.Enqueue]{ElectionCampaign, enqueue},
-		procedure[recipesv1.Remove, *recipesv1.Remove]{ElectionResign, remove},
-		procedure[recipesv1.Proclaim, *recipesv1.Proclaim]{ElectionProclaim, proclaim},
+		called(LockAcquire, enqueueAs(KindLock)),
+		called(LockRelease, remove),
+		called(ElectionCampaign, enqueueAs(KindElection)),
+		called(ElectionResign, remove),
+		called(ElectionProclaim, proclaim),
+
+		requested(Acquire, coordv1.Kind_KIND_ACQUIRE, acquire),
+		requested(Release, coordv1.Kind_KIND_RELEASE, release),
+		requested(Campaign, coordv1.Kind_KIND_CAMPAIGN, campaign),
+		requested(Proclaim, coordv1.Kind_KIND_PROCLAIM, proclaimRequest),
+		requested(Transfer, coordv1.Kind_KIND_TRANSFER, transfer),
+		requested(AskRelease, coordv1.Kind_KIND_ASK_RELEASE, askRelease),
+		called(ForceRelease, forceRelease),
 	}
 }
 
-// procedure is a step on decoded messages.
-type procedure[T any, Request interface {
+func called[T any, Request message[T]](name string, run func(statemachine.Step, Request) (proto.Message, error)) statemachine.Procedure {
+	return procedure[T, Request]{name, 0, run}
+}
+
+func requested[T any, Request message[T]](name string, kind coordv1.Kind, run func(statemachine.Step, Request) (proto.Message, error)) statemachine.Procedure {
+	return procedure[T, Request]{name, kind, run}
+}
+
+type message[T any] interface {
 	*T
 	proto.Message
-}] struct {
+}
+
+// procedure is a step on decoded messages.
+type procedure[T any, Request message[T]] struct {
 	name string
+	kind coordv1.Kind
 	step func(statemachine.Step, Request) (proto.Message, error)
 }
 
@@ -54,7 +79,7 @@ type procedure[T any, Request interface {
 func (p procedure[T, Request]) Name() string { return p.name }
 
 // Kind implements statemachine.Procedure.
-func (p procedure[T, Request]) Kind() coordv1.Kind { return 0 }
+func (p procedure[T, Request]) Kind() coordv1.Kind { return p.kind }
 
 // Run implements statemachine.Procedure.
 func (p procedure[T, Request]) Run(step statemachine.Step, request []byte) ([]byte, error) {
@@ -66,5 +91,14 @@ func (p procedure[T, Request]) Run(step statemachine.Step, request []byte) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.name, err)
 	}
-	return proto.Marshal(resp)
+	// The response of a request is stored: the same bytes on every replica.
+	return proto.MarshalOptions{Deterministic: true}.Marshal(resp)
+}
+
+// sessionOf is the session whose request the step is. Without one ErrInvalid.
+func sessionOf(step statemachine.Step) (statemachine.LeaseID, error) {
+	if id := step.Session(); id != 0 {
+		return id, nil
+	}
+	return 0, invalid("a request outside of a session")
 }

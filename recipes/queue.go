@@ -3,7 +3,6 @@ package recipes
 import (
 	"bytes"
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,18 +15,27 @@ import (
 
 // Limits of what requests may carry.
 const (
-	MaxNameLen    = 1024 // bytes
-	MaxOwnerIDLen = 64   // bytes
+	MaxNameLen    = 1024      // bytes
+	MaxOwnerIDLen = 64        // bytes
+	MaxNames      = 64        // of one acquire
+	MaxLingerMS   = 3_600_000 // milliseconds
+	MaxValueLen   = 1 << 20   // bytes, of a candidate
+	MaxTextLen    = 1024      // bytes, of what is said to a holder
 )
 
-// Entry is one holder or waiter.
+// Entry is one holder or waiter, or the place of one that died.
 type Entry struct {
 	Key     string
-	Token   int64 // create revision
-	Claim   int64 // mod revision
-	Lease   statemachine.LeaseID
+	Token   int64                // create revision
+	Claim   int64                // mod revision
+	Lease   statemachine.LeaseID // the one in the key
 	OwnerID string
 	Value   []byte // shared: do not change it
+	// Lingers: the lease has expired and the place is kept for a while. It is never granted.
+	Lingers bool
+	// Of elections with priorities: the candidate's, and whether it was made the leader.
+	Priority int64
+	Elected  bool
 }
 
 // Compare orders entries as they are granted.
@@ -52,6 +60,8 @@ func CheckName(name string) error {
 		return invalid("name %q ends in a slash", name)
 	case !utf8.ValidString(name):
 		return invalid("name %q is not UTF-8", name)
+	case strings.HasPrefix(name, Reserved):
+		return invalid("name %q begins with %s, which is reserved", name, Reserved)
 	}
 	return nil
 }
@@ -70,76 +80,73 @@ func CheckOwnerID(id string) error {
 	return nil
 }
 
-// invalid returns an error that wraps statemachine.ErrInvalid.
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", statemachine.ErrInvalid, fmt.Sprintf(format, args...))
-}
-
-// Key is the key of an entry.
-func Key(name string, lease statemachine.LeaseID, ownerID string) string {
-	key := name + "/" + strconv.FormatInt(lease, 16)
+// Key is the key of an entry of queue.
+func Key(queue string, lease statemachine.LeaseID, ownerID string) string {
+	key := queue + "/" + strconv.FormatInt(lease, 16)
 	if ownerID != "" {
 		key += "." + ownerID
 	}
 	return key
 }
 
-// Range is the interval [key, end) in which the entries of name are, among others.
-func Range(name string) (key, end []byte) {
-	return []byte(name + "/"), []byte(name + "0") // '0' follows '/'
+// Range is the interval [key, end) in which the entries of queue are, among others.
+func Range(queue string) (key, end []byte) {
+	return []byte(queue + "/"), []byte(queue + "0") // '0' follows '/'
 }
 
-// ParseKey takes apart the key of an entry of name. It is strict: two keys never mean the same lease and owner.
-func ParseKey(name, key string) (lease statemachine.LeaseID, ownerID string, ok bool) {
-	rest, ok := strings.CutPrefix(key, name+"/")
-	if !ok {
+// ParseKey takes apart the key of an entry of queue. It is strict: two keys never mean the same lease and owner.
+func ParseKey(queue, key string) (lease statemachine.LeaseID, ownerID string, ok bool) {
+	rest, ok := strings.CutPrefix(key, queue)
+	if !ok || rest == "" || rest[0] != '/' {
 		return 0, "", false
 	}
-	hex, ownerID, _ := strings.Cut(rest, ".")
+	hex, ownerID, _ := strings.Cut(rest[1:], ".")
 	lease, err := strconv.ParseInt(hex, 16, 64)
-	if err != nil || lease <= 0 || CheckOwnerID(ownerID) != nil || Key(name, lease, ownerID) != key {
+	if err != nil || lease <= 0 || CheckOwnerID(ownerID) != nil || Key(queue, lease, ownerID) != key {
 		return 0, "", false
 	}
 	return lease, ownerID, true
 }
 
-// ParseEntry returns the entry of name that kv is; ok is false if it is none.
-func ParseEntry(name string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
-	lease, ownerID, ok := ParseKey(name, string(kv.Key))
-	if !ok || lease != kv.Lease {
+// ParseEntry returns the entry of queue that kv is; ok is false if it is none.
+func ParseEntry(queue string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
+	lease, ownerID, ok := ParseKey(queue, string(kv.Key))
+	if !ok || lease != kv.Lease && kv.Lease >= 0 {
 		return Entry{}, false
 	}
-	return Entry{
+	e = Entry{
 		Key: string(kv.Key), Token: kv.CreateRevision, Claim: kv.ModRevision,
-		Lease: lease, OwnerID: ownerID, Value: kv.Value,
-	}, true
+		Lease: lease, OwnerID: ownerID, Value: kv.Value, Lingers: kv.Lease < 0,
+	}
+	return e, !ByPriority(queue) || decodeCandidate(&e)
 }
 
-// Queue returns the entries of name in the order in which they are granted; the first one holds.
-func Queue(r Reader, name string) []Entry {
-	var queue []Entry
-	eachEntry(r, name, func(e Entry) bool {
-		queue = append(queue, e)
+// Queue returns the entries of queue, oldest first.
+func Queue(r Reader, queue string) []Entry {
+	var entries []Entry
+	eachEntry(r, queue, func(e Entry) bool {
+		entries = append(entries, e)
 		return true
 	})
-	slices.SortFunc(queue, Entry.Compare)
-	return queue
+	slices.SortFunc(entries, Entry.Compare)
+	return entries
 }
 
-// Holds says whether no other entry of name is before e.
-func Holds(r Reader, name string, e Entry) bool {
-	first := true
-	eachEntry(r, name, func(o Entry) bool {
-		first = e.Compare(o) <= 0
+// Holds says whether e, an entry of a queue without priorities, holds: it does not linger, and no entry is before it. The
+// scan ends at the first one that is; for who holds it goes through the whole queue.
+func Holds(r Reader, queue string, e Entry) bool {
+	first := !e.Lingers
+	eachEntry(r, queue, func(o Entry) bool {
+		first = first && e.Compare(o) <= 0
 		return first
 	})
 	return first
 }
 
-// eachEntry calls fn for the entries of name in key order until fn returns false. It jumps over what is nested deeper
+// eachEntry calls fn for the entries of queue in key order until fn returns false. It jumps over what is nested deeper
 // (the queue of "a" does not read through the waiters of "a/b").
-func eachEntry(r Reader, name string, fn func(Entry) bool) {
-	from, end := Range(name)
+func eachEntry(r Reader, queue string, fn func(Entry) bool) {
+	from, end := Range(queue)
 	prefix := len(from)
 	for from != nil {
 		var next []byte
@@ -148,9 +155,16 @@ func eachEntry(r Reader, name string, fn func(Entry) bool) {
 				next = append(bytes.Clone(kv.Key[:prefix+slash]), '0')
 				return false
 			}
-			e, ok := ParseEntry(name, kv)
+			e, ok := ParseEntry(queue, kv)
 			return !ok || fn(e)
 		})
 		from = next
 	}
+}
+
+func entryOf(queue string, kv *mvccpb.KeyValue) (Entry, bool) {
+	if kv == nil {
+		return Entry{}, false
+	}
+	return ParseEntry(queue, kv)
 }

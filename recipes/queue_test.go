@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
@@ -114,6 +115,13 @@ func FuzzProcedures(f *testing.F) {
 		&recipesv1.Enqueue{Name: "a", Lease: 7, ResumeToken: 2},
 		&recipesv1.Remove{Name: "a", Key: "a/7", Token: 2},
 		&recipesv1.Proclaim{Name: "a", Key: "a/7", Term: 2},
+		&coordv1.Acquire{Names: []string{"a", "b"}, OwnerId: "x"},
+		&coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: "a/7", Token: 2}, {Name: "a", Key: "_coord/elections/a/7", Token: 3}}},
+		&coordv1.Campaign{Name: "a", OwnerId: "x", Priority: 3},
+		&coordv1.Proclaim{Entry: &coordv1.Guard{Name: "a", Key: "_coord/elections/a/7", Token: 3}},
+		&coordv1.Transfer{Name: "a", To: "_coord/elections/a/8", Priority: 1},
+		&coordv1.AskRelease{Name: "a"},
+		&coordv1.ForceReleaseRequest{Name: "a", Reason: "r"},
 	} {
 		body, err := proto.Marshal(req)
 		if err != nil {
@@ -122,13 +130,21 @@ func FuzzProcedures(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s := memstore.New()
-		s.Leases[7] = true
+		s := newStage(t, 7, 8)
 		must(t, s.Put("a/7", "", 7))
-		for _, p := range recipes.Procedures() {
-			before := s.Rev
-			if _, err := s.Call(p.Name(), body); err != nil && s.Rev != before {
-				t.Fatalf("%s: %v, but revision %d after %d", p.Name(), err, s.Rev, before)
+		s.campaign(7, "a", 1)
+		s.campaign(8, "a", 2)
+		for _, noSpace := range []bool{false, true} {
+			s.NoSpace = noSpace
+			for _, p := range recipes.Procedures() {
+				before := s.Rev
+				if _, err := s.Call(p.Name(), body); err != nil && s.Rev != before {
+					t.Fatalf("%s: %v, but revision %d after %d", p.Name(), err, s.Rev, before)
+				}
+				before = s.Rev
+				if _, err := s.RequestBytes(7, 1, p.Kind(), body); err != nil && s.Rev != before {
+					t.Fatalf("%s in a session: %v, but revision %d after %d", p.Name(), err, s.Rev, before)
+				}
 			}
 		}
 	})

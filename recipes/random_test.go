@@ -27,6 +27,7 @@ type grant struct {
 	lease int64
 	token int64
 	claim int64
+	etcd  bool // made by an etcd client, and not taken over
 }
 
 // world runs random operations against the procedures and against a line of people, and compares after each.
@@ -79,7 +80,7 @@ func TestRandomOperations(t *testing.T) {
 	}
 	for _, kind := range []string{
 		"enqueued", "granted", "retried", "try refused", "try retried", "resumed", "resume gone", "dead session", "released",
-		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "key taken",
+		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "key taken", "wrong kind",
 	} {
 		if total[kind] == 0 {
 			t.Errorf("no sequence reached %q", kind)
@@ -153,7 +154,7 @@ func (w *world) join(g grant) {
 
 func (w *world) enqueue(lease int64, owner string, try bool) {
 	key, req := recipes.Key(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
-	plain := w.store.KVs[key] != nil && w.find(key) < 0
+	plain := w.store.Get(key) != nil && w.find(key) < 0
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, req, resp)
 	i := w.find(key)
@@ -179,7 +180,7 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 		if resp.Token != w.line[i].token || resp.Holds != (i == 0) || resp.Claim <= w.line[i].claim {
 			w.fail("L8: repeated enqueue of %+v: %v", w.line[i], resp)
 		}
-		w.line[i].claim = resp.Claim
+		w.line[i].claim, w.line[i].etcd = resp.Claim, false
 		w.did(map[bool]string{true: "try retried", false: "retried"}[try], "%s", key)
 	default:
 		if resp.Token != w.store.Rev || resp.Claim != resp.Token || resp.Holds != (len(w.line) == 0) {
@@ -210,7 +211,7 @@ func (w *world) remove(g grant, claimed bool) {
 		w.fail("release %+v: %v", g, err)
 	} else if err != nil {
 		// Somebody put a plain key there since; releasing must leave it alone.
-		if k := w.store.KVs[g.key]; k == nil || k.CreateRevision >= g.token {
+		if k := w.store.Get(g.key); k == nil || k.CreateRevision >= g.token {
 			w.fail("release %+v: %v", g, err)
 		}
 		return
@@ -242,7 +243,7 @@ func (w *world) resume() {
 	}
 	g := w.past[w.rng.IntN(len(w.past))]
 	_, owner, _ := recipes.ParseKey(w.name, g.key)
-	value := w.store.KVs[g.key].GetValue()
+	value := w.store.Get(g.key).GetValue()
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
@@ -257,10 +258,10 @@ func (w *world) resume() {
 		}
 		w.did("resume gone", "%+v", g)
 	default:
-		if err != nil || resp.Token != g.token || resp.Holds != (i == 0) || !bytes.Equal(w.store.KVs[g.key].Value, value) {
+		if err != nil || resp.Token != g.token || resp.Holds != (i == 0) || !bytes.Equal(w.store.Get(g.key).Value, value) {
 			w.fail("resume of %+v: %v, %v", g, resp, err)
 		}
-		w.line[i].claim = resp.Claim
+		w.line[i].claim, w.line[i].etcd = resp.Claim, false
 		w.did("resumed", "%+v", g)
 	}
 }
@@ -268,9 +269,9 @@ func (w *world) resume() {
 // etcdClient does what concurrency.Mutex does: create the key if it is not there, attached to the session.
 func (w *world) etcdClient(lease int64) {
 	key := recipes.Key(w.name, lease, "")
-	if w.store.Leases[lease] && w.store.KVs[key] == nil {
+	if w.store.Leases[lease] && w.store.Get(key) == nil {
 		must(w.T, w.store.Put(key, "", lease))
-		w.join(grant{key: key, lease: lease, token: w.store.Rev, claim: w.store.Rev})
+		w.join(grant{key: key, lease: lease, token: w.store.Rev, claim: w.store.Rev, etcd: true})
 		w.did("etcd", "%s", key)
 	}
 }
@@ -284,7 +285,7 @@ func (w *world) plainKey() {
 		}
 	}
 	key := recipes.Key(w.name, lease, "x")
-	if w.store.KVs[key] == nil {
+	if w.store.Get(key) == nil {
 		must(w.T, w.store.Put(key, "attached to nothing", 0))
 	} else if w.find(key) < 0 {
 		w.store.Delete(key)
@@ -305,8 +306,15 @@ func (w *world) proclaim() {
 		w.did("not leader", "%+v", g)
 		return
 	}
-	if err != nil || string(w.store.KVs[g.key].Value) != "new" || w.store.KVs[g.key].CreateRevision != g.token {
-		w.fail("proclaim: %v, %v", err, w.store.KVs[g.key])
+	if w.proc.enqueue == recipes.LockAcquire && !g.etcd {
+		if !errors.Is(err, recipes.ErrWrongKind) {
+			w.fail("proclaim of the holder of a lock: %v", err)
+		}
+		w.did("wrong kind", "%+v", g)
+		return
+	}
+	if err != nil || string(w.store.Get(g.key).Value) != "new" || w.store.Get(g.key).CreateRevision != g.token {
+		w.fail("proclaim: %v, %v", err, w.store.Get(g.key))
 	}
 	w.line[i].claim = w.store.Rev
 	w.did("proclaimed", "%+v", g)

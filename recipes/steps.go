@@ -2,42 +2,43 @@ package recipes
 
 import (
 	"errors"
-	"fmt"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// enqueue makes the owner's entry, or takes over the one it has. It scans only as far as it must: to the first other
-// entry for a new one, to the first older one for an old one, so a long queue does not slow the log down.
-func enqueue(step statemachine.Step, req *recipesv1.Enqueue) (proto.Message, error) {
-	if err := checkEnqueue(step, req); err != nil {
-		return nil, err
+// The steps of the unary services, which name the session in the request.
+
+// enqueueAs makes the owner's entry, or takes over the one it has. It scans only as far as it must: a bounded part of the
+// queue for a new one, to the first older one for an old one, so a long queue does not slow the log down.
+func enqueueAs(kind uint64) func(statemachine.Step, *recipesv1.Enqueue) (proto.Message, error) {
+	return func(step statemachine.Step, req *recipesv1.Enqueue) (proto.Message, error) {
+		if err := checkEnqueue(step, req); err != nil {
+			return nil, err
+		}
+		if req.ResumeToken != 0 && !resumes(step, req) {
+			return &recipesv1.Enqueued{Key: Key(req.Name, req.Lease, req.OwnerId)}, nil
+		}
+		p, err := look(step, req.Name, req.Lease, req.OwnerId, kind)
+		if err != nil {
+			return nil, err
+		}
+		if req.Try && !p.holds {
+			// An entry that is there belongs to a request that waits; a try neither waits nor withdraws it.
+			return &recipesv1.Enqueued{Key: p.key}, nil
+		}
+		value := req.Value
+		if req.ResumeToken != 0 {
+			value = p.own.Value // it may have been proclaimed since
+		}
+		note := statemachine.Attachment{Kind: kind, LingerMS: step.Attachment(req.Lease, []byte(p.key)).LingerMS}
+		if err := p.enter(step, value, note); err != nil {
+			return nil, err
+		}
+		return &recipesv1.Enqueued{Key: p.key, Token: p.own.Token, Claim: p.own.Claim, Holds: p.holds}, nil
 	}
-	key := []byte(Key(req.Name, req.Lease, req.OwnerId))
-	old := step.Get(key)
-	if e, ok := entryOf(req.Name, old); ok && (req.ResumeToken == 0 || req.ResumeToken == e.Token) {
-		return takeOver(step, req, e)
-	}
-	if req.ResumeToken != 0 {
-		return &recipesv1.Enqueued{Key: string(key)}, nil
-	}
-	if old != nil {
-		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
-		return nil, fmt.Errorf("%w: %q", ErrKeyTaken, key)
-	}
-	holds := isEmpty(step, req.Name)
-	if req.Try && !holds {
-		return &recipesv1.Enqueued{Key: string(key)}, nil
-	}
-	rev, err := step.Put(key, req.Value, req.Lease)
-	if err != nil {
-		return nil, err
-	}
-	return &recipesv1.Enqueued{Key: string(key), Token: rev, Claim: rev, Holds: holds}, nil
 }
 
 func checkEnqueue(step statemachine.Step, req *recipesv1.Enqueue) error {
@@ -56,41 +57,25 @@ func checkEnqueue(step statemachine.Step, req *recipesv1.Enqueue) error {
 	return nil
 }
 
-// takeOver answers a repeated request: same token, same place, a new claim.
-func takeOver(step statemachine.Step, req *recipesv1.Enqueue, e Entry) (proto.Message, error) {
-	holds := Holds(step, req.Name, e)
-	if req.Try && !holds {
-		// The entry belongs to a request that waits; a try neither waits nor withdraws it.
-		return &recipesv1.Enqueued{Key: e.Key}, nil
-	}
-	value := req.Value
-	if req.ResumeToken != 0 {
-		value = e.Value // it may have been proclaimed since
-	}
-	claim, err := step.Put([]byte(e.Key), value, req.Lease)
-	if errors.Is(err, statemachine.ErrNoSpace) {
-		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry up
-		// for the request before would take it away.
-		claim, err = step.Touch([]byte(e.Key))
-	}
+// resumes says whether the entry that a request wants to go on with is there.
+func resumes(step statemachine.Step, req *recipesv1.Enqueue) bool {
+	e, ok := entryOf(req.Name, step.Get([]byte(Key(req.Name, req.Lease, req.OwnerId))))
+	return ok && !e.Lingers && e.Token == req.ResumeToken
+}
+
+// remove deletes the entry of the token, if the claim, where one is given, is still the last.
+func remove(step statemachine.Step, req *recipesv1.Remove) (proto.Message, error) {
+	queue, err := checkEntry(req.Name, req.Key, req.Token)
 	if err != nil {
 		return nil, err
 	}
-	return &recipesv1.Enqueued{Key: e.Key, Token: e.Token, Claim: claim, Holds: holds}, nil
-}
-
-// remove deletes the entry if its create revision is the token, and if the claim, where one is given, is still the last.
-func remove(step statemachine.Step, req *recipesv1.Remove) (proto.Message, error) {
-	if err := checkEntry(req.Name, req.Key, req.Token); err != nil {
-		return nil, err
-	}
-	old := step.Get([]byte(req.Key))
+	claim, ok, err := granted(step, queue, req.Key, req.Token)
 	switch {
-	case old == nil || old.CreateRevision > req.Token:
+	case err != nil:
+		return nil, err
+	case !ok:
 		return &recipesv1.Removed{Outcome: recipesv1.Removed_GONE}, nil
-	case old.CreateRevision < req.Token:
-		return nil, fmt.Errorf("%w: %q has %d, not %d", ErrTokenMismatch, req.Key, old.CreateRevision, req.Token)
-	case req.Claim != 0 && old.ModRevision != req.Claim:
+	case req.Claim != 0 && claim != req.Claim:
 		return &recipesv1.Removed{Outcome: recipesv1.Removed_SUPERSEDED}, nil
 	}
 	if _, err := step.Delete([]byte(req.Key)); err != nil {
@@ -101,46 +86,67 @@ func remove(step statemachine.Step, req *recipesv1.Remove) (proto.Message, error
 
 // proclaim gives the leader's entry a new value.
 func proclaim(step statemachine.Step, req *recipesv1.Proclaim) (proto.Message, error) {
-	if err := checkEntry(req.Name, req.Key, req.Term); err != nil {
-		return nil, err
-	}
-	e, ok := entryOf(req.Name, step.Get([]byte(req.Key)))
-	if !ok || e.Token != req.Term || !Holds(step, req.Name, e) {
-		return nil, fmt.Errorf("%w: %q in term %d", ErrNotHolder, req.Key, req.Term)
-	}
-	if _, err := step.Put([]byte(e.Key), req.Value, e.Lease); err != nil {
+	if _, err := setValue(step, req.Name, req.Key, req.Term, req.Value); err != nil {
 		return nil, err
 	}
 	return &recipesv1.Proclaimed{}, nil
 }
 
-// checkEntry says whether a request can mean an entry of name.
-func checkEntry(name, key string, token int64) error {
-	if err := CheckName(name); err != nil {
-		return err
+// setValue gives the leader's entry a new value and returns the revision of the write.
+func setValue(step statemachine.Step, name, key string, term int64, value []byte) (statemachine.Revision, error) {
+	queue, err := checkEntry(name, key, term)
+	if err != nil {
+		return 0, err
 	}
-	if _, _, ok := ParseKey(name, key); !ok {
-		return invalid("key %q is not one of an entry of %q", key, name)
+	if err := checkValue(value); err != nil {
+		return 0, err
 	}
-	if token <= 0 {
-		return invalid("token %d is not positive", token)
+	e, ok := entryOf(queue, step.Get([]byte(key)))
+	if !ok || !holds(step, queue, e, term) {
+		return 0, refuse(ErrNotHolder, "%q in term %d", key, term)
+	}
+	note := step.Attachment(e.Lease, []byte(key))
+	if note.Kind == KindLock {
+		return 0, refuse(ErrWrongKind, "%q is a lock", name)
+	}
+	if ByPriority(queue) {
+		value = encodeCandidate(e, value)
+	}
+	return putNoted(step, key, value, e.Lease, note)
+}
+
+func checkValue(value []byte) error {
+	if len(value) > MaxValueLen {
+		return invalid("value has %d bytes, more than %d", len(value), MaxValueLen)
 	}
 	return nil
 }
 
-func entryOf(name string, kv *mvccpb.KeyValue) (Entry, bool) {
-	if kv == nil {
-		return Entry{}, false
+// putNoted writes an entry again with what was noted of it. Of an etcd client's entry nothing was.
+func putNoted(step statemachine.Step, key string, value []byte, lease statemachine.LeaseID, note statemachine.Attachment) (statemachine.Revision, error) {
+	if note.Kind == 0 {
+		return step.Put([]byte(key), value, lease)
 	}
-	return ParseEntry(name, kv)
+	return step.PutEntry([]byte(key), value, lease, note)
 }
 
-// isEmpty says whether name has no entry.
-func isEmpty(step statemachine.Step, name string) bool {
-	empty := true
-	eachEntry(step, name, func(Entry) bool {
-		empty = false
-		return false
-	})
-	return empty
+// enter makes the owner's entry, or takes over the one it has: same token, same place, a new claim.
+func (p *place) enter(step statemachine.Step, value []byte, note statemachine.Attachment) error {
+	if p.exists {
+		note.SinceUnixMS = step.Attachment(p.own.Lease, []byte(p.key)).SinceUnixMS
+	}
+	rev, err := step.PutEntry([]byte(p.key), value, p.own.Lease, note)
+	if p.exists && errors.Is(err, statemachine.ErrNoSpace) {
+		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry up
+		// for the request before would take it away.
+		rev, err = step.Touch([]byte(p.key))
+	}
+	if err != nil {
+		return err
+	}
+	p.own.Claim = rev
+	if !p.exists {
+		p.own.Token = rev
+	}
+	return nil
 }

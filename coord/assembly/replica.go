@@ -65,7 +65,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	}
 	r.Machine = statemachine.New(statemachine.Options{
 		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot,
-		Procedures: recipes.Procedures(), Logger: opts.Logger.Named("store"),
+		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
 		Observer: append(told, r.Streams, r.Proposer),
 	})
 	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Logger: opts.Logger.Named("watch")})

@@ -58,7 +58,7 @@ func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest)
 		return nil, wireError(err)
 	}
 	if len(queue) == 0 {
-		return nil, wireError(errNoLeader)
+		return nil, wireError(recipes.ErrNoLeader)
 	}
 	return &coordv1.LeaderResponse{Leader: protoEntry(queue[0]), Revision: rev}, nil
 }

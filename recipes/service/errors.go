@@ -9,18 +9,17 @@ import (
 	"google.golang.org/grpc/status"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 // Errors of the services that the procedures do not know.
 var (
 	errSuperseded = errors.New("a later request of the same owner took the entry over")
-	errNoLeader   = errors.New("election: no leader") // etcd's text
 	errStopped    = errors.New("the member is stopping: repeat the request")
 )
 
-// errorTable says what goes over the wire for a refusal. An empty text stands for that of the error.
+// errorTable says what goes over the wire for a refusal that has no reason of its own. An empty text stands for that of the
+// error.
 var errorTable = []struct {
 	err    error
 	code   codes.Code
@@ -28,18 +27,23 @@ var errorTable = []struct {
 	text   string
 }{
 	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)},
-	{recipes.ErrTokenMismatch, codes.FailedPrecondition, coordv1.Error_REASON_TOKEN_MISMATCH, ""},
-	{recipes.ErrNotHolder, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, ""},
-	{recipes.ErrKeyTaken, codes.FailedPrecondition, coordv1.Error_REASON_KEY_TAKEN, ""},
 	{errSuperseded, codes.Aborted, coordv1.Error_REASON_SUPERSEDED, ""},
-	{errNoLeader, codes.NotFound, coordv1.Error_REASON_NO_LEADER, ""},
 	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID, ""},
 	{statemachine.ErrNoSpace, codes.ResourceExhausted, 0, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoSpace)},
 	{statemachine.ErrCorrupt, codes.DataLoss, 0, rpctypes.ErrorDesc(rpctypes.ErrGRPCCorrupt)},
 }
 
+// refusal is one of recipes.
+type refusal interface {
+	statemachine.Refusal
+	Code() codes.Code
+}
+
 // refused says whether err is the result of a command that was executed and had no effect.
 func refused(err error) bool {
+	if errors.As(err, new(refusal)) {
+		return true
+	}
 	for _, row := range errorTable {
 		if errors.Is(err, row.err) {
 			return true
@@ -51,6 +55,10 @@ func refused(err error) bool {
 // wireError is what the client gets for err. What is not in the table leaves the outcome open; as every request can be
 // repeated, the client is told to.
 func wireError(err error) error {
+	var r refusal
+	if errors.As(err, &r) {
+		return withReason(r.Code(), r.Reason(), err.Error())
+	}
 	for _, row := range errorTable {
 		if errors.Is(err, row.err) {
 			text := row.text

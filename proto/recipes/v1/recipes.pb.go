@@ -637,7 +637,7 @@ type Transfer struct {
 	From      string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // the entry that led and left
 	FromToken int64                  `protobuf:"varint,2,opt,name=from_token,json=fromToken,proto3" json:"from_token,omitempty"`
 	To        string                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
-	// Candidates that were put behind to, in order.
+	// Candidates that were put behind another one, by this transfer or an earlier one.
 	Moved         []*Moved `protobuf:"bytes,4,rep,name=moved,proto3" json:"moved,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -705,7 +705,8 @@ func (x *Transfer) GetMoved() []*Moved {
 type Moved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Tokens        []int64                `protobuf:"varint,2,rep,packed,name=tokens,proto3" json:"tokens,omitempty"` // what it had before, oldest first
+	Former        []int64                `protobuf:"varint,2,rep,packed,name=former,proto3" json:"former,omitempty"` // the tokens it had before, oldest first, the last 32
+	Token         int64                  `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,11 +748,18 @@ func (x *Moved) GetKey() string {
 	return ""
 }
 
-func (x *Moved) GetTokens() []int64 {
+func (x *Moved) GetFormer() []int64 {
 	if x != nil {
-		return x.Tokens
+		return x.Former
 	}
 	return nil
+}
+
+func (x *Moved) GetToken() int64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
 }
 
 var File_recipes_v1_recipes_proto protoreflect.FileDescriptor
@@ -807,10 +815,11 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\n" +
 	"from_token\x18\x02 \x01(\x03R\tfromToken\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\tR\x02to\x12-\n" +
-	"\x05moved\x18\x04 \x03(\v2\x17.coord.recipes.v1.MovedR\x05moved\"1\n" +
+	"\x05moved\x18\x04 \x03(\v2\x17.coord.recipes.v1.MovedR\x05moved\"G\n" +
 	"\x05Moved\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
-	"\x06tokens\x18\x02 \x03(\x03R\x06tokensB7Z5github.com/coord-dev/coord/proto/recipes/v1;recipesv1b\x06proto3"
+	"\x06former\x18\x02 \x03(\x03R\x06former\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\x03R\x05tokenB7Z5github.com/coord-dev/coord/proto/recipes/v1;recipesv1b\x06proto3"
 
 var (
 	file_recipes_v1_recipes_proto_rawDescOnce sync.Once

@@ -161,7 +161,7 @@ func (m *Member) View() *View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.views++
-	return &View{store: &Store{Rev: m.store.Rev, KVs: maps.Clone(m.store.KVs)}}
+	return &View{store: m.store.Copy()}
 }
 
 // View reads one revision.

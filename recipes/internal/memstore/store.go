@@ -1,14 +1,16 @@
-// Package memstore is, for tests, the smallest thing that behaves like the state machine towards recipes: maps and a
-// revision. Around it, Member adds what the services need of a member.
+// Package memstore is, for tests, the smallest thing that behaves like the state machine towards recipes: ordered keys, leases
+// and a revision. Around it, Member adds what the services need of a member.
 package memstore
 
 import (
+	"bytes"
 	"fmt"
-	"maps"
-	"slices"
 
+	"github.com/google/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -16,179 +18,130 @@ import (
 // Store holds keys and leases. Not safe for concurrent use.
 type Store struct {
 	Rev    statemachine.Revision
-	KVs    map[string]*mvccpb.KeyValue // values are never changed, only replaced
 	Leases map[statemachine.LeaseID]bool
+	// Sessions says which leases are those of sessions.
+	Sessions map[statemachine.LeaseID]bool
+	// UnixMS is the time at which entries are made.
+	UnixMS int64
 	// NoSpace refuses the writes of procedures.
 	NoSpace bool
 	// Committed, if set, is called with the events of each revision.
 	Committed func(statemachine.Revision, []statemachine.Event)
+
+	kvs   *btree.BTreeG[*mvccpb.KeyValue] // they are never changed, only replaced
+	notes map[string]statemachine.Attachment
+	last  statemachine.LeaseID // of a lingering place, negative
 }
 
 // New returns an empty Store at revision 1.
 func New() *Store {
-	return &Store{Rev: 1, KVs: map[string]*mvccpb.KeyValue{}, Leases: map[statemachine.LeaseID]bool{}}
+	return &Store{
+		Rev: 1, Leases: map[statemachine.LeaseID]bool{}, Sessions: map[statemachine.LeaseID]bool{}, notes: map[string]statemachine.Attachment{},
+		kvs: btree.NewG(16, func(a, b *mvccpb.KeyValue) bool { return bytes.Compare(a.Key, b.Key) < 0 }),
+	}
 }
+
+// Copy is a Store with the same keys, for reading.
+func (s *Store) Copy() *Store { return &Store{Rev: s.Rev, kvs: s.kvs.Clone()} }
+
+// Get returns the latest version of key, nil if there is none.
+func (s *Store) Get(key string) *mvccpb.KeyValue {
+	kv, _ := s.kvs.Get(&mvccpb.KeyValue{Key: []byte(key)})
+	return kv
+}
+
+// Len is the number of keys.
+func (s *Store) Len() int { return s.kvs.Len() }
 
 // Scan implements recipes.Reader.
 func (s *Store) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	var keys []string
-	for k := range s.KVs {
-		if k >= string(key) && k < string(end) {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		if !fn(s.KVs[k]) {
-			return
-		}
-	}
+	s.kvs.AscendRange(&mvccpb.KeyValue{Key: key}, &mvccpb.KeyValue{Key: end}, fn)
 }
 
 // Put writes key as an etcd client would.
 func (s *Store) Put(key, value string, lease statemachine.LeaseID) error {
 	st := &step{store: s}
 	_, err := st.Put([]byte(key), []byte(value), lease)
-	st.NextRevision()
+	st.end()
 	return err
 }
 
-// Delete deletes key as an etcd client would.
-func (s *Store) Delete(key string) {
+// Delete deletes keys as an etcd client would, in one revision.
+func (s *Store) Delete(keys ...string) {
 	st := &step{store: s}
-	_, _ = st.Delete([]byte(key))
-	st.NextRevision()
+	for _, key := range keys {
+		_, _ = st.Delete([]byte(key))
+	}
+	st.end()
 }
 
 // Revoke deletes a lease and its keys in one revision.
-func (s *Store) Revoke(lease statemachine.LeaseID) {
+func (s *Store) Revoke(lease statemachine.LeaseID) { s.endLease(lease, false) }
+
+// Expire is Revoke, but for keys that linger: they are put again on a lease of their own.
+func (s *Store) Expire(lease statemachine.LeaseID) { s.endLease(lease, true) }
+
+func (s *Store) endLease(lease statemachine.LeaseID, linger bool) {
 	st := &step{store: s}
 	for _, k := range st.LeaseKeys(lease) {
-		_, _ = st.Delete(k)
+		note, old := s.notes[string(k)], s.Get(string(k))
+		if !linger || note.LingerMS == 0 {
+			_, _ = st.Delete(k)
+			continue
+		}
+		s.last--
+		s.Leases[s.last] = true
+		_, _ = st.write(k, old.Value, s.last)
+		note.LingerMS = 0
+		s.notes[string(k)] = note
 	}
 	delete(s.Leases, lease)
-	st.NextRevision()
+	delete(s.Sessions, lease)
+	st.end()
 }
 
 // Call runs a procedure as one command. A refusal that came after a write is an error that wraps nothing.
 func (s *Store) Call(procedure string, request []byte) ([]byte, error) {
 	for _, p := range recipes.Procedures() {
-		if p.Name() != procedure {
-			continue
+		if p.Name() == procedure {
+			return s.run(p, &step{store: s}, request)
 		}
-		st, before := &step{store: s}, s.Rev
-		response, err := p.Run(st, request)
-		if err != nil && (len(st.events) > 0 || s.Rev != before) {
-			return nil, fmt.Errorf("%s was refused after it had written: %v", procedure, err)
-		}
-		st.NextRevision()
-		return response, err
 	}
 	return nil, fmt.Errorf("%w: no procedure %q", statemachine.ErrInvalid, procedure)
 }
 
-// Step returns a step at the store's latest revision.
-func (s *Store) Step() statemachine.Step { return &step{store: s} }
-
-// step implements statemachine.Step.
-type step struct {
-	store  *Store
-	events []statemachine.Event // of the current revision
+// Request runs a request of a session as one command.
+func (s *Store) Request(session statemachine.LeaseID, sequence uint64, kind coordv1.Kind, request, response proto.Message) error {
+	body, err := proto.Marshal(request)
+	if err != nil {
+		return err
+	}
+	out, err := s.RequestBytes(session, sequence, kind, body)
+	if err != nil {
+		return err
+	}
+	return proto.Unmarshal(out, response)
 }
 
-func (s *step) Revision() statemachine.Revision { return s.store.Rev }
-
-func (s *step) NextRevision() {
-	if len(s.events) == 0 {
-		return
-	}
-	s.store.Rev++
-	if s.store.Committed != nil {
-		s.store.Committed(s.store.Rev, s.events)
-	}
-	s.events = nil
-}
-
-func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.store.KVs[string(key)] }
-
-func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) { s.store.Scan(key, end, fn) }
-
-func (s *step) record(typ mvccpb.Event_EventType, kv *mvccpb.KeyValue) error {
-	if slices.ContainsFunc(s.events, func(e statemachine.Event) bool { return string(e.Kv.Key) == string(kv.Key) }) {
-		return fmt.Errorf("%w: %q written twice in one revision", statemachine.ErrInvalid, kv.Key)
-	}
-	s.events = append(s.events, statemachine.Event{Type: typ, Kv: kv, PrevKv: s.store.KVs[string(kv.Key)]})
-	return nil
-}
-
-func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.Revision, error) {
-	if s.store.NoSpace {
-		return 0, statemachine.ErrNoSpace
-	}
-	if lease != 0 && !s.store.Leases[lease] {
-		return 0, statemachine.ErrLeaseNotFound
-	}
-	return s.write(key, value, lease)
-}
-
-func (s *step) Touch(key []byte) (statemachine.Revision, error) {
-	old := s.store.KVs[string(key)]
-	if old == nil {
-		return 0, statemachine.ErrKeyNotFound
-	}
-	return s.write(key, old.Value, old.Lease)
-}
-
-func (s *step) write(key, value []byte, lease statemachine.LeaseID) (statemachine.Revision, error) {
-	rev := s.store.Rev + 1
-	kv := &mvccpb.KeyValue{Key: key, Value: value, Lease: lease, CreateRevision: rev, ModRevision: rev, Version: 1}
-	if old := s.store.KVs[string(key)]; old != nil {
-		kv.CreateRevision, kv.Version = old.CreateRevision, old.Version+1
-	}
-	if err := s.record(mvccpb.Event_PUT, kv); err != nil {
-		return 0, err
-	}
-	s.store.KVs[string(key)] = kv
-	return rev, nil
-}
-
-func (s *step) Delete(key []byte) (bool, error) {
-	if s.store.KVs[string(key)] == nil {
-		return false, nil
-	}
-	if err := s.record(mvccpb.Event_DELETE, &mvccpb.KeyValue{Key: key, ModRevision: s.store.Rev + 1}); err != nil {
-		return false, err
-	}
-	delete(s.store.KVs, string(key))
-	return true, nil
-}
-
-func (s *step) LeaseAlive(id statemachine.LeaseID) bool { return s.store.Leases[id] }
-
-func (s *step) LeaseKeys(id statemachine.LeaseID) [][]byte {
-	var keys [][]byte
-	for _, k := range slices.Sorted(maps.Keys(s.store.KVs)) {
-		if s.store.KVs[k].Lease == id {
-			keys = append(keys, []byte(k))
+// RequestBytes is Request with what is encoded.
+func (s *Store) RequestBytes(session statemachine.LeaseID, sequence uint64, kind coordv1.Kind, body []byte) ([]byte, error) {
+	for _, p := range recipes.Procedures() {
+		if p.Kind() == kind && kind != 0 {
+			return s.run(p, &step{store: s, session: session, sequence: sequence}, body)
 		}
 	}
-	return keys
+	return nil, fmt.Errorf("%w: no procedure of %v", statemachine.ErrInvalid, kind)
 }
 
-func (s *step) ClockMS() int64 { return 0 }
-
-// PutEntry implements statemachine.Step.
-func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, _ statemachine.Attachment) (statemachine.Revision, error) {
-	return s.Put(key, value, lease)
+func (s *Store) run(p statemachine.Procedure, st *step, request []byte) ([]byte, error) {
+	before := s.Rev
+	response, err := p.Run(st, request)
+	if err != nil && (len(st.events) > 0 || s.Rev != before) {
+		return nil, fmt.Errorf("%s was refused after it had written: %v", p.Name(), err)
+	}
+	st.end()
+	return response, err
 }
 
-// Attachment implements statemachine.Step.
-func (s *step) Attachment(statemachine.LeaseID, []byte) statemachine.Attachment {
-	return statemachine.Attachment{}
-}
-
-// Session implements statemachine.Step.
-func (s *step) Session() statemachine.LeaseID { return 0 }
-
-// IsSession implements statemachine.Step.
-func (s *step) IsSession(statemachine.LeaseID) bool { return false }
+// Step returns a step at the store's latest revision.
+func (s *Store) Step() statemachine.Step { return &step{store: s} }

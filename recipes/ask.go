@@ -1,0 +1,126 @@
+package recipes
+
+import (
+	"bytes"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// askRelease writes down that the holder is asked to release. The note goes with the holder's session.
+func askRelease(step statemachine.Step, req *coordv1.AskRelease) (proto.Message, error) {
+	if err := CheckName(req.Name); err != nil {
+		return nil, err
+	}
+	for _, text := range []string{req.From, req.Reason} {
+		if len(text) > MaxTextLen {
+			return nil, invalid("a text has %d bytes, more than %d", len(text), MaxTextLen)
+		}
+	}
+	queue := QueueOf(req.Name, req.Priority != 0)
+	h, kind, ok := first(step, queue)
+	if !ok || h.Lingers || !step.LeaseAlive(h.Lease) {
+		return &coordv1.Asked{Revision: step.Revision()}, nil
+	}
+	rev, err := putAsk(step, h, req.From, req.Reason)
+	if err != nil {
+		return nil, err
+	}
+	return &coordv1.Asked{Holder: noted(step, h, kind), Revision: rev}, nil
+}
+
+// first returns who holds, or the lingering place of who did; with priorities, its token is the term.
+func first(step statemachine.Step, queue string) (e Entry, kind uint64, ok bool) {
+	if ByPriority(queue) {
+		s := seatOf(step, queue)
+		s.entry.Token = s.term
+		return s.entry, KindPriorityElection, s.taken()
+	}
+	eachEntry(step, queue, func(o Entry) bool {
+		if !ok || o.Compare(e) < 0 {
+			e, ok = o, true
+		}
+		return true
+	})
+	if ok {
+		kind = step.Attachment(e.Lease, []byte(e.Key)).Kind
+	}
+	return e, kind, ok
+}
+
+func putAsk(step statemachine.Step, holder Entry, from, reason string) (statemachine.Revision, error) {
+	key := []byte(AskKey(holder.Key))
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Ask{Token: holder.Token, From: from, Reason: reason})
+	if err != nil {
+		return 0, invalid("what is said to the holder: %v", err)
+	}
+	rev, err := step.Put(key, value, holder.Lease)
+	if err != nil {
+		return 0, err
+	}
+	return rev, dropStale(step, key)
+}
+
+// maxStale is how many other notes an ask looks at.
+const maxStale = 4
+
+// dropStale deletes, of the few notes behind key, those whose entry is gone: a release leaves its note where it is, as
+// hardly any has one, so each new one takes away old ones.
+func dropStale(step statemachine.Step, key []byte) error {
+	var stale [][]byte
+	left := maxStale
+	step.Scan(append(bytes.Clone(key), 0), []byte(askPrefix[:len(askPrefix)-1]+"0"), func(kv *mvccpb.KeyValue) bool {
+		ask, entry := ParseAsk(kv), step.Get(kv.Key[len(askPrefix):])
+		if ask == nil || entry == nil || entry.CreateRevision > ask.Token {
+			stale = append(stale, kv.Key)
+		}
+		left--
+		return left > 0
+	})
+	for _, k := range stale {
+		if _, err := step.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ParseAsk reads the note of an ask; nil if kv is none.
+func ParseAsk(kv *mvccpb.KeyValue) *recipesv1.Ask {
+	ask := &recipesv1.Ask{}
+	if kv == nil || proto.Unmarshal(kv.Value, ask) != nil {
+		return nil
+	}
+	return ask
+}
+
+// forceRelease removes whoever holds, or the place that is kept for who did.
+func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (proto.Message, error) {
+	if err := CheckName(req.Name); err != nil {
+		return nil, err
+	}
+	if req.Reason == "" || len(req.Reason) > MaxTextLen {
+		return nil, invalid("a reason of %d bytes, not between 1 and %d", len(req.Reason), MaxTextLen)
+	}
+	queue := QueueOf(req.Name, req.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION)
+	h, kind, ok := first(step, queue)
+	switch {
+	case !ok || req.Token != 0 && req.Token != h.Token:
+		return nil, refuse(ErrNotHolder, "%q", req.Name)
+	case kind != 0 && req.Kind != coordv1.QueueKind_QUEUE_UNSPECIFIED && kind != uint64(req.Kind):
+		return nil, refuse(ErrWrongKind, "%q", req.Name)
+	}
+	resp := &coordv1.ForceReleaseResponse{Removed: noted(step, h, kind), Revision: step.Revision() + 1}
+	if !h.Lingers && step.LeaseAlive(h.Lease) {
+		// Tell why. It must not fail for want of space.
+		_, _ = putAsk(step, h, "", req.Reason)
+	}
+	if _, err := step.Delete([]byte(h.Key)); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}

@@ -1,0 +1,205 @@
+package recipes_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	sm "github.com/lni/dragonboat/v4/statemachine"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// machine drives a real state machine, one command an entry.
+type machine struct {
+	*testing.T
+	*statemachine.Machine
+	index, ticks uint64
+	sessions     map[int64]statemachine.SessionOpened
+	last         *statemachine.Applied
+}
+
+func (m *machine) Applied(a *statemachine.Applied) { m.last = a }
+
+func (m *machine) Recovered(*statemachine.Applied, func(uint64) bool) {}
+
+func newMachine(t *testing.T) *machine {
+	m := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}}
+	m.Machine = statemachine.New(statemachine.Options{
+		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1, Observer: m,
+		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(),
+	})
+	_, err := m.Open(nil)
+	must(t, err)
+	return m
+}
+
+func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
+	m.Helper()
+	body, err := proto.Marshal(msg)
+	must(m.T, err)
+	m.index++
+	e := &raftv1.Entry{Member: 1, Boot: 1, Number: m.index, Settled: m.index - 1, Commands: []raftv1.Command{{Kind: kind, Body: body}}}
+	_, err = m.Update([]sm.Entry{{Index: m.index, Cmd: raftv1.AppendEntry(nil, e)}})
+	must(m.T, err)
+	return m.last.Entries[0].Results[0]
+}
+
+const sessionTTL = 1000 // milliseconds
+
+func (m *machine) open(id int64) {
+	m.sessions[id] = m.do(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: sessionTTL, Stream: 1}).Response.(statemachine.SessionOpened)
+	m.tick(0)
+}
+
+func (m *machine) tick(ms int64) {
+	m.ticks++
+	m.do(raftv1.KindTick, &raftv1.Tick{Number: m.ticks, DeltaMs: ms, Seen: m.index})
+}
+
+// expire lets time pass for one session.
+func (m *machine) expire(id int64) {
+	for range 2 {
+		var others []int64
+		for o := range m.sessions {
+			if o != id {
+				others = append(others, o)
+			}
+		}
+		m.do(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: others})
+		m.tick(sessionTTL * 6 / 10)
+	}
+	delete(m.sessions, id)
+}
+
+func (m *machine) request(session int64, sequence uint64, kind coordv1.Kind, body []byte, unixMS int64) ([]byte, string) {
+	req, err := proto.Marshal(&coordv1.Request{Sequence: sequence, Kind: kind, Body: body})
+	must(m.T, err)
+	s := m.sessions[session]
+	result := m.do(raftv1.KindRequests, &raftv1.Requests{
+		Session: session, Created: s.Created, Epoch: s.Epoch, Acknowledged: sequence - 1, Requests: [][]byte{req}, UnixMs: unixMS,
+	})
+	must(m.T, result.Err)
+	outcome := &coordv1.Outcome{}
+	must(m.T, proto.Unmarshal(result.Response.(statemachine.RequestsDone).Outcomes[0], outcome))
+	return outcome.Response, outcome.Refusal.GetMessage()
+}
+
+func (m *machine) keys() []*mvccpb.KeyValue {
+	view, err := m.View()
+	must(m.T, err)
+	defer view.Close()
+	resp, err := view.Range(context.Background(), &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})
+	must(m.T, err)
+	return resp.Kvs
+}
+
+// TestMachineAndMemstoreAgree: what the tests of recipes rest on does what the state machine does: same outcomes, keys and
+// revisions, through expiries with and without lingering places, reactions and plain deletes.
+func TestMachineAndMemstoreAgree(t *testing.T) {
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		m, s := newMachine(t), newStage(t)
+		s.UnixMS = 12345
+		lingering := map[int64]int64{} // lease of a lingering place in the machine, by that in the memstore
+		for range 120 {
+			id := 1 + rng.Int64N(5)
+			if _, ok := m.sessions[id]; !ok {
+				m.open(id)
+				s.Leases[id], s.Sessions[id] = true, true
+			}
+			switch rng.IntN(12) {
+			case 0:
+				m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: id})
+				delete(m.sessions, id)
+				s.Revoke(id)
+			case 1:
+				m.expire(id)
+				s.Expire(id)
+			case 2:
+				for mine, theirs := range lingering {
+					m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: theirs})
+					s.Revoke(mine)
+					break
+				}
+			case 3:
+				keys := m.keys()
+				if len(keys) > 0 {
+					key := keys[rng.IntN(len(keys))].Key
+					m.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: key})
+					s.Delete(string(key))
+				}
+			default:
+				kind, req := randomRequest(rng, m.keys(), s)
+				body, err := proto.Marshal(req)
+				must(t, err)
+				s.sequence++
+				want, wantErr := s.RequestBytes(id, s.sequence, kind, body)
+				got, text := m.request(id, s.sequence, kind, body, s.UnixMS)
+				if wantErr != nil && statemachine.RefusalOf(wantErr).Message != text || wantErr == nil && (text != "" || !bytes.Equal(got, want)) {
+					t.Fatalf("seed %d: %v %v: %q, %q; in memory %q, %v", seed, kind, req, got, text, want, wantErr)
+				}
+			}
+			clear(lingering)
+			compareStores(t, seed, m, s.Store, lingering)
+		}
+		must(t, m.Close())
+	}
+}
+
+func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lingering map[int64]int64) {
+	t.Helper()
+	keys := m.keys()
+	if m.last.Revision != s.Rev || len(keys) != s.Len() {
+		t.Fatalf("seed %d: revision %d with %d keys, in memory %d with %d", seed, m.last.Revision, len(keys), s.Rev, s.Len())
+	}
+	for _, kv := range keys {
+		other := s.Get(string(kv.Key))
+		if kv.Lease < 0 && other.GetLease() < 0 {
+			lingering[other.Lease] = kv.Lease
+			kv.Lease = other.Lease
+		}
+		if fmt.Sprint(kv) != fmt.Sprint(other) {
+			t.Fatalf("seed %d: %v, in memory %v", seed, kv, other)
+		}
+	}
+}
+
+// randomRequest makes a request about what is there, mostly.
+func randomRequest(rng *rand.Rand, keys []*mvccpb.KeyValue, s *stage) (coordv1.Kind, proto.Message) {
+	name := []string{"a", "b", "a/b"}[rng.IntN(3)]
+	priority := rng.Int64N(3)
+	entries := recipes.Queue(s, recipes.QueueOf(name, priority != 0))
+	some := &coordv1.Guard{Name: name, Key: name + "/1", Token: 1 + rng.Int64N(s.Rev)}
+	if len(entries) > 0 {
+		e := entries[rng.IntN(len(entries))]
+		some.Key, some.Token = e.Key, e.Token
+	}
+	if holder, ok := recipes.Read(s, recipes.QueueOf(name, priority != 0)).Holder(); ok && rng.IntN(2) == 0 {
+		some.Key, some.Token = holder.Key, holder.Token
+	}
+	switch rng.IntN(9) {
+	case 0, 1:
+		names := [][]string{{"c"}, {"d"}, {"c", "d"}}[rng.IntN(3)]
+		return coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: names, Owner: "me", Try: rng.IntN(4) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}
+	case 2, 3, 4:
+		return coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: name, Priority: priority, Value: []byte("v"), LingerMs: 3_000_000 * rng.Int64N(2)}
+	case 5:
+		return coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{some}}
+	case 6:
+		return coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: some, Value: []byte("w")}
+	case 7:
+		return coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: name, Priority: priority, From: "f"}
+	}
+	return coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: name, Priority: priority, To: some.Key}
+}

@@ -1,0 +1,117 @@
+package recipes
+
+import (
+	"slices"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// maxGlance is how many entries of a queue an enqueue looks at, at most.
+const maxGlance = 32
+
+// place is what a step knows of an owner's entry, which may be one that it is about to make.
+type place struct {
+	key    string
+	own    Entry // without token and claim if it does not exist
+	exists bool
+	holds  bool // or would, if it were made now
+	glance
+}
+
+// glance is a bounded look at a queue.
+type glance struct {
+	entries []Entry // oldest first; nil unless all is set
+	all     bool    // that is the whole queue
+	empty   bool
+	kind    uint64 // of the first entry in key order that a recipe made; 0: among those seen there is none
+}
+
+func glanceAt(step statemachine.Step, queue string) glance {
+	g := glance{all: true, empty: true}
+	eachEntry(step, queue, func(e Entry) bool {
+		g.empty = false
+		if g.all = len(g.entries) < maxGlance; g.all {
+			g.entries = append(g.entries, e)
+		}
+		if g.kind == 0 && !e.Lingers {
+			g.kind = step.Attachment(e.Lease, []byte(e.Key)).Kind
+		}
+		return g.all
+	})
+	if !g.all {
+		g.entries = nil
+	}
+	slices.SortFunc(g.entries, Entry.Compare)
+	return g
+}
+
+// look finds the owner's entry, or the place for it, in a queue without priorities. ErrKeyTaken, ErrWrongKind.
+func look(step statemachine.Step, queue string, lease statemachine.LeaseID, ownerID string, kind uint64) (*place, error) {
+	p := &place{key: Key(queue, lease, ownerID), glance: glanceAt(step, queue)}
+	old := step.Get([]byte(p.key))
+	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
+		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
+		return nil, refuse(ErrKeyTaken, "%q", p.key)
+	}
+	if p.kind != 0 && p.kind != kind {
+		return nil, refuse(ErrWrongKind, "%q", queue)
+	}
+	switch {
+	case !p.exists:
+		p.own = Entry{Key: p.key, Lease: lease, OwnerID: ownerID}
+		p.holds = p.empty
+	case p.all:
+		p.holds = p.entries[0].Key == p.key
+	default:
+		p.holds = Holds(step, queue, p.own)
+	}
+	return p, nil
+}
+
+// answer describes the entry to its owner. made: it exists now.
+func (p *place) answer(step statemachine.Step, name string, kind uint64, made bool) *coordv1.AcquiredEntry {
+	a := &coordv1.AcquiredEntry{Name: name, Key: p.key}
+	switch {
+	case made && p.holds:
+		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_HOLDS
+		return a
+	case made:
+		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_WAITS
+	}
+	if len(p.entries) == 0 {
+		return a
+	}
+	if head := p.entries[0]; !head.Lingers && head.Key != p.key {
+		a.Holder = noted(step, head, kind)
+	}
+	for _, e := range p.entries {
+		if made && e.Key != p.key && (!p.exists || e.Compare(p.own) < 0) {
+			a.Position++
+		}
+	}
+	return a
+}
+
+// Proto describes an entry. For the value of a lock's see WithIdentity.
+func (e Entry) Proto() *coordv1.Entry {
+	return &coordv1.Entry{Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value}
+}
+
+// WithIdentity decodes the value of a lock's entry; nil stays nil.
+func WithIdentity(e *coordv1.Entry) *coordv1.Entry {
+	if e != nil {
+		e.Owner, e.Labels = DecodeIdentity(e.Value)
+	}
+	return e
+}
+
+// noted is Proto with what the state machine knows besides.
+func noted(step statemachine.Step, e Entry, kind uint64) *coordv1.Entry {
+	p := e.Proto()
+	p.SinceUnixMs = step.Attachment(e.Lease, []byte(e.Key)).SinceUnixMS
+	if kind == KindLock {
+		p = WithIdentity(p)
+	}
+	return p
+}

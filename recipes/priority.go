@@ -1,0 +1,242 @@
+package recipes
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// encodeCandidate is the value of a candidate's key: e with another value to proclaim.
+func encodeCandidate(e Entry, value []byte) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Candidate{Priority: e.Priority, Value: value, Elected: e.Elected})
+	if err != nil {
+		panic(fmt.Sprintf("encode a candidate: %v", err)) // it has no strings
+	}
+	return b
+}
+
+// decodeCandidate takes apart the value of a candidate's key; false if no recipe wrote it.
+func decodeCandidate(e *Entry) bool {
+	c := &recipesv1.Candidate{}
+	if proto.Unmarshal(e.Value, c) != nil || c.Priority == 0 {
+		return false
+	}
+	e.Value, e.Priority, e.Elected = c.Value, c.Priority, c.Elected
+	return true
+}
+
+// precedes says whether e is elected rather than o.
+func (e Entry) precedes(o Entry) bool {
+	if e.Priority != o.Priority {
+		return e.Priority > o.Priority
+	}
+	return e.Compare(o) < 0
+}
+
+// seat is who leads an election with priorities. Its entry is empty if nobody does; it may linger.
+type seat struct {
+	entry Entry
+	term  int64
+}
+
+func seatOf(step statemachine.Step, queue string) seat {
+	record := step.Get([]byte(LeaderKey(queue)))
+	return seatFrom(record, func(key string) (Entry, bool) { return entryOf(queue, step.Get([]byte(key))) })
+}
+
+// seatFrom reads the leader's record. It counts only while the candidate stands as it did when it was elected.
+func seatFrom(record *mvccpb.KeyValue, find func(key string) (Entry, bool)) seat {
+	if record == nil {
+		return seat{}
+	}
+	l := &recipesv1.Leader{}
+	if proto.Unmarshal(record.Value, l) != nil {
+		return seat{}
+	}
+	e, ok := find(l.Key)
+	if !ok || e.Token != l.Token || !e.Elected {
+		return seat{}
+	}
+	return seat{entry: e, term: record.ModRevision}
+}
+
+func (s seat) taken() bool { return s.entry.Key != "" }
+
+// campaignByPriority makes a candidate. It leads at once only if nobody does and no place is kept.
+func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID) (proto.Message, error) {
+	queue := QueueOf(req.Name, true)
+	p := &place{key: Key(queue, lease, req.OwnerId)}
+	old := step.Get([]byte(p.key))
+	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
+		return nil, refuse(ErrKeyTaken, "%q", p.key)
+	}
+	if !p.exists {
+		p.own = Entry{Key: p.key, Lease: lease, OwnerID: req.OwnerId}
+	}
+	s := seatOf(step, queue)
+	// Candidates without a leader are there only if an etcd client wrote where none should; then all are elected anew.
+	alone := !s.taken() && !hasOther(step, queue, p.key)
+	p.holds = alone || s.entry.Key == p.key
+	p.own.Priority, p.own.Elected = req.Priority, p.holds
+	made := p.holds || !req.Try
+	resp := &coordv1.Acquired{Revision: step.Revision()}
+	if made {
+		note := statemachine.Attachment{Kind: KindPriorityElection, LingerMS: req.LingerMs}
+		if err := p.enter(step, encodeCandidate(p.own, req.Value), note); err != nil {
+			return nil, err
+		}
+		resp.Revision = p.own.Claim
+	}
+	var err error
+	switch {
+	case !made || s.taken():
+	case alone:
+		s.entry = p.own
+		s.term, err = putLeader(step, queue, p.own)
+	default:
+		err = elect(step, queue)
+		s = seatOf(step, queue)
+		p.holds = s.entry.Key == p.key
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp.Entries = []*coordv1.AcquiredEntry{p.candidacy(step, queue, s, made)}
+	return resp, nil
+}
+
+// candidacy describes a candidate to its owner.
+func (p *place) candidacy(step statemachine.Step, queue string, s seat, made bool) *coordv1.AcquiredEntry {
+	a := &coordv1.AcquiredEntry{Name: NameOf(queue), Key: p.key}
+	if made && p.holds {
+		a.Token, a.State = s.term, coordv1.AcquiredEntry_HOLDS
+		return a
+	}
+	if made {
+		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_WAITS
+	}
+	g := glanceAt(step, queue)
+	if !g.all {
+		return a
+	}
+	if s.taken() && !s.entry.Lingers {
+		a.Holder = noted(step, s.entry, KindPriorityElection)
+		a.Holder.Token = s.term
+	}
+	for _, e := range g.entries {
+		if made && e.Key != p.key && (e.Key == s.entry.Key || !e.Lingers && e.precedes(p.own)) {
+			a.Position++
+		}
+	}
+	return a
+}
+
+// hasOther says whether there is a candidate beside that of key.
+func hasOther(step statemachine.Step, queue, key string) (found bool) {
+	eachEntry(step, queue, func(e Entry) bool {
+		found = e.Key != key && electable(step, e)
+		return !found
+	})
+	return found
+}
+
+func electable(step statemachine.Step, e Entry) bool {
+	return !e.Lingers && !e.Elected && step.LeaseAlive(e.Lease)
+}
+
+// elect makes the best candidate the leader, or nobody if there is none. A candidate that led before loses its entry: who
+// leads again does so by another campaign, so that a leader learns of the end of its term by the end of its entry.
+func elect(step statemachine.Step, queue string) error {
+	var best Entry
+	var former [][]byte
+	eachEntry(step, queue, func(e Entry) bool {
+		switch {
+		case electable(step, e) && (best.Key == "" || e.precedes(best)):
+			best = e
+		case e.Elected && !e.Lingers:
+			former = append(former, []byte(e.Key))
+		}
+		return true
+	})
+	for _, key := range former {
+		if _, err := deleteKey(step, key); err != nil {
+			return err
+		}
+	}
+	if best.Key == "" {
+		_, err := deleteKey(step, []byte(LeaderKey(queue)))
+		return err
+	}
+	_, err := install(step, queue, best)
+	return err
+}
+
+// install makes a candidate the leader and returns the term.
+func install(step statemachine.Step, queue string, e Entry) (term int64, err error) {
+	e.Elected = true
+	note := step.Attachment(e.Lease, []byte(e.Key))
+	err = further(step, func() error {
+		_, err := putNoted(step, e.Key, encodeCandidate(e, e.Value), e.Lease, note)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return putLeader(step, queue, e)
+}
+
+// putLeader writes who leads. The key belongs to no lease: it must not vanish at the revision that needs it written.
+func putLeader(step statemachine.Step, queue string, e Entry) (term int64, err error) {
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Leader{Key: e.Key, Token: e.Token})
+	if err != nil {
+		return 0, fmt.Errorf("encode the leader of %q: %w", queue, err)
+	}
+	err = further(step, func() (err error) {
+		term, err = step.Put([]byte(LeaderKey(queue)), value, 0)
+		return err
+	})
+	return term, err
+}
+
+func deleteKey(step statemachine.Step, key []byte) (existed bool, err error) {
+	err = further(step, func() (err error) {
+		existed, err = step.Delete(key)
+		return err
+	})
+	return existed, err
+}
+
+// further writes, at the next revision if the key was written at this one.
+func further(step statemachine.Step, write func() error) error {
+	err := write()
+	if errors.Is(err, statemachine.ErrInvalid) {
+		step.NextRevision()
+		err = write()
+	}
+	return err
+}
+
+// Reactor elects the next leader of an election with priorities in the commit that removed the last one, whatever it was.
+// It is for statemachine.Options.
+func Reactor() statemachine.Reactor { return reactor{} }
+
+type reactor struct{}
+
+// Prefix implements statemachine.Reactor.
+func (reactor) Prefix() []byte { return []byte(electionPrefix) }
+
+// Deleted implements statemachine.Reactor.
+func (reactor) Deleted(step statemachine.Step, key []byte) {
+	queue, ok := QueueOfKey(string(key))
+	if !ok || !ByPriority(queue) || seatOf(step, queue).taken() {
+		return
+	}
+	// What is refused here is put right by the next campaign.
+	_ = elect(step, queue)
+}

@@ -1,0 +1,127 @@
+package recipes
+
+import (
+	"iter"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// Snapshot is a queue as it was read at one revision. It implements State. Not safe for concurrent use.
+type Snapshot struct {
+	Queue    string
+	Sorted   []Entry     // all entries, oldest first
+	Transfer Transferred // the last one
+	record   *mvccpb.KeyValue
+	index    map[string]int // made when needed
+}
+
+// Read reads a queue.
+func Read(r Reader, queue string) *Snapshot {
+	s := &Snapshot{Queue: queue, Sorted: Queue(r, queue), Transfer: ParseTransfer(get(r, TransferKey(queue)))}
+	if key := RuleOf(queue).Record(queue); key != "" {
+		s.record = get(r, key)
+	}
+	return s
+}
+
+// get reads one key; nil if there is none.
+func get(r Reader, key string) (found *mvccpb.KeyValue) {
+	r.Scan([]byte(key), []byte(key+"\x00"), func(kv *mvccpb.KeyValue) bool {
+		found = kv
+		return false
+	})
+	return found
+}
+
+// Record implements State.
+func (s *Snapshot) Record() *mvccpb.KeyValue { return s.record }
+
+// Entry implements State.
+func (s *Snapshot) Entry(key string) (Entry, bool) {
+	if s.index == nil {
+		s.index = make(map[string]int, len(s.Sorted))
+		for i, e := range s.Sorted {
+			s.index[e.Key] = i
+		}
+	}
+	i, ok := s.index[key]
+	if !ok {
+		return Entry{}, false
+	}
+	return s.Sorted[i], true
+}
+
+// Entries implements State.
+func (s *Snapshot) Entries() iter.Seq[Entry] { return slices.Values(s.Sorted) }
+
+// Holder is who holds, with the token of the grant; ok is false if nobody does.
+func (s *Snapshot) Holder() (e Entry, ok bool) {
+	for e := range RuleOf(s.Queue).Holders(s) {
+		return e, true
+	}
+	return Entry{}, false
+}
+
+// Waiting returns who waits, in the order in which they are granted. Lingering places are not among them.
+func (s *Snapshot) Waiting() []Entry {
+	holder, _ := s.Holder()
+	waiting := slices.DeleteFunc(slices.Clone(s.Sorted), func(e Entry) bool { return e.Lingers || e.Key == holder.Key })
+	if ByPriority(s.Queue) {
+		slices.SortFunc(waiting, func(a, b Entry) int {
+			if a.precedes(b) {
+				return -1
+			}
+			return 1
+		})
+	}
+	return waiting
+}
+
+// Lingering returns the place that is kept for a holder that died; ok is false if none is.
+func (s *Snapshot) Lingering() (e Entry, ok bool) {
+	if ByPriority(s.Queue) {
+		e = seatFrom(s.record, s.Entry).entry
+	} else if len(s.Sorted) > 0 {
+		e = s.Sorted[0]
+	}
+	return e, e.Lingers
+}
+
+// Find says what has become of an entry that somebody knows by a token it has or had before it was moved.
+func (s *Snapshot) Find(key string, token int64) *coordv1.AcquiredEntry {
+	a := &coordv1.AcquiredEntry{Name: NameOf(s.Queue), Key: key}
+	if now, ok := s.Transfer.Moved(key, token); ok {
+		token = now
+	}
+	e, ok := s.Entry(key)
+	if !ok || e.Lingers {
+		return a
+	}
+	holder, held := s.Holder()
+	switch {
+	case held && holder.Key == key && (token == holder.Token || token == e.Token):
+		a.Token, a.State = holder.Token, coordv1.AcquiredEntry_HOLDS
+	case token == e.Token:
+		a.Token, a.State = token, coordv1.AcquiredEntry_WAITS
+		if held {
+			a.Holder = holder.Proto()
+		}
+		for _, o := range s.Sorted {
+			if o.Key == holder.Key || o.Key != key && ahead(s.Queue, o, e) {
+				a.Position++
+			}
+		}
+	}
+	return a
+}
+
+// ahead says whether o is granted before e.
+func ahead(queue string, o, e Entry) bool {
+	if ByPriority(queue) {
+		return !o.Lingers && o.precedes(e)
+	}
+	return o.Compare(e) < 0
+}
