@@ -8,12 +8,11 @@ import (
 	"github.com/coord-dev/coord/client"
 )
 
-// coord has one client for all callers, and one session, that all but contenders share.
+// coord has one client for all callers: one stream, and one session for all writes and locks.
 type coord struct {
-	cfg     Config
-	value   string
-	client  *client.Client
-	session *client.Session
+	cfg    Config
+	value  string
+	client *client.Client
 }
 
 func openCoord(ctx context.Context, cfg Config) (*coord, error) {
@@ -23,10 +22,7 @@ func openCoord(ctx context.Context, cfg Config) (*coord, error) {
 		return nil, err
 	}
 	d := &coord{cfg: cfg, value: string(cfg.value()), client: c}
-	if d.session, err = c.NewSession(ctx); err == nil {
-		err = each(ctx, cfg.Callers, d.Write)
-	}
-	if err != nil {
+	if err := each(ctx, cfg.Callers, d.Write); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return d, nil
@@ -46,7 +42,7 @@ func (d *coord) Read(ctx context.Context, caller int) error {
 }
 
 func (d *coord) Pair(ctx context.Context, caller int) error {
-	held, err := d.session.Lock(ownLock(caller)).Acquire(ctx)
+	held, err := d.client.Lock(ownLock(caller)).Acquire(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,7 +58,7 @@ func (d *coord) Churn(ctx context.Context, _ int) error {
 }
 
 func (d *coord) Locker(_ context.Context, name string) (Locker, error) {
-	return &coordLock{lock: d.session.Lock(name)}, nil
+	return &coordLock{lock: d.client.Lock(name)}, nil
 }
 
 type coordLock struct {

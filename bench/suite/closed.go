@@ -23,7 +23,7 @@ const idleTime = 3 * time.Second
 // target is a running peer of the closed-loop rows.
 type target struct {
 	cluster *peers.Cluster
-	err     error // once set, the peer is not measured any more
+	err     error // once set, the peer is left out of the rest of the row
 }
 
 func (t *target) name() string { return t.cluster.Product.Name }
@@ -45,6 +45,9 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 		return err
 	}
 	for _, row := range rows {
+		for _, t := range targets {
+			t.err = nil
+		}
 		for _, clients := range s.cfg.Clients {
 			if clients < row.leastClients {
 				continue
