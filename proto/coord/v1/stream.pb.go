@@ -551,7 +551,7 @@ type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId uint64                 `protobuf:"varint,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	MemberId  uint64                 `protobuf:"varint,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
-	// A request may not be larger, bytes.
+	// A request may not be larger, bytes, and a frame not by more than 512 KiB.
 	MaxRequestBytes int64 `protobuf:"varint,3,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -2677,7 +2677,8 @@ type ChannelFrame struct {
 	Messages [][]byte    `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
 	// How many more bytes of messages the sender of this frame is ready to take.
 	Credit int64 `protobuf:"varint,4,opt,name=credit,proto3" json:"credit,omitempty"`
-	// The sender sends nothing more; from the server: the channel is over. refusal: why, if not because it is simply over.
+	// The sender sends nothing more; from the server: the channel is over. refusal: why, if not because it is simply over. A
+	// client that wants no more answers either closes with a refusal, or again; closing a watch ends it.
 	Close         bool     `protobuf:"varint,5,opt,name=close,proto3" json:"close,omitempty"`
 	Refusal       *Refusal `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	unknownFields protoimpl.UnknownFields
