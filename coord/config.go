@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/coord-dev/coord/coord/stream"
 )
 
 // Defaults of the fields of Config that have one of their own.
@@ -103,6 +105,9 @@ type Config struct {
 	// DiskReserve is the free space, in bytes, below which writes are refused before the disk is really full. Default
 	// 64 MiB, less on a small file system; negative: the disk is not watched.
 	DiskReserve int64
+
+	// StreamLimits bound what one native stream may cost. They have no flag.
+	StreamLimits stream.Limits
 
 	// LogLevel is debug, info, warn, error, panic or fatal. Default info.
 	LogLevel string

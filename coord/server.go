@@ -166,7 +166,7 @@ func (s *Server) startServices() (err error) {
 		ClusterID: s.identity.ClusterID, MemberID: s.identity.MemberID,
 		ElectionTimeout: s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
-		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(),
+		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(), Streams: s.cfg.StreamLimits,
 		ProgressInterval: s.cfg.WatchProgressNotifyInterval,
 		Registry:         s.registry, Logger: s.log,
 	})

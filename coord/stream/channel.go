@@ -20,14 +20,17 @@ import (
 // gets more when half of it was taken.
 const channelWindow = 64 << 10
 
-// channels are the channels of one stream. Their ids grow, so that what comes late for one that is over can be told from what
-// was never opened.
+// channels are the channels of one stream.
 type channels struct {
 	st *stream
 
 	mu   sync.Mutex
 	open map[uint64]*channel
-	last uint64 // greatest id that was opened
+	// over holds the ids of the last channels that are over, as many as may be open: the client may not know of their end
+	// when it sends. order has them, oldest at next.
+	over  map[uint64]struct{}
+	order []uint64
+	next  int
 }
 
 // take takes a frame of the client. An error ends the stream.
@@ -39,47 +42,34 @@ func (cs *channels) take(data []byte) error {
 	if f.Credit < 0 {
 		return broken("channel %d: a credit of %d", f.Id, f.Credit)
 	}
-	if f.Open != coordv1.ChannelKind_CHANNEL_UNSPECIFIED {
-		return cs.start(f)
-	}
 	cs.mu.Lock()
-	c, known := cs.open[f.Id], f.Id <= cs.last && f.Id != 0
+	c := cs.open[f.Id]
+	_, over := cs.over[f.Id]
 	cs.mu.Unlock()
+	opens := f.Open != coordv1.ChannelKind_CHANNEL_UNSPECIFIED
 	switch {
-	case !known:
-		return broken("channel %d was not opened", f.Id)
-	case c == nil:
-		return nil // it is over, and the client did not know yet
+	case opens && (c != nil || over):
+		return broken("channel %d is opened twice", f.Id)
+	case opens:
+		return cs.start(f)
+	case c != nil:
+		return c.take(f)
+	case over:
+		return nil
 	}
-	return c.take(f)
+	return broken("channel %d was not opened", f.Id)
 }
 
 // start opens a channel.
 func (cs *channels) start(f *coordv1.ChannelFrame) error {
 	serve := cs.st.channelHandler(f.Open)
-	cs.mu.Lock()
-	known := f.Id <= cs.last
-	full := len(cs.open) >= cs.st.server.opts.Limits.Channels
-	cs.mu.Unlock()
-	switch {
-	case known:
-		return broken("channel %d is opened after channel %d", f.Id, cs.last)
-	case serve == nil:
+	if serve == nil {
 		return broken("channel %d: kind %d is unknown", f.Id, f.Open)
 	}
-	c := newChannel(cs.st, f.Id)
-	cs.mu.Lock()
-	cs.last = f.Id
-	if cs.open == nil {
-		cs.open = map[uint64]*channel{}
-	}
-	if !full {
-		cs.open[f.Id] = c
-	}
-	cs.mu.Unlock()
-	if full {
-		message := fmt.Sprintf("the stream has %d channels already", cs.st.server.opts.Limits.Channels)
-		c.close(refuse(coordv1.Error_REASON_TOO_MANY_REQUESTS, codes.ResourceExhausted, message))
+	c := newChannel(cs.st, f)
+	if !cs.add(c) {
+		c.close(refuse(coordv1.Error_REASON_TOO_MANY_REQUESTS, codes.ResourceExhausted,
+			fmt.Sprintf("the stream has %d channels already", cs.st.server.opts.Limits.Channels)))
 		return nil
 	}
 	if err := c.take(f); err != nil {
@@ -89,10 +79,41 @@ func (cs *channels) start(f *coordv1.ChannelFrame) error {
 	return nil
 }
 
+// add reports false where there are too many.
+func (cs *channels) add(c *channel) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if len(cs.open) >= cs.st.server.opts.Limits.Channels {
+		cs.forget(c.id)
+		return false
+	}
+	if cs.open == nil {
+		cs.open = map[uint64]*channel{}
+	}
+	cs.open[c.id] = c
+	return true
+}
+
 func (cs *channels) remove(id uint64) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	delete(cs.open, id)
+	cs.forget(id)
+}
+
+// forget notes that a channel is over.
+func (cs *channels) forget(id uint64) {
+	if cs.over == nil {
+		cs.over = map[uint64]struct{}{}
+	}
+	cs.over[id] = struct{}{}
+	if len(cs.order) < cs.st.server.opts.Limits.Channels {
+		cs.order = append(cs.order, id)
+		return
+	}
+	delete(cs.over, cs.order[cs.next])
+	cs.order[cs.next] = id
+	cs.next = (cs.next + 1) % len(cs.order)
 }
 
 // channelHandler is who serves channels of a kind, nil if nobody does.
@@ -132,6 +153,7 @@ func (st *stream) channelHandler(kind coordv1.ChannelKind) func(*channel) error 
 type channel struct {
 	st     *stream
 	id     uint64
+	kind   coordv1.ChannelKind
 	ctx    context.Context
 	cancel context.CancelFunc
 	wake   chan struct{} // has a token when there may be a message, or the end of them
@@ -145,8 +167,8 @@ type channel struct {
 	credit int64    // bytes that the client is ready for
 }
 
-func newChannel(st *stream, id uint64) *channel {
-	c := &channel{st: st, id: id, wake: make(chan struct{}, 1), paid: make(chan struct{}, 1)}
+func newChannel(st *stream, f *coordv1.ChannelFrame) *channel {
+	c := &channel{st: st, id: f.Id, kind: f.Open, wake: make(chan struct{}, 1), paid: make(chan struct{}, 1)}
 	c.ctx, c.cancel = context.WithCancel(st.ctx)
 	return c
 }
@@ -170,7 +192,7 @@ func (c *channel) close(why *coordv1.Refusal) {
 	c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Close: true, Refusal: why})
 }
 
-// take takes a frame of the client. One that closes with a refusal, or for the second time, wants no more answers either.
+// take takes a frame of the client. Who closes with a refusal, or for the second time, or a watch, wants no more answers.
 func (c *channel) take(f *coordv1.ChannelFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,7 +211,7 @@ func (c *channel) take(f *coordv1.ChannelFrame) error {
 		signal(c.paid)
 	}
 	if f.Close {
-		if c.eof || f.Refusal != nil {
+		if c.eof || f.Refusal != nil || c.kind == coordv1.ChannelKind_CHANNEL_WATCH {
 			c.cancel()
 		}
 		c.eof = true

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +13,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord"
 	"github.com/coord-dev/coord/coord/coordtest"
+	"github.com/coord-dev/coord/coord/stream"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
@@ -45,11 +48,11 @@ type raw struct {
 }
 
 // silent opens a stream without a hello.
-func silent(t testing.TB, endpoint string) *raw {
+func silent(t testing.TB, endpoint string, opts ...grpc.CallOption) *raw {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 	t.Cleanup(cancel)
-	s, err := coordv1.NewStreamClient(dial(t, endpoint)).Open(ctx)
+	s, err := coordv1.NewStreamClient(dial(t, endpoint)).Open(ctx, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,4 +241,18 @@ func applied(t testing.TB, c *coordtest.Cluster) uint64 {
 		t.Fatal(err)
 	}
 	return r.RaftAppliedIndex
+}
+
+type limits = stream.Limits
+
+// limit changes the limits of streams.
+func limit(change func(*limits)) func(int, *coord.Config) {
+	return func(_ int, c *coord.Config) { change(&c.StreamLimits) }
+}
+
+func wantRefusal(t testing.TB, what string, r *coordv1.Refusal, reason coordv1.Error_Reason, text string) {
+	t.Helper()
+	if r.GetReason() != reason || !strings.Contains(r.GetMessage(), text) || r.GetCode() == 0 {
+		t.Errorf("%s: refused by %v, want %v with %q in its message", what, r, reason, text)
+	}
 }

@@ -195,13 +195,11 @@ func (st *stream) receive() {
 	}
 }
 
-// receiveError is the status of a stream of which nothing more can be read; nil where the client has closed its side.
+// receiveError is the status of a stream of which nothing more can be read; nil where the client has closed its side. That
+// of a frame that is too large comes from gRPC, which has sent it already.
 func receiveError(err error) error {
-	switch {
-	case errors.Is(err, io.EOF):
+	if errors.Is(err, io.EOF) {
 		return nil
-	case status.Code(err) == codes.ResourceExhausted:
-		return broken("%s", status.Convert(err).Message()) // a frame that is too large
 	}
 	return err
 }
