@@ -12,6 +12,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/configsvc"
+	"github.com/coord-dev/coord/coord/introspect"
 	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -87,6 +88,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 // register adds coord's own services to etcd's.
 func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err error) {
 	s.recipes.Register(r)
+	introspect.New(s.opts.introspection()).Register(r)
 	s.streams, err = stream.New(stream.Options{
 		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
@@ -187,5 +189,28 @@ func (o *ServicesOptions) recipes() service.Backend {
 			return o.Replica.Hub.Subscribe(key, end, func(d watch.Delivery) { fn(service.Delivery(d)) })
 		},
 		Logger: o.Logger.Named("recipes"),
+	}
+}
+
+// introspection is the member as introspection sees it.
+func (o *ServicesOptions) introspection() introspect.Backend {
+	return introspect.Backend{
+		Propose:   o.Backend.Propose,
+		ReadIndex: o.Backend.ReadIndex,
+		View: func() (introspect.View, error) {
+			v, err := o.Replica.Machine.View()
+			if err != nil {
+				return nil, err
+			}
+			return v, nil
+		},
+		Remaining: func(id statemachine.LeaseID) int64 {
+			l, _, ok := o.Replica.Machine.Lease(id)
+			if !ok {
+				return 0
+			}
+			return o.Replica.LeaseRemaining(l)
+		},
+		Logger: o.Logger.Named("introspect"),
 	}
 }

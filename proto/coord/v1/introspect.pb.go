@@ -185,7 +185,7 @@ func (x *SessionInfo) GetKeys() int64 {
 
 type ListSessionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Sessions with greater ids.
+	// Sessions behind this one: those with greater ids, negative ids (which only leases have) being the greatest.
 	After int64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
 	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // 0: 1000, which is the most
 	// Leases that are no sessions, too.
@@ -352,7 +352,7 @@ func (x *GetSessionRequest) GetId() int64 {
 type GetSessionResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Session *SessionInfo           `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	Entries []*QueueEntry          `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	Entries []*QueueEntry          `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"` // at most 1000
 	// Other keys attached to it, at most 1000.
 	Keys          [][]byte `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
 	Revision      int64    `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -659,7 +659,7 @@ type QueueInfo struct {
 	// The session's identity, if the holder has a session.
 	Identity *Identity `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	Waiting  int64     `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	// The place is kept for a holder that died, for at most so many milliseconds.
+	// If not 0: the place is kept for a holder that died, for at most so many milliseconds.
 	LingerMs      int64 `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1075,9 +1075,12 @@ func (*WaitGraphRequest) Descriptor() ([]byte, []int) {
 	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{15}
 }
 
+// WaitGraphResponse has an edge from each waiting entry to the holder and one to the entry right before it, but none from a
+// session to itself. What is in a circle may still go on if the part of a process that holds is not the one that waits.
 type WaitGraphResponse struct {
-	state         protoimpl.MessageState     `protogen:"open.v1"`
-	Edges         []*WaitGraphResponse_Edge  `protobuf:"bytes,1,rep,name=edges,proto3" json:"edges,omitempty"`
+	state protoimpl.MessageState    `protogen:"open.v1"`
+	Edges []*WaitGraphResponse_Edge `protobuf:"bytes,1,rep,name=edges,proto3" json:"edges,omitempty"`
+	// Each once, from its smallest session on. Whoever is in some circle is in one of these.
 	Deadlocks     []*WaitGraphResponse_Cycle `protobuf:"bytes,2,rep,name=deadlocks,proto3" json:"deadlocks,omitempty"`
 	Revision      int64                      `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -37,7 +37,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Introspection shows who holds and waits, linearizably: each answer is the state at one revision. Lists come in pages, in
-// the order of ids or names; pages of one list may be of different revisions.
+// the order of ids or names; pages of one list may be of different revisions. Of a value longer than 8192 bytes the first
+// ones are shown.
 type IntrospectionClient interface {
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// NotFound with REASON_SESSION_NOT_FOUND if there is none.
@@ -52,7 +53,8 @@ type IntrospectionClient interface {
 	TransferLeadership(ctx context.Context, in *Transfer, opts ...grpc.CallOption) (*Transferred, error)
 	// AskHolder is KIND_ASK_RELEASE for who has no session.
 	AskHolder(ctx context.Context, in *AskRelease, opts ...grpc.CallOption) (*Asked, error)
-	// Explain says in one sentence who holds, since when, who waits and what would free it.
+	// Explain says in one sentence who holds, since when, who waits and what would free it. FailedPrecondition with
+	// REASON_WRONG_KIND if the name is used as another kind than the one asked for.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// WaitGraph says which session waits for which, and where they wait for each other in a circle.
 	WaitGraph(ctx context.Context, in *WaitGraphRequest, opts ...grpc.CallOption) (*WaitGraphResponse, error)
@@ -161,7 +163,8 @@ func (c *introspectionClient) WaitGraph(ctx context.Context, in *WaitGraphReques
 // for forward compatibility.
 //
 // Introspection shows who holds and waits, linearizably: each answer is the state at one revision. Lists come in pages, in
-// the order of ids or names; pages of one list may be of different revisions.
+// the order of ids or names; pages of one list may be of different revisions. Of a value longer than 8192 bytes the first
+// ones are shown.
 type IntrospectionServer interface {
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// NotFound with REASON_SESSION_NOT_FOUND if there is none.
@@ -176,7 +179,8 @@ type IntrospectionServer interface {
 	TransferLeadership(context.Context, *Transfer) (*Transferred, error)
 	// AskHolder is KIND_ASK_RELEASE for who has no session.
 	AskHolder(context.Context, *AskRelease) (*Asked, error)
-	// Explain says in one sentence who holds, since when, who waits and what would free it.
+	// Explain says in one sentence who holds, since when, who waits and what would free it. FailedPrecondition with
+	// REASON_WRONG_KIND if the name is used as another kind than the one asked for.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// WaitGraph says which session waits for which, and where they wait for each other in a circle.
 	WaitGraph(context.Context, *WaitGraphRequest) (*WaitGraphResponse, error)

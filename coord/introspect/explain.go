@@ -1,0 +1,116 @@
+package introspect
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// explainedWaiters is how many waiters Explain shows.
+const explainedWaiters = 10
+
+// Explain implements coordv1.IntrospectionServer.
+func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*coordv1.ExplainResponse, error) {
+	if err := recipes.CheckName(req.Name); err != nil {
+		return nil, wireError(err)
+	}
+	return look(ctx, s, func(st *state) (*coordv1.ExplainResponse, error) {
+		q := recipes.Read(st, recipes.QueueOf(req.Name, req.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION))
+		told, err := st.situation(q, req.Kind)
+		if err != nil {
+			return nil, err
+		}
+		resp := &coordv1.ExplainResponse{Sentence: told.sentence(), Queue: told.queue, Revision: st.Revision()}
+		waiting := q.Waiting()
+		for _, e := range waiting[:min(len(waiting), explainedWaiters)] {
+			resp.Waiters = append(resp.Waiters, st.entry(told.queue.Kind, e))
+		}
+		return resp, nil
+	})
+}
+
+// situation is what there is to say of a queue that was asked for as one of a kind.
+func (s *state) situation(q *recipes.Snapshot, asked coordv1.QueueKind) (*situation, error) {
+	info := s.info(q)
+	told := &situation{queue: info, as: info.Kind}
+	if asked != coordv1.QueueKind_QUEUE_UNSPECIFIED {
+		if len(q.Sorted) == 0 {
+			info.Kind = asked
+		}
+		if !isOf(asked, info.Kind) {
+			return nil, fmt.Errorf("%w: %q", recipes.ErrWrongKind, info.Name)
+		}
+		told.as = asked
+	}
+	if holder, ok := q.Holder(); ok {
+		told.remainingMS, told.placeMS = s.remaining(holder.Lease), s.attachment(holder).LingerMS
+	}
+	if place, ok := q.Lingering(); ok {
+		told.dead = s.entry(info.Kind, place)
+	}
+	if info.Waiting > 0 {
+		told.deadlock = s.deadlockOver(info.Name)
+	}
+	return told, nil
+}
+
+// deadlockOver is the first circle in which one session waits for another because of the name.
+func (s *state) deadlockOver(name string) []edge {
+	for _, circle := range s.waitGraph().deadlocks() {
+		if slices.ContainsFunc(circle, func(e edge) bool { return e.name == name }) {
+			return circle
+		}
+	}
+	return nil
+}
+
+// WaitGraph implements coordv1.IntrospectionServer.
+func (s *Service) WaitGraph(ctx context.Context, _ *coordv1.WaitGraphRequest) (*coordv1.WaitGraphResponse, error) {
+	return look(ctx, s, func(st *state) (*coordv1.WaitGraphResponse, error) {
+		g := st.waitGraph()
+		resp := &coordv1.WaitGraphResponse{Edges: protoEdges(g.edges), Revision: st.Revision()}
+		for _, circle := range g.deadlocks() {
+			resp.Deadlocks = append(resp.Deadlocks, &coordv1.WaitGraphResponse_Cycle{Edges: protoEdges(circle)})
+		}
+		return resp, nil
+	})
+}
+
+func protoEdges(edges []edge) []*coordv1.WaitGraphResponse_Edge {
+	out := make([]*coordv1.WaitGraphResponse_Edge, len(edges))
+	for i, e := range edges {
+		out[i] = &coordv1.WaitGraphResponse_Edge{Waiter: e.waiter, Holder: e.holder, Name: e.name}
+	}
+	return out
+}
+
+// waitGraph reads the queues that have more than one entry.
+func (s *state) waitGraph() *graph {
+	counts := make(map[string]int)
+	s.entries(func(queue string, _ statemachine.AttachedKey) { counts[queue]++ })
+	var edges []edge
+	for queue, n := range counts {
+		if n > 1 {
+			edges = append(edges, waits(recipes.NameOf(queue), inOrder(recipes.Read(s, queue)))...)
+		}
+	}
+	return newGraph(edges)
+}
+
+// inOrder are the sessions of a queue: the holder's, or that of the one whose place is kept, then who waits.
+func inOrder(q *recipes.Snapshot) []statemachine.LeaseID {
+	var sessions []statemachine.LeaseID
+	if holder, ok := q.Holder(); ok {
+		sessions = append(sessions, holder.Lease)
+	} else if place, ok := q.Lingering(); ok {
+		sessions = append(sessions, place.Lease)
+	}
+	for _, e := range q.Waiting() {
+		sessions = append(sessions, e.Lease)
+	}
+	return sessions
+}

@@ -1,0 +1,125 @@
+package introspect
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// pageBytes is the size from which a page of queues takes no further name.
+const pageBytes = 1 << 20
+
+// ListQueues implements coordv1.IntrospectionServer.
+func (s *Service) ListQueues(ctx context.Context, req *coordv1.ListQueuesRequest) (*coordv1.ListQueuesResponse, error) {
+	limit, err := pageLimit(req.Limit)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return look(ctx, s, func(st *state) (*coordv1.ListQueuesResponse, error) {
+		resp := &coordv1.ListQueuesResponse{Revision: st.Revision()}
+		for after := req.After; ; {
+			names, more := st.names(req, after, limit)
+			resp.More = more
+			size := 0
+			for i, name := range names {
+				for _, info := range st.named(name, req.Kind) {
+					resp.Queues = append(resp.Queues, info)
+					size += proto.Size(info)
+				}
+				if after = name; size > pageBytes {
+					resp.More = more || i < len(names)-1
+					break
+				}
+			}
+			// A page that turned out empty does not tell the client where to go on.
+			if len(resp.Queues) > 0 || !resp.More || st.err != nil {
+				return resp, nil
+			}
+		}
+	})
+}
+
+// names returns the first names behind after that may have a queue of the kind asked for, and whether there are more.
+func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) (names []string, more bool) {
+	first := newSmallest(limit + 1)
+	s.entries(func(queue string, k statemachine.AttachedKey) {
+		name := recipes.NameOf(queue)
+		if name > after && strings.HasPrefix(name, req.Prefix) && mayBe(req.Kind, queue, k.Attachment.Kind) {
+			first.add(name)
+		}
+	})
+	names = first.sorted()
+	return names[:min(len(names), limit)], len(names) > limit
+}
+
+// mayBe says whether an entry that was noted as made for this kind, or by an etcd client, can be in a queue of the kind
+// asked for.
+func mayBe(asked coordv1.QueueKind, queue string, noted uint64) bool {
+	election := asked == coordv1.QueueKind_QUEUE_ELECTION
+	switch {
+	case asked == coordv1.QueueKind_QUEUE_UNSPECIFIED:
+		return true
+	case recipes.ByPriority(queue):
+		return election || asked == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+	}
+	return noted == 0 || coordv1.QueueKind(noted) == asked
+}
+
+// named describes the queues of a name that are of the kind asked for: one of locks and elections, one with priorities.
+func (s *state) named(name string, asked coordv1.QueueKind) (infos []*coordv1.QueueInfo) {
+	for _, byPriority := range []bool{false, true} {
+		q := recipes.Read(s, recipes.QueueOf(name, byPriority))
+		if len(q.Sorted) == 0 {
+			continue
+		}
+		if info := s.info(q); isOf(asked, info.Kind) {
+			infos = append(infos, info)
+		}
+	}
+	return infos
+}
+
+// isOf says whether a queue of a kind is listed with the kind asked for.
+func isOf(asked, kind coordv1.QueueKind) bool {
+	switch asked {
+	case coordv1.QueueKind_QUEUE_UNSPECIFIED, kind:
+		return true
+	case coordv1.QueueKind_QUEUE_LOCK:
+		return kind == coordv1.QueueKind_QUEUE_ETCD
+	case coordv1.QueueKind_QUEUE_ELECTION:
+		return kind == coordv1.QueueKind_QUEUE_ETCD || kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+	}
+	return false
+}
+
+// smallest keeps the n smallest of the strings it is given, each once, in memory for 2n.
+type smallest struct {
+	n   int
+	set map[string]bool
+	max string // strings greater than this are none of them; empty: not known yet
+}
+
+func newSmallest(n int) *smallest { return &smallest{n: n, set: make(map[string]bool)} }
+
+func (s *smallest) add(text string) {
+	if s.max != "" && text > s.max {
+		return
+	}
+	if s.set[text] = true; len(s.set) < 2*s.n {
+		return
+	}
+	all := s.sorted()
+	s.max = all[s.n-1]
+	for _, each := range all[s.n:] {
+		delete(s.set, each)
+	}
+}
+
+func (s *smallest) sorted() []string { return slices.Sorted(maps.Keys(s.set)) }

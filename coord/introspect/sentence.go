@@ -1,0 +1,163 @@
+package introspect
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// situation is what a sentence tells of.
+type situation struct {
+	queue *coordv1.QueueInfo
+	// as is the kind that the queue is spoken of: etcd's clients use both alike.
+	as coordv1.QueueKind
+	// dead is the entry of a holder that died, while its place is kept.
+	dead *coordv1.Entry
+	// remainingMS is what the holder's session has left.
+	remainingMS int64
+	// placeMS is for how long the holder's place is kept when its session expires.
+	placeMS int64
+	// deadlock is a circle of sessions that the holder or a waiter is in; empty: there is none.
+	deadlock []edge
+}
+
+// sentence says in one sentence who holds, since when, who waits and what would free it.
+func (s *situation) sentence() string {
+	parts := []string{s.subject() + " " + s.state(), s.waiting()}
+	if end := s.end(); end != "" {
+		parts = append(parts, end)
+	}
+	if len(s.deadlock) > 0 {
+		parts = append(parts, s.circle())
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (s *situation) election() bool {
+	return s.as == coordv1.QueueKind_QUEUE_ELECTION || s.as == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+}
+
+func (s *situation) subject() string {
+	switch {
+	case s.queue.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION:
+		return fmt.Sprintf("election %q with priorities", s.queue.Name)
+	case s.election():
+		return fmt.Sprintf("election %q", s.queue.Name)
+	}
+	return fmt.Sprintf("lock %q", s.queue.Name)
+}
+
+func (s *situation) state() string {
+	switch {
+	case s.dead != nil:
+		return fmt.Sprintf("is kept for %q (session %x) with token %d since %s, who died", s.name(s.dead), s.dead.Lease, s.dead.Token, since(s.dead))
+	case s.queue.Holder == nil && s.election():
+		return "has no leader"
+	case s.queue.Holder == nil:
+		return "is free"
+	case s.election():
+		return fmt.Sprintf("is led by %s in term %d since %s", s.holder(), s.queue.Holder.Token, since(s.queue.Holder))
+	}
+	return fmt.Sprintf("is held by %s with token %d since %s", s.holder(), s.queue.Holder.Token, since(s.queue.Holder))
+}
+
+// holder is who holds: as the entry says, and as its session does.
+func (s *situation) holder() string {
+	e := s.queue.Holder
+	labels := maps.Clone(e.Labels)
+	var about []string
+	if id := s.queue.Identity; id != nil {
+		about = append(about, field("host", id.Host), field("process", id.Process))
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		maps.Copy(labels, id.Labels)
+	}
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		about = append(about, field(k, labels[k]))
+	}
+	about = slices.DeleteFunc(append(about, s.session()), func(text string) bool { return text == "" })
+	return fmt.Sprintf("%q (%s)", s.name(e), strings.Join(about, ", "))
+}
+
+// name is what an entry says of its owner.
+func (s *situation) name(e *coordv1.Entry) string {
+	if s.election() {
+		return string(e.Value)
+	}
+	return e.Owner
+}
+
+func field(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return name + " " + strconv.Quote(value)
+}
+
+// session names the holder's session, or the lease of an etcd client.
+func (s *situation) session() string {
+	if s.queue.Identity == nil {
+		return fmt.Sprintf("lease %x", s.queue.Holder.Lease)
+	}
+	return fmt.Sprintf("session %x", s.queue.Holder.Lease)
+}
+
+func since(e *coordv1.Entry) string {
+	if e.SinceUnixMs == 0 {
+		return "an unknown time"
+	}
+	return time.UnixMilli(e.SinceUnixMs).UTC().Format(time.RFC3339)
+}
+
+func (s *situation) waiting() string {
+	switch n := s.queue.Waiting; n {
+	case 0:
+		return "nobody waits"
+	case 1:
+		return "1 waits"
+	default:
+		return fmt.Sprintf("%d wait", n)
+	}
+}
+
+// end is what would free it; empty if it is free.
+func (s *situation) end() string {
+	free := "it becomes free"
+	if s.election() {
+		free = "it gets another leader"
+	}
+	if s.dead != nil {
+		return fmt.Sprintf("%s in at most %s", free, duration(s.queue.LingerMs))
+	}
+	if s.queue.Holder == nil {
+		return ""
+	}
+	verb := "a release"
+	if s.election() {
+		verb = "a resignation or a transfer"
+	}
+	text := fmt.Sprintf("%s by %s, or by the expiry of %s in at most %s unless it is renewed", free, verb, s.session(), duration(s.remainingMS))
+	if s.placeMS > 0 {
+		text += fmt.Sprintf(", and %s later", duration(s.placeMS))
+	}
+	return text
+}
+
+func (s *situation) circle() string {
+	var steps []string
+	for _, e := range s.deadlock {
+		steps = append(steps, fmt.Sprintf("%x waits for %x (%q)", e.waiter, e.holder, e.name))
+	}
+	return "deadlock: " + strings.Join(steps, ", ")
+}
+
+// duration is milliseconds for people.
+func duration(ms int64) string {
+	return (time.Duration(max(ms, 0)) * time.Millisecond).String()
+}

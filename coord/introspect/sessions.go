@@ -1,0 +1,127 @@
+package introspect
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// ListSessions implements coordv1.IntrospectionServer.
+func (s *Service) ListSessions(ctx context.Context, req *coordv1.ListSessionsRequest) (*coordv1.ListSessionsResponse, error) {
+	limit, err := pageLimit(req.Limit)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return look(ctx, s, func(st *state) (*coordv1.ListSessionsResponse, error) {
+		resp := &coordv1.ListSessionsResponse{Revision: st.Revision()}
+		holders := make(map[string]string)
+		err := st.Leases(req.After, !req.Leases, func(row statemachine.LeaseRow) bool {
+			if resp.More = len(resp.Sessions) == limit; resp.More {
+				return false
+			}
+			resp.Sessions = append(resp.Sessions, st.session(row, holders))
+			return st.err == nil && ctx.Err() == nil
+		})
+		if err == nil {
+			err = ctx.Err()
+		}
+		return resp, err
+	})
+}
+
+// session describes a session, and counts its keys. holders remembers the holder of each queue.
+func (s *state) session(row statemachine.LeaseRow, holders map[string]string) *coordv1.SessionInfo {
+	info := &coordv1.SessionInfo{Id: row.ID, Created: row.Created, TtlMs: row.TTL, RemainingMs: s.remaining(row.ID)}
+	if row.Created != 0 {
+		info.Identity = identityOf(row)
+	}
+	s.attached(row.ID, func(k statemachine.AttachedKey) {
+		info.Keys++
+		queue, ok := queueOf(k)
+		if !ok {
+			return
+		}
+		holder, known := holders[queue]
+		if !known {
+			e, _ := recipes.Read(s, queue).Holder()
+			holder = e.Key
+			holders[queue] = holder
+		}
+		switch {
+		case holder == string(k.Key):
+			info.Holds++
+		case row.ID > 0: // no place that lingers
+			info.Waits++
+		}
+	})
+	return info
+}
+
+// GetSession implements coordv1.IntrospectionServer.
+func (s *Service) GetSession(ctx context.Context, req *coordv1.GetSessionRequest) (*coordv1.GetSessionResponse, error) {
+	return look(ctx, s, func(st *state) (*coordv1.GetSessionResponse, error) {
+		row, ok, err := st.Lease(req.Id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, statemachine.ErrSessionNotFound
+		}
+		resp := &coordv1.GetSessionResponse{Session: st.session(row, make(map[string]string)), Revision: st.Revision()}
+		st.attached(row.ID, func(k statemachine.AttachedKey) {
+			queue, isEntry := queueOf(k)
+			switch {
+			case isEntry && len(resp.Entries) < maxPage:
+				if e := st.queueEntry(recipes.Read(st, queue), string(k.Key)); e != nil {
+					resp.Entries = append(resp.Entries, e)
+				}
+			case !isEntry && len(resp.Keys) < maxPage:
+				resp.Keys = append(resp.Keys, k.Key)
+			}
+		})
+		return resp, nil
+	})
+}
+
+// queueEntry describes an entry in its queue; nil if a key that looks like one is none.
+func (s *state) queueEntry(q *recipes.Snapshot, key string) *coordv1.QueueEntry {
+	e, ok := q.Entry(key)
+	if !ok {
+		return nil
+	}
+	if holder, held := q.Holder(); held && holder.Key == key {
+		e = holder
+	}
+	kind, found := s.kind(q), q.Find(key, e.Token)
+	return &coordv1.QueueEntry{
+		Kind: kind, Name: recipes.NameOf(q.Queue), Entry: s.entry(kind, e),
+		Holds: found.State == coordv1.AcquiredEntry_HOLDS, Position: found.Position,
+	}
+}
+
+// EndSession implements coordv1.IntrospectionServer.
+func (s *Service) EndSession(ctx context.Context, req *coordv1.EndSessionRequest) (*coordv1.EndSessionResponse, error) {
+	body, err := proto.Marshal(&raftv1.LeaseRevoke{Id: req.Id})
+	if err != nil {
+		return nil, wireError(err)
+	}
+	result, err := s.backend.Propose(ctx, raftv1.KindLeaseRevoke, body)
+	if err != nil {
+		if refusal := statemachine.RefusalOf(err); refusal.Reason == coordv1.Error_REASON_LEASE_NOT_FOUND {
+			err = statemachine.ErrSessionNotFound
+		}
+		return nil, wireError(err)
+	}
+	s.backend.Logger.Warn("a session was ended from outside", zap.String("session", hex(req.Id)))
+	resp := &coordv1.EndSessionResponse{}
+	if revoked, ok := result.(statemachine.LeaseRevoked); ok {
+		resp.Revision = revoked.Revision
+	}
+	return resp, nil
+}

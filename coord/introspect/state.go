@@ -1,0 +1,158 @@
+package introspect
+
+import (
+	"bytes"
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// state is the store at one revision, for one answer. The first error of reading it stays in err, and what is read after
+// it is of no use.
+type state struct {
+	View
+	ctx       context.Context
+	remaining func(statemachine.LeaseID) int64
+	err       error
+}
+
+func (s *state) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// readPage is how many keys Scan reads at a time.
+const readPage = 256
+
+// Scan implements recipes.Reader.
+func (s *state) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
+	for s.err == nil {
+		resp, err := s.Range(s.ctx, &pb.RangeRequest{Key: key, RangeEnd: end, Limit: readPage})
+		if err != nil {
+			s.fail(err)
+			return
+		}
+		for _, kv := range resp.Kvs {
+			if !fn(kv) {
+				return
+			}
+		}
+		if !resp.More || len(resp.Kvs) == 0 {
+			return
+		}
+		key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
+	}
+}
+
+// entries calls fn for all entries there are, with the queue that each belongs to, by lease.
+func (s *state) entries(fn func(queue string, k statemachine.AttachedKey)) {
+	s.fail(s.AttachedKeys(s.ctx, 0, nil, func(k statemachine.AttachedKey) bool {
+		if queue, ok := queueOf(k); ok {
+			fn(queue, k)
+		}
+		return true
+	}))
+}
+
+// attached calls fn for the keys of one lease.
+func (s *state) attached(lease statemachine.LeaseID, fn func(statemachine.AttachedKey)) {
+	s.fail(s.AttachedKeys(s.ctx, lease, nil, func(k statemachine.AttachedKey) bool {
+		if k.Lease != lease {
+			return false
+		}
+		fn(k)
+		return true
+	}))
+}
+
+// queueOf is the queue of an entry; ok is false for a key that is none.
+func queueOf(k statemachine.AttachedKey) (queue string, ok bool) {
+	key := string(k.Key)
+	queue, ok = recipes.QueueOfKey(key)
+	if !ok || recipes.CheckName(recipes.NameOf(queue)) != nil {
+		return "", false
+	}
+	lease, _, ok := recipes.ParseKey(queue, key)
+	return queue, ok && (lease == k.Lease || k.Lease < 0)
+}
+
+// attachment is what is noted of an entry.
+func (s *state) attachment(e recipes.Entry) statemachine.Attachment {
+	a, err := s.Attachment(s.leaseOf(e), []byte(e.Key))
+	s.fail(err)
+	return a
+}
+
+// leaseOf is the lease that an entry is attached to: if it lingers, one that is as long as its place is kept.
+func (s *state) leaseOf(e recipes.Entry) statemachine.LeaseID {
+	if !e.Lingers {
+		return e.Lease
+	}
+	kv, err := s.Get([]byte(e.Key))
+	s.fail(err)
+	return kv.GetLease()
+}
+
+// kind is what the queue is: as its first entry says that a recipe made.
+func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
+	if recipes.ByPriority(q.Queue) {
+		return coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+	}
+	for _, e := range q.Sorted {
+		if kind := s.attachment(e).Kind; kind != 0 {
+			return coordv1.QueueKind(kind)
+		}
+	}
+	return coordv1.QueueKind_QUEUE_ETCD
+}
+
+// maxValue is how much of an entry's value is shown, in bytes: all that a lock's can have.
+const maxValue = 8 << 10
+
+// entry describes an entry of a queue of this kind.
+func (s *state) entry(kind coordv1.QueueKind, e recipes.Entry) *coordv1.Entry {
+	p := e.Proto()
+	p.SinceUnixMs = s.attachment(e).SinceUnixMS
+	if kind == coordv1.QueueKind_QUEUE_LOCK || kind == coordv1.QueueKind_QUEUE_ETCD {
+		p = recipes.WithIdentity(p)
+	}
+	p.Value = p.Value[:min(len(p.Value), maxValue)]
+	return p
+}
+
+// info describes a queue.
+func (s *state) info(q *recipes.Snapshot) *coordv1.QueueInfo {
+	info := &coordv1.QueueInfo{Kind: s.kind(q), Name: recipes.NameOf(q.Queue), Waiting: int64(len(q.Waiting()))}
+	if holder, ok := q.Holder(); ok {
+		info.Holder, info.Identity = s.entry(info.Kind, holder), s.identity(holder.Lease)
+	}
+	if place, ok := q.Lingering(); ok {
+		info.LingerMs = max(s.remaining(s.leaseOf(place)), 1)
+	}
+	return info
+}
+
+// identity is that of a session; nil for a lease that is none.
+func (s *state) identity(lease statemachine.LeaseID) *coordv1.Identity {
+	row, ok, err := s.Lease(lease)
+	s.fail(err)
+	if !ok || row.Created == 0 {
+		return nil
+	}
+	return identityOf(row)
+}
+
+func identityOf(row statemachine.LeaseRow) *coordv1.Identity {
+	id := &coordv1.Identity{}
+	if proto.Unmarshal(row.Identity, id) != nil {
+		return &coordv1.Identity{} // a session all the same
+	}
+	return id
+}
