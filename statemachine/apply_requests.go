@@ -222,10 +222,11 @@ func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
 // grant is leaseGrant with etcd's messages. Who proposes has chosen id and TTL.
 func (b *batch) grant(r *pb.LeaseGrantRequest) Result {
 	const maxTTL = 9_000_000_000 // seconds, etcd's
-	if r.TTL <= 0 || r.TTL > maxTTL {
-		return refuse(fmt.Errorf("%w: ttl %d s", ErrInvalid, r.TTL))
+	ttl := int64(0) // is refused
+	if r.TTL > 0 && r.TTL <= maxTTL {
+		ttl = r.TTL * 1000
 	}
-	result := b.leaseGrant(&raftv1.LeaseGrant{Id: r.ID, TtlMs: r.TTL * 1000})
+	result := b.leaseGrant(&raftv1.LeaseGrant{Id: r.ID, TtlMs: ttl})
 	if result.Err == nil {
 		result.Response = &pb.LeaseGrantResponse{Header: b.header(), ID: r.ID, TTL: r.TTL}
 	}
