@@ -174,9 +174,13 @@ func (b *batch) deleteKey(prev *mvccpb.KeyValue) {
 }
 
 // note adds the event of a change of the key whose latest version was prev. A transaction may change a key twice; the
-// previous version of both events is then the one before the transaction, as in etcd.
+// previous version of both events is then the one before the transaction, as in etcd, but for a key that the transaction
+// deleted and created: that has none.
 func (b *batch) note(kind mvccpb.Event_EventType, kv, prev *mvccpb.KeyValue) {
-	if prev != nil && prev.ModRevision == kv.ModRevision {
+	switch {
+	case kind == mvccpb.Event_PUT && kv.CreateRevision == kv.ModRevision:
+		prev = nil
+	case prev != nil && prev.ModRevision == kv.ModRevision:
 		prev = nil
 		for i := len(b.applied.Events) - 1; i >= 0 && b.applied.Events[i].Kv.ModRevision == kv.ModRevision; i-- {
 			if e := b.applied.Events[i]; bytes.Equal(e.Kv.Key, kv.Key) {

@@ -291,3 +291,35 @@ func TestLeaseExpiresWithItsKeysInOneRevision(t *testing.T) {
 		t.Fatalf("expiry: %+v", d.last)
 	}
 }
+
+// A key that one transaction deletes, creates and writes again was created by it: no event after the deletion has a
+// previous version, neither when it happens nor in the history.
+func TestCreatedAndWrittenInOneTransactionHasNoPrevious(t *testing.T) {
+	d := newDriver(t)
+	d.do(put("k", "0"))
+	nested := func(op *pb.RequestOp) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}}}
+	}
+	write := func(value string) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte(value)}}}
+	}
+	remove := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}}}
+	d.do(command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{nested(remove), nested(write("1")), nested(write("2"))}}))
+	check := func(what string, events []statemachine.Event) {
+		var got string
+		for _, e := range events {
+			got += fmt.Sprintf(" %s %s (%s)", e.Type, e.Kv.Value, e.PrevKv.GetValue())
+		}
+		if want := " DELETE  (0) PUT 1 () PUT 2 ()"; got != want {
+			t.Errorf("%s:%s, want%s", what, got, want)
+		}
+	}
+	check("applied", d.last.Events)
+	err := d.view().Changes(context.Background(), 3, true, func(_ statemachine.Revision, events []statemachine.Event) bool {
+		check("history", events)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
