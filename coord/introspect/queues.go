@@ -25,11 +25,13 @@ func (s *Service) ListQueues(ctx context.Context, req *coordv1.ListQueuesRequest
 	return look(ctx, s, func(st *state) (*coordv1.ListQueuesResponse, error) {
 		resp := &coordv1.ListQueuesResponse{Revision: st.Revision()}
 		for after := req.After; ; {
-			names, more := st.names(req, after, limit)
-			resp.More = more
+			first := st.names(req, after, limit)
+			names := first.sorted()
+			more := len(names) > limit
+			names, resp.More = names[:min(len(names), limit)], more
 			size := 0
 			for i, name := range names {
-				for _, info := range st.named(name, req.Kind) {
+				for _, info := range st.named(name, first.set[name], req.Kind) {
 					resp.Queues = append(resp.Queues, info)
 					size += proto.Size(info)
 				}
@@ -46,17 +48,16 @@ func (s *Service) ListQueues(ctx context.Context, req *coordv1.ListQueuesRequest
 	})
 }
 
-// names returns the first names behind after that may have a queue of the kind asked for, and whether there are more.
-func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) (names []string, more bool) {
+// names finds the first names behind after, and one more, that may have a queue of the kind asked for, and which.
+func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) *smallest {
 	first := newSmallest(limit + 1)
 	s.entries(func(queue string, k statemachine.AttachedKey) {
 		name := recipes.NameOf(queue)
 		if name > after && strings.HasPrefix(name, req.Prefix) && mayBe(req.Kind, queue, k.Attachment.Kind) {
-			first.add(name)
+			first.add(name, recipes.ByPriority(queue))
 		}
 	})
-	names = first.sorted()
-	return names[:min(len(names), limit)], len(names) > limit
+	return first
 }
 
 // mayBe says whether an entry that was noted as made for this kind, or by an etcd client, can be in a queue of the kind
@@ -72,9 +73,12 @@ func mayBe(asked coordv1.QueueKind, queue string, noted uint64) bool {
 	return noted == 0 || coordv1.QueueKind(noted) == asked
 }
 
-// named describes the queues of a name that are of the kind asked for: one of locks and elections, one with priorities.
-func (s *state) named(name string, asked coordv1.QueueKind) (infos []*coordv1.QueueInfo) {
+// named describes the queues of a name that are of the kind asked for.
+func (s *state) named(name string, are queues, asked coordv1.QueueKind) (infos []*coordv1.QueueInfo) {
 	for _, byPriority := range []bool{false, true} {
+		if !are.has(byPriority) {
+			continue
+		}
 		q := recipes.Read(s, recipes.QueueOf(name, byPriority))
 		if len(q.Sorted) == 0 {
 			continue
@@ -99,20 +103,29 @@ func isOf(asked, kind coordv1.QueueKind) bool {
 	return false
 }
 
-// smallest keeps the n smallest of the strings it is given, each once, in memory for 2n.
-type smallest struct {
-	n   int
-	set map[string]bool
-	max string // strings greater than this are none of them; empty: not known yet
+// queues says which queues a name has: that of locks and elections, that with priorities, or both.
+type queues struct{ plain, byPriority bool }
+
+func (q queues) has(byPriority bool) bool {
+	return q.byPriority && byPriority || q.plain && !byPriority
 }
 
-func newSmallest(n int) *smallest { return &smallest{n: n, set: make(map[string]bool)} }
+// smallest keeps the n smallest of the names it is given, each once, in memory for 2n.
+type smallest struct {
+	n   int
+	set map[string]queues
+	max string // names greater than this are none of them; empty: not known yet
+}
 
-func (s *smallest) add(text string) {
-	if s.max != "" && text > s.max {
+func newSmallest(n int) *smallest { return &smallest{n: n, set: make(map[string]queues)} }
+
+func (s *smallest) add(name string, byPriority bool) {
+	if s.max != "" && name > s.max {
 		return
 	}
-	if s.set[text] = true; len(s.set) < 2*s.n {
+	has := s.set[name]
+	s.set[name] = queues{has.plain || !byPriority, has.byPriority || byPriority}
+	if len(s.set) < 2*s.n {
 		return
 	}
 	all := s.sorted()

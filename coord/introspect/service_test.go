@@ -129,6 +129,7 @@ func TestQueuesAreListedInPagesByKind(t *testing.T) {
 	two.campaign("e/1", "you", 0)
 	two.campaign("e/2", "low", 1)
 	one.campaign("e/2", "high", 5)
+	two.campaign("e/1", "other election", 1) // one name, two elections
 	m.etcdLock("l/1", 7)
 	m.etcdLock("x", 7)
 	m.etcdLock("l/1/nested", 8)
@@ -142,6 +143,7 @@ func TestQueuesAreListedInPagesByKind(t *testing.T) {
 QUEUE_ETCD l/1/nested: l/1/nested/8 from "", 0 wait, kept 0
 QUEUE_LOCK l/2: l/2/10 owner16 from "host1", 0 wait, kept 0`
 	elections := `QUEUE_ELECTION e/1: e/1/10 from "host1", 1 wait, kept 0
+QUEUE_PRIORITY_ELECTION e/1: _coord/elections/e/1/20 from "host2", 0 wait, kept 0
 QUEUE_PRIORITY_ELECTION e/2: _coord/elections/e/2/20 from "host2", 1 wait, kept 0`
 	etcd := `QUEUE_ETCD x: x/7 from "", 0 wait, kept 0`
 	nested := strings.Split(locks, "\n")[1]
@@ -152,7 +154,7 @@ QUEUE_PRIORITY_ELECTION e/2: _coord/elections/e/2/20 from "host2", 1 wait, kept 
 		{&coordv1.ListQueuesRequest{}, elections + "\n" + locks + "\n" + etcd},
 		{&coordv1.ListQueuesRequest{Kind: lock}, locks + "\n" + etcd},
 		{&coordv1.ListQueuesRequest{Kind: election}, elections + "\n" + nested + "\n" + etcd},
-		{&coordv1.ListQueuesRequest{Kind: priorities}, strings.Split(elections, "\n")[1]},
+		{&coordv1.ListQueuesRequest{Kind: priorities}, strings.SplitN(elections, "\n", 2)[1]},
 		{&coordv1.ListQueuesRequest{Prefix: "l/"}, locks},
 		{&coordv1.ListQueuesRequest{Prefix: "l/2"}, strings.Split(locks, "\n")[2]},
 		{&coordv1.ListQueuesRequest{Prefix: "none"}, ""},

@@ -100,12 +100,16 @@ func (s *state) leaseOf(e recipes.Entry) statemachine.LeaseID {
 	return kv.GetLease()
 }
 
-// kind is what the queue is: as its first entry says that a recipe made.
+// glance is how many entries are asked for the kind of their queue.
+const glance = 32
+
+// kind is what the queue is: as the first of its entries says that a recipe made, or that only etcd's clients have entries,
+// if it is none of the first ones.
 func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
 	if recipes.ByPriority(q.Queue) {
 		return coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
 	}
-	for _, e := range q.Sorted {
+	for _, e := range q.Sorted[:min(len(q.Sorted), glance)] {
 		if kind := s.attachment(e).Kind; kind != 0 {
 			return coordv1.QueueKind(kind)
 		}
