@@ -2,6 +2,7 @@ package coordtest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -36,16 +37,17 @@ type Fake struct {
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+	closing sync.Once
 }
 
 // NewFake starts a server that is empty and ready. The test's end stops it.
 func NewFake(t testing.TB) *Fake {
 	t.Helper()
-	f, err := startFake()
+	f, err := StartFake()
 	if err != nil {
-		t.Fatalf("start a fake server: %v", err)
+		t.Fatal(err)
 	}
-	t.Cleanup(f.stop)
+	t.Cleanup(f.Close)
 	return f
 }
 
@@ -55,32 +57,30 @@ const fakeID = 1
 // fakeElectionTimeout sets etcd's limits: the time a request may take, and the smallest TTL of the Lease API.
 const fakeElectionTimeout = 300 * time.Millisecond
 
-func startFake() (f *Fake, err error) {
+// StartFake is NewFake where there is no test, as in an Example. The caller closes the server.
+func StartFake() (f *Fake, err error) {
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start a fake server: %w", err)
 	}
 	f = &Fake{log: &fakeLog{}, listener: &fakeListener{Listener: port}}
 	f.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: f.log, Dir: "/coord", FS: vfs.NewMem(), Shard: 1, Member: fakeID, Boot: 1,
 		Now: f.Clock, Logger: zap.NewNop(),
 	})
-	if err := f.log.open(f.replica); err != nil {
-		port.Close()
-		f.replica.Close()
-		return nil, err
+	if err = f.log.open(f.replica); err == nil {
+		f.services, err = assembly.NewServices(assembly.ServicesOptions{
+			Backend: &fakeMember{f.replica, f}, Replica: f.replica, ClusterID: fakeID, MemberID: fakeID,
+			ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, QuotaBytes: -1,
+			GRPC:     []grpc.ServerOption{grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)},
+			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
+		})
 	}
-	f.services, err = assembly.NewServices(assembly.ServicesOptions{
-		Backend: &fakeMember{f.replica, f}, Replica: f.replica, ClusterID: fakeID, MemberID: fakeID,
-		ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, QuotaBytes: -1,
-		GRPC:     []grpc.ServerOption{grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)},
-		Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
-	})
 	if err != nil {
 		port.Close()
 		f.replica.Close()
 		f.log.close()
-		return nil, err
+		return nil, fmt.Errorf("start a fake server: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
@@ -88,6 +88,9 @@ func startFake() (f *Fake, err error) {
 	f.running.Go(func() { _ = f.services.API.GRPC().Serve(f.listener) })
 	return f, nil
 }
+
+// Close stops the server: streams end, requests finish, for a second at most. It can be called twice.
+func (f *Fake) Close() { f.closing.Do(f.stop) }
 
 func (f *Fake) stop() {
 	f.Resume()
