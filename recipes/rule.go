@@ -16,6 +16,8 @@ type Rule interface {
 	Record(queue string) string
 	// Holders yields the entries that hold, each with the token of its grant.
 	Holders(State) iter.Seq[Entry]
+	// Ahead is the number of entries that are before e, which need not be there.
+	Ahead(s State, e Entry) int
 }
 
 // State is a queue at one revision.
@@ -23,8 +25,11 @@ type State interface {
 	// Record is the rule's record, nil if there is none.
 	Record() *mvccpb.KeyValue
 	Entry(key string) (Entry, bool)
-	// Entries yields all entries, oldest first.
-	Entries() iter.Seq[Entry]
+	// Len is the number of entries.
+	Len() int
+	// Oldest yields all entries, oldest first; Newest, newest first.
+	Oldest() iter.Seq[Entry]
+	Newest() iter.Seq[Entry]
 }
 
 // RuleOf is the rule of a queue.
@@ -42,13 +47,25 @@ func (byAge) Record(string) string { return "" }
 
 func (byAge) Holders(s State) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		for e := range s.Entries() {
+		for e := range s.Oldest() {
 			if !e.Lingers {
 				yield(e)
 			}
 			return
 		}
 	}
+}
+
+// Ahead looks at who is behind: who asks has mostly just come.
+func (byAge) Ahead(s State, e Entry) int {
+	ahead := s.Len()
+	for o := range s.Newest() {
+		if o.Compare(e) < 0 {
+			break
+		}
+		ahead--
+	}
+	return ahead
 }
 
 // byRecord: the entry that the record names holds, unless it lingers; its token is the record's mod revision.
@@ -63,6 +80,16 @@ func (byRecord) Holders(s State) iter.Seq[Entry] {
 			yield(seat.entry)
 		}
 	}
+}
+
+func (byRecord) Ahead(s State, e Entry) (ahead int) {
+	leader := seatFrom(s.Record(), s.Entry).entry.Key
+	for o := range s.Oldest() {
+		if o.Key != e.Key && (o.Key == leader || !o.Lingers && o.precedes(e)) {
+			ahead++
+		}
+	}
+	return ahead
 }
 
 // Transferred is what the note of a queue's last transfer says; nil is the note of none.

@@ -54,8 +54,22 @@ func (s *Snapshot) Entry(key string) (Entry, bool) {
 	return s.Sorted[i], true
 }
 
-// Entries implements State.
-func (s *Snapshot) Entries() iter.Seq[Entry] { return slices.Values(s.Sorted) }
+// Len implements State.
+func (s *Snapshot) Len() int { return len(s.Sorted) }
+
+// Oldest implements State.
+func (s *Snapshot) Oldest() iter.Seq[Entry] { return slices.Values(s.Sorted) }
+
+// Newest implements State.
+func (s *Snapshot) Newest() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for _, e := range slices.Backward(s.Sorted) {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
 
 // Holder is who holds, with the token of the grant; ok is false if nobody does.
 func (s *Snapshot) Holder() (e Entry, ok bool) {
@@ -109,19 +123,7 @@ func (s *Snapshot) Find(key string, token int64) *coordv1.AcquiredEntry {
 		if held {
 			a.Holder = holder.Proto()
 		}
-		for _, o := range s.Sorted {
-			if o.Key == holder.Key || o.Key != key && ahead(s.Queue, o, e) {
-				a.Position++
-			}
-		}
+		a.Position = int64(RuleOf(s.Queue).Ahead(s, e))
 	}
 	return a
-}
-
-// ahead says whether o is granted before e.
-func ahead(queue string, o, e Entry) bool {
-	if ByPriority(queue) {
-		return !o.Lingers && o.precedes(e)
-	}
-	return o.Compare(e) < 0
 }

@@ -18,6 +18,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/recipes/service"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -46,6 +47,7 @@ type ServicesOptions struct {
 type Services struct {
 	API     *api.Server
 	opts    ServicesOptions
+	lines   *line.Lines
 	recipes *service.Service
 	current *service.Service // answers from what is applied
 	streams *stream.Server
@@ -55,11 +57,15 @@ type Services struct {
 	startDraining context.CancelFunc
 }
 
-// NewServices makes the services. The caller serves API.GRPC and API.HTTP, runs API.Run, and closes them in the end.
+// NewServices makes the services, once the machine is open. The caller serves API.GRPC and API.HTTP, runs API.Run, and closes them in the end.
 func NewServices(opts ServicesOptions) (*Services, error) {
+	lines, err := line.New(opts.lines())
+	if err != nil {
+		return nil, err
+	}
 	draining, startDraining := context.WithCancel(context.Background())
 	s := &Services{
-		opts: opts, recipes: service.New(opts.recipes()), current: service.New(opts.current()),
+		opts: opts, lines: lines, recipes: service.New(opts.recipes(lines)), current: service.New(opts.current(lines)),
 		watch: watch.NewServer(opts.Replica.Hub, watch.ServerOptions{
 			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
 			FragmentBytes: opts.MaxRequestBytes + 512<<10, Logger: opts.Logger.Named("watch"),
@@ -67,7 +73,6 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 		hub: opts.Replica.Hub, startDraining: startDraining,
 	}
 	var streamErr error
-	var err error
 	s.API, err = api.New(api.Options{
 		Backend: opts.Backend, ClusterID: opts.ClusterID, MemberID: opts.MemberID,
 		Watch:           s.watch,
@@ -143,6 +148,7 @@ func (s *Services) Drain(ctx context.Context) {
 	s.hub.Close()
 	s.recipes.Close()
 	s.current.Close()
+	s.lines.Close()
 	select {
 	case <-stopped:
 	case <-ctx.Done():
@@ -159,6 +165,7 @@ func (s *Services) Close() {
 	if s.streams != nil {
 		s.streams.Close()
 	}
+	s.lines.Close()
 }
 
 func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
@@ -166,30 +173,41 @@ func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
 }
 
 // current is recipes for who has waited for ReadIndex already.
-func (o *ServicesOptions) current() service.Backend {
-	b := o.recipes()
+func (o *ServicesOptions) current(lines *line.Lines) service.Backend {
+	b := o.recipes(lines)
 	b.ReadIndex = func(context.Context) error { return nil }
 	return b
 }
 
 // recipes is the member as the recipes' services see it.
-func (o *ServicesOptions) recipes() service.Backend {
+func (o *ServicesOptions) recipes(lines *line.Lines) service.Backend {
 	return service.Backend{
-		Propose:   o.Backend.Propose,
-		ReadIndex: o.Backend.ReadIndex,
-		View: func() (service.View, error) {
-			v, err := o.Replica.Machine.View()
-			if err != nil {
-				return nil, err
-			}
-			return v, nil
-		},
+		Propose:    o.Backend.Propose,
+		ReadIndex:  o.Backend.ReadIndex,
+		View:       o.lineView,
 		LeaseAlive: o.Replica.LeaseAlive,
-		Subscribe: func(key, end []byte, fn func(service.Delivery)) (statemachine.Revision, func(), error) {
-			return o.Replica.Hub.Subscribe(key, end, func(d watch.Delivery) { fn(service.Delivery(d)) })
+		Lines:      lines,
+		Logger:     o.Logger.Named("recipes"),
+	}
+}
+
+// lines is the member as the lines see it.
+func (o *ServicesOptions) lines() line.Source {
+	return line.Source{
+		View: o.lineView,
+		Subscribe: func(key, end []byte, fn func(line.Delivery)) (statemachine.Revision, func(), error) {
+			return o.Replica.Hub.Subscribe(key, end, func(d watch.Delivery) { fn(line.Delivery(d)) })
 		},
 		Logger: o.Logger.Named("recipes"),
 	}
+}
+
+func (o *ServicesOptions) lineView() (line.View, error) {
+	v, err := o.Replica.Machine.View()
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // introspection is the member as introspection sees it.

@@ -2,10 +2,8 @@
 //
 // # How a waiter waits
 //
-// A request becomes a Call that runs in the state machine; after it, everything is decided by the keys. For each name that
-// somebody on this member waits for, watches or observes there is one line: a copy of the queue, read once from a view
-// and then fed by a subscription to the changes below the name. A change touches the entry it is about and, where the head
-// of the line changes, the ticket of the new head; nobody rescans, and no herd starts. Any member can serve any waiter.
+// A request becomes a Call that runs in the state machine; after it, everything is decided by the keys. What becomes of the
+// entry is told by package line.
 //
 // # How an entry is given up
 //
@@ -16,7 +14,6 @@
 //
 // # Goroutines
 //
-// Each stream has the goroutine gRPC gave it. Service starts one for each proposal that may outlive its stream, each entry
-// being given up, and each line being read again after a gap; Close ends and awaits them. The callback of a subscription
-// only takes the lock of its line.
+// Each stream has the goroutine gRPC gave it. Service starts one for each proposal that may outlive its stream, and each
+// entry being given up; Close ends and awaits them. News of a ticket only go into a channel that has room for them.
 package service

@@ -53,18 +53,19 @@ func (es electionServer) Resign(ctx context.Context, req *coordv1.ResignRequest)
 }
 
 func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest) (*coordv1.LeaderResponse, error) {
-	queue, rev, err := es.service.currentQueue(ctx, req.Name)
+	queue, rev, err := es.service.currentQueue(ctx, req.Name, req.Priority != 0)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	if len(queue) == 0 {
+	leader, ok := queue.Holder()
+	if !ok {
 		return nil, wireError(recipes.ErrNoLeader)
 	}
-	return &coordv1.LeaderResponse{Leader: protoEntry(queue[0]), Revision: rev}, nil
+	return &coordv1.LeaderResponse{Leader: leader.Proto(), Revision: rev}, nil
 }
 
 func (es electionServer) Observe(req *coordv1.ObserveRequest, stream grpc.ServerStreamingServer[coordv1.ObserveEvent]) error {
-	return wireError(es.service.observe(stream.Context(), req.Name, stream.Send))
+	return wireError(es.service.observe(stream.Context(), req, stream.Send))
 }
 
 // maxValue bounds a candidate's value, in bytes.

@@ -19,6 +19,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/recipes/service"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -51,19 +52,8 @@ func startMember(t *testing.T, m *memstore.Member, leases ...int64) *fixture {
 			s.Leases[l] = true
 		}
 	})
-	f.service = service.New(service.Backend{
-		Propose:    m.Propose,
-		ReadIndex:  func(ctx context.Context) error { return ctx.Err() },
-		View:       func() (service.View, error) { return m.View(), nil },
-		LeaseAlive: m.LeaseAlive,
-		Subscribe: func(key, end []byte, fn func(service.Delivery)) (statemachine.Revision, func(), error) {
-			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
-				fn(service.Delivery{Revision: rev, Events: events, Gap: gap})
-			})
-			return rev, cancel, nil
-		},
-		Logger: zap.NewNop(),
-	})
+	backend := backendOf(t, m)
+	f.service = service.New(backend)
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
 	f.service.Register(server)
@@ -80,12 +70,40 @@ func startMember(t *testing.T, m *memstore.Member, leases ...int64) *fixture {
 	t.Cleanup(func() {
 		cancel()
 		f.service.Close()
+		backend.Lines.Close()
 		_ = conn.Close()
 		server.Stop()
 		<-served
 		m.Close()
 	})
 	return f
+}
+
+// backendOf is a member in memory as the services see it. Its lines are to be closed.
+func backendOf(t *testing.T, m *memstore.Member) service.Backend {
+	t.Helper()
+	view := func() (line.View, error) { return m.View(), nil }
+	lines, err := line.New(line.Source{
+		View: view,
+		Subscribe: func(key, end []byte, fn func(line.Delivery)) (statemachine.Revision, func(), error) {
+			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
+				fn(line.Delivery{Revision: rev, Events: events, Gap: gap})
+			})
+			return rev, cancel, nil
+		},
+		Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return service.Backend{
+		Propose:    m.Propose,
+		ReadIndex:  func(ctx context.Context) error { return ctx.Err() },
+		View:       view,
+		LeaseAlive: m.LeaseAlive,
+		Lines:      lines,
+		Logger:     zap.NewNop(),
+	}
 }
 
 // stream is an Acquire with its events.

@@ -75,16 +75,18 @@ func (ls lockServer) Release(ctx context.Context, req *coordv1.ReleaseRequest) (
 }
 
 func (ls lockServer) CheckToken(ctx context.Context, req *coordv1.CheckTokenRequest) (*coordv1.CheckTokenResponse, error) {
-	queue, rev, err := ls.service.currentQueue(ctx, req.Name)
+	queue, rev, err := ls.service.currentQueue(ctx, req.Name, recipes.ByPriority(req.Key))
 	if err != nil {
 		return nil, wireError(err)
 	}
 	resp := &coordv1.CheckTokenResponse{Revision: rev}
-	for i, e := range queue {
-		if e.Key == req.Key && e.Token == req.Token && ls.service.backend.LeaseAlive(e.Lease) {
-			resp.Holds, resp.Waits = i == 0, i > 0
-		}
+	e, ok := queue.Entry(req.Key)
+	if !ok || e.Lingers || !ls.service.backend.LeaseAlive(e.Lease) {
+		return resp, nil
 	}
+	holder, _ := queue.Holder()
+	resp.Holds = holder.Key == req.Key && holder.Token == req.Token
+	resp.Waits = holder.Key != req.Key && e.Token == req.Token
 	return resp, nil
 }
 
@@ -92,33 +94,23 @@ func (ls lockServer) Describe(ctx context.Context, req *coordv1.DescribeRequest)
 	if req.Limit < 0 {
 		return nil, wireError(fmt.Errorf("%w: limit %d is negative", statemachine.ErrInvalid, req.Limit))
 	}
-	queue, rev, err := ls.service.currentQueue(ctx, req.Name)
+	queue, rev, err := ls.service.currentQueue(ctx, req.Name, false)
 	if err != nil {
 		return nil, wireError(err)
-	}
-	resp := &coordv1.DescribeResponse{Revision: rev}
-	if len(queue) == 0 {
-		return resp, nil
 	}
 	limit := int(req.Limit)
 	if limit == 0 {
 		limit = describedWaiters
 	}
-	resp.Holder, resp.Waiting = lockEntry(queue[0]), int64(len(queue)-1)
-	for _, e := range queue[1:min(len(queue), limit+1)] {
-		resp.Waiters = append(resp.Waiters, lockEntry(e))
+	waiting := queue.Waiting()
+	resp := &coordv1.DescribeResponse{Revision: rev, Waiting: int64(len(waiting))}
+	if holder, ok := queue.Holder(); ok {
+		resp.Holder = recipes.WithIdentity(holder.Proto())
+	}
+	for _, e := range waiting[:min(len(waiting), limit)] {
+		resp.Waiters = append(resp.Waiters, recipes.WithIdentity(e.Proto()))
 	}
 	return resp, nil
-}
-
-func lockEntry(e recipes.Entry) *coordv1.Entry { return withIdentity(protoEntry(e)) }
-
-// withIdentity decodes the value of a lock's entry; nil stays nil.
-func withIdentity(e *coordv1.Entry) *coordv1.Entry {
-	if e != nil {
-		e.Owner, e.Labels = recipes.DecodeIdentity(e.Value)
-	}
-	return e
 }
 
 // acquireStream is the listener of Acquire.
@@ -127,7 +119,7 @@ type acquireStream struct {
 }
 
 func (a acquireStream) queued(ev *coordv1.Queued) error {
-	ev.Holder = withIdentity(ev.Holder)
+	ev.Holder = recipes.WithIdentity(ev.Holder)
 	return a.stream.Send(&coordv1.AcquireEvent{Event: &coordv1.AcquireEvent_Queued{Queued: ev}})
 }
 
@@ -136,7 +128,7 @@ func (a acquireStream) granted(ev *coordv1.Granted) error {
 }
 
 func (a acquireStream) notAcquired(ev *coordv1.NotAcquired) error {
-	ev.Holder = withIdentity(ev.Holder)
+	ev.Holder = recipes.WithIdentity(ev.Holder)
 	return a.stream.Send(&coordv1.AcquireEvent{Event: &coordv1.AcquireEvent_NotAcquired{NotAcquired: ev}})
 }
 
@@ -157,7 +149,7 @@ func (a tryAnswer) granted(ev *coordv1.Granted) error {
 }
 
 func (a tryAnswer) notAcquired(ev *coordv1.NotAcquired) error {
-	ev.Holder = withIdentity(ev.Holder)
+	ev.Holder = recipes.WithIdentity(ev.Holder)
 	a.resp.NotAcquired = ev
 	return nil
 }

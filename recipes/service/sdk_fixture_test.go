@@ -10,13 +10,11 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/recipes/service"
-	"github.com/coord-dev/coord/statemachine"
 )
 
 // cluster is several servers in front of one store, each behind a wire that can be cut or go silent. It is what the SDK
@@ -44,19 +42,8 @@ func startCluster(t *testing.T, members int) *cluster {
 
 func (c *cluster) serve() *wire {
 	c.Helper()
-	svc := service.New(service.Backend{
-		Propose:    c.member.Propose,
-		ReadIndex:  func(ctx context.Context) error { return ctx.Err() },
-		View:       func() (service.View, error) { return c.member.View(), nil },
-		LeaseAlive: c.member.LeaseAlive,
-		Subscribe: func(key, end []byte, fn func(service.Delivery)) (statemachine.Revision, func(), error) {
-			rev, cancel := c.member.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
-				fn(service.Delivery{Revision: rev, Events: events, Gap: gap})
-			})
-			return rev, cancel, nil
-		},
-		Logger: zap.NewNop(),
-	})
+	backend := backendOf(c.T, c.member)
+	svc := service.New(backend)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		c.Fatal(err)
@@ -70,6 +57,7 @@ func (c *cluster) serve() *wire {
 	c.Cleanup(func() {
 		w.close()
 		svc.Close()
+		backend.Lines.Close()
 		server.Stop()
 		<-served
 	})

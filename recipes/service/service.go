@@ -14,7 +14,6 @@ type Service struct {
 	backend Backend
 	ctx     context.Context // ends with Close: of what outlives its stream
 	cancel  context.CancelFunc
-	lines   lines
 
 	mu      sync.Mutex // guards closed, and background.Add against Close
 	closed  bool
@@ -24,7 +23,7 @@ type Service struct {
 // New returns a Service. The caller closes it, after the gRPC server has stopped or while its streams end.
 func New(backend Backend) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Service{backend: backend, ctx: ctx, cancel: cancel, lines: lines{byName: map[string]*sharedLine{}}}
+	return &Service{backend: backend, ctx: ctx, cancel: cancel}
 }
 
 // Register adds both services to a gRPC server.

@@ -9,6 +9,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -48,6 +49,8 @@ type listener interface {
 // acquire enqueues and waits until the request is over: not acquired, lost, or its client gone. If stay is false it is
 // over when granted, too.
 func (s *Service) acquire(ctx context.Context, r *request, to listener, stay bool) error {
+	t := s.newTicket(r)
+	defer t.Close()
 	e, err := s.enqueue(ctx, r)
 	switch {
 	case err != nil:
@@ -57,7 +60,7 @@ func (s *Service) acquire(ctx context.Context, r *request, to listener, stay boo
 	case e.Token == 0:
 		return s.tellNotAcquired(ctx, r.Name, to)
 	}
-	w := &waiting{service: s, request: r, entry: e, to: to}
+	w := &waiting{service: s, request: r, entry: e, ticket: t, to: to}
 	kept, err := w.run(ctx, stay)
 	if !kept && s.ctx.Err() == nil {
 		s.giveUp(r, e.Enqueued)
@@ -72,8 +75,8 @@ func (s *Service) tellNotAcquired(ctx context.Context, name string, to listener)
 		return err
 	}
 	resp := &coordv1.NotAcquired{Revision: rev}
-	if len(queue) > 0 {
-		resp.Holder = protoEntry(queue[0])
+	if holder, ok := queue.Holder(); ok {
+		resp.Holder = holder.Proto()
 	}
 	return to.notAcquired(resp)
 }
@@ -86,38 +89,55 @@ func (s *Service) lostEvent(lease statemachine.LeaseID, rev statemachine.Revisio
 	return &coordv1.Lost{Reason: reason, Revision: rev, Held: held}
 }
 
+// ticket is a line's ticket whose news come through channels.
+type ticket struct {
+	*line.Ticket
+	granted chan line.Event // capacity 1
+	ended   chan line.Event // capacity 1: the last news
+}
+
+func (s *Service) newTicket(r *request) *ticket {
+	t := &ticket{granted: make(chan line.Event, 1), ended: make(chan line.Event, 1)}
+	t.Ticket = s.backend.Lines.Track(recipes.Key(r.Name, r.Lease, r.OwnerId), func(ev line.Event) {
+		switch ev.News {
+		case line.Granted:
+			t.granted <- ev
+		case line.Lost, line.Superseded, line.Failed:
+			t.ended <- ev
+		case line.Requeued, line.Asked: // candidates without a session are not moved, and cannot be told who asks
+		}
+	})
+	return t
+}
+
 // waiting is a request with an entry.
 type waiting struct {
 	service *Service
 	request *request
 	entry   enqueued
+	ticket  *ticket
 	to      listener
 }
 
 // run waits. kept says that the entry needs no clean-up: the client knows that it has it, or it is gone, or another's.
 func (w *waiting) run(ctx context.Context, stay bool) (kept bool, err error) {
-	if w.entry.Holds && !stay {
-		return w.tellGranted(ctx, w.entry.revision)
+	revision := w.entry.revision
+	if w.entry.Holds {
+		w.ticket.Holds(w.entry.Token)
+	} else {
+		w.ticket.Waits(w.entry.Token, w.entry.Claim)
+		ev, over, kept, err := w.untilGranted(ctx)
+		if over || err != nil {
+			return kept, err
+		}
+		revision = max(revision, ev.Revision)
 	}
-	l, release, err := w.service.open(w.request.Name)
-	if err != nil {
-		return false, err
-	}
-	defer release()
-	t := newTicket(w.entry.Key, w.entry.Token, w.entry.Claim)
-	l.join(t, w.entry.Holds)
-	defer l.leave(t)
-	over, kept, err := w.untilGranted(ctx, l, t)
-	if over || err != nil {
-		return kept, err
-	}
-	_, _, rev := l.place(w.entry.Token)
-	if kept, err = w.tellGranted(ctx, max(rev, w.entry.revision)); err != nil || !stay {
+	if kept, err = w.tellGranted(ctx, revision); err != nil || !stay {
 		return kept, err
 	}
 	select {
-	case <-t.ended:
-		return true, w.ended(t, true)
+	case ev := <-w.ticket.ended:
+		return true, w.ended(ev)
 	case <-ctx.Done():
 		return true, ctx.Err()
 	case <-w.service.ctx.Done():
@@ -126,14 +146,9 @@ func (w *waiting) run(ctx context.Context, stay bool) (kept bool, err error) {
 }
 
 // untilGranted waits for the grant; over means that there will be none.
-func (w *waiting) untilGranted(ctx context.Context, l *line, t *ticket) (over, kept bool, err error) {
-	select {
-	case <-t.granted:
-		return false, false, nil
-	default:
-	}
-	if err := w.tellQueued(l); err != nil {
-		return true, false, err
+func (w *waiting) untilGranted(ctx context.Context) (ev line.Event, over, kept bool, err error) {
+	if err := w.tellQueued(ctx); err != nil {
+		return ev, true, false, err
 	}
 	var expired <-chan time.Time
 	if w.request.wait > 0 {
@@ -142,30 +157,33 @@ func (w *waiting) untilGranted(ctx context.Context, l *line, t *ticket) (over, k
 		expired = timer.C
 	}
 	select {
-	case <-t.granted:
-		return false, false, nil
-	case <-t.ended:
-		return true, t.end == nil || t.end == errSuperseded, w.ended(t, false)
+	case ev := <-w.ticket.granted:
+		return ev, false, false, nil
+	case ev := <-w.ticket.ended:
+		return ev, true, ev.News != line.Failed, w.ended(ev)
 	case <-expired:
-		kept, err := w.expire(ctx, l)
-		return true, kept, err
+		kept, err := w.expire(ctx)
+		return ev, true, kept, err
 	case <-ctx.Done():
-		return true, false, ctx.Err()
+		return ev, true, false, ctx.Err()
 	case <-w.service.ctx.Done():
-		return true, false, errStopped
+		return ev, true, false, errStopped
 	}
 }
 
 // ended tells the client that its entry is gone.
-func (w *waiting) ended(t *ticket, held bool) error {
-	if t.end != nil {
-		return t.end
+func (w *waiting) ended(ev line.Event) error {
+	switch ev.News {
+	case line.Superseded:
+		return errSuperseded
+	case line.Failed:
+		return ev.Err
 	}
-	return w.to.lost(w.service.lostEvent(w.request.Lease, t.endRev, held))
+	return w.to.lost(w.service.lostEvent(w.request.Lease, ev.Revision, ev.Held))
 }
 
 // expire removes the entry first, whether it was granted meanwhile or not, and then answers.
-func (w *waiting) expire(ctx context.Context, l *line) (kept bool, err error) {
+func (w *waiting) expire(ctx context.Context) (kept bool, err error) {
 	outcome, rev, err := w.service.remove(ctx, w.request, w.entry.Enqueued)
 	switch {
 	case err != nil:
@@ -175,19 +193,25 @@ func (w *waiting) expire(ctx context.Context, l *line) (kept bool, err error) {
 	case outcome == recipesv1.Removed_GONE:
 		return true, w.to.lost(w.service.lostEvent(w.request.Lease, rev, false))
 	}
-	_, holder, _ := l.place(w.entry.Token)
 	resp := &coordv1.NotAcquired{Revision: rev}
-	if holder.Key != "" && holder.Key != w.entry.Key {
-		resp.Holder = protoEntry(holder)
+	if _, holder, _, err := w.ticket.Place(ctx); err == nil && holder.Key != "" && holder.Key != w.entry.Key {
+		resp.Holder = holder.Proto()
 	}
 	return true, w.to.notAcquired(resp)
 }
 
-func (w *waiting) tellQueued(l *line) error {
-	ahead, holder, rev := l.place(w.entry.Token)
+// tellQueued tells the client its place, unless it has been granted meanwhile.
+func (w *waiting) tellQueued(ctx context.Context) error {
+	ahead, holder, rev, err := w.ticket.Place(ctx)
+	if err != nil {
+		return err
+	}
+	if len(w.ticket.granted) > 0 {
+		return nil
+	}
 	resp := &coordv1.Queued{Key: w.entry.Key, Token: w.entry.Token, Position: max(1, ahead), Revision: max(rev, w.entry.revision)}
 	if holder.Key != "" && holder.Key != w.entry.Key {
-		resp.Holder = protoEntry(holder)
+		resp.Holder = holder.Proto()
 	}
 	return w.to.queued(resp)
 }
@@ -201,8 +225,4 @@ func (w *waiting) tellGranted(ctx context.Context, rev statemachine.Revision) (k
 		return false, err
 	}
 	return true, nil
-}
-
-func protoEntry(e recipes.Entry) *coordv1.Entry {
-	return &coordv1.Entry{Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value}
 }

@@ -104,7 +104,7 @@ func (s *subscription) deliver(c change) {
 	}
 	var match []statemachine.Event
 	for _, e := range c.events {
-		if k := string(e.Kv.Key); k >= s.key && k < s.end {
+		if k := string(e.Kv.Key); k >= s.key && (k < s.end || s.end == "\x00") {
 			match = append(match, e)
 		}
 	}
@@ -143,7 +143,7 @@ func (m *Member) LeaseAlive(id statemachine.LeaseID) bool {
 	return m.store.Leases[id]
 }
 
-// Subscribe calls fn for all later changes in [key, end).
+// Subscribe calls fn for all later changes in [key, end); end "\x00" means all keys >= key.
 func (m *Member) Subscribe(key, end []byte, fn func(rev statemachine.Revision, events []statemachine.Event, gap bool)) (statemachine.Revision, func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -176,6 +176,12 @@ func (v *View) Revision() statemachine.Revision { return v.store.Rev }
 // Range knows key, range end and limit.
 func (v *View) Range(_ context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	resp := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: v.store.Rev}}
+	if len(req.RangeEnd) == 0 {
+		if kv := v.store.Get(string(req.Key)); kv != nil {
+			resp.Kvs = append(resp.Kvs, kv)
+		}
+		return resp, nil
+	}
 	v.store.Scan(req.Key, req.RangeEnd, func(kv *mvccpb.KeyValue) bool {
 		resp.More = req.Limit > 0 && int64(len(resp.Kvs)) == req.Limit
 		if !resp.More {

@@ -1,9 +1,8 @@
-package service
+package line
 
 import (
 	"bytes"
 	"context"
-	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -11,6 +10,13 @@ import (
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
+
+// View is a *statemachine.View, or a fake of it.
+type View interface {
+	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	Revision() statemachine.Revision
+	Close()
+}
 
 const maxPage = 1024 // keys
 
@@ -42,28 +48,24 @@ func (r *reader) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	}
 }
 
-// queue reads the queue of name at the latest revision of this member.
-func (s *Service) queue(ctx context.Context, name string) ([]recipes.Entry, statemachine.Revision, error) {
-	view, err := s.backend.View()
-	if err != nil {
-		return nil, 0, fmt.Errorf("read queue of %q: %w", name, err)
-	}
-	defer view.Close()
-	r := &reader{ctx: ctx, view: view}
-	q := recipes.Queue(r, name)
+// get reads one key; nil if there is none.
+func (r *reader) get(key string) *mvccpb.KeyValue {
 	if r.err != nil {
-		return nil, 0, fmt.Errorf("read queue of %q: %w", name, r.err)
+		return nil
 	}
-	return q, view.Revision(), nil
+	resp, err := r.view.Range(r.ctx, &pb.RangeRequest{Key: []byte(key)})
+	if err != nil {
+		r.err = err
+	}
+	if err != nil || len(resp.Kvs) == 0 {
+		return nil
+	}
+	return resp.Kvs[0]
 }
 
-// currentQueue is queue after everything that was committed before the call.
-func (s *Service) currentQueue(ctx context.Context, name string) ([]recipes.Entry, statemachine.Revision, error) {
-	if err := recipes.CheckName(name); err != nil {
-		return nil, 0, err
-	}
-	if err := s.backend.ReadIndex(ctx); err != nil {
-		return nil, 0, fmt.Errorf("read index: %w", err)
-	}
-	return s.queue(ctx, name)
+// Read reads a queue from a view.
+func Read(ctx context.Context, view View, queue string) (*recipes.Snapshot, error) {
+	r := &reader{ctx: ctx, view: view}
+	s := recipes.Read(r, queue)
+	return s, r.err
 }

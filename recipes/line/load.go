@@ -1,0 +1,126 @@
+package line
+
+import (
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/recipes"
+)
+
+// maxLoaders is how many goroutines read at most.
+const maxLoaders = 2
+
+// read has a line read.
+func (ls *Lines) read(l *line) {
+	ls.work.Lock()
+	defer ls.work.Unlock()
+	ls.work.load = append(ls.work.load, l)
+	ls.startLoader()
+}
+
+// recheck has a ticket that holds looked up.
+func (ls *Lines) recheck(t *Ticket) {
+	ls.work.Lock()
+	defer ls.work.Unlock()
+	ls.work.check = append(ls.work.check, t)
+	ls.startLoader()
+}
+
+func (ls *Lines) startLoader() {
+	if ls.work.loaders < maxLoaders && !ls.work.closed {
+		ls.work.loaders++
+		ls.running.Go(ls.loadAll)
+	}
+}
+
+// loadAll reads until there is nothing to read: what has gathered, from one view.
+func (ls *Lines) loadAll() {
+	for {
+		load, check := ls.takeWork()
+		if len(load) == 0 && len(check) == 0 {
+			return
+		}
+		view, err := ls.source.View()
+		if err != nil {
+			ls.failAll(load, check, err)
+			continue
+		}
+		for _, l := range load {
+			ls.loadOne(view, l)
+		}
+		for _, t := range check {
+			ls.checkOne(view, t)
+		}
+		view.Close()
+	}
+}
+
+// takeWork returns what is to be read; nothing ends the loader that asked.
+func (ls *Lines) takeWork() (load []*line, check []*Ticket) {
+	ls.work.Lock()
+	defer ls.work.Unlock()
+	if !ls.work.closed {
+		load, check = ls.work.load, ls.work.check
+	}
+	ls.work.load, ls.work.check = nil, nil
+	if len(load) == 0 && len(check) == 0 {
+		ls.work.loaders--
+	}
+	return load, check
+}
+
+func (ls *Lines) failAll(load []*line, check []*Ticket, err error) {
+	ls.source.Logger.Warn("read queues", zap.Error(err))
+	for _, l := range load {
+		l.fail(err)
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, t := range check {
+		if t.state == holding {
+			t.tell(Event{News: Failed, Token: t.token, Held: true, Err: err})
+		}
+	}
+}
+
+func (ls *Lines) loadOne(view View, l *line) {
+	s, err := Read(ls.ctx, view, l.queue)
+	if err != nil {
+		ls.source.Logger.Warn("read a queue", zap.String("queue", l.queue), zap.Error(err))
+		l.fail(fmt.Errorf("read the queue of %q: %w", recipes.NameOf(l.queue), err))
+		return
+	}
+	l.load(s, view.Revision())
+	r := &reader{ctx: ls.ctx, view: view}
+	for _, key := range l.heldKeys() {
+		if kv := r.get(recipes.AskKey(key)); kv != nil {
+			l.asked(key, ask{recipes.ParseAsk(kv), kv.ModRevision})
+		}
+	}
+}
+
+// checkOne looks up a tracked holder. A view that is older than its grant says nothing.
+func (ls *Lines) checkOne(view View, t *Ticket) {
+	r := &reader{ctx: ls.ctx, view: view}
+	kv, note := r.get(t.key), r.get(recipes.AskKey(t.key))
+	queue, _ := recipes.QueueOfKey(t.key)
+	transfer := recipes.ParseTransfer(r.get(recipes.TransferKey(queue)))
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	switch {
+	case t.state != holding, view.Revision() < t.token:
+		return
+	case r.err != nil:
+		t.tell(Event{News: Failed, Token: t.token, Held: true, Err: r.err})
+		return
+	}
+	if kv != nil && kv.CreateRevision <= t.token && kv.Lease == t.lease {
+		if note != nil {
+			t.ask(ask{recipes.ParseAsk(note), note.ModRevision})
+		}
+		return
+	}
+	t.gone, t.transferred = view.Revision(), transfer.GetFrom() == t.key && transfer.GetFromToken() == t.token
+	t.judge()
+}
