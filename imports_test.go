@@ -100,7 +100,7 @@ func TestUsersInheritFewDependencies(t *testing.T) {
 		"github.com/grpc-ecosystem/go-grpc-prometheus", "github.com/prometheus/", "github.com/beorn7/perks",
 		"github.com/cespare/xxhash", "github.com/munnerz/goautoneg", "github.com/dustin/go-humanize",
 	}
-	for _, p := range list(t, "./client", "./proto/...") {
+	for _, p := range list(t, "./client", "./client/registry/...", "./proto/...") {
 		for _, dep := range p.Deps {
 			first, _, _ := strings.Cut(dep, "/")
 			if !strings.Contains(first, ".") || strings.HasPrefix(dep, "vendor/") {

@@ -3,7 +3,7 @@
 //
 // A Set is the instances of some services as of one revision, kept up by the events that follow. It does not let a service
 // vanish: an instance that was passing or starting when its key was deleted has expired, or was deleted by mistake, since
-// whoever leaves says so first by draining. When within Limits.Window more than Limits.MaxLoss of a service's instances
+// whoever leaves says so. When within Limits.Window more than Limits.MaxLoss of a service's instances
 // expire, those are kept, marked Stale, until no more than that share of them is missing, at most for Limits.KeepStale. What
 // is not Stale had a live lease at the Set's revision.
 package roster

@@ -110,6 +110,8 @@ type Instance struct {
 	Lease int64 `json:"lease,omitempty"`
 	// Revision is that of the last change of any record of the instance.
 	Revision int64 `json:"revision"`
+
+	mirrorOf string // of a foreign one: the id of the instance that it mirrors
 }
 
 // ProbeKind says what a probe does.
@@ -338,6 +340,13 @@ func Decode(value []byte) (*Instance, error) {
 	}
 	in.EnsureDefaults()
 	return in, in.check()
+}
+
+// DrainOrder is the value of the key that orders an instance to be drained. by says who wants that, for people.
+func DrainOrder(by string, at time.Time) []byte {
+	return marshal(&coordv1.ServiceOrder{
+		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"), TimeUnixMs: at.UnixMilli(),
+	})
 }
 
 func unixMS(t time.Time) int64 {

@@ -110,23 +110,32 @@ func (s *Set) Apply(now time.Time, events []*mvccpb.Event) {
 	s.review(now)
 }
 
-// applyRevision takes the events of one revision. What an instance was when it vanished is what all its records said before
-// any of them vanished with it: so those that vanish come first.
+// applyRevision takes the events of one revision. Whether an instance that vanishes was expected to is what its records said
+// before any of them vanished with it, and what an order says that came with it: so that is the order of events.
 func (s *Set) applyRevision(now time.Time, events []*mvccpb.Event) {
-	vanishes := func(r record, ev *mvccpb.Event) bool {
-		return ev.Type == mvccpb.Event_DELETE && (r.kind == instances || r.kind == endpoints)
-	}
-	for _, first := range []bool{true, false} {
+	for turn := range 3 {
 		for _, ev := range events {
-			if r, ok := s.parse(string(ev.Kv.Key)); ok && vanishes(r, ev) == first {
-				if ev.Type == mvccpb.Event_DELETE {
-					s.remove(now, r)
-				} else {
-					s.put(r, ev.Kv)
-				}
+			r, ok := s.parse(string(ev.Kv.Key))
+			if !ok || r.turn(ev.Type) != turn {
+				continue
+			}
+			if ev.Type == mvccpb.Event_DELETE {
+				s.remove(now, r)
+			} else {
+				s.put(r, ev.Kv)
 			}
 		}
 	}
+}
+
+func (r record) turn(t mvccpb.Event_EventType) int {
+	switch {
+	case r.kind == orders && t == mvccpb.Event_PUT:
+		return 0
+	case (r.kind == instances || r.kind == endpoints) && t == mvccpb.Event_DELETE:
+		return 1
+	}
+	return 2
 }
 
 // Replace takes the whole state, as it was read. What is missing has vanished.
@@ -135,6 +144,9 @@ func (s *Set) Replace(now time.Time, kvs []*mvccpb.KeyValue) {
 	for _, kv := range kvs {
 		if r, ok := s.parse(string(kv.Key)); ok {
 			have[r] = true
+			if r.kind == orders {
+				s.put(r, kv)
+			}
 		}
 	}
 	for service, g := range s.groups {
@@ -265,8 +277,10 @@ func (m *member) revision(k kind) int64 {
 	return m.revisions.instance
 }
 
-// missed reports whether the member would be, should it expire.
-func (m *member) missed() bool { return m.shown != nil && !m.shown.State.expected() }
+// missed reports whether the member would be, should it expire. A mirror is not: its instance is.
+func (m *member) missed() bool {
+	return m.shown != nil && !m.shown.State.expected() && m.shown.mirrorOf == ""
+}
 
 // show puts together what the records amount to.
 func (m *member) show() {

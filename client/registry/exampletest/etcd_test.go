@@ -1,0 +1,113 @@
+package exampletest
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/naming/endpoints"
+	etcdresolver "go.etcd.io/etcd/client/v3/naming/resolver"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/coord-dev/coord/client/registry"
+)
+
+func etcdResolve(t *testing.T, c *clientv3.Client, service string) *conn {
+	t.Helper()
+	b, err := etcdresolver.NewBuilder(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cc := &conn{}
+	r, err := b.Build(resolver.Target{URL: url.URL{Scheme: "etcd", Path: "/" + service}}, cc, resolver.BuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return cc
+}
+
+// etcd's package finds what is mirrored, as long as it is passing, and reads its metadata.
+func TestEtcdFindsOurServices(t *testing.T) {
+	_, c := fake(t)
+	r := registry.New(c, quick)
+	in := registry.Instance{Service: "pay", ID: "a", Addr: address(1), Zone: "eu", Mirror: true}
+	lease := newOwn(t, c, time.Hour)
+	reg := register(t, r, always(lease), in)
+	register(t, r, always(lease), registry.Instance{Service: "pay", ID: "not mirrored", Addr: address(2)})
+	etcd := etcdResolve(t, c, "pay")
+	etcd.shows(t, address(1))
+	manager, err := endpoints.NewManager(c, "pay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := manager.List(bounded(t))
+	if err != nil || len(all) != 1 || all["pay/"+address(1)].Metadata.(map[string]any)["zone"] != "eu" {
+		t.Errorf("etcd's manager finds %v, %v", all, err)
+	}
+	step := func(what string, err error, want ...string) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		eventually(t, func() string {
+			all, err := manager.List(bounded(t))
+			if got := slices.Sorted(maps.Keys(all)); err != nil || len(got) != len(want) {
+				return fmt.Sprintf("after %s etcd finds %v, %v", what, got, err)
+			}
+			return ""
+		})
+		etcd.shows(t, want...)
+	}
+	step("critical", reg.SetState(bounded(t), registry.StateCritical))
+	step("passing", reg.SetState(bounded(t), registry.StatePassing), address(1))
+	step("an order", r.Drain(bounded(t), "pay", "a", "ops"))
+	step("a heartbeat under the order", reg.Heartbeat(bounded(t), nil))
+	step("the end of the order", r.Undrain(bounded(t), "pay", "a"), address(1))
+	if resp, err := c.Get(bounded(t), "pay/"+address(1)); err != nil || resp.Kvs[0].Lease != int64(lease.lease) {
+		t.Errorf("the mirror is not on the session's lease: %v, %v", resp, err)
+	}
+	step("deregistration", reg.Deregister(bounded(t)))
+}
+
+// Our resolver finds what etcd's package registered, beside what is registered here.
+func TestWeFindServicesOfEtcd(t *testing.T) {
+	_, c := fake(t)
+	r := registry.New(c, quick)
+	manager, err := endpoints.NewManager(c, "pay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(i int) {
+		t.Helper()
+		if err := manager.AddEndpoint(bounded(t), "pay/"+address(i), endpoints.Endpoint{Addr: address(i), Metadata: "m"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(1)
+	conn := resolve(t, r, "coord:///pay")
+	conn.shows(t, address(1))
+	add(2)
+	conn.shows(t, address(1), address(2))
+	reg := register(t, r, sessions(c), registry.Instance{Service: "pay", Addr: address(3), Mirror: true})
+	conn.shows(t, address(1), address(2), address(3))
+	all, err := r.List(bounded(t), "pay", registry.Endpoints())
+	if err != nil || text(all) != fmt.Sprintf("%s passing foreign, %s passing foreign, %s passing, %[3]s passing foreign", address(1), address(2), address(3)) {
+		t.Errorf("listed are %s, %v", text(all), err)
+	}
+	if all[0].Metadata["etcd"] != "m" {
+		t.Errorf("etcd's metadata became %v", all[0].Metadata)
+	}
+	if err := reg.Drain(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	conn.shows(t, address(1), address(2))
+	if err := manager.DeleteEndpoint(bounded(t), "pay/"+address(1)); err != nil {
+		t.Fatal(err)
+	}
+	conn.shows(t, address(2))
+}

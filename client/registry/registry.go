@@ -1,0 +1,209 @@
+// Package registry is the service registry: processes register instances of services, others find them.
+//
+//	services := registry.New(c, registry.Options{}) // c is a client.Client, or etcd's
+//	reg, err := services.Register(ctx, registry.SessionsOf(c.Session), registry.Instance{
+//		Service: "pay", Addr: "10.0.0.7:8080", Zone: "eu-1", Weight: 10, Tags: []string{"v2"},
+//	})
+//	defer reg.Deregister(ctx)
+//
+//	for update, err := range services.Watch(ctx, "pay", registry.Tag("v2"), registry.Passing()) {
+//		if err != nil { ... } // ctx has ended: nothing else ends a watch
+//		use(update.Instances())
+//	}
+//
+// Package resolver makes a gRPC name resolver and a balancer of it. proto/coord/v1/registry.proto says which keys the records
+// stand in, and package roster what they mean.
+//
+// # What is promised
+//
+// An instance lives as long as its session: it is gone within the session's TTL, plus what a failover takes, after its
+// process died. Every instance in an update that is not marked Stale had a live lease at the update's revision. Every watch
+// comes to see what is there, whatever failed in between: an error of any kind, a compaction, or a stopped member costs a
+// read. What was known stays known meanwhile.
+//
+// A service does not vanish because of us: when most of its instances expire at once (Options.Limits), the last known
+// ones are kept, marked Stale, for a bounded time. Who leaves says so, by Drain or Deregister, and is not missed. Whoever
+// deletes an instance's key by hand, or closes its session without Deregister, makes it look expired.
+//
+// # What is not
+//
+// An address that is given may be dead: for up to the TTL always, longer while Stale. A caller needs a timeout and a second try,
+// which gRPC has. Two watchers see the same states in the same order, but not at the same time. An ID belongs to whoever
+// registered it last.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/coord-dev/coord/proto/roster"
+)
+
+// Errors of this package; test for them with errors.Is.
+var (
+	// ErrNoAddress: an instance has no address that could be connected to, host:port with a port above 0.
+	ErrNoAddress = roster.ErrNoAddress
+	// ErrBadName: the name of a service or an id is empty, longer than 256 bytes, reserved, or has characters that cannot be
+	// shown.
+	ErrBadName = roster.ErrBadName
+	// ErrBadWeight: a weight is not between 1 and 65535.
+	ErrBadWeight = roster.ErrBadWeight
+	// ErrBadState: a state is none of the four.
+	ErrBadState = roster.ErrBadState
+	// ErrBadProbe: a probe has no usable target, or times out of range.
+	ErrBadProbe = roster.ErrBadProbe
+	// ErrTooLarge: the record of an instance is larger than 64 KiB.
+	ErrTooLarge = roster.ErrTooLarge
+	// ErrNotFound: there is no such instance.
+	ErrNotFound = errors.New("no such instance")
+	// ErrReplaced: another session registered an instance of the same service and id.
+	ErrReplaced = errors.New("the instance was registered by somebody else")
+	// ErrDeregistered: this process deregistered the instance.
+	ErrDeregistered = errors.New("deregistered")
+)
+
+// Instance is one instance of a service. Those that an Update or List gives are shared: nobody may change them.
+type Instance = roster.Instance
+
+// Probe says how the cluster sees whether an instance answers.
+type Probe = roster.Probe
+
+// The kinds of probes: a connection is accepted, GET answers 2xx, grpc.health.v1 answers SERVING.
+const (
+	ProbeTCP  = roster.ProbeTCP
+	ProbeHTTP = roster.ProbeHTTP
+	ProbeGRPC = roster.ProbeGRPC
+)
+
+// State says whether an instance takes requests. A greater one is worse.
+type State = roster.State
+
+// The states of an instance.
+const (
+	StatePassing  = roster.Passing  // it takes requests
+	StateStarting = roster.Starting // not yet
+	StateDraining = roster.Draining // no new ones: it will leave
+	StateCritical = roster.Critical // it cannot
+)
+
+// Limits say when instances that expire are kept.
+type Limits = roster.Limits
+
+// Client is what a Registry needs of a client: etcd's clientv3.Client and the SDK's client.Client are ones.
+type Client interface {
+	clientv3.KV
+	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
+	Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error)
+}
+
+// Options of a Registry. Zero values stand for the defaults.
+type Options struct {
+	// Limits say when a watch keeps instances that expire.
+	Limits Limits
+	// Retry is the wait after a first failure. It doubles with each one that follows, up to 40 times as much. Default 50 ms.
+	Retry time.Duration
+	// ReadTimeout bounds one attempt to read or write. Default 5 s.
+	ReadTimeout time.Duration
+	// Reread is how often a watch reads everything again, in case that something is broken that nobody knows of. Default 5 min.
+	Reread time.Duration
+}
+
+func (o *Options) ensureDefaults() {
+	o.Limits.EnsureDefaults()
+	if o.Retry == 0 {
+		o.Retry = 50 * time.Millisecond
+	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = 5 * time.Second
+	}
+	if o.Reread == 0 {
+		o.Reread = 5 * time.Minute
+	}
+}
+
+// Registry is the registry of one cluster. Safe for concurrent use. It has nothing to close.
+type Registry struct {
+	client Client
+	opts   Options
+}
+
+// New returns the registry that c leads to.
+func New(c Client, opts Options) *Registry {
+	opts.ensureDefaults()
+	return &Registry{client: c, opts: opts}
+}
+
+// List reads the instances of a service, or of all if service is empty, as of one revision. They are sorted by service and
+// id. Unlike a watch it has no last known set: it fails if the cluster cannot be asked.
+func (r *Registry) List(ctx context.Context, service string, opts ...WatchOption) ([]*Instance, error) {
+	w, err := r.newWatcher(service, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.read(ctx); err != nil {
+		return nil, fmt.Errorf("list service %s: %w", service, err)
+	}
+	w.diff()
+	return w.instances(), nil
+}
+
+// Drain orders an instance of another process to take no more requests: its state becomes draining. by says who wants that,
+// for people. The process learns of it by Registration.DrainOrdered; the order holds until Undrain or until the instance is
+// registered anew by another process. ErrNotFound.
+func (r *Registry) Drain(ctx context.Context, service, id, by string) error {
+	order := roster.DrainOrder(by, time.Now())
+	return r.order(ctx, "drain", service, id, func(in *Instance) []clientv3.Op {
+		ops := []clientv3.Op{clientv3.OpPut(roster.OrderKey(service, id), string(order), clientv3.WithLease(clientv3.LeaseID(in.Lease)))}
+		if in.Mirror {
+			ops = append(ops, clientv3.OpDelete(roster.EndpointKey(service, in.Addr)))
+		}
+		return ops
+	})
+}
+
+// Undrain takes the order of Drain back. ErrNotFound if there is no such instance.
+func (r *Registry) Undrain(ctx context.Context, service, id string) error {
+	return r.order(ctx, "undrain", service, id, func(in *Instance) []clientv3.Op {
+		ops := []clientv3.Op{clientv3.OpDelete(roster.OrderKey(service, id))}
+		if in.Mirror && in.Probe == nil && in.State == StatePassing {
+			ops = append(ops, putMirror(in))
+		}
+		return ops
+	})
+}
+
+// putMirror puts the instance's mirror on its lease.
+func putMirror(in *Instance) clientv3.Op {
+	return clientv3.OpPut(roster.EndpointKey(in.Service, in.Addr), string(in.EncodeEndpoint()), clientv3.WithLease(clientv3.LeaseID(in.Lease)))
+}
+
+// order writes what ops says of an instance, which is as its process wrote it, if it does not change meanwhile.
+func (r *Registry) order(ctx context.Context, what, service, id string, ops func(*Instance) []clientv3.Op) error {
+	key := roster.InstanceKey(service, id)
+	for {
+		resp, err := r.client.Get(ctx, key)
+		if err != nil {
+			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, err)
+		}
+		if len(resp.Kvs) == 0 {
+			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, ErrNotFound)
+		}
+		kv := resp.Kvs[0]
+		in, err := roster.Decode(kv.Value)
+		if err != nil {
+			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, err)
+		}
+		in.Lease = kv.Lease
+		done, err := r.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", kv.ModRevision)).Then(ops(in)...).Commit()
+		if err != nil {
+			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, err)
+		}
+		if done.Succeeded {
+			return nil
+		}
+	}
+}
