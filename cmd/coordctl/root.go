@@ -39,7 +39,8 @@ func newRoot() *cobra.Command {
 	for _, verb := range root.Commands() {
 		renameProgram(verb)
 	}
-	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand())...)
+	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
+		newCfgCommand())...)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)
 	return root

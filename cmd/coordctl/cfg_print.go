@@ -1,0 +1,251 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/coord-dev/coord/client/config"
+)
+
+// The forms in which -w json and -w yaml print.
+type (
+	cfgVersion struct {
+		Bundle     string            `json:"bundle"`
+		Version    int64             `json:"version"`
+		Revision   int64             `json:"revision"`
+		Author     string            `json:"author"`
+		Reason     string            `json:"reason"`
+		Time       string            `json:"time"`
+		Hash       string            `json:"hash"`
+		RollbackOf int64             `json:"rollback_of,omitempty"`
+		Keep       int               `json:"keep"`
+		Documents  map[string]string `json:"documents,omitempty"`
+		Binary     map[string][]byte `json:"binary_documents,omitempty"` // those that are not UTF-8, in base64
+	}
+	cfgDocumentDiff struct {
+		Document string `json:"document"`
+		Change   string `json:"change"`
+		Binary   bool   `json:"binary,omitempty"`
+		Diff     string `json:"diff"`
+	}
+	cfgDiff struct {
+		Bundle    string            `json:"bundle"`
+		From      int64             `json:"from"`
+		To        int64             `json:"to"`
+		Documents []cfgDocumentDiff `json:"documents"`
+	}
+	cfgSchema struct {
+		Document string          `json:"document"`
+		Author   string          `json:"author"`
+		Reason   string          `json:"reason"`
+		Time     string          `json:"time"`
+		Schema   json.RawMessage `json:"schema"`
+	}
+	cfgStatus struct {
+		Client          string `json:"client"`
+		Seen            int64  `json:"seen"`
+		SeenRevision    int64  `json:"seen_revision"`
+		Applied         int64  `json:"applied"`
+		AppliedRevision int64  `json:"applied_revision"`
+		Time            string `json:"time"`
+		Error           string `json:"error,omitempty"`
+	}
+)
+
+func versionForm(name string, v config.Version) cfgVersion {
+	form := cfgVersion{
+		Bundle: name, Version: v.Number, Revision: v.Revision, Author: v.Author, Reason: v.Reason, Time: stamp(v.Time),
+		Hash: v.Hash, RollbackOf: v.RollbackOf, Keep: v.Keep,
+	}
+	for document, content := range v.Documents {
+		if !utf8.Valid(content) {
+			if form.Binary == nil {
+				form.Binary = map[string][]byte{}
+			}
+			form.Binary[document] = content
+			continue
+		}
+		if form.Documents == nil {
+			form.Documents = map[string]string{}
+		}
+		form.Documents[document] = string(content)
+	}
+	return form
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// print prints form as JSON on one line or as a YAML document, or else what text writes.
+func (r *cfgRun) print(form any, text func(w io.Writer)) error {
+	out := r.cmd.OutOrStdout()
+	var encoded []byte
+	var err error
+	switch r.g.output {
+	case "json":
+		encoded, err = json.Marshal(form)
+		encoded = append(encoded, '\n')
+	case "yaml":
+		encoded, err = yaml.Marshal(form)
+		encoded = append([]byte("---\n"), encoded...)
+	default:
+		text(out)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(encoded)
+	return err
+}
+
+// cfgTable writes rows of cells in columns.
+func cfgTable(w io.Writer, rows ...[]any) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i, cell := range row {
+			if i > 0 {
+				fmt.Fprint(t, "\t")
+			}
+			fmt.Fprint(t, cell)
+		}
+		fmt.Fprintln(t)
+	}
+	_ = t.Flush()
+}
+
+// cfgPlain is a text that somebody chose, quoted if a terminal would do more than show it.
+func cfgPlain(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+func (r *cfgRun) printPublished(name string, v config.Version) error {
+	return r.print(versionForm(name, v), func(w io.Writer) {
+		fmt.Fprintf(w, "version %d of %s at revision %d\n", v.Number, cfgPlain(name), v.Revision)
+	})
+}
+
+func (r *cfgRun) printVersion(name string, v config.Version) error {
+	return r.print(versionForm(name, v), func(w io.Writer) {
+		names := slices.Sorted(maps.Keys(v.Documents))
+		if r.g.output == "table" {
+			cfgTable(w, versionHead(), versionRow(v))
+			rows := [][]any{{"DOCUMENT", "BYTES"}}
+			for _, document := range names {
+				rows = append(rows, []any{cfgPlain(document), len(v.Documents[document])})
+			}
+			fmt.Fprintln(w)
+			cfgTable(w, rows...)
+			return
+		}
+		for i, document := range names {
+			content := v.Documents[document]
+			if len(names) > 1 {
+				if i > 0 {
+					fmt.Fprintln(w)
+				}
+				fmt.Fprintf(w, "==> %s <==\n", cfgPlain(document))
+				if len(content) > 0 && content[len(content)-1] != '\n' {
+					content = append(content, '\n')
+				}
+			}
+			_, _ = w.Write(content)
+		}
+	})
+}
+
+func versionHead() []any { return []any{"VERSION", "REVISION", "TIME", "AUTHOR", "REASON"} }
+
+func versionRow(v config.Version) []any {
+	reason := cfgPlain(v.Reason)
+	if v.RollbackOf != 0 {
+		reason = fmt.Sprintf("(back to %d) %s", v.RollbackOf, reason)
+	}
+	return []any{v.Number, v.Revision, stamp(v.Time), cfgPlain(v.Author), reason}
+}
+
+func (r *cfgRun) printHistory(name string, versions []config.Version) error {
+	forms := []cfgVersion{}
+	rows := [][]any{versionHead()}
+	for _, v := range versions {
+		forms = append(forms, versionForm(name, v))
+		rows = append(rows, versionRow(v))
+	}
+	return r.print(forms, func(w io.Writer) { cfgTable(w, rows...) })
+}
+
+func (r *cfgRun) printFollowed(name string, v config.Version) error {
+	return r.print(versionForm(name, v), func(w io.Writer) {
+		row := versionRow(v)
+		fmt.Fprintf(w, "version %v at revision %v, %v, %v: %v\n", row...)
+	})
+}
+
+func (r *cfgRun) printDifference(name string, d config.Difference) error {
+	form := cfgDiff{Bundle: name, From: d.From.Number, To: d.To.Number, Documents: []cfgDocumentDiff{}}
+	for _, doc := range d.Documents {
+		form.Documents = append(form.Documents, cfgDocumentDiff{Document: doc.Name, Change: doc.Change, Binary: doc.Binary, Diff: doc.Text})
+	}
+	return r.print(form, func(w io.Writer) { printDiff(w, d) })
+}
+
+func printDiff(w io.Writer, d config.Difference) {
+	for _, doc := range d.Documents {
+		if doc.Binary {
+			fmt.Fprintf(w, "binary document %s was %s\n", cfgPlain(doc.Name), doc.Change)
+			continue
+		}
+		fmt.Fprint(w, doc.Text)
+	}
+}
+
+func (r *cfgRun) printSchemas(name, document string, schemas []config.Schema) error {
+	forms := []cfgSchema{}
+	rows := [][]any{{"DOCUMENT", "TIME", "AUTHOR", "REASON", "BYTES"}}
+	var chosen *config.Schema
+	for _, s := range schemas {
+		forms = append(forms, cfgSchema{Document: s.Document, Author: s.Author, Reason: s.Reason, Time: stamp(s.Time), Schema: s.Content})
+		rows = append(rows, []any{strconv.Quote(s.Document), stamp(s.Time), cfgPlain(s.Author), cfgPlain(s.Reason), len(s.Content)})
+		if s.Document == document {
+			chosen = &s
+		}
+	}
+	if r.g.output == "simple" && chosen == nil {
+		if document != "" {
+			return fmt.Errorf("%s has no schema for document %s", name, document)
+		}
+		return fmt.Errorf("%s has no schema for all documents", name)
+	}
+	return r.print(forms, func(w io.Writer) {
+		if r.g.output == "simple" {
+			_, _ = w.Write(chosen.Content)
+			return
+		}
+		cfgTable(w, rows...)
+	})
+}
+
+func (r *cfgRun) printStatuses(statuses []config.Status) error {
+	forms := []cfgStatus{}
+	rows := [][]any{{"CLIENT", "SEEN", "APPLIED", "TIME", "ERROR"}}
+	for _, s := range statuses {
+		forms = append(forms, cfgStatus{
+			Client: s.Client, Seen: s.Seen, SeenRevision: s.SeenRevision, Applied: s.Applied, AppliedRevision: s.AppliedRevision,
+			Time: stamp(s.Time), Error: s.Error,
+		})
+		rows = append(rows, []any{cfgPlain(s.Client), s.Seen, s.Applied, stamp(s.Time), cfgPlain(s.Error)})
+	}
+	return r.print(forms, func(w io.Writer) { cfgTable(w, rows...) })
+}
