@@ -123,7 +123,7 @@ func (r *requestRun) request(data []byte) []byte {
 	if err != nil {
 		outcome = encodeRefusal(err)
 	}
-	if !transient(err) && !r.ended() {
+	if !transient(err) {
 		r.keep(q.sequence, outcome)
 	}
 	return outcome

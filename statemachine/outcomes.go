@@ -56,14 +56,15 @@ func (o *outcomes) add(sequence uint64, data []byte, row *outcomeRow) {
 	row.live++
 }
 
-// acknowledge forgets the outcomes with a sequence <= to, and returns the rows that have none any more, without the newest.
+// acknowledge forgets the outcomes with a sequence <= to, and returns the rows that have none any more. The newest may be
+// one of them: who moves the watermark writes a newer row.
 func (o *outcomes) acknowledge(to uint64) (empty []*outcomeRow) {
 	from := o.acknowledged
 	o.acknowledged = max(from, to)
 	forget := func(sequence uint64, one outcome) {
 		delete(o.bySequence, sequence)
 		o.bytes -= len(one.data)
-		if one.row.live--; one.row.live == 0 && one.row != o.newest {
+		if one.row.live--; one.row.live == 0 {
 			empty = append(empty, one.row)
 		}
 	}
