@@ -46,6 +46,9 @@ func (m *Model) leaseKeys(id int64) [][]byte {
 	if id == 0 {
 		return nil // it means no lease
 	}
+	if !slices.ContainsFunc(m.history, func(c change) bool { return c.event.Kv.Lease == id }) {
+		return nil // this is for speed alone
+	}
 	var keys [][]byte
 	for _, kv := range m.versions([]byte{0}, []byte{0}, m.Revision()) {
 		if kv.Lease == id {
