@@ -31,6 +31,9 @@ type Version struct {
 }
 
 func versionOf(v *coordv1.ConfigVersion) Version {
+	if v == nil {
+		return Version{}
+	}
 	version := Version{
 		Number: v.GetNumber(), Revision: v.GetRevision(), Author: v.GetAuthor(), Reason: v.GetReason(),
 		Time: time.UnixMilli(v.GetTimeUnixMs()), Hash: hex.EncodeToString(v.GetHash()), RollbackOf: v.GetRollbackOf(), Keep: int(v.GetKeep()),
