@@ -90,14 +90,8 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: opts,
-		service: &service{
-			backend:         opts.Backend,
-			clusterID:       opts.ClusterID,
-			member:          opts.MemberID,
-			maxRequestBytes: opts.MaxRequestBytes,
-			timeout:         5*time.Second + 2*opts.ElectionTimeout,
-		},
+		opts:    opts,
+		service: newService(&opts),
 		metrics: m,
 		streams: &leaderStreams{},
 		health:  health.NewServer(),
@@ -149,22 +143,20 @@ func (s *Server) setServing() {
 }
 
 func (s *Server) register() {
-	quota := newQuota(s.service, s.opts.QuotaBytes)
-	kv := &kvServer{service: s.service, quota: quota, maxTxnOps: s.opts.MaxTxnOps}
-	lease := &leaseServer{service: s.service, quota: quota, minTTL: minLeaseTTL(s.opts.ElectionTimeout)}
-	pb.RegisterKVServer(s.grpc, kv)
+	etcd := newServices(s.service, &s.opts)
+	pb.RegisterKVServer(s.grpc, etcd.kv)
 	pb.RegisterWatchServer(s.grpc, s.opts.Watch)
-	pb.RegisterLeaseServer(s.grpc, lease)
+	pb.RegisterLeaseServer(s.grpc, etcd.lease)
 	pb.RegisterClusterServer(s.grpc, &clusterServer{service: s.service})
 	pb.RegisterAuthServer(s.grpc, &authServer{service: s.service})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceServer{
 		service: s.service, log: s.opts.Logger, quotaBytes: s.opts.QuotaBytes, spoolDir: s.opts.SpoolDir,
 	})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
-	s.local = newLocalClient(kv, lease, s.opts.Watch, s.opts.Logger)
+	s.local = newLocalClient(etcd.kv, etcd.lease, s.opts.Watch, s.opts.Logger)
 	registerRecipes(s.grpc, s.local)
 	if s.opts.Register != nil {
-		s.opts.Register(s.grpc, &Services{kv: kv, lease: lease})
+		s.opts.Register(s.grpc, etcd)
 	}
 	s.metrics.rpc.init(s.grpc)
 }

@@ -23,6 +23,13 @@ type service struct {
 	timeout           time.Duration // of a proposal and of a linearizable read
 }
 
+func newService(o *Options) *service {
+	return &service{
+		backend: o.Backend, clusterID: o.ClusterID, member: o.MemberID, maxRequestBytes: o.MaxRequestBytes,
+		timeout: 5*time.Second + 2*o.ElectionTimeout,
+	}
+}
+
 // requestOverhead is what etcd's envelope adds to the encoding of a request before it compares the size with
 // --max-request-bytes: a header with a request id (field 100, 14 bytes) and the request's own tag. The length of the
 // request comes on top.

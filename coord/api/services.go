@@ -30,6 +30,20 @@ func (s *Services) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	return s.kv.Txn(ctx, r)
 }
 
+// NewServices makes them without a server.
+func NewServices(opts Options) *Services {
+	opts.ensureDefaults()
+	return newServices(newService(&opts), &opts)
+}
+
+func newServices(s *service, o *Options) *Services {
+	q := newQuota(s, o.QuotaBytes)
+	return &Services{
+		kv:    &kvServer{service: s, quota: q, maxTxnOps: o.MaxTxnOps},
+		lease: &leaseServer{service: s, quota: q, minTTL: minLeaseTTL(o.ElectionTimeout)},
+	}
+}
+
 // CheckSize refuses a request whose encoding has n bytes if that is too much.
 func (s *Services) CheckSize(n int) error { return s.kv.checkSize(n) }
 
