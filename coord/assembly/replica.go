@@ -59,14 +59,14 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		Clock:    leaseclock.New(opts.Nonce, opts.Now),
 		Streams:  &stream.Registry{},
 	}
-	told := observers{r.Clock, hubObserver{r}}
+	told := observers{r.Clock, r.Streams, hubObserver{r}}
 	if opts.Members != nil {
 		told = append(told, opts.Members)
 	}
 	r.Machine = statemachine.New(statemachine.Options{
 		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot,
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
-		Observer: append(told, r.Streams, r.Proposer),
+		Observer: append(told, r.Proposer),
 	})
 	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Logger: opts.Logger.Named("watch")})
 	return r

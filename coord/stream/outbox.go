@@ -39,6 +39,7 @@ type outbox struct {
 		room   sync.Cond   // signalled when the client is not behind any more, or the outbox is closed
 		parts  []*outFrame // in the order in which they are sent; the last one is being filled
 		bytes  int         // of parts, and of what was taken and is not sent yet
+		usual  int         // size of the responses in the last frame, as the next one's may be
 		timer  *time.Timer // runs while the client is behind
 		closed bool
 	}
@@ -112,6 +113,9 @@ type answer struct {
 func (o *outbox) respond(session, about int64, answers ...answer) {
 	fits := func(f *outFrame) bool { _, pushed := f.pushed[about]; return !pushed }
 	o.fill(fits, func(f *outFrame) {
+		if f.responses == nil {
+			f.responses = make([]byte, 0, o.mu.usual)
+		}
 		for _, a := range answers {
 			f.responses = appendResponse(f.responses, session, a)
 		}
@@ -182,6 +186,7 @@ func (o *outbox) take() *outFrame {
 	f := o.mu.parts[0]
 	o.mu.parts[0] = nil
 	o.mu.parts = o.mu.parts[1:]
+	o.mu.usual = len(f.responses)
 	return f
 }
 

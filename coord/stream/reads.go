@@ -18,11 +18,21 @@ type read struct {
 	answer func(context.Context, api.View) (proto.Message, error)
 }
 
-// readQueue holds the reads that gather while others are answered.
+// readQueue holds the reads that gather while others are answered, and chores for the same goroutine, which come first.
 type readQueue struct {
-	wake chan struct{}
-	mu   sync.Mutex
-	list []read
+	wake   chan struct{}
+	mu     sync.Mutex
+	list   []read
+	chores []func()
+}
+
+// chore has fn run soon: for who must not do it where it is.
+func (st *stream) chore(fn func()) {
+	q := &st.reads
+	q.mu.Lock()
+	q.chores = append(q.chores, fn)
+	q.mu.Unlock()
+	signal(q.wake)
 }
 
 func (q *readQueue) add(r read) {
@@ -33,12 +43,12 @@ func (q *readQueue) add(r read) {
 }
 
 // takeAll returns what gathered. spare is memory for what comes next.
-func (q *readQueue) takeAll(spare []read) []read {
+func (q *readQueue) takeAll(spare []read) ([]read, []func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	taken := q.list
-	q.list = spare[:0]
-	return taken
+	taken, chores := q.list, q.chores
+	q.list, q.chores = spare[:0], nil
+	return taken, chores
 }
 
 // read answers reads until the stream ends: all that gathered during one ReadIndex from one view.
@@ -51,7 +61,10 @@ func (st *stream) read() {
 		case <-st.ctx.Done():
 			return
 		}
-		all := st.reads.takeAll(spare)
+		all, chores := st.reads.takeAll(spare)
+		for _, do := range chores {
+			do()
+		}
 		st.answerReads(all)
 		clear(all)
 		spare = all

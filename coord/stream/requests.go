@@ -15,11 +15,11 @@ import (
 // item is a request that was taken and has to be answered.
 type item struct {
 	sequence uint64
-	kind     coordv1.Kind
 	bytes    int
+	recipe   *recipe // nil where nobody follows what it does
 }
 
-func (r *request) item() item { return item{r.sequence, r.kind, len(r.raw)} }
+func (r *request) item() item { return item{sequence: r.sequence, bytes: len(r.raw)} }
 
 // The fields of coordv1.Outcome.
 const (
@@ -150,6 +150,7 @@ func (st *stream) newCommand(s *session, b batch, requests []request) *command {
 			st.refuseIn(s.id, item, refused)
 			continue
 		}
+		item.recipe = st.entries.prepare(s, r)
 		c.items = append(c.items, item)
 		c.body = appendBytes(c.body, 5, r.raw)
 	}
@@ -169,6 +170,11 @@ func (c *command) done(result statemachine.Result) {
 		c.st.out.respond(c.session.id, c.session.id, answers...)
 	}
 	c.st.mu.Unlock()
+	for n, i := range c.items {
+		if i.recipe != nil {
+			c.st.entries.done(i.recipe, answers[n].outcome)
+		}
+	}
 	c.st.flow.release(len(c.items), bytes)
 }
 

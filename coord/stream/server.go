@@ -14,6 +14,7 @@ import (
 	"github.com/coord-dev/coord/coord/api"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -77,6 +78,8 @@ type Options struct {
 	Limits              Limits
 	// Permit is the one place where a stream's user is checked. Nil: everybody may open one.
 	Permit func(ctx context.Context, hello *coordv1.Hello) error
+	// Lines tells of entries.
+	Lines *line.Lines
 	// Streams hears from the state machine, Metrics gets the metrics.
 	Streams *Registry
 	Metrics prometheus.Registerer

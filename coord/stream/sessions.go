@@ -2,6 +2,8 @@ package stream
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -21,7 +23,31 @@ type session struct {
 	created, epoch uint64
 	acknowledged   uint64 // what the log was told
 	ending         bool   // the client is ending it
+	attaching      bool   // the client does not know yet that it is attached
 	lost           bool   // it is not the stream's any more
+	// entries are those that the stream follows for it, made by request where it made them.
+	entries map[*entry]struct{}
+	made    map[uint64][]*entry
+}
+
+func (s *session) add(e *entry) {
+	if s.entries == nil {
+		s.entries, s.made = map[*entry]struct{}{}, map[uint64][]*entry{}
+	}
+	s.entries[e] = struct{}{}
+	if e.sequence != 0 {
+		s.made[e.sequence] = append(s.made[e.sequence], e)
+	}
+}
+
+func (s *session) remove(e *entry) {
+	delete(s.entries, e)
+	rest := slices.DeleteFunc(s.made[e.sequence], func(o *entry) bool { return o == e })
+	if len(rest) == 0 {
+		delete(s.made, e.sequence)
+		return
+	}
+	s.made[e.sequence] = rest
 }
 
 // reserve makes room for n sessions that are about to be opened or attached.
@@ -83,20 +109,30 @@ func (st *stream) opened(item item, o statemachine.SessionOpened) {
 	defer st.mu.Unlock()
 	st.mu.opening--
 	st.respond(item, o.ID, response)
-	st.attached(&session{id: o.ID, created: o.Created, epoch: o.Epoch})
+	st.relook(st.attached(o.ID, o.Created, o.Epoch))
 }
 
 // attached adds a session that a command has attached, after the response was queued. It may be lost again already: by the
-// same batch, which was told before. The caller holds the mutex.
-func (st *stream) attached(s *session) {
+// same batch, which was told before. The caller holds the mutex. It returns nil where the stream has ended.
+func (st *stream) attached(id int64, created, epoch uint64) *session {
 	if st.mu.closed {
-		return
+		return nil
 	}
-	if st.mu.sessions[s.id] == nil {
-		st.server.sessions.Add(1)
+	s := st.mu.sessions[id]
+	if s == nil || s.created != created {
+		s = &session{id: id, created: created}
+		if st.mu.sessions[id] == nil {
+			st.server.sessions.Add(1)
+		}
+		st.mu.sessions[id] = s
 	}
-	st.mu.sessions[s.id] = s
-	if !st.server.opts.Backend.Attached(st.id, s.id, s.created) {
+	s.epoch = epoch
+	return s
+}
+
+// relook drops a session that is not the stream's any more. The caller holds the mutex.
+func (st *stream) relook(s *session) {
+	if s != nil && !s.lost && !st.server.opts.Backend.Attached(st.id, s.id, s.created) {
 		st.lose(s)
 	}
 }
@@ -106,14 +142,26 @@ func (st *stream) lose(s *session) {
 	s.lost = true
 	delete(st.mu.sessions, s.id)
 	st.server.sessions.Add(-1)
-	if s.ending {
+	if len(s.entries) > 0 {
+		gone := slices.Collect(maps.Keys(s.entries))
+		st.chore(func() { st.entries.drop(gone) })
+	}
+	if s.ending || s.attaching {
 		return // it will be answered
 	}
 	cause := coordv1.SessionLost_ENDED
-	if now, ok := st.server.opts.Backend.Session(s.id); ok && now.Created == s.created {
+	if st.lostError(s) == statemachine.ErrSessionElsewhere {
 		cause = coordv1.SessionLost_MOVED
 	}
 	st.out.push(&coordv1.Push{Session: s.id, Event: &coordv1.Push_SessionLost{SessionLost: &coordv1.SessionLost{Cause: cause}}})
+}
+
+// lostError is why a session is not the stream's any more.
+func (st *stream) lostError(s *session) error {
+	if now, ok := st.server.opts.Backend.Session(s.id); ok && now.Created == s.created {
+		return statemachine.ErrSessionElsewhere
+	}
+	return statemachine.ErrSessionNotFound
 }
 
 // sessionChanged is called from the apply when a session that was attached to this stream is so no more.
@@ -130,23 +178,23 @@ func (st *stream) recheck() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, s := range st.mu.sessions {
-		if !st.server.opts.Backend.Attached(st.id, s.id, s.created) {
-			st.lose(s)
-		}
+		st.relook(s)
 	}
 }
 
 // attaching is one SessionAttach.
 type attaching struct {
-	item item
-	body *coordv1.SessionAttach
+	item    item
+	body    *coordv1.SessionAttach
+	ttl     int64    // milliseconds, once it is attached
+	session *session // likewise
 }
 
 // attach attaches the sessions of a frame.
 func (st *stream) attach(requests []*request) {
 	var all []attaching
 	for _, r := range requests {
-		a := attaching{r.item(), &coordv1.SessionAttach{}}
+		a := attaching{item: r.item(), body: &coordv1.SessionAttach{}}
 		refused := decode(r, a.body)
 		if refused == nil && !st.reserve(1) {
 			refused = tooManySessions(st.server.opts.Limits.Sessions)
@@ -178,27 +226,43 @@ func (st *stream) submitAttach(all []attaching) {
 			}
 			return
 		}
-		for i, a := range all {
-			st.attachDone(a, done.Outcomes[i], done.TTLs[i])
+		var announced []*attaching
+		for i := range all {
+			a := &all[i]
+			a.ttl = done.TTLs[i]
+			if st.attachDone(a, done.Outcomes[i]) {
+				announced = append(announced, a)
+			}
+		}
+		if len(announced) > 0 {
+			st.chore(func() { st.answerAnnounced(announced) })
 		}
 	})
 }
 
-func (st *stream) attachDone(a attaching, outcome statemachine.AttachOutcome, ttl int64) {
-	err := statemachine.ErrSessionNotFound
+// attachDone answers, unless the client has announced entries: then it reports true.
+func (st *stream) attachDone(a *attaching, outcome statemachine.AttachOutcome) (announced bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.mu.opening--
 	switch outcome {
 	case statemachine.Attached:
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		st.mu.opening--
-		st.respond(a.item, a.body.Session, encode(&coordv1.SessionAttached{TtlMs: ttl}))
-		st.attached(&session{id: a.body.Session, created: a.body.Created, epoch: a.body.Epoch})
-		return
 	case statemachine.AttachEpochPast:
-		err = statemachine.ErrSessionElsewhere
+		st.refuse(a.item, refusal(statemachine.ErrSessionElsewhere))
+		return false
+	default:
+		st.refuse(a.item, refusal(statemachine.ErrSessionNotFound))
+		return false
 	}
-	st.release(1)
-	st.refuse(a.item, refusal(err))
+	a.session = st.attached(a.body.Session, a.body.Created, a.body.Epoch)
+	if len(a.body.Entries) > 0 && a.session != nil {
+		a.session.attaching = true
+		st.relook(a.session)
+		return true
+	}
+	st.respond(a.item, a.body.Session, encode(&coordv1.SessionAttached{TtlMs: a.ttl}))
+	st.relook(a.session)
+	return false
 }
 
 // endSession ends a session, attached here or not.

@@ -34,6 +34,7 @@ type stream struct {
 	flow     *flow
 	reads    readQueue
 	channels channels
+	entries  entries
 
 	underway    underway
 	working     sync.WaitGroup // what the handler waits for
@@ -63,7 +64,7 @@ func newStream(s *Server, grpc grpc.ServerStream) *stream {
 	st.out = newOutbox(l.OutBytes, l.Patience, func() { st.end(errSlowConsumer) })
 	st.flow = newFlow(l.Requests, l.RequestBytes)
 	st.reads.wake = make(chan struct{}, 1)
-	st.channels.st = st
+	st.channels.st, st.entries.st = st, st
 	st.compactions = make(chan struct{}, maxCompactions)
 	st.mu.sessions = map[int64]*session{}
 	return st
@@ -108,11 +109,14 @@ func (st *stream) recovered() {
 
 // wait waits for the end of the stream and returns its status.
 func (st *stream) wait() error {
+	drain := st.server.drain
 	select {
 	case <-st.ended.c:
 	case <-st.grpc.Context().Done():
 		return st.grpc.Context().Err() // where it has a reason of its own, no leader, it tells it
-	case <-st.server.drain.Done():
+	case <-drain.Done():
+	}
+	if drain.Err() != nil {
 		st.quiesce()
 		return rpctypes.ErrGRPCStopped
 	}
@@ -150,6 +154,7 @@ func (st *stream) close() {
 	st.mu.sessions = nil
 	st.mu.Unlock()
 	st.server.sessions.Add(-int64(n))
+	st.entries.closeAll()
 }
 
 // send sends what gathers until the stream ends.

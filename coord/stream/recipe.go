@@ -1,0 +1,141 @@
+package stream
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
+)
+
+// recipe is what a request does to entries that the stream follows.
+type recipe struct {
+	makes   []*entry // in the order of the outcome
+	removes []*entry
+}
+
+// prepare makes the stream follow what a request is about to make, and not tell of what it is about to remove. nil if it is
+// neither. Requests that the procedure will refuse do no harm.
+func (es *entries) prepare(s *session, r *request) *recipe {
+	switch r.kind {
+	case coordv1.Kind_KIND_ACQUIRE:
+		body := &coordv1.Acquire{}
+		if proto.Unmarshal(r.body, body) != nil || len(body.Names) > recipes.MaxNames {
+			return nil
+		}
+		makes := make([]*entry, 0, len(body.Names))
+		for _, name := range body.Names {
+			makes = append(makes, es.track(s, name, recipes.Key(name, s.id, body.OwnerId), r.sequence))
+		}
+		return &recipe{makes: makes}
+	case coordv1.Kind_KIND_CAMPAIGN:
+		body := &coordv1.Campaign{}
+		if proto.Unmarshal(r.body, body) != nil {
+			return nil
+		}
+		key := recipes.Key(recipes.QueueOf(body.Name, body.Priority != 0), s.id, body.OwnerId)
+		return &recipe{makes: []*entry{es.track(s, body.Name, key, r.sequence)}}
+	case coordv1.Kind_KIND_RELEASE:
+		body := &coordv1.Release{}
+		if proto.Unmarshal(r.body, body) != nil {
+			return nil
+		}
+		return es.removal(s, body.Entries...)
+	case coordv1.Kind_KIND_TRANSFER:
+		body := &coordv1.Transfer{}
+		if proto.Unmarshal(r.body, body) != nil || body.Leader == nil {
+			return nil
+		}
+		return es.removal(s, body.Leader)
+	case coordv1.Kind_KIND_WITHDRAW:
+		body := &coordv1.Withdraw{}
+		if proto.Unmarshal(r.body, body) != nil {
+			return nil
+		}
+		return es.withdrawal(s, body.Sequence)
+	}
+	return nil
+}
+
+// removal is of those grants that the session has.
+func (es *entries) removal(s *session, grants ...*coordv1.Guard) *recipe {
+	c := &recipe{}
+	for _, g := range grants {
+		if e := es.find(s, g.Key); e != nil {
+			c.removes = append(c.removes, e)
+		}
+	}
+	es.silence(c.removes)
+	return c
+}
+
+// withdrawal is of what a request has made, or may make still.
+func (es *entries) withdrawal(s *session, sequence uint64) *recipe {
+	es.st.mu.Lock()
+	c := &recipe{removes: append([]*entry(nil), s.made[sequence]...)}
+	es.st.mu.Unlock()
+	es.silence(c.removes)
+	return c
+}
+
+// done takes over the outcome of a request, after the client was answered. Of outcomes that are unknown the client will send
+// the request again.
+func (es *entries) done(c *recipe, outcome []byte) {
+	response, refused := splitOutcome(outcome)
+	if len(c.makes) > 0 {
+		es.made(c.makes, response)
+	}
+	switch {
+	case len(c.removes) == 0:
+	case refused == coordv1.Error_REASON_UNSPECIFIED:
+		es.drop(c.removes)
+	case refused != coordv1.Error_REASON_OUTCOME_UNKNOWN:
+		es.resume(c.removes)
+	}
+}
+
+// splitOutcome takes apart a coordv1.Outcome: the response, or the reason of the refusal.
+func splitOutcome(outcome []byte) (response []byte, refused coordv1.Error_Reason) {
+	for p := (fields{rest: outcome}); p.next(); {
+		switch {
+		case p.isBytes(outcomeResponse):
+			response = p.bytes
+		case p.isBytes(outcomeRefusal):
+			refused = coordv1.Error_REASON_ETCD
+			for q := (fields{rest: p.bytes}); q.next(); {
+				if q.isVarint(1) {
+					refused = coordv1.Error_Reason(q.number)
+				}
+			}
+		}
+	}
+	return response, refused
+}
+
+// made settles entries by the coordv1.Acquired of an outcome; those that are not in it were not made.
+func (es *entries) made(list []*entry, acquired []byte) {
+	states := make([]coordv1.AcquiredEntry_State, len(list))
+	tokens := make([]int64, len(list))
+	var revision int64
+	n := 0
+	for p := (fields{rest: acquired}); p.next(); {
+		switch {
+		case p.isBytes(1) && n < len(list):
+			for q := (fields{rest: p.bytes}); q.next(); {
+				switch {
+				case q.isVarint(3):
+					tokens[n] = int64(q.number)
+				case q.isVarint(4):
+					states[n] = coordv1.AcquiredEntry_State(q.number)
+				}
+			}
+			n++
+		case p.isVarint(2):
+			revision = int64(p.number)
+		}
+	}
+	for i, e := range list {
+		if e != nil {
+			es.settle(e, states[i], tokens[i], revision)
+		}
+	}
+}
