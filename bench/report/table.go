@@ -19,7 +19,7 @@ type column struct {
 
 // columns in the order in which they stand in any table; a table has those of which it has samples.
 var columns = []column{
-	{IdleCPU, "cpu % of a core", 2, Median},
+	{IdleCPU, "idle cpu % of a core", 2, Median},
 	{Sessions, "sessions", 0, Median},
 	{OpenTime, "open s", 2, Median},
 	{WriteLoss, "loss %", 1, Median},

@@ -121,26 +121,32 @@ func (s *Suite) heat(ctx context.Context, c *peers.Cluster, rows []loopRow) erro
 
 // idle records what a peer uses while nobody asks anything of it.
 func (s *Suite) idle(ctx context.Context, c *peers.Cluster, members int) error {
-	before, err := c.Usage()
+	rec := report.Record{Row: RowIdle, Peer: c.Product.Name, Members: members}
+	u, err := addIdleCPU(ctx, c, &rec)
 	if err != nil {
 		return err
+	}
+	rec.Add(report.RSS, megabytes(u.RSS))
+	rec.Add(report.PeakRSS, megabytes(u.Peak))
+	s.keep(rec, nil)
+	return nil
+}
+
+// addIdleCPU looks at an idle peer for a while and records what it uses; it returns its usage at the end.
+func addIdleCPU(ctx context.Context, c *peers.Cluster, rec *report.Record) (process.Usage, error) {
+	before, err := c.Usage()
+	if err != nil {
+		return process.Usage{}, err
 	}
 	begin := time.Now()
 	select {
 	case <-time.After(idleTime):
 	case <-ctx.Done():
-		return ctx.Err()
+		return process.Usage{}, ctx.Err()
 	}
 	after, err := c.Usage()
-	if err != nil {
-		return err
-	}
-	rec := report.Record{Row: RowIdle, Peer: c.Product.Name, Members: members}
 	rec.Add(report.IdleCPU, 100*float64(after.CPU-before.CPU)/float64(time.Since(begin)))
-	rec.Add(report.RSS, megabytes(after.RSS))
-	rec.Add(report.PeakRSS, megabytes(after.Peak))
-	s.keep(rec, nil)
-	return nil
+	return after, err
 }
 
 // fill loads data over conns connections to all members.

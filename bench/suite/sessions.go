@@ -129,7 +129,7 @@ func (s *Suite) openSessions(ctx context.Context, c *peers.Cluster, rec *report.
 	}
 	rec.Add(report.Sessions, float64(s.cfg.Sessions))
 	rec.Add(report.OpenTime, time.Since(begin).Seconds())
-	after, err := c.Usage()
+	after, err := addIdleCPU(ctx, c, rec)
 	if err != nil {
 		held.Kill()
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -233,6 +234,29 @@ func TestLocksOfEtcd(t *testing.T) {
 	// It renewed at the latest a third of a TTL before it was killed, so it keeps its lock for a second at least.
 	if took := rec.Samples[report.GrantAfterKill][0]; took < 0.9 {
 		t.Errorf("the lock of the dead was granted after %.2f s", took)
+	}
+}
+
+// Sessions of the server as it is built here hold their locks under writes, and are gone when their process is.
+func TestSessionsOfCoord(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds coordd")
+	}
+	cfg := brief(t)
+	cfg.Coordd = filepath.Join(t.TempDir(), "coordd")
+	if out, err := exec.Command("go", "build", "-o", cfg.Coordd, "../../cmd/coordd").CombinedOutput(); err != nil {
+		t.Fatalf("build coordd: %v\n%s", err, out)
+	}
+	cfg.Peers, cfg.Rows = []string{peers.Coord}, regexp.MustCompile("^sessions$")
+	cfg.Sessions, cfg.SessionStreams, cfg.SessionTTL = 20, 2, 2*time.Second
+	rep := run(t, cfg)
+	rec := rep.Find(report.Record{Row: RowSessions, Members: sessionMembers, Clients: sessionWriters}, peers.Coord)
+	if rec == nil || len(rec.Samples[report.WriteLoss]) != cfg.Rounds {
+		t.Fatalf("no loss for each round: %+v", rec)
+	}
+	// Its sessions were renewed at the latest a third of a TTL before it was killed.
+	if gone := rec.Samples[report.MassDeath]; len(gone) != 1 || gone[0] < 0.9 {
+		t.Errorf("the sessions of the dead were gone after %.2f s", gone)
 	}
 }
 
