@@ -110,14 +110,8 @@ func (r *cfgRun) print(form any, text func(w io.Writer)) error {
 // cfgTable writes rows of cells in columns.
 func cfgTable(w io.Writer, rows ...[]any) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			if i > 0 {
-				fmt.Fprint(t, "\t")
-			}
-			fmt.Fprint(t, cell)
-		}
-		fmt.Fprintln(t)
+	for _, cells := range rows {
+		row(t, cells...)
 	}
 	_ = t.Flush()
 }
@@ -179,8 +173,7 @@ func (r *cfgRun) printHistory(name string, versions []config.Version) error {
 
 func (r *cfgRun) printFollowed(name string, v config.Version) error {
 	return r.print(versionForm(name, v), func(w io.Writer) {
-		row := versionRow(v)
-		fmt.Fprintf(w, "version %v at revision %v, %v, %v: %v\n", row...)
+		fmt.Fprintf(w, "version %v at revision %v, %v, %v: %v\n", versionRow(v)...)
 	})
 }
 
