@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A clock returns the time since some fixed instant. It must not stand still while the machine sleeps.
-type clock func() time.Duration
+// A clock returns the time since some fixed instant. It must not stand still while the machine sleeps; see Config.Clock.
+type clock = func() time.Duration
 
 // jumpThreshold is how far the wall clock must run ahead of the monotonic one to be believed: less is slewing and jitter.
 const jumpThreshold = 100 * time.Millisecond

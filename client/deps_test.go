@@ -15,7 +15,7 @@ func modulesOf(t *testing.T, packages ...string) (modules, own []string) {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
-		module, pkg, _ := strings.Cut(strings.TrimSpace(line), " ")
+		module, pkg, _ := strings.Cut(strings.TrimRight(line, "\n"), " ") // the standard library has no module
 		if module == "github.com/coord-dev/coord" {
 			own = append(own, pkg)
 		} else if module != "" && !slices.Contains(modules, module) {

@@ -1,26 +1,39 @@
-// Package client is the Go SDK of coord: sessions, locks and elections with fencing tokens, beside etcd's own client on the
-// same connection for everything else.
+// Package client is the Go SDK of coord: sessions, locks and elections with fencing tokens, and etcd's API for keys,
+// transactions, watches and leases. Everything goes over one stream of one connection, in batches.
 //
 //	c, err := client.New(client.Config{Endpoints: []string{"127.0.0.1:2379"}})
 //	err = c.Lock("job").Do(ctx, func(ctx context.Context, held *client.Held) error {
-//		return store.Write(ctx, row, held.Token()) // ctx ends, with cause ErrLost, before anybody else can hold the lock
+//		_, err := held.KV().Put(ctx, "row", value) // has an effect only while the lock is held; ErrFenced otherwise
+//		return err                                 // ctx ends, with cause ErrLost, before anybody else can hold the lock
 //	})
 //
-// # What is promised
+// # Sessions
 //
-// A Session is a lease that is kept alive, together with a local, conservative deadline: the instant at which its last
-// acknowledged renewal was sent, plus the TTL, minus a margin. The server measures from later, so it cannot end the session
-// before; when the deadline passes without news, everything the session holds is lost, and says so through its
-// context or Lost channel. On Linux the deadline runs on while the machine sleeps (CLOCK_BOOTTIME); elsewhere a forward jump
-// of the wall clock counts as time that passed.
+// A Session is a lease with an identity and a local, conservative deadline: the instant at which its last acknowledged
+// heartbeat was sent, plus the TTL, minus a margin. The server measures from later, so it cannot end the session before; when
+// the deadline passes without news, everything the session holds is lost, and says so through its context or Lost channel.
+// On Linux the deadline runs on while the machine sleeps (CLOCK_BOOTTIME); elsewhere a forward jump of the wall clock counts
+// as time that passed. One heartbeat renews all sessions of a client.
+//
+// A session survives broken connections and stopped members within its TTL. A lost one stays lost. Only the session that
+// the client's own locks, elections and writes share is replaced by itself: whoever waits in a queue through it queues
+// again, Election.Run campaigns again, and what was held is lost and says so.
 //
 // A process that is stopped (a pause of the runtime, SIGSTOP, a suspended machine) cannot notice anything while it is: a
-// lock is advisory. What protects a resource is the fencing token: Held.Token grows with every grant, and Held.Guard makes
-// a transaction of the store depend on the grant.
+// lock is advisory. What protects a resource is the fencing token: it grows with every grant. Writes through Held.KV are
+// fenced by the store; Held.Guard does the same for a transaction by any etcd client; resources elsewhere check the token,
+// see package fence.
+//
+// # Exactly once
+//
+// Every request of a session has a number, and the servers keep its outcome until the client has it. So a request that has
+// to be sent again, after a lost response, through another member or another leader, is never executed twice. An error says
+// which of three it is: refused (nothing was done), given up before it was sent (nothing was done), or ErrOutcomeUnknown:
+// the context or the session ended while it was under way.
 //
 // # One member at a time
 //
-// All calls go to one endpoint until it fails or falls silent; then they move to the next one together. A session notices
-// a silent member within a ninth of its TTL after it did not answer a renewal, well before the session is in danger.
-// A request whose outcome was hidden by a broken connection is repeated and means the same entry: nothing is acquired twice.
+// The stream goes to one endpoint until that fails, stops, or does not answer a heartbeat within about a ninth of the
+// shortest TTL; then it moves to the next one with all sessions. Nothing in New waits for a server, and nothing is left
+// running after Close.
 package client

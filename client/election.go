@@ -2,86 +2,160 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"iter"
 
-	"google.golang.org/grpc"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // Election elects one leader among the candidates of a name. It holds no state. Safe for concurrent use.
 type Election struct {
-	client  *Client
-	session func(context.Context) (*Session, error)
-	name    string
+	through
+	name     string
+	priority int64
 }
 
-// Election returns the election of that name; campaigns go through the client's shared session. A name is not empty and
-// does not end in a slash.
+// Election returns the election of that name; campaigns go through the client's shared session, and go on in the next one
+// if it is lost. A name is not empty and does not end in a slash.
 func (c *Client) Election(name string) *Election {
-	return &Election{client: c, session: c.Session, name: name}
+	return &Election{through: through{client: c}, name: name}
 }
 
 // Election returns the election of that name; campaigns go through this session.
 func (s *Session) Election(name string) *Election {
-	return &Election{client: s.client, session: func(context.Context) (*Session, error) { return s, nil }, name: name}
+	return &Election{through: through{s.client, s}, name: name}
+}
+
+// WithPriorities returns the election with priorities of the same name, which is another one: its candidates campaign with
+// Priority, and the greatest leads next. Leader, Observe and Transfer are about it.
+func (e *Election) WithPriorities() *Election {
+	return &Election{through: e.through, name: e.name, priority: 1}
 }
 
 // Leadership is a term that was won. Safe for concurrent use.
-type Leadership struct{ *grant }
+type Leadership struct{ *claim }
 
-// Term is greater than that of any earlier leader of the election; it is a fencing token. Also Key's create revision.
-func (l *Leadership) Term() int64 { return l.token }
+// Term is greater than that of any earlier leader of the election; it is a fencing token.
+func (l *Leadership) Term() int64 { return l.entries[0].token }
 
-// Proclaim tells observers a new value. The error wraps ErrNotHolder if we lead no more.
+// Key is the entry's key in the store.
+func (l *Leadership) Key() string { return l.entries[0].key }
+
+// Name is the election's name.
+func (l *Leadership) Name() string { return l.names[0] }
+
+// Guard is a precondition for a transaction of etcd's API: it holds as long as this term lasts. An election with priorities
+// has none: use KV.
+func (l *Leadership) Guard() clientv3.Cmp { return l.entries[0].compare() }
+
+// Proclaim tells observers a new value. The error wraps ErrNotHolder, or ErrLost or ErrReleased, if we lead no more.
 func (l *Leadership) Proclaim(ctx context.Context, value []byte) error {
-	if err := l.Err(); err != nil {
-		return fmt.Errorf("proclaim in election %q: %w", l.request.name, err)
+	err := l.Err()
+	if err == nil {
+		_, err = l.s.t.do(ctx, l.s, request{
+			kind: coordv1.Kind_KIND_PROCLAIM, body: &coordv1.Proclaim{Entry: l.entries[0].guard(), Value: value},
+		})
 	}
-	rpc := l.session.client.election
-	err := l.session.client.retry(ctx, l.session.attempt, func(ctx context.Context) error {
-		_, err := rpc.Proclaim(ctx, &coordv1.ProclaimRequest{Name: l.request.name, Key: l.key, Term: l.token, Value: value}, grpc.WaitForReady(true))
-		return err
-	})
 	if err != nil {
-		return fmt.Errorf("proclaim in election %q: %w", l.request.name, err)
+		return fmt.Errorf("proclaim in election %q: %w", l.names[0], err)
 	}
 	return nil
 }
 
 // Resign ends the term; the next candidate leads. See Held.Release.
 func (l *Leadership) Resign(ctx context.Context) error {
-	if err := l.giveBack(ctx); err != nil {
-		return fmt.Errorf("resign from election %q: %w", l.request.name, err)
+	if err := l.release(ctx); err != nil {
+		return fmt.Errorf("resign from election %q: %w", l.names[0], err)
 	}
 	return nil
 }
 
-// Campaign waits until we lead, with value for others to see. Errors are those of Lock.Acquire.
-func (e *Election) Campaign(ctx context.Context, value []byte, opts ...AcquireOption) (*Leadership, error) {
-	var o acquireOptions
-	for _, opt := range opts {
-		opt(&o)
+// Transfer ends the term and makes the candidate with the key to the next leader. The candidates that wait before it are
+// put behind it, in their order. The term is lost with ErrTransferred; it goes on if the error is a refusal
+// (ErrForeignCandidate, ErrNoCandidate).
+func (l *Leadership) Transfer(ctx context.Context, to string) error {
+	err := l.Err()
+	if err == nil {
+		err = transfer(ctx, l.s, &coordv1.Transfer{Leader: l.entries[0].guard(), Name: l.names[0], To: to, Priority: l.options.priority})
 	}
-	s, err := e.session(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("campaign in election %q: %w", e.name, err)
+		return fmt.Errorf("transfer election %q: %w", l.names[0], err)
 	}
-	g, err := s.contend(ctx, electionService{rpc: e.client.election, value: value}, e.name, o)
-	if err != nil {
-		return nil, fmt.Errorf("campaign in election %q: %w", e.name, err)
-	}
-	return &Leadership{g}, nil
+	l.s.t.lock()
+	defer l.s.t.unlock()
+	l.gone(lost(ErrTransferred))
+	return nil
 }
 
-// Run campaigns and runs fn while we lead; see Lock.Do.
-func (e *Election) Run(ctx context.Context, value []byte, fn func(ctx context.Context, term *Leadership) error, opts ...AcquireOption) error {
-	term, err := e.Campaign(ctx, value, opts...)
-	if err != nil {
-		return err
+// Transfer makes the candidate with the key to the leader, whoever leads now; see Leadership.Transfer.
+func (e *Election) Transfer(ctx context.Context, to string) error {
+	s, err := e.session(ctx)
+	if err == nil {
+		err = transfer(ctx, s, &coordv1.Transfer{Name: e.name, To: to, Priority: e.priority})
 	}
-	return term.do(ctx, func(ctx context.Context) error { return fn(ctx, term) })
+	if err != nil {
+		return fmt.Errorf("transfer election %q: %w", e.name, err)
+	}
+	return nil
+}
+
+func transfer(ctx context.Context, s *Session, req *coordv1.Transfer) error {
+	_, err := s.t.do(ctx, s, request{kind: coordv1.Kind_KIND_TRANSFER, body: req})
+	return err
+}
+
+// Campaign waits until we lead, with value for others to see. Errors are those of Lock.Acquire.
+func (e *Election) Campaign(ctx context.Context, value []byte, opts ...AcquireOption) (*Leadership, error) {
+	return e.campaign(ctx, value, e.client.acquireOptions(opts))
+}
+
+// TryCampaign leads if nobody else does, and never waits. The error wraps ErrNotAcquired if somebody leads.
+func (e *Election) TryCampaign(ctx context.Context, value []byte, opts ...AcquireOption) (*Leadership, error) {
+	o := e.client.acquireOptions(opts)
+	o.try = true
+	return e.campaign(ctx, value, o)
+}
+
+func (e *Election) campaign(ctx context.Context, value []byte, o acquireOptions) (_ *Leadership, err error) {
+	ctx, end := e.client.config.Hooks.trace(ctx, "campaign", e.name)
+	defer func() { end(err) }()
+	if o.priority == 0 {
+		o.priority = e.priority
+	}
+	c, err := e.claim(ctx, coordv1.Kind_KIND_CAMPAIGN, []string{e.name}, o, func(owner string) proto.Message {
+		return &coordv1.Campaign{
+			Name: e.name, OwnerId: owner, Value: value, Try: o.try, Priority: o.priority, LingerMs: o.delay.Milliseconds(),
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("campaign in election %q: %w", e.name, err)
+	}
+	return &Leadership{c}, nil
+}
+
+// Run campaigns and runs fn while we lead; see Lock.Do for fn's context. When the term is lost it waits for fn to return,
+// whose error it then logs, and campaigns again. It returns when fn returns while we lead, after it resigned; when ctx
+// ends; or when a campaign fails. With Once it returns after one term, with ErrLost if that was lost. Its own session cannot
+// be replaced: only an election of the client goes on after its session was lost.
+func (e *Election) Run(ctx context.Context, value []byte, fn func(ctx context.Context, term *Leadership) error, opts ...AcquireOption) error {
+	o := e.client.acquireOptions(opts)
+	for {
+		term, err := e.campaign(ctx, value, o)
+		if err != nil {
+			if errors.Is(err, ErrLost) && !isSessionLost(err) && !o.once {
+				continue // somebody removed the candidate
+			}
+			return err
+		}
+		err = term.do(ctx, func(ctx context.Context) error { return fn(ctx, term) })
+		if o.once || ctx.Err() != nil || !errors.Is(err, ErrLost) {
+			return err
+		}
+		e.client.t.log.Warn("coord: a term was lost, campaign again", "election", e.name, "error", err)
+	}
 }
 
 // Leader is who leads.
@@ -97,109 +171,12 @@ func leaderOf(e *coordv1.Entry) Leader {
 
 // Leader returns who leads, as the servers agree. The error wraps ErrNoLeader if nobody does.
 func (e *Election) Leader(ctx context.Context) (Leader, error) {
-	var resp *coordv1.LeaderResponse
-	err := e.client.read(ctx, func(ctx context.Context) (err error) {
-		resp, err = e.client.election.Leader(ctx, &coordv1.LeaderRequest{Name: e.name}, grpc.WaitForReady(true))
-		return err
-	})
+	resp := &coordv1.LeaderResponse{}
+	err := e.client.t.ask(ctx, nil, request{
+		kind: coordv1.Kind_KIND_LEADER, body: &coordv1.LeaderRequest{Name: e.name, Priority: e.priority}, quick: true,
+	}, resp)
 	if err != nil {
 		return Leader{}, fmt.Errorf("leader of election %q: %w", e.name, err)
 	}
 	return leaderOf(resp.Leader), nil
-}
-
-// Observation is a state of an election.
-type Observation struct {
-	Leader   Leader // Term 0: nobody leads
-	Revision int64  // of the change
-	// Gap: changes between the observation before and this one may be missing.
-	Gap bool
-}
-
-// Observe yields the state and then every change of leader or value, in the one order all observers see, until ctx ends or
-// the loop is left. It comes back after a broken connection, with Gap set. The only errors are those of ctx and refusals by
-// the server; an error is the last thing it yields. An observer expects nothing at any time, so it leaves a member that
-// falls silent only with the client's sessions, or after some 13 s, when the connection's pings are not answered.
-func (e *Election) Observe(ctx context.Context) iter.Seq2[Observation, error] {
-	return func(yield func(Observation, error) bool) {
-		o := &observing{election: e, yield: yield}
-		for pause := minPause; ; pause = min(2*pause, maxPause) {
-			at := e.client.members.current()
-			before := o.seen
-			err := o.stream(ctx, at)
-			switch {
-			case err == nil:
-				return
-			case ctx.Err() != nil:
-				yield(Observation{}, context.Cause(ctx))
-				return
-			case e.client.Ctx().Err() != nil:
-				yield(Observation{}, ErrClosed)
-				return
-			case !retryable(err):
-				yield(Observation{}, fmt.Errorf("observe election %q: %w", e.name, err))
-				return
-			}
-			if at.ctx.Err() == nil {
-				e.client.members.leave(at, fmt.Sprintf("observe %q: %v", e.name, err))
-			}
-			if o.seen > before {
-				pause = minPause
-			}
-			sleep(ctx, pause)
-		}
-	}
-}
-
-// observing is one Observe over all its streams.
-type observing struct {
-	election *Election
-	yield    func(Observation, error) bool
-	seen     int // observations so far
-}
-
-// stream observes through one member; nil means that the loop was left.
-func (o *observing) stream(ctx context.Context, at *stay) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(at.ctx, cancel)()
-	rpc, err := o.election.client.election.Observe(ctx, &coordv1.ObserveRequest{Name: o.election.name}, grpc.WaitForReady(true))
-	if err != nil {
-		return fromWire(err)
-	}
-	for again := o.seen > 0; ; again = false {
-		ev, err := rpc.Recv()
-		if err != nil {
-			return fromWire(err)
-		}
-		o.seen++
-		if !o.yield(Observation{Leader: leaderOf(ev.Leader), Revision: ev.Revision, Gap: ev.Gap || again}, nil) {
-			return nil
-		}
-	}
-}
-
-// electionService implements service for elections.
-type electionService struct {
-	rpc   coordv1.ElectionClient
-	value []byte
-}
-
-func (es electionService) open(ctx context.Context, r attachment) (func() (event, error), error) {
-	stream, err := es.rpc.Campaign(ctx, &coordv1.CampaignRequest{
-		Name: r.name, Lease: r.lease, OwnerId: r.ownerID, Value: es.value,
-		WaitMs: r.wait.Milliseconds(), ResumeToken: r.resume, GraceMs: r.grace.Milliseconds(),
-	}, grpc.WaitForReady(true))
-	if err != nil {
-		return nil, err
-	}
-	return func() (event, error) {
-		ev, err := stream.Recv()
-		return event{queued: ev.GetQueued(), granted: ev.GetElected(), notAcquired: ev.GetNotElected(), lost: ev.GetLost()}, err
-	}, nil
-}
-
-func (es electionService) remove(ctx context.Context, name, key string, term int64) error {
-	_, err := es.rpc.Resign(ctx, &coordv1.ResignRequest{Name: name, Key: key, Term: term}, grpc.WaitForReady(true))
-	return err
 }

@@ -2,223 +2,330 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // SessionOption configures NewSession.
 type SessionOption func(*sessionOptions)
 
 type sessionOptions struct {
-	ttl     time.Duration
-	onState func(State)
+	ttl      time.Duration
+	identity *coordv1.Identity
+	onState  func(State)
 }
 
-// WithTTL sets the TTL, rounded up to whole seconds; the server may raise it. Default: Config.SessionTTL.
+// WithTTL sets the TTL, in whole milliseconds, 100 ms or more. Default: Config.SessionTTL.
 func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
 
-// WithOnState has fn called at each change of state, one call at a time, on a goroutine of the session: it must not block.
-// What is held is lost before fn hears of Lost.
+// WithOnState has fn called at each change of state, one call at a time: it must not block, nor close the client. What is
+// held is lost before fn hears of Lost.
 func WithOnState(fn func(State)) SessionOption { return func(o *sessionOptions) { o.onState = fn } }
 
-// Session is a lease that is kept alive, and what it holds. Safe for concurrent use.
+// WithIdentity says who the session belongs to, for people and for introspection. Default: Config.Host and Config.Process.
+func WithIdentity(host, process string) SessionOption {
+	return func(o *sessionOptions) { o.identity.Host, o.identity.Process = host, process }
+}
+
+// WithLabel adds to the identity. Default: Config.Labels.
+func WithLabel(key, value string) SessionOption {
+	return func(o *sessionOptions) { o.identity.Labels[key] = value }
+}
+
+// Session is a lease that the client's heartbeats keep alive, and what it holds. It survives reconnects to any member
+// within its TTL. Once lost it stays lost. Safe for concurrent use.
 type Session struct {
-	client  *Client
-	lease   clientv3.LeaseID
-	clock   clock
+	client *Client
+	t      *transport
+	ctx    context.Context // ends, with the reason as cause, when the session does
+	cancel context.CancelCauseFunc
+
+	// Set when the session was opened, and not changed.
+	id      int64
+	created uint64
 	attempt time.Duration
 	onState func(State)
-	open    func(ctx context.Context) (keepAlive, error)
 
-	ctx     context.Context // ends, with the reason as cause, when the session does
-	end     context.CancelCauseFunc
-	running sync.WaitGroup // renewals, watch over the clock, contenders
-
-	mu       sync.Mutex
-	deadline deadline
-	state    State
-	owners   map[string]map[string]bool // by name: owner ids in use
-	serial   uint64                     // of the last owner id that was made up
-	over     bool                       // no more goroutines are started
+	// The rest belongs to the transport's mutex.
+	deadline   deadline
+	state      State
+	ended      error // why the session is over
+	box        outbox
+	epoch      uint64
+	attached   bool   // to the transport's link
+	attachedAt uint64 // the link's last heartbeat then: later ones renew the session
+	attaching  *call
+	claims     map[*claim]struct{}
+	entries    map[string]*entry          // by key: what is held and waited for
+	owners     map[string]map[string]bool // by name: owner ids in use
+	serial     uint64                     // of the last owner id that was made up
 }
 
-// keepAlive is a stream of the Lease service.
-type keepAlive interface {
-	Send(*pb.LeaseKeepAliveRequest) error
-	Recv() (*pb.LeaseKeepAliveResponse, error)
-}
-
-// NewSession grants a lease and keeps it alive until Close, or until it is lost. ctx bounds the grant only.
+// NewSession opens a session, which lives until Close or until it is lost. ctx bounds the opening only.
 func (c *Client) NewSession(ctx context.Context, opts ...SessionOption) (*Session, error) {
-	o := sessionOptions{ttl: c.config.SessionTTL, onState: func(State) {}}
+	o := sessionOptions{ttl: c.config.SessionTTL, identity: c.config.identity(), onState: func(State) {}}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.ttl <= 0 {
-		return nil, fmt.Errorf("session: TTL %v is not positive", o.ttl)
-	}
-	seconds := int64((o.ttl + time.Second - 1) / time.Second)
-	resp, sent, err := c.grant(ctx, seconds)
+	s, err := c.openSession(ctx, o)
 	if err != nil {
-		return nil, fmt.Errorf("session: grant a lease of %d s: %w", seconds, err)
+		return nil, fmt.Errorf("session: %w", err)
 	}
-	granted := deadline{ttl: time.Duration(resp.TTL) * time.Second, sent: sent}
-	s := newSession(c.clock, clientv3.LeaseID(resp.ID), granted, o.onState)
-	s.client = c
-	context.AfterFunc(c.Ctx(), func() { s.end(ErrClosed) })
-	s.open = func(ctx context.Context) (keepAlive, error) {
-		return c.lease.LeaseKeepAlive(ctx, grpc.WaitForReady(true))
-	}
-	s.begin()
 	return s, nil
 }
 
-// grant asks for a lease until ctx ends. A lease whose answer was lost dies by itself.
-func (c *Client) grant(ctx context.Context, seconds int64) (resp *pb.LeaseGrantResponse, sent time.Duration, err error) {
-	err = c.retry(ctx, attemptTime(time.Duration(seconds)*time.Second), func(ctx context.Context) error {
-		sent = c.clock()
-		resp, err = c.lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: seconds}, grpc.WaitForReady(true))
-		return err
+func (c *Client) openSession(ctx context.Context, o sessionOptions) (*Session, error) {
+	call, err := c.t.newCall(request{
+		kind: coordv1.Kind_KIND_SESSION_OPEN,
+		body: &coordv1.SessionOpen{TtlMs: o.ttl.Milliseconds(), Identity: o.identity},
 	})
-	return resp, sent, err
+	if err != nil {
+		return nil, err
+	}
+	s := newSession(c, o.onState)
+	call.take = s.wasOpened
+	if _, err := c.t.await(ctx, nil, call); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-func newSession(clock clock, lease clientv3.LeaseID, granted deadline, onState func(State)) *Session {
-	ctx, end := context.WithCancelCause(context.Background())
-	return &Session{
-		lease: lease, clock: clock, attempt: attemptTime(granted.ttl), onState: onState, ctx: ctx, end: end,
-		deadline: granted, owners: map[string]map[string]bool{},
+func newSession(c *Client, onState func(State)) *Session {
+	s := &Session{
+		client: c, t: c.t, onState: onState,
+		claims: map[*claim]struct{}{}, entries: map[string]*entry{}, owners: map[string]map[string]bool{},
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.box.session = s
+	return s
+}
+
+// wasOpened takes over the answer to SessionOpen.
+func (s *Session) wasOpened(c *call) {
+	if c.err != nil {
+		return
+	}
+	opened := &coordv1.SessionOpened{}
+	if err := proto.Unmarshal(c.response, opened); err != nil {
+		c.err = fmt.Errorf("response of SessionOpen: %w", err)
+		return
+	}
+	s.id, s.created, s.epoch = opened.Id, opened.Created, opened.Epoch
+	if c.abandoned {
+		s.t.endOnServer(s) // nobody wants it any more
+		return
+	}
+	ttl := time.Duration(opened.TtlMs) * time.Millisecond
+	s.deadline, s.attempt = deadline{ttl: ttl, sent: c.at}, attemptTime(ttl)
+	s.attached, s.attachedAt = true, s.t.mu.link.heartbeats
+	s.t.adopt(s)
+}
+
+// adopt makes s one of the transport's sessions.
+func (t *transport) adopt(s *Session) {
+	t.mu.sessions[s.id] = s
+	t.mu.shortest = 0
+	t.mu.nextLook = min(t.mu.nextLook, s.deadline.changes(t.clock()))
+	signal(t.look)
+}
+
+// endOnServer ends a session that is not ours any more, if the server still has it.
+func (t *transport) endOnServer(s *Session) {
+	if c, err := t.newCall(s.endRequest()); err == nil {
+		c.abandoned = true
+		_ = t.add(nil, c)
 	}
 }
 
-func (s *Session) begin() {
-	s.running.Go(s.watchClock)
-	s.running.Go(s.renew)
+func (s *Session) endRequest() request {
+	return request{kind: coordv1.Kind_KIND_SESSION_END, body: &coordv1.SessionEnd{Session: s.id, Created: s.created}}
+}
+
+// reattach moves s to the link there is.
+func (t *transport) reattach(s *Session) {
+	s.epoch++
+	announced := s.announce()
+	req := &coordv1.SessionAttach{Session: s.id, Created: s.created, Epoch: s.epoch}
+	for _, e := range announced {
+		req.Entries = append(req.Entries, e.guard())
+	}
+	c, err := t.newCall(request{kind: coordv1.Kind_KIND_SESSION_ATTACH, body: req})
+	if err != nil {
+		t.end(s, err)
+		return
+	}
+	c.abandoned = true // only take wants to hear of it
+	c.take = func(c *call) {
+		if s.attaching == c && s.ended == nil {
+			s.attaching = nil
+			t.wasAttached(s, announced, c)
+		}
+	}
+	s.attaching = c
+	_ = t.add(nil, c)
+}
+
+// wasAttached takes over the answer to SessionAttach: what became of the entries, and that the outbox may go.
+func (t *transport) wasAttached(s *Session, announced []*entry, c *call) {
+	resp := &coordv1.SessionAttached{}
+	err := c.err
+	if err == nil {
+		err = proto.Unmarshal(c.response, resp)
+	}
+	if gone := sessionGone(err); gone != nil {
+		t.end(s, gone)
+		return
+	}
+	if err != nil { // nobody knows: with the next epoch, soon
+		t.log.Warn("coord: attach a session", "session", s.id, "error", err)
+		l := t.mu.link
+		time.AfterFunc(max(minPause, s.attempt/4), func() {
+			t.lock()
+			defer t.unlock()
+			if t.mu.link == l && s.ended == nil && !s.attached && s.attaching == nil {
+				t.reattach(s)
+			}
+		})
+		return
+	}
+	s.attached, s.attachedAt = true, t.mu.link.heartbeats
+	s.renew(c.at, time.Duration(resp.TtlMs)*time.Millisecond)
+	for i, e := range resp.Entries {
+		if i < len(announced) {
+			announced[i].reconcile(e)
+		}
+	}
+	t.requeue(&s.box)
+}
+
+// renew takes over an acknowledged renewal. It comes too late if the deadline has passed: the keeper ends the session then.
+func (s *Session) renew(sent, ttl time.Duration) {
+	s.deadline = s.deadline.renewed(sent, ttl)
+	s.enter(s.deadline.state(s.t.clock()))
+}
+
+// enter notes the state and tells of it. Lost comes from end only.
+func (s *Session) enter(state State) {
+	if s.state == state || s.state == Lost || state == Lost && s.ended == nil {
+		return
+	}
+	s.state = state
+	s.t.later(func() { s.t.tell(func() { s.onState(state) }) })
+}
+
+// end ends a session: what it holds is lost, what it waits for, too. A request that was sent may have been executed.
+func (t *transport) end(s *Session, why error) {
+	if s.ended != nil {
+		return
+	}
+	s.ended = why
+	delete(t.mu.sessions, s.id)
+	t.mu.shortest = 0
+	for c := range s.claims {
+		c.finish(lost(why))
+	}
+	for _, c := range s.box.live() {
+		t.unqueue(c)
+		s.box.remove(c)
+		if c.sends > 0 {
+			c.settle(nil, unknown(why))
+		} else {
+			c.settle(nil, why)
+		}
+	}
+	s.attached = false
+	t.later(func() { s.cancel(why) })
+	s.enter(Lost)
 }
 
 // Lease is the session's lease, for keys that shall live as long as the session.
-func (s *Session) Lease() clientv3.LeaseID { return s.lease }
+func (s *Session) Lease() clientv3.LeaseID { return clientv3.LeaseID(s.id) }
 
 // State is the session's state now.
 func (s *Session) State() State {
-	if s.ctx.Err() != nil {
+	s.t.lock()
+	defer s.t.unlock()
+	if s.ended != nil {
 		return Lost
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.deadline.state(s.clock())
+	return s.deadline.state(s.t.clock())
 }
 
 // Deadline is the instant until which the session is guaranteed, in terms of the local wall clock; each acknowledged
-// renewal moves it. The zero time if the session is lost.
+// heartbeat moves it. The zero time if the session is lost.
 func (s *Session) Deadline() time.Time {
-	if s.ctx.Err() != nil {
+	s.t.lock()
+	defer s.t.unlock()
+	if s.ended != nil {
 		return time.Time{}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Now().Add(s.deadline.at() - s.clock())
+	return time.Now().Add(s.deadline.at() - s.t.clock())
 }
 
 // Done is closed when the session is lost or closed.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 
-// Err is nil while the session lives; then ErrSessionExpired or ErrSessionClosed, with details.
-func (s *Session) Err() error { return context.Cause(s.ctx) }
+// Context ends, with Err as its cause, when the session is lost or closed.
+func (s *Session) Context() context.Context { return s.ctx }
 
-// Close ends the session: what it holds is lost at once (release it before), its lease is revoked, and its goroutines are
-// awaited. If the revocation fails within ctx the error says so, and the lease dies by itself. Later calls do nothing.
+// Err is nil while the session lives; then ErrSessionExpired, ErrSessionElsewhere, ErrSessionClosed or ErrClosed, with
+// details.
+func (s *Session) Err() error {
+	s.t.lock()
+	defer s.t.unlock()
+	return s.ended
+}
+
+// Close ends the session: what it holds is lost at once (release it before), and handed on by the server. If no server
+// answers within ctx the error says so, and the session dies by itself. Later calls do nothing.
 func (s *Session) Close(ctx context.Context) error {
-	s.mu.Lock()
-	first := !s.over
-	s.over = true
-	s.mu.Unlock()
-	expired := s.ctx.Err() != nil
-	s.end(ErrSessionClosed)
-	s.running.Wait()
-	if !first || expired {
+	s.t.lock()
+	over := s.ended != nil
+	s.t.end(s, ErrSessionClosed)
+	s.t.unlock()
+	if over {
 		return nil
 	}
-	err := s.client.retry(ctx, s.attempt, func(ctx context.Context) error {
-		_, err := s.client.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: int64(s.lease)}, grpc.WaitForReady(true))
-		return err
-	})
-	if err != nil && !leaseIsGone(err) {
-		return fmt.Errorf("close session %x: %w", int64(s.lease), err)
+	_, err := s.t.do(ctx, nil, s.endRequest())
+	if err != nil && !errors.Is(err, ErrSessionExpired) {
+		return fmt.Errorf("close session %x: %w", s.id, err)
 	}
 	return nil
 }
 
-// start runs fn on a goroutine that Close waits for; false if the session is closed.
-func (s *Session) start(fn func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return false
-	}
-	s.running.Go(fn)
-	return true
-}
-
-// watchClock tells the changes of state, and ends the session at its deadline.
-func (s *Session) watchClock() {
-	for {
-		s.mu.Lock()
-		now := s.clock()
-		state, left := s.deadline.state(now), s.deadline.at()-now
-		poll, changed := pollTime(s.deadline.ttl), state != s.state
-		s.state = state
-		s.mu.Unlock()
-		if state == Lost {
-			s.end(fmt.Errorf("%w: no renewal was acknowledged in time", ErrSessionExpired))
-		}
-		if changed && s.ctx.Err() == nil {
-			s.onState(state)
-		}
-		if !sleep(s.ctx, min(poll, left)) {
-			s.onState(Lost)
-			return
-		}
-	}
-}
-
-// acknowledged takes over a renewal. It comes too late if the deadline has passed: the holders were told.
-func (s *Session) acknowledged(sent, ttl time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.deadline = s.deadline.renewed(sent, ttl)
-}
-
-// claimOwner returns an owner id for one more entry of name: the first one has none, so that it looks like an etcd client's.
-func (s *Session) claimOwner(name string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	used := s.owners[name]
-	if used == nil {
-		used = map[string]bool{}
-		s.owners[name] = used
-	}
+// claimOwner returns an owner id for one more entry of each name: the first one has none, so that it looks like an etcd
+// client's.
+func (s *Session) claimOwner(names []string) string {
 	id := ""
-	if used[id] {
-		s.serial++
-		id = strconv.FormatUint(s.serial, 36)
+	for _, name := range names {
+		if s.owners[name][""] {
+			s.serial++
+			id = strconv.FormatUint(s.serial, 36)
+			break
+		}
 	}
-	used[id] = true
+	for _, name := range names {
+		if s.owners[name] == nil {
+			s.owners[name] = map[string]bool{}
+		}
+		s.owners[name][id] = true
+	}
 	return id
 }
 
-// releaseOwner makes an owner id available again, once its entry is known to be gone.
-func (s *Session) releaseOwner(name, id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.owners[name], id)
-	if len(s.owners[name]) == 0 {
-		delete(s.owners, name)
+// releaseOwner makes an owner id available again, once its entries are known to be gone.
+func (s *Session) releaseOwner(names []string, id string) {
+	for _, name := range names {
+		delete(s.owners[name], id)
+		if len(s.owners[name]) == 0 {
+			delete(s.owners, name)
+		}
 	}
 }

@@ -2,6 +2,8 @@ package exampletest
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -63,4 +65,38 @@ func BenchmarkHandOff(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkKV is writes and reads by 1, 64 and 512 goroutines of one client.
+func BenchmarkKV(b *testing.B) {
+	c, err := client.New(client.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	value := strings.Repeat("x", 256)
+	for name, do := range map[string]func(key string) error{
+		"put": func(key string) error { return second(c.Put(b.Context(), key, value)) },
+		"get": func(key string) error { return second(c.Get(b.Context(), key)) },
+	} {
+		for _, callers := range []int{1, 64, 512} {
+			b.Run(fmt.Sprintf("%s/%d", name, callers), func(b *testing.B) {
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var group sync.WaitGroup
+				for i := range callers {
+					group.Go(func() {
+						for left.Add(-1) >= 0 {
+							if err := do(fmt.Sprint("bench/", i)); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				group.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "op/s")
+			})
+		}
+	}
 }

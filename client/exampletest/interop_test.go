@@ -54,7 +54,11 @@ func newSession(t *testing.T, c *client.Client, ttl time.Duration) *client.Sessi
 
 func etcdSession(t *testing.T, c *client.Client, ttl int) *concurrency.Session {
 	t.Helper()
-	s, err := concurrency.NewSession(c.Client, concurrency.WithTTL(ttl))
+	etcd, err := c.Etcd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := concurrency.NewSession(etcd, concurrency.WithTTL(ttl))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +260,12 @@ func TestPausedHolderIsFenced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := c.LockService().TryAcquire(ctx, &coordv1.TryAcquireRequest{Name: "fenced", Lease: int64(lease.ID)})
+	conn, err := c.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unary := coordv1.NewLockClient(conn)
+	resp, err := unary.TryAcquire(ctx, &coordv1.TryAcquireRequest{Name: "fenced", Lease: int64(lease.ID)})
 	if err != nil || resp.Granted == nil {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -298,7 +307,7 @@ func TestPausedHolderIsFenced(t *testing.T) {
 			t.Errorf("check of token %d: %v, %v", check.token, ok, err)
 		}
 	}
-	if _, err := c.LockService().Release(ctx, &coordv1.ReleaseRequest{Name: "fenced", Key: paused.Key, Token: paused.Token}); err != nil {
+	if _, err := unary.Release(ctx, &coordv1.ReleaseRequest{Name: "fenced", Key: paused.Key, Token: paused.Token}); err != nil {
 		t.Errorf("L8: stale release: %v", err)
 	}
 	if held.Err() != nil {

@@ -40,8 +40,6 @@ type held interface {
 	Lost() <-chan struct{}
 	// Err says why Lost is closed.
 	Err() error
-	// Guard is the condition that the entry is still there.
-	Guard() clientv3.Cmp
 	// Release gives the hold up; the error wraps client.ErrLost if it was lost before.
 	Release(context.Context) error
 }
@@ -325,12 +323,7 @@ func (c *contention) end(outcome *exitError) error {
 func (c *contention) release() error {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
-	// A release says nothing of an entry that is gone, because it can be repeated; so look first.
-	guard, err := c.client.Txn(ctx).If(c.held.Guard()).Commit()
-	if err == nil && !guard.Succeeded {
-		return fmt.Errorf("%w: %w", client.ErrLost, client.ErrRemoved)
-	}
-	err = c.held.Release(ctx)
+	err := c.held.Release(ctx)
 	switch {
 	case err == nil:
 		return nil

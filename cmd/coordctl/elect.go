@@ -70,11 +70,11 @@ func (l leadership) Token() int64                      { return l.Term() }
 func (l leadership) Release(ctx context.Context) error { return l.Resign(ctx) }
 
 func campaign(ctx context.Context, election *client.Election, value string, try bool) (held, error) {
-	var opts []client.AcquireOption
-	if try { // the shortest time there is; an election has no request that does not enqueue
-		opts = append(opts, client.Wait(time.Millisecond))
+	how := election.Campaign
+	if try {
+		how = election.TryCampaign
 	}
-	term, err := election.Campaign(ctx, []byte(value), opts...)
+	term, err := how(ctx, []byte(value))
 	if err != nil {
 		return nil, err
 	}

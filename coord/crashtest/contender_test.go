@@ -53,7 +53,7 @@ func contendNative(name string, endpoints []string) error {
 		if err != nil {
 			continue // lost while it waited
 		}
-		useLock(c.Client, held.Guard(), name+" "+held.Key())
+		useLock(c, held.Guard(), name+" "+held.Key())
 		if rand.IntN(4) > 0 {
 			_ = held.Release(ctx) // what was lost needs no release
 			continue
@@ -88,10 +88,10 @@ func contendEtcd(name string, endpoints []string) error {
 }
 
 // useLock writes who holds as long as the entry is there, a few times.
-func useLock(cli *clientv3.Client, guard clientv3.Cmp, value string) {
+func useLock(kv clientv3.KV, guard clientv3.Cmp, value string) {
 	for range 1 + rand.IntN(3) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, _ = cli.Txn(ctx).If(guard).Then(clientv3.OpPut(heldKey, value)).Commit()
+		_, _ = kv.Txn(ctx).If(guard).Then(clientv3.OpPut(heldKey, value)).Commit()
 		cancel()
 		time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
 	}
