@@ -244,6 +244,9 @@ func TestLingeringPlace(t *testing.T) {
 		a, b := resp.Entries[0], s.campaign(2, "a", priority)
 		s.Expire(1)
 		s.wantOrder(queue, "~1 2")
+		if lingers := recipes.Queue(s, queue)[0]; recipes.Holds(s, queue, lingers) {
+			t.Errorf("%+v holds", lingers)
+		}
 		c := s.campaign(3, "a", priority)
 		if s.holds(a) || s.holds(b) || s.holds(c) || c.State != coordv1.AcquiredEntry_WAITS || c.Holder != nil || c.Position != 2 {
 			t.Errorf("priority %d, while it lingers: %v, %v %v %v", priority, c, s.holds(a), s.holds(b), s.holds(c))

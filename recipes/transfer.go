@@ -77,7 +77,7 @@ func movable(step statemachine.Step, ahead []Entry) ([]moving, error) {
 			continue // it never led, so its place protects nothing
 		}
 		note := step.Attachment(e.Lease, []byte(e.Key))
-		if note.Kind != KindElection || note.Sequence == 0 || !step.IsSession(e.Lease) {
+		if note.Kind != KindElection || note.Sequence == 0 { // only a session's requests have one
 			return nil, refuse(ErrForeignCandidate, "%q", e.Key)
 		}
 		moved = append(moved, moving{e, note})
