@@ -271,6 +271,19 @@ func TestTransfer(t *testing.T) {
 	q.quiet()
 }
 
+// TestSuperseded: a waiter whose entry a later request took over is told so, and the later one waits on.
+func TestSuperseded(t *testing.T) {
+	f := start(t, 1, 2)
+	_, ea := f.campaign(1, 0, 0)
+	first, _ := f.campaign(2, 0, 0)
+	second, _ := f.campaign(2, 0, 0)
+	first.next(Superseded)
+	second.quiet()
+	f.request(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: ea.Key, Token: ea.Token}}}, &coordv1.Released{})
+	second.next(Granted)
+	first.quiet()
+}
+
 // TestAsked: a holder hears who asks, whether it held at once or has waited, and once; a waiter does not.
 func TestAsked(t *testing.T) {
 	f := start(t, 1, 2, 3)
