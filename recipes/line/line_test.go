@@ -89,6 +89,29 @@ func TestLineAgainstScan(t *testing.T) {
 	}
 }
 
+// TestGapWhileLoading: one that the view is newer than is of no concern; for a newer one all is read again, and what was
+// delivered after it is not lost.
+func TestGapWhileLoading(t *testing.T) {
+	reads := 0
+	l := newLine("job", func(*line) { reads++ })
+	l.deliver(Delivery{Revision: 5, Gap: true})
+	l.load(&recipes.Snapshot{Queue: "job"}, 6)
+	if reads > 0 || l.loading {
+		t.Errorf("read again for a gap before the view: %d", reads)
+	}
+	l.deliver(Delivery{Revision: 7, Gap: true})
+	l.deliver(Delivery{Revision: 9, Gap: true})
+	l.deliver(Delivery{Revision: 10, Events: []statemachine.Event{{Kv: &mvccpb.KeyValue{Key: []byte("job/1"), Lease: 1, CreateRevision: 10, ModRevision: 10}}}})
+	l.load(&recipes.Snapshot{Queue: "job"}, 8)
+	if reads != 2 || !l.loading {
+		t.Errorf("read %d times", reads)
+	}
+	l.load(&recipes.Snapshot{Queue: "job"}, 9)
+	if got := keysOf(l); reads != 2 || l.loading || !slices.Equal(got, []string{"job/1"}) {
+		t.Errorf("read %d times, %q", reads, got)
+	}
+}
+
 func keysOf(s recipes.State) (keys []string) {
 	for e := range s.Oldest() {
 		keys = append(keys, e.Key)

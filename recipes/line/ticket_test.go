@@ -167,6 +167,19 @@ func TestHolderCostsNothing(t *testing.T) {
 	}
 }
 
+// TestTrackedHolderExpires: it lost what it held, though its key lingers.
+func TestTrackedHolderExpires(t *testing.T) {
+	f := start(t, 1)
+	for _, priority := range []int64{0, 2} {
+		f.member.Do(func(s *memstore.Store) { s.Leases[1], s.Sessions[1] = true, true })
+		a, e := f.campaign(1, priority, 500)
+		f.member.Do(func(s *memstore.Store) { s.Expire(1) })
+		if ev := a.next(Lost); ev.Token != e.Token || !ev.Held {
+			t.Errorf("priority %d: %+v", priority, ev)
+		}
+	}
+}
+
 // TestStaleChangesConcernNobody: what happened to an earlier entry of the same key is no news of this one.
 func TestStaleChangesConcernNobody(t *testing.T) {
 	f := start(t, 1)
@@ -311,6 +324,14 @@ func TestAsked(t *testing.T) {
 	if ev := back.next(Asked); ev.From != "y" {
 		t.Errorf("who came back: %+v", ev)
 	}
+	f.member.Do(func(s *memstore.Store) { s.Delete("a/2") })
+	again, _ := f.campaign(2, 0, 0)
+	again.Recheck() // the note that asked the holder before is still there
+	last := f.track("a/1")
+	last.Holds(1)
+	last.Recheck()
+	last.next(Lost) // so what was to be looked up before it was
+	again.quiet()
 	gone := f.track("a/1")
 	gone.Holds(eb.Token - 1)
 	gone.Recheck()
@@ -337,6 +358,7 @@ func TestGap(t *testing.T) {
 	f.settle()
 	f.member.Jump(func(s *memstore.Store) {
 		s.Delete("b/1", "c/1")
+		_ = s.Put("b/1", "another entry", 1)
 		s.Delete("a/2")
 		for i, to := range []string{"a/5", "a/3"} {
 			if err := s.Request(6, 1000+uint64(i), coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: to}, &coordv1.Transferred{}); err != nil {
