@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
@@ -111,29 +110,15 @@ func (r *cfgRun) print(form any, text func(w io.Writer)) error {
 // cfgTable writes rows of cells in columns.
 func cfgTable(w io.Writer, rows ...[]any) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		for i, cell := range row {
-			if i > 0 {
-				fmt.Fprint(t, "\t")
-			}
-			fmt.Fprint(t, cell)
-		}
-		fmt.Fprintln(t)
+	for _, cells := range rows {
+		row(t, cells...)
 	}
 	_ = t.Flush()
 }
 
-// cfgPlain is a text that somebody chose, quoted if a terminal would do more than show it.
-func cfgPlain(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(text)
-	}
-	return text
-}
-
 func (r *cfgRun) printPublished(name string, v config.Version) error {
 	return r.print(versionForm(name, v), func(w io.Writer) {
-		fmt.Fprintf(w, "version %d of %s at revision %d\n", v.Number, cfgPlain(name), v.Revision)
+		fmt.Fprintf(w, "version %d of %s at revision %d\n", v.Number, plain(name), v.Revision)
 	})
 }
 
@@ -144,7 +129,7 @@ func (r *cfgRun) printVersion(name string, v config.Version) error {
 			cfgTable(w, versionHead(), versionRow(v))
 			rows := [][]any{{"DOCUMENT", "BYTES"}}
 			for _, document := range names {
-				rows = append(rows, []any{cfgPlain(document), len(v.Documents[document])})
+				rows = append(rows, []any{plain(document), len(v.Documents[document])})
 			}
 			fmt.Fprintln(w)
 			cfgTable(w, rows...)
@@ -156,7 +141,7 @@ func (r *cfgRun) printVersion(name string, v config.Version) error {
 				if i > 0 {
 					fmt.Fprintln(w)
 				}
-				fmt.Fprintf(w, "==> %s <==\n", cfgPlain(document))
+				fmt.Fprintf(w, "==> %s <==\n", plain(document))
 				if len(content) > 0 && content[len(content)-1] != '\n' {
 					content = append(content, '\n')
 				}
@@ -169,11 +154,11 @@ func (r *cfgRun) printVersion(name string, v config.Version) error {
 func versionHead() []any { return []any{"VERSION", "REVISION", "TIME", "AUTHOR", "REASON"} }
 
 func versionRow(v config.Version) []any {
-	reason := cfgPlain(v.Reason)
+	reason := plain(v.Reason)
 	if v.RollbackOf != 0 {
 		reason = fmt.Sprintf("(back to %d) %s", v.RollbackOf, reason)
 	}
-	return []any{v.Number, v.Revision, stamp(v.Time), cfgPlain(v.Author), reason}
+	return []any{v.Number, v.Revision, stamp(v.Time), plain(v.Author), reason}
 }
 
 func (r *cfgRun) printHistory(name string, versions []config.Version) error {
@@ -188,8 +173,7 @@ func (r *cfgRun) printHistory(name string, versions []config.Version) error {
 
 func (r *cfgRun) printFollowed(name string, v config.Version) error {
 	return r.print(versionForm(name, v), func(w io.Writer) {
-		row := versionRow(v)
-		fmt.Fprintf(w, "version %v at revision %v, %v, %v: %v\n", row...)
+		fmt.Fprintf(w, "version %v at revision %v, %v, %v: %v\n", versionRow(v)...)
 	})
 }
 
@@ -204,7 +188,7 @@ func (r *cfgRun) printDifference(name string, d config.Difference) error {
 func printDiff(w io.Writer, d config.Difference) {
 	for _, doc := range d.Documents {
 		if doc.Binary {
-			fmt.Fprintf(w, "binary document %s was %s\n", cfgPlain(doc.Name), doc.Change)
+			fmt.Fprintf(w, "binary document %s was %s\n", plain(doc.Name), doc.Change)
 			continue
 		}
 		fmt.Fprint(w, doc.Text)
@@ -217,7 +201,7 @@ func (r *cfgRun) printSchemas(name, document string, schemas []config.Schema) er
 	var chosen *config.Schema
 	for _, s := range schemas {
 		forms = append(forms, cfgSchema{Document: s.Document, Author: s.Author, Reason: s.Reason, Time: stamp(s.Time), Schema: s.Content})
-		rows = append(rows, []any{strconv.Quote(s.Document), stamp(s.Time), cfgPlain(s.Author), cfgPlain(s.Reason), len(s.Content)})
+		rows = append(rows, []any{strconv.Quote(s.Document), stamp(s.Time), plain(s.Author), plain(s.Reason), len(s.Content)})
 		if s.Document == document {
 			chosen = &s
 		}
@@ -245,7 +229,7 @@ func (r *cfgRun) printStatuses(statuses []config.Status) error {
 			Client: s.Client, Seen: s.Seen, SeenRevision: s.SeenRevision, Applied: s.Applied, AppliedRevision: s.AppliedRevision,
 			Time: stamp(s.Time), Error: s.Error,
 		})
-		rows = append(rows, []any{cfgPlain(s.Client), s.Seen, s.Applied, stamp(s.Time), cfgPlain(s.Error)})
+		rows = append(rows, []any{plain(s.Client), s.Seen, s.Applied, stamp(s.Time), plain(s.Error)})
 	}
 	return r.print(forms, func(w io.Writer) { cfgTable(w, rows...) })
 }

@@ -1,5 +1,5 @@
-// Command coordctl is the command line of coord: etcdctl's verbs, and lock and elect, which run a command for as long as
-// a lock or a leadership is held.
+// Command coordctl is the command line of coord: etcdctl's verbs; lock and elect, which run a command for as long as a lock or
+// a leadership is held; and sessions, locks, elections, why and deadlocks, which show who holds and waits.
 //
 // The verbs are etcd's own cobra commands, composed, so their flags, output and exit codes are etcdctl's. Global flags can
 // be given in the environment: a flag beats COORDCTL_<FLAG>, which beats ETCDCTL_<FLAG>.

@@ -25,7 +25,7 @@ func newRoot() *cobra.Command {
 	cobra.EnablePrefixMatching = true // as etcdctl: "coordctl mem list"
 	root := &cobra.Command{
 		Use:           progName,
-		Short:         "The command line of coord: locks, elections, and etcdctl's verbs.",
+		Short:         "The command line of coord: locks, elections, sessions, and etcdctl's verbs.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -40,6 +40,7 @@ func newRoot() *cobra.Command {
 		renameProgram(verb)
 	}
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
+		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
 		newCfgCommand())...)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)

@@ -124,3 +124,18 @@ func TestKilledHolderTakesItsCommandAlong(t *testing.T) {
 	r.signal(t, syscall.SIGKILL)
 	eventually(t, func() bool { return !alive(pids[0]) }, "the end of process %d", pids[0])
 }
+
+func TestDestructionIsConfirmedOnATerminal(t *testing.T) {
+	for answer, want := range map[string]string{"n\n": "code 1", "y\n": "code 0"} {
+		lease := strings.Fields(ok(t, "lease", "grant", "600"))[1]
+		keyboard, screen, _ := onTerminal(t, `"$CTL" sessions end `+lease+`; echo code $?; read line`)
+		eventually(t, func() bool { return strings.Contains(screen.String(), "[y/N]") }, "the question in %q", screen)
+		if _, err := keyboard.WriteString(answer); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool { return strings.Contains(screen.String(), "code ") }, "the end of %q", screen)
+		if !strings.Contains(screen.String(), want) {
+			t.Errorf("answered %q: %q, want %s", answer, screen, want)
+		}
+	}
+}

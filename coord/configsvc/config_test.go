@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord"
 	"github.com/coord-dev/coord/coord/coordtest"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
@@ -30,7 +31,12 @@ type fixture struct {
 
 func start(t *testing.T) *fixture {
 	t.Helper()
-	cluster := coordtest.Start(t, coordtest.Options{})
+	return startWith(t, coordtest.Options{})
+}
+
+func startWith(t *testing.T, options coordtest.Options) *fixture {
+	t.Helper()
+	cluster := coordtest.Start(t, options)
 	etcd, err := clientv3.New(clientv3.Config{Endpoints: cluster.Endpoints(), DialTimeout: time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
@@ -417,4 +423,12 @@ func TestLargestVersionFits(t *testing.T) {
 		t.Error(err)
 	}
 	f.wantError(f.setSchema(req.Bundle, "third", schema), codes.InvalidArgument, coordv1.Error_REASON_TOO_LARGE, "the schemas of bundle")
+}
+
+// TestStoreThatTakesLess: what the limits allow but this store's do not is refused by name, too.
+func TestStoreThatTakesLess(t *testing.T) {
+	f := startWith(t, coordtest.Options{Configure: func(_ int, c *coord.Config) { c.MaxRequestBytes = 64 << 10 }})
+	f.publish(request("small", "d", strings.Repeat("x", 30<<10)))
+	_, err := f.config.Publish(f.ctx, request("small", "d", strings.Repeat("x", 33<<10)))
+	f.wantError(err, codes.InvalidArgument, coordv1.Error_REASON_TOO_LARGE, "request is too large")
 }

@@ -71,7 +71,7 @@ func TestWatchThroughMembersThatStop(t *testing.T) {
 	for i := range 3 {
 		order := append(append([]string{}, all[i:]...), all[:i]...)
 		last, mu := int64(0), sync.Mutex{}
-		v, err := config.Watch[Limits](t.Context(), dial(t, order...), "svc", config.Refresh(2*time.Second),
+		v, err := config.Watch[Limits](t.Context(), dial(t, order...), "svc", config.Patience(time.Minute), config.Refresh(2*time.Second),
 			config.OnChange(func(before, now config.Snapshot[Limits]) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -114,10 +114,10 @@ func TestWatchThroughMembersThatStop(t *testing.T) {
 // TestColdStart: a process that starts while the cluster is down begins with its copy, and follows on when the cluster is back.
 func TestColdStart(t *testing.T) {
 	cluster, path := coordtest.Start(t, coordtest.Options{}), filepath.Join(t.TempDir(), "copy")
-	follow := func() *config.Value[Limits] {
+	follow := func(patience time.Duration) *config.Value[Limits] {
 		t.Helper()
 		v, err := config.Watch[Limits](t.Context(), dial(t, cluster.Endpoints()...), "svc",
-			config.Copy(path), config.Patience(5*time.Second), config.Refresh(time.Second))
+			config.Copy(path), config.Patience(patience), config.Refresh(time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,12 +125,12 @@ func TestColdStart(t *testing.T) {
 	}
 	c := dial(t, cluster.Endpoints()...)
 	put(t, c, "svc", 1)
-	first := follow()
+	first := follow(time.Minute)
 	put(t, c, "svc", 2)
 	waitFor(t, "version 2", func() bool { return first.Version() == 2 })
 	first.Close()
 	cluster.StopMember(0)
-	v := follow()
+	v := follow(2 * time.Second)
 	defer v.Close()
 	if v.Load().MaxConnections != 2 || v.Version() != 2 || !v.Stale() {
 		t.Errorf("from the copy: %+v, stale %v", v.Current(), v.Stale())
@@ -143,7 +143,8 @@ func TestColdStart(t *testing.T) {
 
 // TestReportGoesWithTheSession: the refusal of a client is to be seen until its session ends.
 func TestReportGoesWithTheSession(t *testing.T) {
-	c := dial(t, endpoint)
+	c := connect()
+	defer c.Close()
 	put(t, c, "reported", 1)
 	sdk, err := client.New(client.Config{Endpoints: []string{endpoint}})
 	if err != nil {
@@ -179,7 +180,8 @@ func TestReportGoesWithTheSession(t *testing.T) {
 
 // TestLostAnswers: a publication whose first answers are lost is made once, and known to be; so is a rollback.
 func TestLostAnswers(t *testing.T) {
-	c := dial(t, endpoint)
+	c := connect()
+	defer c.Close()
 	conn := &lossy{ClientConnInterface: c.ActiveConnection()}
 	ctx := bounded(t)
 	const versions = 20

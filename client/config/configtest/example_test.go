@@ -31,10 +31,14 @@ func runWithMember(m *testing.M) int {
 	return m.Run()
 }
 
-// connect returns a client of the member. config needs no more of it than Get, Put and Watch, and a connection.
+// connect returns a client of the member, on which no configuration is left of a run before. config needs no more of it than
+// Get, Put and Watch, and a connection.
 func connect() *clientv3.Client {
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: time.Minute, Logger: zap.NewNop()})
 	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := c.Delete(context.Background(), "_coord/config/", clientv3.WithPrefix()); err != nil {
 		log.Fatal(err)
 	}
 	return c

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/pkg/v3/cobrautl"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// inspection is one run of a verb that looks at sessions, locks and elections, or changes them from outside.
+type inspection struct {
+	coordv1.IntrospectionClient
+	ctx  context.Context
+	cmd  *cobra.Command
+	json bool
+}
+
+// inspect makes a verb of fn, which gets the n arguments that usage names.
+func inspect(n int, usage string, fn func(i *inspection, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return badArgs("%s", usage)
+		}
+		g, err := readGlobals(cmd)
+		if err != nil {
+			return err
+		}
+		if g.output != "json" && g.output != "simple" && g.output != "table" {
+			return &exitError{cobrautl.ExitBadFeature, fmt.Errorf("unsupported output format %q: there are table (simple) and json", g.output)}
+		}
+		etcd, err := g.etcd()
+		if err != nil {
+			return err
+		}
+		defer etcd.Close()
+		i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), cmd.Context(), cmd, g.output == "json"}
+		return explained(fn(i, args), g)
+	}
+}
+
+// patient waits with each call for a member that can be reached, for a while.
+type patient struct {
+	grpc.ClientConnInterface
+	reach time.Duration
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (p patient) Invoke(ctx context.Context, method string, req, resp any, opts ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, p.reach)
+	defer cancel()
+	return p.ClientConnInterface.Invoke(ctx, method, req, resp, append(opts, grpc.WaitForReady(true))...)
+}
+
+// explained turns an error of the service into the one line that coordctl ends with.
+func explained(err error, g *globals) error {
+	st, fromServer := status.FromError(err)
+	switch {
+	case err == nil:
+		return nil
+	case st.Code() == codes.DeadlineExceeded:
+		return fmt.Errorf("%w (endpoints %s)", errUnreachable, g.endpoints())
+	case st.Code() == codes.Unimplemented:
+		return errNotCoord
+	case fromServer:
+		return errors.New(st.Message())
+	}
+	return err
+}
+
+// print prints resp as JSON, with 64-bit numbers as strings, or else what table writes: cells ended by tabs.
+func (i *inspection) print(resp proto.Message, table func(w io.Writer)) error {
+	out := i.cmd.OutOrStdout()
+	if i.json {
+		text, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(resp)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(out, "%s\n", text)
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	table(w)
+	return w.Flush()
+}
+
+// confirm asks before something is destroyed, unless --yes says that it was meant.
+func (i *inspection) confirm(question string) error {
+	if yes, err := i.cmd.Flags().GetBool("yes"); err != nil || yes {
+		return err
+	}
+	if !isatty.IsTerminal(os.Stdin.Fd()) {
+		return badArgs("there is no terminal to ask on: %s; say --yes if this is meant", question)
+	}
+	fmt.Fprintf(os.Stderr, "%s. Go on? [y/N] ", question)
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
+		return errors.New("nothing was done")
+	}
+	return nil
+}
+
+func addYesFlag(cmd *cobra.Command) { cmd.Flags().Bool("yes", false, "do not ask") }
+
+// parseID reads the id of a session or lease as it is printed: in hex.
+func parseID(text string) (int64, error) {
+	id, err := strconv.ParseUint(strings.TrimPrefix(text, "0x"), 16, 64)
+	if err != nil {
+		return 0, badArgs("bad session id %q: it is a number in hex, as \"%s sessions ls\" prints", text, progName)
+	}
+	return int64(id), nil
+}
+
+// hexID writes an id as etcdctl writes that of a lease.
+func hexID(id int64) string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// row writes cells of a table.
+func row(w io.Writer, cells ...any) {
+	for i, cell := range cells {
+		if i > 0 {
+			fmt.Fprint(w, "\t")
+		}
+		fmt.Fprint(w, cell)
+	}
+	fmt.Fprintln(w)
+}
+
+// milliseconds is a duration as people read it.
+func milliseconds(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }
+
+// since is when an entry was made.
+func since(e *coordv1.Entry) string {
+	if e.GetSinceUnixMs() == 0 {
+		return "unknown"
+	}
+	return time.UnixMilli(e.SinceUnixMs).Format(time.RFC3339)
+}
+
+// who is what the entry of a lock or an election says about its owner, on one line.
+func who(kind coordv1.QueueKind, e *coordv1.Entry) string {
+	text := e.GetOwner()
+	if isElection(kind) || text == "" {
+		text = string(e.GetValue())
+	}
+	return plain(text)
+}
+
+// plain is a text that somebody chose, quoted if a terminal would do more than show it.
+func plain(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
+// isElection tells elections from locks; queues of etcd clients alone may be both.
+func isElection(kind coordv1.QueueKind) bool {
+	return kind == coordv1.QueueKind_QUEUE_ELECTION || kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+}
