@@ -3,6 +3,7 @@ package coord
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,7 @@ const (
 	maxElectionTimeout = 50 * time.Second
 	// minProgressInterval is etcd's lower bound of WatchProgressNotifyInterval.
 	minProgressInterval = 100 * time.Millisecond
+	maxDNSTTL           = 24 * time.Hour
 	// maxRequestBytes keeps one request well inside what one log entry can carry between members.
 	maxRequestBytes = 16 << 20
 )
@@ -108,6 +110,13 @@ type Config struct {
 
 	// StreamLimits bound what one native stream may cost. They have no flag.
 	StreamLimits stream.Limits
+
+	// ListenDNS, if set, is where the service registry answers DNS, UDP and TCP: IP:PORT. Default: nowhere.
+	ListenDNS string
+	// DNSTTL is how long others may remember these answers, in whole seconds, at most a day. Default 0: they ask again.
+	DNSTTL time.Duration
+	// NoServiceProbes keeps this member from probing registered instances that ask for it while it leads.
+	NoServiceProbes bool
 
 	// LogLevel is debug, info, warn, error, panic or fatal. Default info.
 	LogLevel string
@@ -174,7 +183,7 @@ func (c *Config) aloneInCluster() string {
 // flag, the value, and what is allowed. It looks at nothing outside of the Config.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
-		c.checkNames, c.checkURLs, c.checkTimes, c.checkSizes, c.checkLogging, c.checkCluster,
+		c.checkNames, c.checkURLs, c.checkTimes, c.checkSizes, c.checkRegistry, c.checkLogging, c.checkCluster,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -246,6 +255,18 @@ func (c *Config) checkSizes() error {
 	}
 	if c.MaxTxnOps > math.MaxInt32 {
 		return fmt.Errorf("--max-txn-ops must be at most %d (set to %d)", math.MaxInt32, c.MaxTxnOps)
+	}
+	return nil
+}
+
+func (c *Config) checkRegistry() error {
+	if c.ListenDNS != "" {
+		if addr, err := netip.ParseAddrPort(c.ListenDNS); err != nil || !addr.IsValid() {
+			return fmt.Errorf("--listen-dns %q must be IP:PORT", c.ListenDNS)
+		}
+	}
+	if c.DNSTTL < 0 || c.DNSTTL > maxDNSTTL || c.DNSTTL%time.Second != 0 {
+		return fmt.Errorf("--dns-ttl must be a whole number of seconds between 0s and %v (set to %v)", maxDNSTTL, c.DNSTTL)
 	}
 	return nil
 }

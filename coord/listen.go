@@ -11,11 +11,15 @@ import (
 
 	"github.com/soheilhy/cmux"
 	"google.golang.org/grpc"
+
+	"github.com/coord-dev/coord/coord/registry"
 )
 
 // listeners are the member's open ports.
 type listeners struct {
 	client, peer []net.Listener
+	dnsUDP       net.PacketConn // nil: DNS is not answered
+	dnsTCP       net.Listener
 	pages        *http.Server
 }
 
@@ -29,6 +33,13 @@ func listen(c *Config) (_ *listeners, err error) {
 	if l.client, err = listenAll("--listen-client-urls", c.ListenClientURLs, c.AdvertiseClientURLs); err != nil {
 		l.close()
 		return nil, err
+	}
+	if c.ListenDNS != "" {
+		if l.dnsUDP, l.dnsTCP, err = registry.ListenDNS(c.ListenDNS); err != nil {
+			l.close()
+			return nil, fmt.Errorf("--listen-dns: cannot listen on %s: %w", c.ListenDNS, err)
+		}
+		c.ListenDNS = l.dnsTCP.Addr().String()
 	}
 	return l, nil
 }
@@ -77,6 +88,10 @@ func (l *listeners) close() {
 	l.closeClients()
 	for _, each := range l.peer {
 		each.Close()
+	}
+	if l.dnsUDP != nil {
+		l.dnsUDP.Close()
+		l.dnsTCP.Close()
 	}
 	if l.pages != nil {
 		l.pages.Close()

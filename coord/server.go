@@ -181,6 +181,7 @@ func (s *Server) startServices() (err error) {
 		Propose: s.replica.Proposer.Propose, Patience: 2 * s.cfg.ElectionTimeout,
 	}
 	s.spawn(func() error { runner.Run(s.ctx); return nil })
+	s.startRegistry()
 	s.spawn(func() error { return s.services.API.Run(s.ctx) })
 	s.spawn(s.members.refresh)
 	s.spawn(s.announce)

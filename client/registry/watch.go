@@ -181,6 +181,7 @@ var (
 	errClosed   = errors.New("the watch was closed")
 	errOneCopy  = errors.New("read from one member alone")
 	errNoAnswer = errors.New("no answer")
+	errStopped  = errors.New("the caller stopped") // nobody sees it
 )
 
 // follow reads everything and then follows the events, until something fails, or it is time to read again: nil.
@@ -264,7 +265,9 @@ func (w *watcher) readOrKeep(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if w.err = err; err == nil {
-		w.tell()
+		if !w.tell() {
+			return errStopped
+		}
 		return nil
 	}
 	if w.revision == 0 && w.read(ctx, clientv3.WithSerializable()) == nil {

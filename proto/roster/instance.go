@@ -108,8 +108,11 @@ type Instance struct {
 	Foreign bool `json:"foreign,omitempty"`
 	// Lease is the one the instance lives on, 0 if none.
 	Lease int64 `json:"lease,omitempty"`
-	// Revision is that of the last change of any record of the instance.
+	// Revision is that of the last change of any record of the instance, Written that of its process's own.
 	Revision int64 `json:"revision"`
+	Written  int64 `json:"-"`
+	// Probed is what the cluster's probe of it said last; 0: nothing.
+	Probed State `json:"-"`
 
 	mirrorOf string // of a foreign one: the id of the instance that it mirrors
 }
@@ -346,6 +349,14 @@ func Decode(value []byte) (*Instance, error) {
 func DrainOrder(by string, at time.Time) []byte {
 	return marshal(&coordv1.ServiceOrder{
 		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"), TimeUnixMs: at.UnixMilli(),
+	})
+}
+
+// ProbedValue is the value of the key that says what a probe found of the instance on a lease. A detail is cut to 512 bytes.
+func ProbedValue(state State, detail string, since time.Time, lease int64) []byte {
+	return marshal(&coordv1.ServiceProbed{
+		State: coordv1.ServiceState(state), Detail: strings.ToValidUTF8(detail[:min(len(detail), 512)], "?"),
+		SinceUnixMs: since.UnixMilli(), Lease: lease,
 	})
 }
 

@@ -289,11 +289,12 @@ func (m *member) show() {
 		return
 	}
 	in := *m.instance
-	in.Revision = m.revisions.instance
+	in.Revision, in.Written = m.revisions.instance, m.revisions.instance
 	if in.Probe != nil {
 		state, detail := Starting, "not probed yet"
 		if m.probed != nil && m.probed.Lease == in.Lease {
-			state, detail = State(m.probed.State), m.probed.Detail
+			in.Probed = State(m.probed.State)
+			state, detail = in.Probed, m.probed.Detail
 			in.Revision = max(in.Revision, m.revisions.probed)
 		}
 		in.worsen(state, detail)
@@ -425,6 +426,9 @@ func (s *Set) Service(service string) []*Instance {
 	}
 	return all
 }
+
+// Has reports whether there is, or was a short while ago, anything of the service.
+func (s *Set) Has(service string) bool { return s.groups[service] != nil }
 
 // Services returns the names of the services that have an instance, sorted.
 func (s *Set) Services() []string {

@@ -82,6 +82,26 @@ func TestLifeOfAnInstance(t *testing.T) {
 	}
 }
 
+// Whoever has seen enough is let go, by the first update and by a later one.
+func TestWatchEndsWithItsLoop(t *testing.T) {
+	_, c := fake(t)
+	r := registry.New(c, quick)
+	ctx := bounded(t)
+	for range r.Watch(ctx, "pay") {
+		break
+	}
+	s := sessions(c)
+	for update := range r.Watch(ctx, "pay") {
+		if len(update.Instances()) > 0 {
+			break
+		}
+		register(t, r, s, pay("a"))
+	}
+	if ctx.Err() != nil {
+		t.Error("it took until its context ended")
+	}
+}
+
 func TestWhatCannotBeRegistered(t *testing.T) {
 	r := registry.New(clientv3.NewCtxClient(t.Context()), registry.Options{}) // asks nobody
 	for want, in := range map[error]registry.Instance{

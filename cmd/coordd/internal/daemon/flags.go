@@ -57,6 +57,11 @@ var sections = []section{
 		{"disk-reserve-bytes", "0", "Free disk space in bytes below which writes are refused. 0 means 64 MiB, less on a small disk; less than 0: the disk is not watched.", byteCount(func(c *coord.Config) *int64 { return &c.DiskReserve })},
 		{"watch-progress-notify-interval", coord.DefaultWatchProgressNotifyInterval.String(), "Time between progress notifications on an idle watch, at least 100ms.", setProgressInterval},
 	}},
+	{"Service registry", []setting{
+		{"listen-dns", "", "IP:PORT to answer DNS on, UDP and TCP, for SERVICE.service.coord. and TAG.SERVICE.service.coord.", text(func(c *coord.Config) *string { return &c.ListenDNS })},
+		{"dns-ttl", "0s", "How long DNS answers may be remembered, in whole seconds.", duration(func(c *coord.Config) *time.Duration { return &c.DNSTTL })},
+		{"service-probes", "true", "Whether this member probes registered instances that ask for it while it leads.", setServiceProbes},
+	}},
 	{"Logging", []setting{
 		{"log-level", coord.DefaultLogLevel, "debug, info, warn, error, panic or fatal.", text(func(c *coord.Config) *string { return &c.LogLevel })},
 		{"log-format", coord.DefaultLogFormat, "json or console.", text(func(c *coord.Config) *string { return &c.LogFormat })},
@@ -120,6 +125,26 @@ func setSnapshotCount(c *coord.Config, value string) error {
 		return errors.New("must be a whole number, 0 means the default")
 	}
 	c.SnapshotCount = n
+	return nil
+}
+
+func duration(field func(*coord.Config) *time.Duration) func(*coord.Config, string) error {
+	return func(c *coord.Config, value string) error {
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return errors.New("must be a duration such as 5s or 1m")
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func setServiceProbes(c *coord.Config, value string) error {
+	on, err := strconv.ParseBool(value)
+	if err != nil {
+		return errors.New("must be true or false")
+	}
+	c.NoServiceProbes = !on
 	return nil
 }
 

@@ -1,0 +1,290 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/proto/roster"
+)
+
+// ErrProbeTimeout: a target did not answer within its probe's timeout.
+var ErrProbeTimeout = errors.New("the target did not answer in time")
+
+// Bounds of what is probed at a time.
+const (
+	answeringSlots = 256 // for targets that answered last time, or were never asked
+	hangingSlots   = 64  // for those that did not
+)
+
+// Prober probes the instances that ask for it, while this member leads.
+type Prober struct {
+	backend Backend
+	probe   func(context.Context, *roster.Probe) error
+	// Slots of probes under way.
+	answering, hanging chan struct{}
+}
+
+// NewProber returns a prober. It does nothing before Run.
+func NewProber(b Backend) *Prober {
+	return &Prober{
+		backend: b, probe: probe,
+		answering: make(chan struct{}, answeringSlots), hanging: make(chan struct{}, hangingSlots),
+	}
+}
+
+// leaderPoll is how often a member looks whether it leads.
+const leaderPoll = 100 * time.Millisecond
+
+// Run probes until ctx ends.
+func (p *Prober) Run(ctx context.Context) error {
+	for sleep(ctx, leaderPoll) {
+		if p.backend.Leads() {
+			p.lead(ctx)
+		}
+	}
+	return nil
+}
+
+// lead probes as long as this member leads. When it returns, nothing is under way.
+func (p *Prober) lead(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	term := &term{Prober: p, ctx: ctx, targets: map[roster.Name]*target{}}
+	term.mirror = newMirror(&p.backend, term.changed)
+	defer term.running.Wait()
+	defer cancel()
+	term.running.Go(func() { term.mirror.run(ctx) })
+	for sleep(ctx, leaderPoll) {
+		if !p.backend.Leads() {
+			return
+		}
+	}
+}
+
+// term is the time during which this member leads.
+type term struct {
+	*Prober
+	ctx     context.Context
+	mirror  *mirror
+	targets map[roster.Name]*target // belongs to mirror.run
+	running sync.WaitGroup
+}
+
+// changed starts, stops and informs the targets of these instances.
+func (t *term) changed(names []roster.Name) {
+	for _, name := range names {
+		t.mirror.mu.RLock()
+		in := t.mirror.set.Get(name)
+		t.mirror.mu.RUnlock()
+		probed := in != nil && in.Probe != nil && !in.Stale
+		have := t.targets[name]
+		switch {
+		case have != nil && !probed:
+			have.stop()
+			delete(t.targets, name)
+		case have != nil:
+			have.tell(in)
+		case probed:
+			t.targets[name] = t.begin(in)
+		}
+	}
+}
+
+// target is an instance that is probed. All but news belongs to its goroutine.
+type target struct {
+	term *term
+	stop context.CancelFunc
+	news chan *roster.Instance // capacity 1: what is registered now
+
+	in       *roster.Instance
+	verdict  roster.State // 0: none yet
+	detail   string
+	since    time.Time // of the verdict
+	inRow    int       // results that speak against the verdict
+	hung     bool      // the last probe did not end in time
+	mirrored *bool     // whether there is a mirror; nil: nobody knows
+}
+
+func (t *term) begin(in *roster.Instance) *target {
+	ctx, stop := context.WithCancel(t.ctx)
+	target := &target{term: t, stop: stop, news: make(chan *roster.Instance, 1), in: in, verdict: in.Probed, since: time.Now()}
+	t.running.Go(func() { target.run(ctx) })
+	return target
+}
+
+// tell replaces what the target has not heard yet.
+func (t *target) tell(in *roster.Instance) {
+	select {
+	case <-t.news:
+	default:
+	}
+	t.news <- in
+}
+
+// firstWait spreads the first probes after a change of leader.
+const firstWait = time.Second
+
+func (t *target) run(ctx context.Context) {
+	next := time.Now()
+	if t.verdict != 0 {
+		next = next.Add(rand.N(min(firstWait, t.in.Probe.Interval)))
+	}
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case in := <-t.news:
+			t.take(in)
+		case began := <-timer.C:
+			if !t.ask(ctx) {
+				return
+			}
+			next = began.Add(t.in.Probe.Interval)
+		}
+		wait := time.Until(next)
+		if !t.settle(ctx) {
+			wait = min(wait, retryAfter)
+		}
+		timer.Reset(max(wait, 0))
+	}
+}
+
+// take takes over what is registered now.
+func (t *target) take(in *roster.Instance) {
+	if in.Lease != t.in.Lease {
+		t.mirrored = nil
+	}
+	if *in.Probe != *t.in.Probe {
+		t.inRow = 0
+	}
+	t.in = in
+}
+
+// ask probes once and counts the result; false if ctx ended.
+func (t *target) ask(ctx context.Context) bool {
+	slots := t.term.answering
+	if t.hung {
+		slots = t.term.hanging
+	}
+	select {
+	case slots <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	asked, cancel := context.WithTimeoutCause(ctx, t.in.Probe.Timeout, ErrProbeTimeout)
+	err := t.term.probe(asked, t.in.Probe)
+	t.hung = asked.Err() != nil
+	if t.hung {
+		err = fmt.Errorf("%w: %v", ErrProbeTimeout, t.in.Probe.Timeout)
+	}
+	cancel()
+	<-slots
+	if ctx.Err() != nil {
+		return false
+	}
+	t.count(err)
+	return true
+}
+
+// count damps: only so many results in a row change a verdict. The first success makes one where there is none.
+func (t *target) count(err error) {
+	result, needed := roster.Passing, t.in.Probe.Successes
+	detail := ""
+	if err != nil {
+		result, needed, detail = roster.Critical, t.in.Probe.Failures, err.Error()
+	}
+	if result == t.verdict {
+		t.inRow = 0
+		return
+	}
+	if t.verdict == 0 && err == nil {
+		t.inRow, needed = 0, 1
+	}
+	if t.inRow++; t.inRow >= needed {
+		t.verdict, t.detail, t.since, t.inRow = result, detail, time.Now(), 0
+		t.term.backend.Logger.Info("a service's probe", zap.String("service", t.in.Service), zap.String("id", t.in.ID),
+			zap.Stringer("state", result), zap.String("detail", detail))
+	}
+}
+
+// settle writes what the store does not show yet; false if that failed.
+func (t *target) settle(ctx context.Context) bool {
+	if t.verdict != 0 && t.in.Probed != t.verdict {
+		ok, err := t.txn(ctx, t.probedTxn())
+		if err != nil || !ok {
+			return false // the instance is another one by now: news will come
+		}
+		shown := *t.in // until news come
+		shown.Probed = t.verdict
+		t.in = &shown
+		return true
+	}
+	if passing := t.in.State == roster.Passing; t.in.Mirror && (t.mirrored == nil || *t.mirrored != passing) {
+		ok, err := t.txn(ctx, t.mirrorTxn(passing))
+		if err != nil || !ok {
+			return false
+		}
+		t.mirrored = &passing
+	}
+	return true
+}
+
+// txn proposes a transaction and reports whether its condition held.
+func (t *target) txn(ctx context.Context, txn *pb.TxnRequest) (bool, error) {
+	body, err := proto.Marshal(txn)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	resp, err := t.term.backend.Propose(ctx, raftv1.KindTxn, body)
+	if err != nil {
+		return false, err
+	}
+	answer, ok := resp.(*pb.TxnResponse)
+	return ok && answer.Succeeded, nil
+}
+
+// writeTimeout bounds the wait for one write.
+const writeTimeout = 5 * time.Second
+
+// probedTxn writes the verdict, if the instance is still the one that was probed.
+func (t *target) probedTxn() *pb.TxnRequest {
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Key: []byte(roster.InstanceKey(t.in.Service, t.in.ID)), Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_Lease{Lease: t.in.Lease},
+		}},
+		Success: []*pb.RequestOp{put(roster.ProbedKey(t.in.Service, t.in.ID), roster.ProbedValue(t.verdict, t.detail, t.since, t.in.Lease), t.in.Lease)},
+	}
+}
+
+// mirrorTxn puts or deletes the mirror, if the process has not said anything else meanwhile.
+func (t *target) mirrorTxn(passing bool) *pb.TxnRequest {
+	key := roster.EndpointKey(t.in.Service, t.in.Addr)
+	op := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+	if passing {
+		op = put(key, t.in.EncodeEndpoint(), t.in.Lease)
+	}
+	return &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Key: []byte(roster.InstanceKey(t.in.Service, t.in.ID)), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_ModRevision{ModRevision: t.in.Written},
+		}},
+		Success: []*pb.RequestOp{op},
+	}
+}
+
+func put(key string, value []byte, lease int64) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: value, Lease: lease}}}
+}

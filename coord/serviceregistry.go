@@ -1,0 +1,28 @@
+package coord
+
+import (
+	"github.com/coord-dev/coord/coord/registry"
+)
+
+// startRegistry starts what the member does for the service registry.
+func (s *Server) startRegistry() {
+	backend := registry.Backend{
+		View: func() (registry.View, error) {
+			v, err := s.replica.Machine.View()
+			if err != nil {
+				return nil, err
+			}
+			return v, nil
+		},
+		Subscribe: s.replica.Hub.Subscribe, Propose: s.replica.Propose, Leads: s.node.IsLeader,
+		Logger: s.log.Named("registry"),
+	}
+	if !s.cfg.NoServiceProbes {
+		prober := registry.NewProber(backend)
+		s.spawn(func() error { return prober.Run(s.ctx) })
+	}
+	if s.listeners.dnsUDP != nil {
+		server := registry.NewDNS(backend, s.listeners.dnsUDP, s.listeners.dnsTCP, s.cfg.DNSTTL, s.ready)
+		s.spawn(func() error { return server.Run(s.ctx) })
+	}
+}
