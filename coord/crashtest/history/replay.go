@@ -33,6 +33,9 @@ type Reign struct {
 // NewLog returns an empty log.
 func NewLog() *Log { return &Log{queues: make(map[string]*queue)} }
 
+// Revision is that of the last event.
+func (l *Log) Revision() int64 { return l.revision }
+
 // Apply takes over the events of one revision, or of several in order. Keys that are no entries are passed over.
 func (l *Log) Apply(events []*mvccpb.Event) error {
 	for len(events) > 0 {
