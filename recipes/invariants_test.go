@@ -11,12 +11,18 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-const invariantSeeds = 60
+// seeds is how many seeds a random test tries; a fifth of n with -short.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
 
 // history runs random commands of sessions and etcd clients on locks and elections, and calls check after each: every
 // command is one commit. What check sees is decided by keys alone, and by Guard.
 func history(t *testing.T, check func(h *run)) {
-	for seed := range uint64(invariantSeeds) {
+	for seed := range seeds(60) {
 		h := &run{stage: newStage(t), rng: rand.New(rand.NewPCG(seed, 6)), seed: seed}
 		for range 120 {
 			h.step()

@@ -107,7 +107,7 @@ func (m *machine) keys() []*mvccpb.KeyValue {
 // TestMachineAndMemstoreAgree: what the tests of recipes rest on does what the state machine does: same outcomes, keys and
 // revisions, through expiries with and without lingering places, reactions and plain deletes.
 func TestMachineAndMemstoreAgree(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range seeds(30) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		m, s := newMachine(t), newStage(t)
 		s.UnixMS = 12345

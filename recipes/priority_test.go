@@ -121,7 +121,7 @@ func TestElectionByPriorityHeals(t *testing.T) {
 
 // TestRandomElectionsByPriority: at any time at most one leads, terms grow, and as long as there is a candidate, one does.
 func TestRandomElectionsByPriority(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range seeds(200) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		s := newStage(t, 1, 2, 3, 4, 5)
 		var term int64

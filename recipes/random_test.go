@@ -67,7 +67,7 @@ func must(t *testing.T, err error) {
 // that create and delete entries by themselves and with keys that are none.
 func TestRandomOperations(t *testing.T) {
 	total := map[string]int{}
-	for seed := range uint64(sequences) {
+	for seed := range seeds(sequences) {
 		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: memstore.New(), seen: total, name: "job"}
 		w.proc.enqueue, w.proc.remove = recipes.LockAcquire, recipes.LockRelease
 		if seed%2 == 1 {

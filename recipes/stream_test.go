@@ -146,7 +146,7 @@ func TestAcquireSeveral(t *testing.T) {
 // all of his as long as anybody waits, and in the end everybody did.
 func TestMultiLocksCannotDeadlock(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "e"}
-	for seed := range uint64(200) {
+	for seed := range seeds(200) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		s := newStage(t)
 		waiting := map[int64][]*coordv1.AcquiredEntry{}
