@@ -357,13 +357,16 @@ func pebbleOptions(fs vfs.FS, log *zap.Logger) *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8, // everything overlaps, so each compaction of L0 rewrites the level below
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                2000,
 		CacheSize:                   64 << 20,
 		Logger:                      pebbleLogger{log.Named("pebble").Sugar()},
 	}
 	setFilters(o)
+	// Reads of old versions are rare, and the latest ones stand in a space of their own: to keep the values of the others apart
+	// costs each compaction more than it saves.
+	o.Experimental.EnableValueBlocks = func() bool { return false }
 	return o
 }
 
