@@ -6,7 +6,7 @@ LDFLAGS := -X github.com/coord-dev/coord/coord.version=$(VERSION)
 # Packages with goroutines of their own, under the race detector. The tests left out drive other processes or all of etcd.
 RACE = $$($(GO) list ./coord/... ./recipes/... ./client/... ./statemachine/... | grep -v -e /crashtest -e /difftest)
 
-.PHONY: build demo cluster test race lint fuzz generate bench diff
+.PHONY: build demo fencing-demo cluster test race lint fuzz generate bench diff
 
 build:
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/coordd ./cmd/coordd
@@ -14,6 +14,10 @@ build:
 
 demo: build
 	docs/demo.sh
+
+# Why a lock alone does not protect a file, and that a fencing token does.
+fencing-demo:
+	$(GO) run ./docs/fencing
 
 cluster: build
 	docs/cluster.sh
