@@ -55,7 +55,7 @@ func TestL6ExpiryGrantsTheNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	granted := make(chan *client.Held)
+	granted := make(chan *client.Held, 1)
 	go func() {
 		h, err := next.Lock("job").Acquire(context.Background())
 		if err != nil {
