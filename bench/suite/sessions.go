@@ -60,38 +60,55 @@ func (s *Suite) holdSessions(ctx context.Context, p peers.Product, rec *report.R
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop()) }()
-	before, err := s.writes(ctx, c)
+	before, err := c.Usage()
 	if err != nil {
 		return err
 	}
-	held, err := s.openSessions(ctx, c, rec)
+	first, carried, err := s.spell(ctx, c, rec)
 	if err != nil {
 		return err
 	}
-	defer held.Kill()
-	during, err := s.writes(ctx, c)
+	// Later the members would also have given back what they had taken for writes.
+	rec.Add(report.RSSPerSession, float64(carried.RSS-before.RSS)/float64(s.cfg.Sessions))
+	alone, err := s.writes(ctx, c)
 	if err != nil {
 		return err
 	}
-	if left, err := countHeld(ctx, c); err != nil || left != int64(s.cfg.Sessions) {
-		return errors.Join(err, fmt.Errorf("%d of %d sessions hold their locks under writes", left, s.cfg.Sessions))
-	}
-	held.Kill()
-	if err := timeDeath(ctx, c, s.cfg.SessionTTL, rec); err != nil {
-		return err
-	}
-	after, err := s.writes(ctx, c)
+	second, _, err := s.spell(ctx, c, rec)
 	if err != nil {
 		return err
 	}
-	addLoss(rec, before, during, after)
+	addLoss(rec, first, alone, second)
 	return nil
 }
 
-// addLoss records, for each round with sessions, what it has less than the mean of the same round before and after.
-func addLoss(rec *report.Record, before, during, after []float64) {
-	for i, with := range during {
-		without := (before[i] + after[i]) / 2
+// spell has a process hold the sessions, has others write, and kills the process. It returns the writes a second of each
+// round, and what the servers used just before.
+func (s *Suite) spell(ctx context.Context, c *peers.Cluster, rec *report.Record) ([]float64, process.Usage, error) {
+	held, err := s.openSessions(ctx, c, rec)
+	if err != nil {
+		return nil, process.Usage{}, err
+	}
+	defer held.Kill()
+	carried, err := addIdleCPU(ctx, c, rec)
+	if err != nil {
+		return nil, process.Usage{}, err
+	}
+	rounds, err := s.writes(ctx, c)
+	if err != nil {
+		return nil, process.Usage{}, err
+	}
+	if left, err := countHeld(ctx, c); err != nil || left != int64(s.cfg.Sessions) {
+		return nil, process.Usage{}, errors.Join(err, fmt.Errorf("%d of %d sessions hold their locks under writes", left, s.cfg.Sessions))
+	}
+	held.Kill()
+	return rounds, carried, timeDeath(ctx, c, s.cfg.SessionTTL, rec)
+}
+
+// addLoss records what rounds with sessions, the mean of those before and those after, have less than rounds without.
+func addLoss(rec *report.Record, before, alone, after []float64) {
+	for i, without := range alone {
+		with := (before[i] + after[i]) / 2
 		rec.Add(report.OpsPerSecond, with)
 		rec.Add(report.WriteLoss, 100*(1-with/without))
 	}
@@ -111,14 +128,10 @@ func (s *Suite) writes(ctx context.Context, c *peers.Cluster) ([]float64, error)
 	return rounds, nil
 }
 
-// openSessions starts the holder and records what its sessions cost the members.
+// openSessions starts the holder and records how long it takes to hold everything.
 func (s *Suite) openSessions(ctx context.Context, c *peers.Cluster, rec *report.Record) (*process.Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, sessionsPatience)
 	defer cancel()
-	before, err := c.Usage()
-	if err != nil {
-		return nil, err
-	}
 	begin := time.Now()
 	held, err := holder.Start(ctx, s.cfg.Self, holder.Plan{
 		Kind: c.Product.Kind, Endpoints: c.Endpoints(), Name: heldPrefix,
@@ -129,12 +142,6 @@ func (s *Suite) openSessions(ctx context.Context, c *peers.Cluster, rec *report.
 	}
 	rec.Add(report.Sessions, float64(s.cfg.Sessions))
 	rec.Add(report.OpenTime, time.Since(begin).Seconds())
-	after, err := addIdleCPU(ctx, c, rec)
-	if err != nil {
-		held.Kill()
-		return nil, err
-	}
-	rec.Add(report.RSSPerSession, float64(after.RSS-before.RSS)/float64(s.cfg.Sessions))
 	return held, nil
 }
 
