@@ -41,7 +41,7 @@ func newRoot() *cobra.Command {
 	}
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
-		newCfgCommand())...)
+		newCfgCommand(), newServiceCommand())...)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)
 	return root
