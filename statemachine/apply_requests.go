@@ -222,7 +222,7 @@ func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
 // grant is leaseGrant with etcd's messages. Who proposes has chosen id and TTL.
 func (b *batch) grant(r *pb.LeaseGrantRequest) Result {
 	const maxTTL = 9_000_000_000 // seconds, etcd's
-	ttl := int64(0) // is refused
+	ttl := int64(0)              // is refused
 	if r.TTL > 0 && r.TTL <= maxTTL {
 		ttl = r.TTL * 1000
 	}
