@@ -19,8 +19,11 @@ type standing struct {
 // write writes the instance on a lease. before is the lease that it was written on last, 0 if it never was: then it takes
 // over what stands there. It can be repeated when nobody knows whether it was executed.
 func (g *Registration) write(ctx context.Context, in Instance, before, lease clientv3.LeaseID) error {
-	now := standing{exists: true, lease: lease}
-	for known := before == lease; ; known = true {
+	var now standing // most often nothing stands there at first
+	if before == lease {
+		now = standing{exists: true, lease: lease}
+	}
+	for known := before == lease || before == 0; ; known = true {
 		if !known {
 			read, err := g.r.client.Txn(ctx).Then(g.reads(in)...).Commit()
 			if err != nil {
