@@ -41,7 +41,7 @@ func TestHistories(t *testing.T) {
 	t.Logf("seed %d", seed)
 	j.disturb(rand.New(rand.NewPCG(seed, 0)), 12*rounds(t))
 	for _, p := range j.people {
-		if p.killed == 0 {
+		if !p.killed {
 			p.stop()
 		}
 	}
@@ -55,9 +55,12 @@ type person struct {
 	name    string
 	file    string // what it tells
 	proxies []*proxy
-	paused  []int64 // when it was stopped
-	killed  int64
+	still   []span // when it stood still, at most
+	killed  bool
 }
+
+// span is a time from an instant before it began to an instant after it ended.
+type span struct{ from, to int64 }
 
 func startContestant(t *testing.T, c *cluster, name string) *person {
 	t.Helper()
@@ -79,7 +82,8 @@ func startContestant(t *testing.T, c *cluster, name string) *person {
 
 // stop kills the process; what it holds may expire from now on.
 func (p *person) stop() {
-	p.killed = now()
+	p.killed = true
+	p.still = append(p.still, span{now(), math.MaxInt64})
 	p.kill()
 }
 
@@ -143,14 +147,15 @@ func (j *judge) fault(err error) {
 // disturb does harm, a number of times.
 func (j *judge) disturb(r *rand.Rand, times int) {
 	for n := range times {
-		alive := slices.DeleteFunc(slices.Clone(j.people), func(p *person) bool { return p.killed != 0 })
+		alive := slices.DeleteFunc(slices.Clone(j.people), func(p *person) bool { return p.killed })
 		p := alive[r.IntN(len(alive))]
 		switch n % 6 {
 		case 0: // a client that stands still beyond its TTL
-			p.paused = append(p.paused, now())
+			from := now()
 			p.signal(syscall.SIGSTOP)
 			time.Sleep(2 * contestTTL)
 			p.signal(syscall.SIGCONT)
+			p.still = append(p.still, span{from, now()})
 		case 1:
 			for _, proxy := range p.proxies {
 				proxy.cut()
@@ -228,7 +233,7 @@ func (j *judge) check() {
 		j.t.Errorf("only %d operations had a grant: the contest was none", grants)
 	}
 	if err := history.Linearizable(j.ops, j.expiry, patience); err != nil {
-		j.t.Error(err)
+		j.t.Errorf("%v; it is kept in %s", err, j.keep())
 	}
 	for name, seen := range j.seen {
 		if err := j.log.Observed(contestElection, seen); err != nil {
@@ -238,6 +243,31 @@ func (j *judge) check() {
 	j.checkLosses()
 	j.checkCounts(cli)
 	j.cluster.checkEqual()
+}
+
+// keep writes the history down.
+func (j *judge) keep() string {
+	type grant struct {
+		history.Grant
+		Expiry int64
+	}
+	var expiry []grant
+	for g, at := range j.expiry {
+		expiry = append(expiry, grant{g, at})
+	}
+	data, err := json.Marshal(map[string]any{"ops": j.ops, "expiry": expiry})
+	if err != nil {
+		return err.Error()
+	}
+	f, err := os.CreateTemp("", "history-*.json")
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if _, err := f.Write(data); err != nil {
+		return err.Error()
+	}
+	return f.Name()
 }
 
 func (j *judge) waitLog(revision int64) {
@@ -295,20 +325,21 @@ func (j *judge) hear(id int, p *person) {
 	for _, op := range open {
 		j.ops = append(j.ops, op)
 	}
-	if len(open) > 0 {
-		counts[1]++ // it may have been about to write, too
-	}
+	counts[1]++ // it was killed, perhaps in the middle of a write
 	j.counts[p.name] = counts
 	for g, call := range granted {
-		for _, at := range append(slices.Clone(p.paused), p.killed) {
-			if at >= call {
-				j.expires(g, at)
+		for _, still := range p.still {
+			if call <= still.to {
+				j.expires(g, max(call, still.from)) // it may have been granted just before the process stood still
 			}
 		}
 	}
 }
 
-func (p *person) stoodStill() bool { return len(p.paused) > 0 }
+// stoodStill says whether the process did, other than by its death.
+func (p *person) stoodStill() bool {
+	return slices.ContainsFunc(p.still, func(s span) bool { return s.to < math.MaxInt64 })
+}
 
 // expires notes that a grant may have gone from an instant on; the earliest counts.
 func (j *judge) expires(g history.Grant, at int64) {

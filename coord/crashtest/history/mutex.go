@@ -53,8 +53,8 @@ type Grant struct {
 // mutex is the state of one name: who holds it (0: nobody) and the greatest token ever granted.
 type mutex struct{ holder, highest int64 }
 
-// input is an operation as the model sees it. vague: a client that gave up or died stood in the queue meanwhile, so that
-// finding the lock taken proves nothing.
+// input is an operation as the model sees it. vague: others may have stood in the queue unseen, so that finding the lock
+// taken proves nothing.
 type input struct {
 	Op
 	vague bool
@@ -100,14 +100,22 @@ func operations(ops []Op) []porcupine.Operation {
 	return out
 }
 
-// vague says whether another operation that left no trace may have held or waited during op.
+// grace is how long after its end a request that was given up, or whose session died, may still stand in the queue.
+const grace = int64(5 * time.Second)
+
+// vague says whether somebody else's request may have been in the queue during op without a grant that anybody was told of: one
+// that was given up, or one that was under way, for a session that dies is replaced and queues again.
 func vague(op Op, ops []Op) bool {
 	if op.Kind != Try || op.Outcome != Refused {
 		return false
 	}
 	for _, o := range ops {
-		traceless := (o.Kind == Acquire || o.Kind == Try) && o.Outcome != OK && (o.Kind == Acquire || o.Outcome != Refused)
-		if traceless && o.Call <= op.Return && (o.Return >= op.Call || o.Outcome != Refused) {
+		end := o.Return
+		if o.Outcome != OK && end < math.MaxInt64-grace {
+			end += grace
+		}
+		asked := o.Kind == Acquire || o.Kind == Try
+		if o != op && asked && o.Call <= op.Return && end >= op.Call {
 			return true
 		}
 	}
