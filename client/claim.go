@@ -29,7 +29,6 @@ type claim struct {
 
 	// The rest belongs to the transport's mutex.
 	call     *call    // until it is answered
-	sequence uint64   // of call
 	entries  []*entry // in the order of names, once there was an answer
 	holds    bool
 	revision int64 // at which that was seen

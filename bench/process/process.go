@@ -145,11 +145,22 @@ func (p *Process) Explain(err error) error {
 // look is how often WaitLine reads the log.
 const look = 5 * time.Millisecond
 
+// ended reports whether the process is gone.
+func (p *Process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // WaitLine returns when the process has printed line; what an earlier one left in the log does not count.
 func (p *Process) WaitLine(ctx context.Context, line string) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
+		ended := p.ended() // before the look: what it printed last counts
 		raw, err := os.ReadFile(p.logFile)
 		if err != nil {
 			return err
@@ -157,10 +168,12 @@ func (p *Process) WaitLine(ctx context.Context, line string) error {
 		if strings.Contains("\n"+string(raw[p.logAt:]), "\n"+line+"\n") {
 			return nil
 		}
+		if ended {
+			return p.Explain(fmt.Errorf("did not print %q", line))
+		}
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return p.Explain(fmt.Errorf("did not print %q", line))
 		case <-ctx.Done():
 			return p.Explain(fmt.Errorf("did not print %q: %w", line, ctx.Err()))
 		}
