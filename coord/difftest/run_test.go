@@ -48,6 +48,8 @@ type run struct {
 	*pair
 	cov   *coverage
 	slots [slotCount]*slot
+	// createdAt is the revision at which a watch was created last.
+	createdAt int64
 	// log makes one line for each call, for the report of a difference.
 	log []func() string
 	// dice are those of the current step.

@@ -135,6 +135,7 @@ func (r *run) create(s *slot, req *pb.WatchCreateRequest) error {
 	if answer.Canceled {
 		return nil
 	}
+	r.createdAt = r.env.cur
 	w := &slotWatch{req: req}
 	s.live[answer.WatchId] = w
 	if req.StartRevision > 0 && req.StartRevision < r.env.compact {
@@ -174,6 +175,13 @@ func (r *run) cancelWatch(s *slot, id int64) error {
 
 // sync waits until every open stream of both servers has delivered all events up to the current revision.
 func (r *run) sync() error {
+	// Progress that was told at this revision says nothing of a watch that was created since: move on, so that it must be told
+	// again.
+	if r.createdAt == r.env.cur {
+		if err := r.writeSentinel(); err != nil {
+			return err
+		}
+	}
 	if err := r.putSentinel(); err != nil {
 		return err
 	}
@@ -191,6 +199,13 @@ func (r *run) sync() error {
 	return nil
 }
 
+func (r *run) writeSentinel() error {
+	r.env.sentinels++
+	put := &pb.PutRequest{Key: []byte(sentinelKey), Value: fmt.Appendf(nil, "%d", r.env.sentinels)}
+	_, err := r.unary(pb.KV_Put_FullMethodName, put)
+	return err
+}
+
 // putSentinel writes the sentinel key if a stream needs it, and waits for the event on all that do.
 func (r *run) putSentinel() error {
 	var waiting []*slot
@@ -202,9 +217,7 @@ func (r *run) putSentinel() error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	r.env.sentinels++
-	put := &pb.PutRequest{Key: []byte(sentinelKey), Value: fmt.Appendf(nil, "%d", r.env.sentinels)}
-	if _, err := r.unary(pb.KV_Put_FullMethodName, put); err != nil {
+	if err := r.writeSentinel(); err != nil {
 		return err
 	}
 	for _, s := range waiting {
