@@ -251,6 +251,7 @@ func TestSubscribeBoundary(t *testing.T) {
 				return
 			default:
 				f.put("a")
+				time.Sleep(time.Microsecond) // a hub that is overrun would rightly tell of a gap
 			}
 		}
 	}()
