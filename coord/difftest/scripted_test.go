@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -161,6 +162,9 @@ func TestMaintenance(t *testing.T) {
 	s.member(pb.Maintenance_MoveLeader_FullMethodName, unknownMember, lead)
 	s.member(pb.Maintenance_MoveLeader_FullMethodName, s.self, lead)
 	s.call(pb.Maintenance_Defragment_FullMethodName, &pb.DefragmentRequest{})
+	for _, target := range s.targets() {
+		s.waitServing(target)
+	}
 	s.call(healthpb.Health_Check_FullMethodName, &healthpb.HealthCheckRequest{})
 	s.call(healthpb.Health_Check_FullMethodName, &healthpb.HealthCheckRequest{Service: "nobody"})
 	for _, target := range s.targets() {
@@ -169,6 +173,21 @@ func TestMaintenance(t *testing.T) {
 	s.reached("error/HashKV/OutOfRange/etcdserver: mvcc: required revision has been compacted",
 		"error/HashKV/OutOfRange/etcdserver: mvcc: required revision is a future revision",
 		"error/FailedPrecondition/etcdserver: bad leader transferee")
+}
+
+// waitServing waits until a server says that it serves: coord looks at its leader a few times an election timeout, so one that has
+// just started says so a moment later.
+func (s *scripted) waitServing(t *target) {
+	client := healthpb.NewHealthClient(t.conn)
+	for deadline := time.Now().Add(callTimeout); ; time.Sleep(5 * time.Millisecond) {
+		got, err := client.Check(context.Background(), &healthpb.HealthCheckRequest{})
+		if err == nil && got.Status == healthpb.HealthCheckResponse_SERVING {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s does not serve: %v, %v", t.name, got, err)
+		}
+	}
 }
 
 // checkSnapshot checks the rule of the snapshot stream: blobs, what remains counted down, then the sha256 of them all.
