@@ -31,7 +31,10 @@ const (
 	QueueKind_QUEUE_ELECTION          QueueKind = 2
 	QueueKind_QUEUE_PRIORITY_ELECTION QueueKind = 3
 	// Only etcd clients have entries: nobody knows which of both it is.
-	QueueKind_QUEUE_ETCD QueueKind = 4
+	QueueKind_QUEUE_ETCD      QueueKind = 4
+	QueueKind_QUEUE_RWLOCK    QueueKind = 5
+	QueueKind_QUEUE_SEMAPHORE QueueKind = 6
+	QueueKind_QUEUE_BARRIER   QueueKind = 7
 )
 
 // Enum value maps for QueueKind.
@@ -42,6 +45,9 @@ var (
 		2: "QUEUE_ELECTION",
 		3: "QUEUE_PRIORITY_ELECTION",
 		4: "QUEUE_ETCD",
+		5: "QUEUE_RWLOCK",
+		6: "QUEUE_SEMAPHORE",
+		7: "QUEUE_BARRIER",
 	}
 	QueueKind_value = map[string]int32{
 		"QUEUE_UNSPECIFIED":       0,
@@ -49,6 +55,9 @@ var (
 		"QUEUE_ELECTION":          2,
 		"QUEUE_PRIORITY_ELECTION": 3,
 		"QUEUE_ETCD":              4,
+		"QUEUE_RWLOCK":            5,
+		"QUEUE_SEMAPHORE":         6,
+		"QUEUE_BARRIER":           7,
 	}
 )
 
@@ -1324,7 +1333,7 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x06holder\x18\x02 \x01(\x03R\x06holder\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x1a?\n" +
 	"\x05Cycle\x126\n" +
-	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges*s\n" +
+	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges*\xad\x01\n" +
 	"\tQueueKind\x12\x15\n" +
 	"\x11QUEUE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1332,7 +1341,10 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x0eQUEUE_ELECTION\x10\x02\x12\x1b\n" +
 	"\x17QUEUE_PRIORITY_ELECTION\x10\x03\x12\x0e\n" +
 	"\n" +
-	"QUEUE_ETCD\x10\x042\x83\x05\n" +
+	"QUEUE_ETCD\x10\x04\x12\x10\n" +
+	"\fQUEUE_RWLOCK\x10\x05\x12\x13\n" +
+	"\x0fQUEUE_SEMAPHORE\x10\x06\x12\x11\n" +
+	"\rQUEUE_BARRIER\x10\a2\x83\x05\n" +
 	"\rIntrospection\x12M\n" +
 	"\fListSessions\x12\x1d.coord.v1.ListSessionsRequest\x1a\x1e.coord.v1.ListSessionsResponse\x12G\n" +
 	"\n" +

@@ -110,6 +110,24 @@ const (
 	Error_REASON_SLOW_CONSUMER Error_Reason = 19
 	// The target of a transfer is no candidate.
 	Error_REASON_NO_CANDIDATE Error_Reason = 20
+	// A counter or a sequence would leave the range of its numbers.
+	Error_REASON_OVERFLOW Error_Reason = 21
+	// More permits than the semaphore has in all.
+	Error_REASON_TOO_MANY_PERMITS Error_Reason = 22
+	// A semaphore would have fewer permits than are held, or than somebody waits for.
+	Error_REASON_LIMIT_BELOW_HELD Error_Reason = 23
+	// There is nothing of this name: no limit, barrier, latch was set.
+	Error_REASON_NOT_SET Error_Reason = 24
+	// The barrier has all its parties.
+	Error_REASON_BARRIER_FULL Error_Reason = 25
+	// The barrier was made for another number of parties.
+	Error_REASON_PARTIES_MISMATCH Error_Reason = 26
+	// Another session is the member of this id.
+	Error_REASON_MEMBER_EXISTS Error_Reason = 27
+	// The latch counts already, or is at zero already.
+	Error_REASON_LATCH_STATE Error_Reason = 28
+	// A counter has another value than the one expected.
+	Error_REASON_VALUE_MISMATCH Error_Reason = 29
 	// Of etcd's API.
 	Error_REASON_COMPACTED         Error_Reason = 32
 	Error_REASON_FUTURE_REVISION   Error_Reason = 33
@@ -159,6 +177,15 @@ var (
 		18: "REASON_PROTOCOL",
 		19: "REASON_SLOW_CONSUMER",
 		20: "REASON_NO_CANDIDATE",
+		21: "REASON_OVERFLOW",
+		22: "REASON_TOO_MANY_PERMITS",
+		23: "REASON_LIMIT_BELOW_HELD",
+		24: "REASON_NOT_SET",
+		25: "REASON_BARRIER_FULL",
+		26: "REASON_PARTIES_MISMATCH",
+		27: "REASON_MEMBER_EXISTS",
+		28: "REASON_LATCH_STATE",
+		29: "REASON_VALUE_MISMATCH",
 		32: "REASON_COMPACTED",
 		33: "REASON_FUTURE_REVISION",
 		34: "REASON_KEY_NOT_FOUND",
@@ -198,6 +225,15 @@ var (
 		"REASON_PROTOCOL":               18,
 		"REASON_SLOW_CONSUMER":          19,
 		"REASON_NO_CANDIDATE":           20,
+		"REASON_OVERFLOW":               21,
+		"REASON_TOO_MANY_PERMITS":       22,
+		"REASON_LIMIT_BELOW_HELD":       23,
+		"REASON_NOT_SET":                24,
+		"REASON_BARRIER_FULL":           25,
+		"REASON_PARTIES_MISMATCH":       26,
+		"REASON_MEMBER_EXISTS":          27,
+		"REASON_LATCH_STATE":            28,
+		"REASON_VALUE_MISMATCH":         29,
 		"REASON_COMPACTED":              32,
 		"REASON_FUTURE_REVISION":        33,
 		"REASON_KEY_NOT_FOUND":          34,
@@ -690,9 +726,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\xf9\a\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\xdf\t\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xbf\a\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xa5\t\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -715,7 +751,16 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x18REASON_TOO_MANY_SESSIONS\x10\x11\x12\x13\n" +
 	"\x0fREASON_PROTOCOL\x10\x12\x12\x18\n" +
 	"\x14REASON_SLOW_CONSUMER\x10\x13\x12\x17\n" +
-	"\x13REASON_NO_CANDIDATE\x10\x14\x12\x14\n" +
+	"\x13REASON_NO_CANDIDATE\x10\x14\x12\x13\n" +
+	"\x0fREASON_OVERFLOW\x10\x15\x12\x1b\n" +
+	"\x17REASON_TOO_MANY_PERMITS\x10\x16\x12\x1b\n" +
+	"\x17REASON_LIMIT_BELOW_HELD\x10\x17\x12\x12\n" +
+	"\x0eREASON_NOT_SET\x10\x18\x12\x17\n" +
+	"\x13REASON_BARRIER_FULL\x10\x19\x12\x1b\n" +
+	"\x17REASON_PARTIES_MISMATCH\x10\x1a\x12\x18\n" +
+	"\x14REASON_MEMBER_EXISTS\x10\x1b\x12\x16\n" +
+	"\x12REASON_LATCH_STATE\x10\x1c\x12\x19\n" +
+	"\x15REASON_VALUE_MISMATCH\x10\x1d\x12\x14\n" +
 	"\x10REASON_COMPACTED\x10 \x12\x1a\n" +
 	"\x16REASON_FUTURE_REVISION\x10!\x12\x18\n" +
 	"\x14REASON_KEY_NOT_FOUND\x10\"\x12\x1a\n" +

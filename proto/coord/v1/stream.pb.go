@@ -39,12 +39,27 @@ const (
 	// Undoes an acquire or a campaign of the same session, whether it ran already or is still under way.
 	Kind_KIND_WITHDRAW Kind = 6 // Withdraw, Withdrawn
 	// In a session; recipes.
-	Kind_KIND_ACQUIRE     Kind = 32 // Acquire, Acquired
-	Kind_KIND_RELEASE     Kind = 33 // Release, Released
-	Kind_KIND_CAMPAIGN    Kind = 34 // Campaign, Acquired (of one entry)
-	Kind_KIND_PROCLAIM    Kind = 35 // Proclaim, Proclaimed
-	Kind_KIND_TRANSFER    Kind = 36 // Transfer, Transferred
-	Kind_KIND_ASK_RELEASE Kind = 37 // AskRelease, Asked
+	Kind_KIND_ACQUIRE           Kind = 32 // Acquire, Acquired
+	Kind_KIND_RELEASE           Kind = 33 // Release, Released
+	Kind_KIND_CAMPAIGN          Kind = 34 // Campaign, Acquired (of one entry)
+	Kind_KIND_PROCLAIM          Kind = 35 // Proclaim, Proclaimed
+	Kind_KIND_TRANSFER          Kind = 36 // Transfer, Transferred
+	Kind_KIND_ASK_RELEASE       Kind = 37 // AskRelease, Asked
+	Kind_KIND_RW_ACQUIRE        Kind = 38 // RWAcquire, Acquired (of one entry)
+	Kind_KIND_RW_DOWNGRADE      Kind = 39 // RWDowngrade, RWDowngraded
+	Kind_KIND_SEMAPHORE_ACQUIRE Kind = 40 // SemaphoreAcquire, Acquired (of one entry)
+	Kind_KIND_SEMAPHORE_RESIZE  Kind = 41 // SemaphoreResize, SemaphoreResized
+	Kind_KIND_BARRIER_ENTER     Kind = 42 // BarrierEnter, Acquired (of one entry)
+	Kind_KIND_COUNTER_ADD       Kind = 48 // CounterAdd, CounterValue
+	Kind_KIND_COUNTER_SET       Kind = 49 // CounterSet, CounterValue
+	Kind_KIND_SEQUENCE_NEXT     Kind = 50 // SequenceNext, SequenceRange
+	Kind_KIND_LATCH_SET         Kind = 51 // LatchSet, LatchState
+	Kind_KIND_LATCH_COUNT_DOWN  Kind = 52 // LatchCountDown, LatchState
+	Kind_KIND_GATE_CLOSE        Kind = 53 // GateClose, GateState
+	Kind_KIND_GATE_OPEN         Kind = 54 // GateOpen, GateState
+	Kind_KIND_GROUP_JOIN        Kind = 55 // GroupJoin, GroupJoined
+	Kind_KIND_GROUP_UPDATE      Kind = 56 // GroupUpdate, GroupUpdated
+	Kind_KIND_GROUP_LEAVE       Kind = 57 // GroupLeave, GroupLeft
 	// Without a session.
 	Kind_KIND_SESSION_OPEN       Kind = 128 // SessionOpen, SessionOpened
 	Kind_KIND_SESSION_ATTACH     Kind = 129 // SessionAttach, SessionAttached
@@ -75,6 +90,21 @@ var (
 		35:  "KIND_PROCLAIM",
 		36:  "KIND_TRANSFER",
 		37:  "KIND_ASK_RELEASE",
+		38:  "KIND_RW_ACQUIRE",
+		39:  "KIND_RW_DOWNGRADE",
+		40:  "KIND_SEMAPHORE_ACQUIRE",
+		41:  "KIND_SEMAPHORE_RESIZE",
+		42:  "KIND_BARRIER_ENTER",
+		48:  "KIND_COUNTER_ADD",
+		49:  "KIND_COUNTER_SET",
+		50:  "KIND_SEQUENCE_NEXT",
+		51:  "KIND_LATCH_SET",
+		52:  "KIND_LATCH_COUNT_DOWN",
+		53:  "KIND_GATE_CLOSE",
+		54:  "KIND_GATE_OPEN",
+		55:  "KIND_GROUP_JOIN",
+		56:  "KIND_GROUP_UPDATE",
+		57:  "KIND_GROUP_LEAVE",
 		128: "KIND_SESSION_OPEN",
 		129: "KIND_SESSION_ATTACH",
 		130: "KIND_SESSION_END",
@@ -101,6 +131,21 @@ var (
 		"KIND_PROCLAIM":           35,
 		"KIND_TRANSFER":           36,
 		"KIND_ASK_RELEASE":        37,
+		"KIND_RW_ACQUIRE":         38,
+		"KIND_RW_DOWNGRADE":       39,
+		"KIND_SEMAPHORE_ACQUIRE":  40,
+		"KIND_SEMAPHORE_RESIZE":   41,
+		"KIND_BARRIER_ENTER":      42,
+		"KIND_COUNTER_ADD":        48,
+		"KIND_COUNTER_SET":        49,
+		"KIND_SEQUENCE_NEXT":      50,
+		"KIND_LATCH_SET":          51,
+		"KIND_LATCH_COUNT_DOWN":   52,
+		"KIND_GATE_CLOSE":         53,
+		"KIND_GATE_OPEN":          54,
+		"KIND_GROUP_JOIN":         55,
+		"KIND_GROUP_UPDATE":       56,
+		"KIND_GROUP_LEAVE":        57,
 		"KIND_SESSION_OPEN":       128,
 		"KIND_SESSION_ATTACH":     129,
 		"KIND_SESSION_END":        130,
@@ -2942,7 +2987,7 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\bmessages\x18\x03 \x03(\fR\bmessages\x12\x16\n" +
 	"\x06credit\x18\x04 \x01(\x03R\x06credit\x12\x14\n" +
 	"\x05close\x18\x05 \x01(\bR\x05close\x12+\n" +
-	"\arefusal\x18\x06 \x01(\v2\x11.coord.v1.RefusalR\arefusal*\xf6\x03\n" +
+	"\arefusal\x18\x06 \x01(\v2\x11.coord.v1.RefusalR\arefusal*\xcf\x06\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bKIND_PUT\x10\x01\x12\x15\n" +
@@ -2956,7 +3001,22 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\rKIND_CAMPAIGN\x10\"\x12\x11\n" +
 	"\rKIND_PROCLAIM\x10#\x12\x11\n" +
 	"\rKIND_TRANSFER\x10$\x12\x14\n" +
-	"\x10KIND_ASK_RELEASE\x10%\x12\x16\n" +
+	"\x10KIND_ASK_RELEASE\x10%\x12\x13\n" +
+	"\x0fKIND_RW_ACQUIRE\x10&\x12\x15\n" +
+	"\x11KIND_RW_DOWNGRADE\x10'\x12\x1a\n" +
+	"\x16KIND_SEMAPHORE_ACQUIRE\x10(\x12\x19\n" +
+	"\x15KIND_SEMAPHORE_RESIZE\x10)\x12\x16\n" +
+	"\x12KIND_BARRIER_ENTER\x10*\x12\x14\n" +
+	"\x10KIND_COUNTER_ADD\x100\x12\x14\n" +
+	"\x10KIND_COUNTER_SET\x101\x12\x16\n" +
+	"\x12KIND_SEQUENCE_NEXT\x102\x12\x12\n" +
+	"\x0eKIND_LATCH_SET\x103\x12\x19\n" +
+	"\x15KIND_LATCH_COUNT_DOWN\x104\x12\x13\n" +
+	"\x0fKIND_GATE_CLOSE\x105\x12\x12\n" +
+	"\x0eKIND_GATE_OPEN\x106\x12\x13\n" +
+	"\x0fKIND_GROUP_JOIN\x107\x12\x15\n" +
+	"\x11KIND_GROUP_UPDATE\x108\x12\x14\n" +
+	"\x10KIND_GROUP_LEAVE\x109\x12\x16\n" +
 	"\x11KIND_SESSION_OPEN\x10\x80\x01\x12\x18\n" +
 	"\x13KIND_SESSION_ATTACH\x10\x81\x01\x12\x15\n" +
 	"\x10KIND_SESSION_END\x10\x82\x01\x12\x0f\n" +
