@@ -11,6 +11,7 @@
 //
 //   - Load always returns a value that was published, decoded and, where there is a Validate, found good. A version that
 //     fails changes nothing: the value before it stays, Err says why, and so does the client's status in the store.
+//   - Value and Err change together: once a version is to be seen, the refusal of an earlier one is not.
 //   - The value never goes back: a version of an earlier revision is not taken for one of a later. (A store with another
 //     cluster id is another history, which is followed.)
 //   - It never freezes: after any error of the watch, a compaction included, the bundle is read anew within 2 s plus the time

@@ -29,20 +29,23 @@ type follower struct {
 	bundle string
 	key    string
 	opts   *options
-	accept func(Version) error // decodes, validates and swaps
-	report *reporter           // nil: nobody asked for it
+	judge  judge
+	report *reporter // nil: nobody asked for it
 
 	behind  chan struct{} // capacity 1: the watch has missed something
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	mu        sync.Mutex
-	seen      place // of the last version seen, good or not
+	seen      place // of the last version judged, good or not
 	applied   place // of the one that was accepted
 	refusal   error // why they differ
 	copyErr   error // why the copy on disk is old
 	confirmed time.Time
 }
+
+// judge decodes and validates a version. If it is good, swap makes it the value, and announce tells of that afterwards.
+type judge func(Version) (swap, announce func(), err error)
 
 // place is where in the store's history a version stands.
 type place struct {
@@ -52,9 +55,9 @@ type place struct {
 	number   int64
 }
 
-func newFollower(store Store, bundle string, o *options, accept func(Version) error) *follower {
+func newFollower(store Store, bundle string, o *options, judge judge) *follower {
 	f := &follower{
-		store: store, bundle: bundle, key: currentKey(bundle), opts: o, accept: accept, behind: make(chan struct{}, 1),
+		store: store, bundle: bundle, key: currentKey(bundle), opts: o, judge: judge, behind: make(chan struct{}, 1),
 	}
 	if o.client != "" {
 		f.report = newReporter(store, bundle, o)
@@ -96,11 +99,13 @@ func (f *follower) takeCopy() error {
 	if err != nil {
 		return err
 	}
-	if err := f.accept(c.version.Version); err != nil {
+	swap, _, err := f.judge(c.version.Version)
+	if err != nil {
 		return fmt.Errorf("the copy in %s: %w", f.opts.copyPath, err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	swap()
 	f.applied = c.place()
 	if f.seen.revision == 0 {
 		f.seen = f.applied
@@ -132,7 +137,9 @@ func (f *follower) Stale() bool {
 }
 
 // Err is why the value is not what was published last (ErrRefused, or ErrUnknownBundle if it was deleted), or why the copy
-// on disk is not what the value is; nil if all is well.
+// on disk could not be written when it was last tried; nil if all is well. The first of these changes together with the
+// value: who has seen a version by Load, Current or Version does not find the refusal of an earlier one here any more. The
+// copy is written after that, and after OnChange.
 func (f *follower) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,37 +220,58 @@ func (f *follower) see(at place, version *stored, err error) {
 	if version != nil {
 		at.number = version.Number
 	}
-	f.mu.Lock()
-	same := at.sameHistory(f.seen)
-	if same && at.revision < f.seen.revision {
-		f.mu.Unlock()
-		return // a store that is behind: what it says was overtaken
-	}
-	known := same && at.mod == f.seen.mod && f.seen.revision != 0
-	f.seen, f.confirmed = at, time.Now()
-	f.mu.Unlock()
-	if known {
+	if f.passOver(at) {
 		return
 	}
+	var swap, announce func()
 	if err == nil {
-		err = f.accept(version.Version)
+		swap, announce, err = f.judge(version.Version)
 	}
-	f.settle(at, version, err)
+	f.settle(at, swap, err)
+	if err == nil {
+		announce()
+		f.saveCopy(at, version)
+	}
+	f.tell()
 }
 
-// settle notes what became of a version that was seen.
-func (f *follower) settle(at place, version *stored, err error) {
-	var copyErr error
-	if err == nil && f.opts.copyPath != "" {
-		copyErr = writeCopy(f.opts.copyPath, &diskCopy{bundle: f.bundle, cluster: at.cluster, version: version})
-	}
+// passOver reports whether at says nothing new: it is from a store that is behind, or confirms what was judged already.
+func (f *follower) passOver(at place) bool {
 	f.mu.Lock()
-	f.refusal = err
-	if err == nil {
-		f.applied, f.copyErr = at, copyErr
+	defer f.mu.Unlock()
+	switch {
+	case !at.sameHistory(f.seen):
+		return false
+	case at.revision < f.seen.revision:
+		return true
+	case at.mod != f.seen.mod || f.seen.revision == 0:
+		return false
 	}
-	f.mu.Unlock()
-	f.tell()
+	f.seen, f.confirmed = at, time.Now()
+	return true
+}
+
+// settle makes a version that was found good the value, and says what became of one that was judged. Nobody sees the one
+// without the other.
+func (f *follower) settle(at place, swap func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen, f.confirmed, f.refusal = at, time.Now(), err
+	if err == nil {
+		swap()
+		f.applied = at
+	}
+}
+
+// saveCopy keeps the version that is the value on disk.
+func (f *follower) saveCopy(at place, version *stored) {
+	if f.opts.copyPath == "" {
+		return
+	}
+	err := writeCopy(f.opts.copyPath, &diskCopy{bundle: f.bundle, cluster: at.cluster, version: version})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.copyErr = err
 }
 
 // sameHistory is false for places in stores of different clusters. A response need not say of which one it is.

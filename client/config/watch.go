@@ -52,7 +52,7 @@ func Watch[T any](ctx context.Context, store Store, bundle string, opts ...Optio
 	if v.decode == nil {
 		v.decode = func(d Documents) (T, error) { return decode[T](d, o.document) }
 	}
-	v.follower = newFollower(store, bundle, o, v.accept)
+	v.follower = newFollower(store, bundle, o, v.judge)
 	if err := v.begin(ctx); err != nil {
 		if o.fallback == nil {
 			return nil, fmt.Errorf("watch %q: %w", bundle, err)
@@ -63,21 +63,24 @@ func Watch[T any](ctx context.Context, store Store, bundle string, opts ...Optio
 	return v, nil
 }
 
-// accept makes version the value, or says why not.
-func (v *Value[T]) accept(version Version) error {
+// judge says whether version can be the value; see the type judge.
+func (v *Value[T]) judge(version Version) (swap, announce func(), err error) {
 	value, err := v.decode(version.Documents)
 	if err == nil && v.validate != nil {
 		err = v.validate(value)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: version %d: %w", ErrRefused, version.Number, err)
+		return nil, nil, fmt.Errorf("%w: version %d: %w", ErrRefused, version.Number, err)
 	}
+	var before *Snapshot[T]
 	now := &Snapshot[T]{Value: value, Version: version}
-	before := v.current.Swap(now)
-	if before != nil && v.onChange != nil {
-		v.onChange(*before, *now)
+	swap = func() { before = v.current.Swap(now) }
+	announce = func() {
+		if before != nil && v.onChange != nil {
+			v.onChange(*before, *now)
+		}
 	}
-	return nil
+	return swap, announce, nil
 }
 
 // Load is the current value. It costs an atomic load.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -181,6 +182,92 @@ func TestRefusedVersionKeepsTheLastGood(t *testing.T) {
 		statuses, err := config.Statuses(t.Context(), s, "svc/a")
 		if err != nil || len(statuses) != 1 || statuses[0].Client != "node/1" || statuses[0].Applied != 5 {
 			t.Errorf("statuses: %v, %v", statuses, err)
+		}
+	})
+}
+
+// TestValueAndErrChangeTogether: who sees a version does not see the refusal of an earlier one any more, nor the value of before
+// once the refusal is gone.
+func TestValueAndErrChangeTogether(t *testing.T) {
+	s := newFakeStore()
+	s.publish("svc/a", "d.json", doc(1))
+	v := watch(t, s, config.Validate(positive))
+	for n := 2; n < 4000; n += 2 {
+		s.publish("svc/a", "d.json", doc(-1))
+		for v.Err() == nil {
+			runtime.Gosched()
+		}
+		if v.Version() >= int64(n) {
+			t.Fatalf("version %d was refused and taken: %v", n, v.Err())
+		}
+		good := int64(n + 1)
+		s.publish("svc/a", "d.json", doc(n+1))
+		if n%4 == 0 {
+			for v.Version() < good {
+				runtime.Gosched()
+			}
+			if err := v.Err(); err != nil {
+				t.Fatalf("with version %d there is still %v", good, err)
+			}
+			continue
+		}
+		for v.Err() != nil {
+			runtime.Gosched()
+		}
+		if now := v.Version(); now < good {
+			t.Fatalf("nothing is wrong any more with version %d, not %d", now, good)
+		}
+	}
+}
+
+// TestOnChangeSeesNoOldRefusal: OnChange comes after the change of everything that can be asked.
+func TestOnChangeSeesNoOldRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.publish("svc/a", "d.json", doc(1))
+		var v *config.Value[limits]
+		calls := 0
+		v = watch(t, s, config.Validate(positive), config.OnChange(func(_, now config.Snapshot[limits]) {
+			if calls++; v.Err() != nil || v.Stale() || v.Version() != now.Version.Number {
+				t.Errorf("told of version %d at version %d, stale %v, error %v", now.Version.Number, v.Version(), v.Stale(), v.Err())
+			}
+		}))
+		synctest.Wait()
+		for _, n := range []int{-1, 2, -1, 3} {
+			s.publish("svc/a", "d.json", doc(n))
+			synctest.Wait()
+		}
+		if calls != 2 {
+			t.Errorf("%d changes were told, want 2", calls)
+		}
+	})
+}
+
+// TestStaleUntilJudged: the value of the copy is stale for as long as it takes to judge what the cluster has instead.
+func TestStaleUntilJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, path := newFakeStore(), filepath.Join(t.TempDir(), "copy")
+		s.publish("svc/a", "d.json", doc(1))
+		watch(t, s, config.Copy(path)).Close()
+		s.publish("svc/a", "d.json", doc(2))
+		s.set(func(s *fakeStore) { s.down = true })
+		v := watch(t, s, config.Copy(path), config.Patience(time.Second), config.Validate(func(l limits) error {
+			if l.Max == 2 {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		}))
+		s.set(func(s *fakeStore) { s.down = false })
+		for end := time.Now().Add(2 * time.Minute); v.Load().Max == 1; time.Sleep(100 * time.Millisecond) {
+			if !v.Stale() && v.Load().Max == 1 {
+				t.Fatal("the value of the copy was never confirmed, and is not stale")
+			}
+			if time.Now().After(end) {
+				t.Fatal("the value of the cluster never came")
+			}
+		}
+		if v.Stale() {
+			t.Error("the value of the cluster is stale")
 		}
 	})
 }
