@@ -137,8 +137,8 @@ func New(c Client, opts Options) *Registry {
 	return &Registry{client: c, opts: opts}
 }
 
-// List reads the instances of a service, or of all if service is empty, as of one revision. They are sorted by service and
-// id. Unlike a watch it has no last known set: it fails if the cluster cannot be asked.
+// List reads the instances of a service, or of all if service is empty, as of one revision. They are sorted as those of an
+// Update are. Unlike a watch it has no last known set: it fails if the cluster cannot be asked.
 func (r *Registry) List(ctx context.Context, service string, opts ...WatchOption) ([]*Instance, error) {
 	w, err := r.newWatcher(service, opts)
 	if err != nil {

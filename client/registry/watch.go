@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -81,7 +81,8 @@ type Update struct {
 	w *watcher
 }
 
-// Instances is everything there is, sorted by service and id. The slice is the caller's.
+// Instances is everything there is, sorted by service and id; of two that have both in common, the foreign one comes last. The
+// slice is the caller's.
 func (u *Update) Instances() []*Instance { return u.w.instances() }
 
 // Watch follows the instances of a service, or of all if service is empty. The first update has what is there; each later
@@ -345,14 +346,8 @@ func (w *watcher) matches(in *Instance) bool {
 
 func (w *watcher) instances() []*Instance {
 	all := make([]*Instance, 0, len(w.shown))
-	for _, in := range w.shown {
-		all = append(all, in)
+	for _, name := range slices.SortedFunc(maps.Keys(w.shown), roster.Name.Compare) {
+		all = append(all, w.shown[name])
 	}
-	slices.SortFunc(all, func(a, b *Instance) int {
-		if c := strings.Compare(a.Service, b.Service); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
 	return all
 }

@@ -371,12 +371,13 @@ func (s *Set) Review(now time.Time) { s.review(now) }
 
 // Touched returns what may have changed since the last call, sorted.
 func (s *Set) Touched() []Name {
-	names := slices.SortedFunc(maps.Keys(s.touched), Name.compare)
+	names := slices.SortedFunc(maps.Keys(s.touched), Name.Compare)
 	clear(s.touched)
 	return names
 }
 
-func (n Name) compare(other Name) int {
+// Compare orders names by service, then by id, then what is foreign last. It is a total order.
+func (n Name) Compare(other Name) int {
 	if c := strings.Compare(n.Service, other.Service); c != 0 {
 		return c
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,22 @@ func TestEtcdFindsOurServices(t *testing.T) {
 		t.Errorf("the mirror is not on the session's lease: %v, %v", resp, err)
 	}
 	step("deregistration", reg.Deregister(bounded(t)))
+}
+
+// An instance and its mirror have service and id in common, and yet stand in one order.
+func TestMirrorsAreListedBehindTheirInstances(t *testing.T) {
+	_, c := fake(t)
+	r := registry.New(c, quick)
+	s := sessions(c)
+	var want []string
+	for i := range 9 {
+		register(t, r, s, registry.Instance{Service: "pay", Addr: address(i), Mirror: true})
+		want = append(want, address(i)+" passing", address(i)+" passing foreign")
+	}
+	all, err := r.List(bounded(t), "pay", registry.Endpoints())
+	if got := text(all); err != nil || got != strings.Join(want, ", ") {
+		t.Errorf("listed are %s, %v", got, err)
+	}
 }
 
 // Our resolver finds what etcd's package registered, beside what is registered here.
