@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
-	"strings"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/pkg/v3/cobrautl"
@@ -44,6 +41,7 @@ Exit code: 75 when another version was published than the expected one.`,
 
 // cfgRun is one run of a verb of cfg.
 type cfgRun struct {
+	*printer
 	ctx  context.Context // ends when the cluster has been tried for long enough
 	cmd  *cobra.Command
 	g    *globals
@@ -61,10 +59,9 @@ func cfgVerb(low, high int, usage string, fn func(r *cfgRun, args []string) erro
 		if err != nil {
 			return err
 		}
-		switch g.output {
-		case "simple", "table", "json", "yaml":
-		default:
-			return &exitError{cobrautl.ExitBadFeature, fmt.Errorf("unsupported output format %q: there are simple, table, json and yaml", g.output)}
+		p, err := newPrinter(cmd)
+		if err != nil {
+			return err
 		}
 		etcd, err := g.etcd()
 		if err != nil {
@@ -73,7 +70,7 @@ func cfgVerb(low, high int, usage string, fn func(r *cfgRun, args []string) erro
 		defer etcd.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), g.reach)
 		defer cancel()
-		return cfgError(fn(&cfgRun{ctx, cmd, g, etcd, etcd.ActiveConnection()}, args), g)
+		return cfgError(fn(&cfgRun{p, ctx, cmd, g, etcd, etcd.ActiveConnection()}, args), g)
 	}
 }
 
@@ -157,7 +154,6 @@ file without folders; DOCUMENT=FILE gives it another one, and DOCUMENT=- is stan
 
 func newCfgRollbackCommand() *cobra.Command {
 	var w cfgWrite
-	var yes bool
 	cmd := &cobra.Command{
 		Use:   "rollback NAME VERSION --reason R",
 		Short: "Publishes an earlier version again",
@@ -172,7 +168,7 @@ asked for; then only the version that was compared is replaced.`,
 				return err
 			}
 			ctx := r.ctx
-			if !yes && isatty.IsTerminal(os.Stdin.Fd()) {
+			if !saidYes(r.cmd) && canAsk() {
 				current, err := r.confirmRollback(args[0], number)
 				if err != nil {
 					return err
@@ -192,7 +188,7 @@ asked for; then only the version that was compared is replaced.`,
 		}),
 	}
 	w.addFlags(cmd)
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	addYesFlag(cmd)
 	return cmd
 }
 
@@ -207,16 +203,7 @@ func (r *cfgRun) confirmRollback(name string, number int64) (current int64, err 
 		return 0, err
 	}
 	printDiff(os.Stderr, d)
-	fmt.Fprintf(os.Stderr, "Go back from version %d of %s to version %d? [y/N] ", v.Number, name, number)
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return 0, err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return v.Number, nil
-	}
-	return 0, errors.New("nothing was changed")
+	return v.Number, ask(fmt.Sprintf("this goes back from version %d of %s to version %d", v.Number, plain(name), number))
 }
 
 // cfgWrite are the flags of the verbs that publish.

@@ -7,11 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 	"unicode/utf8"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/coord-dev/coord/client/config"
 )
@@ -84,38 +81,6 @@ func versionForm(name string, v config.Version) cfgVersion {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// print prints form as JSON on one line or as a YAML document, or else what text writes.
-func (r *cfgRun) print(form any, text func(w io.Writer)) error {
-	out := r.cmd.OutOrStdout()
-	var encoded []byte
-	var err error
-	switch r.g.output {
-	case "json":
-		encoded, err = json.Marshal(form)
-		encoded = append(encoded, '\n')
-	case "yaml":
-		encoded, err = yaml.Marshal(form)
-		encoded = append([]byte("---\n"), encoded...)
-	default:
-		text(out)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(encoded)
-	return err
-}
-
-// cfgTable writes rows of cells in columns.
-func cfgTable(w io.Writer, rows ...[]any) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, cells := range rows {
-		row(t, cells...)
-	}
-	_ = t.Flush()
-}
-
 func (r *cfgRun) printPublished(name string, v config.Version) error {
 	return r.print(versionForm(name, v), func(w io.Writer) {
 		fmt.Fprintf(w, "version %d of %s at revision %d\n", v.Number, plain(name), v.Revision)
@@ -125,14 +90,14 @@ func (r *cfgRun) printPublished(name string, v config.Version) error {
 func (r *cfgRun) printVersion(name string, v config.Version) error {
 	return r.print(versionForm(name, v), func(w io.Writer) {
 		names := slices.Sorted(maps.Keys(v.Documents))
-		if r.g.output == "table" {
-			cfgTable(w, versionHead(), versionRow(v))
+		if r.format == "table" {
+			table(w, versionHead(), versionRow(v))
 			rows := [][]any{{"DOCUMENT", "BYTES"}}
 			for _, document := range names {
 				rows = append(rows, []any{plain(document), len(v.Documents[document])})
 			}
 			fmt.Fprintln(w)
-			cfgTable(w, rows...)
+			table(w, rows...)
 			return
 		}
 		for i, document := range names {
@@ -168,7 +133,7 @@ func (r *cfgRun) printHistory(name string, versions []config.Version) error {
 		forms = append(forms, versionForm(name, v))
 		rows = append(rows, versionRow(v))
 	}
-	return r.print(forms, func(w io.Writer) { cfgTable(w, rows...) })
+	return r.printTable(forms, rows...)
 }
 
 func (r *cfgRun) printFollowed(name string, v config.Version) error {
@@ -206,18 +171,18 @@ func (r *cfgRun) printSchemas(name, document string, schemas []config.Schema) er
 			chosen = &s
 		}
 	}
-	if r.g.output == "simple" && chosen == nil {
+	if r.format == "simple" && chosen == nil {
 		if document != "" {
 			return fmt.Errorf("%s has no schema for document %s", name, document)
 		}
 		return fmt.Errorf("%s has no schema for all documents", name)
 	}
 	return r.print(forms, func(w io.Writer) {
-		if r.g.output == "simple" {
+		if r.format == "simple" {
 			_, _ = w.Write(chosen.Content)
 			return
 		}
-		cfgTable(w, rows...)
+		table(w, rows...)
 	})
 }
 
@@ -231,5 +196,5 @@ func (r *cfgRun) printStatuses(statuses []config.Status) error {
 		})
 		rows = append(rows, []any{plain(s.Client), s.Seen, s.Applied, stamp(s.Time), plain(s.Error)})
 	}
-	return r.print(forms, func(w io.Writer) { cfgTable(w, rows...) })
+	return r.printTable(forms, rows...)
 }

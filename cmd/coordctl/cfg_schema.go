@@ -31,10 +31,15 @@ current version fails is refused.`,
 }
 
 func newCfgSchemaRemoveCommand() *cobra.Command {
-	return schemaCommand(&cobra.Command{Use: "rm NAME", Short: "Removes a JSON Schema"}, 1, "cfg schema rm takes the name of a bundle",
+	cmd := schemaCommand(&cobra.Command{Use: "rm NAME", Short: "Removes a JSON Schema"}, 1, "cfg schema rm takes the name of a bundle",
 		func(r *cfgRun, document, author, reason string, args []string) error {
 			return config.SetSchema(r.ctx, r.conn, args[0], document, nil, reason, config.Author(author))
 		})
+	addYesFlag(cmd)
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		return confirm(cmd, "this removes a schema of "+plain(strings.Join(args, " ")))
+	}
+	return cmd
 }
 
 // schemaCommand adds the flags of the verbs that change a schema.

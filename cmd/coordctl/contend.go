@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	etcdctl "go.etcd.io/etcd/etcdctl/v3/ctlv3/command"
-	"go.etcd.io/etcd/pkg/v3/cobrautl"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -113,13 +112,7 @@ func (c *contention) check(cmd *cobra.Command, g *globals) error {
 
 // checkOutput refuses what etcd's printer would only refuse with the lock in hand.
 func checkOutput(g *globals) error {
-	switch g.output {
-	case "simple", "fields", "json", "protobuf":
-		return nil
-	case "table":
-		return &exitError{cobrautl.ExitBadFeature, errors.New("table is not supported as output format")}
-	}
-	return &exitError{cobrautl.ExitBadFeature, errors.New("unsupported output format")}
+	return checkFormat(g.output, []string{"simple", "fields", "json", "protobuf"})
 }
 
 // run is the life of a contention.

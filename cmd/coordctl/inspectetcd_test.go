@@ -32,7 +32,7 @@ func TestEtcdLocksAreInspected(t *testing.T) {
 
 func TestInspectionFailsInOneLine(t *testing.T) {
 	for _, args := range [][]string{
-		{"sessions", "ls", "-w", "fields"}, {"locks", "ls", "-w", "yaml"}, {"deadlocks", "-w", "protobuf"}, {"why", "lock/x", "-w", "simpl"},
+		{"sessions", "ls", "-w", "fields"}, {"locks", "ls", "-w", "protobuf"}, {"deadlocks", "-w", "protobuf"}, {"why", "lock/x", "-w", "simpl"}, {"version", "-w", "fields"},
 	} {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 4)

@@ -1,24 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
-	"go.etcd.io/etcd/pkg/v3/cobrautl"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -27,9 +21,9 @@ import (
 // inspection is one run of a verb that looks at sessions, locks and elections, or changes them from outside.
 type inspection struct {
 	coordv1.IntrospectionClient
-	ctx  context.Context
-	cmd  *cobra.Command
-	json bool
+	*printer
+	ctx context.Context
+	cmd *cobra.Command
 }
 
 // inspect makes a verb of fn, which gets the n arguments that usage names.
@@ -42,15 +36,16 @@ func inspect(n int, usage string, fn func(i *inspection, args []string) error) f
 		if err != nil {
 			return err
 		}
-		if g.output != "json" && g.output != "simple" && g.output != "table" {
-			return &exitError{cobrautl.ExitBadFeature, fmt.Errorf("unsupported output format %q: there are table (simple) and json", g.output)}
+		p, err := newPrinter(cmd)
+		if err != nil {
+			return err
 		}
 		etcd, err := g.etcd()
 		if err != nil {
 			return err
 		}
 		defer etcd.Close()
-		i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), cmd.Context(), cmd, g.output == "json"}
+		i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), p, cmd.Context(), cmd}
 		return explained(fn(i, args), g)
 	}
 }
@@ -84,42 +79,10 @@ func explained(err error, g *globals) error {
 	return err
 }
 
-// print prints resp as JSON, with 64-bit numbers as strings, or else what table writes: cells ended by tabs.
-func (i *inspection) print(resp proto.Message, table func(w io.Writer)) error {
-	out := i.cmd.OutOrStdout()
-	if i.json {
-		text, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(resp)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(out, "%s\n", text)
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	table(w)
-	return w.Flush()
+// show prints resp, and for people what fill writes by row.
+func (i *inspection) show(resp proto.Message, fill func(w io.Writer)) error {
+	return i.print(resp, columns(fill))
 }
-
-// confirm asks before something is destroyed, unless --yes says that it was meant.
-func (i *inspection) confirm(question string) error {
-	if yes, err := i.cmd.Flags().GetBool("yes"); err != nil || yes {
-		return err
-	}
-	if !isatty.IsTerminal(os.Stdin.Fd()) {
-		return badArgs("there is no terminal to ask on: %s; say --yes if this is meant", question)
-	}
-	fmt.Fprintf(os.Stderr, "%s. Go on? [y/N] ", question)
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return err
-	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return errors.New("nothing was done")
-	}
-	return nil
-}
-
-func addYesFlag(cmd *cobra.Command) { cmd.Flags().Bool("yes", false, "do not ask") }
 
 // parseID reads the id of a session or lease as it is printed: in hex.
 func parseID(text string) (int64, error) {
@@ -132,17 +95,6 @@ func parseID(text string) (int64, error) {
 
 // hexID writes an id as etcdctl writes that of a lease.
 func hexID(id int64) string { return fmt.Sprintf("%016x", uint64(id)) }
-
-// row writes cells of a table.
-func row(w io.Writer, cells ...any) {
-	for i, cell := range cells {
-		if i > 0 {
-			fmt.Fprint(w, "\t")
-		}
-		fmt.Fprint(w, cell)
-	}
-	fmt.Fprintln(w)
-}
 
 // milliseconds is a duration as people read it.
 func milliseconds(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }
@@ -162,14 +114,6 @@ func who(kind coordv1.QueueKind, e *coordv1.Entry) string {
 		text = string(e.GetValue())
 	}
 	return plain(text)
-}
-
-// plain is a text that somebody chose, quoted if a terminal would do more than show it.
-func plain(text string) string {
-	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return strconv.Quote(text)
-	}
-	return text
 }
 
 // isElection tells elections from locks; queues of etcd clients alone may be both.

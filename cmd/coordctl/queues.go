@@ -60,6 +60,7 @@ func newElectionsCommand() *cobra.Command {
 		}),
 	}
 	transfer.Flags().StringVar(&to, "to", "", "the key of the candidate's entry (required)")
+	addYesFlag(transfer)
 	cmd.AddCommand(ours(ls, show, transfer)...)
 	return cmd
 }
@@ -82,7 +83,7 @@ func listQueues(i *inspection, kind coordv1.QueueKind, prefix string) error {
 	if err != nil {
 		return err
 	}
-	return i.print(all, func(w io.Writer) {
+	return i.show(all, func(w io.Writer) {
 		row(w, "NAME", "KIND", "HOLDER", "TOKEN", "SESSION", "HOST", "SINCE", "WAITING")
 		for _, q := range all.Queues {
 			holder := who(q.Kind, q.Holder)
@@ -127,7 +128,7 @@ func showQueue(i *inspection, kind coordv1.QueueKind, name string) error {
 		return err
 	}
 	q := resp.Queue
-	return i.print(resp, func(w io.Writer) {
+	return i.show(resp, func(w io.Writer) {
 		row(w, "", "OWNER", "TOKEN", "SESSION", "SINCE", "KEY")
 		line := func(place string, e *coordv1.Entry) {
 			row(w, place, who(q.Kind, e), e.Token, hexID(e.Lease), since(e), plain(e.Key))
@@ -172,7 +173,7 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	if holder == nil {
 		return fmt.Errorf("nothing to release: %s", found.Sentence)
 	}
-	if err := i.confirm("this takes the lock away: " + found.Sentence); err != nil {
+	if err := mustConfirm(i.cmd, "this takes the lock away: "+found.Sentence); err != nil {
 		return err
 	}
 	if req.Token == 0 {
@@ -182,7 +183,7 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	if err != nil {
 		return err
 	}
-	return i.print(resp, func(w io.Writer) {
+	return i.show(resp, func(w io.Writer) {
 		row(w, fmt.Sprintf("lock %s released: it was held by %s with token %d", req.Name, who(req.Kind, resp.Removed), resp.Removed.GetToken()))
 	})
 }
@@ -195,6 +196,11 @@ func transfer(i *inspection, name, to string) error {
 	if err != nil {
 		return err
 	}
+	if leader := found.Queue.Holder; leader != nil {
+		if err := confirm(i.cmd, fmt.Sprintf("this makes %s the leader in place of %s", plain(to), who(found.Queue.Kind, leader))); err != nil {
+			return err
+		}
+	}
 	req := &coordv1.Transfer{Name: name, To: to}
 	if found.Queue.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
 		req.Priority = 1
@@ -203,5 +209,5 @@ func transfer(i *inspection, name, to string) error {
 	if err != nil {
 		return err
 	}
-	return i.print(resp, func(w io.Writer) { row(w, fmt.Sprintf("election %s is led by %s in term %d", name, to, resp.Term)) })
+	return i.show(resp, func(w io.Writer) { row(w, fmt.Sprintf("election %s is led by %s in term %d", name, to, resp.Term)) })
 }

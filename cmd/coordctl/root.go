@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,28 +35,12 @@ func newRoot() *cobra.Command {
 	root.AddGroup(etcdctl.NewKVGroup(), etcdctl.NewClusterMaintenanceGroup(), etcdctl.NewConcurrencyGroup(),
 		etcdctl.NewAuthenticationGroup(), etcdctl.NewUtilityGroup())
 	root.AddCommand(etcdVerbs(root)...)
-	for _, verb := range root.Commands() {
-		renameProgram(verb)
-	}
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
 		newCfgCommand(), newServiceCommand())...)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)
 	return root
-}
-
-// etcdVerbs are etcdctl's commands without the ones coordctl has its own of.
-func etcdVerbs(root *cobra.Command) []*cobra.Command {
-	return []*cobra.Command{
-		etcdctl.NewGetCommand(), etcdctl.NewPutCommand(), etcdctl.NewDelCommand(), etcdctl.NewTxnCommand(),
-		etcdctl.NewCompactionCommand(), etcdctl.NewWatchCommand(), etcdctl.NewLeaseCommand(),
-		etcdctl.NewEndpointCommand(), etcdctl.NewMemberCommand(), etcdctl.NewMoveLeaderCommand(),
-		etcdctl.NewAlarmCommand(), etcdctl.NewDefragCommand(), etcdctl.NewSnapshotCommand(),
-		etcdctl.NewMakeMirrorCommand(), etcdctl.NewCheckCommand(), etcdctl.NewDowngradeCommand(),
-		etcdctl.NewAuthCommand(), etcdctl.NewUserCommand(), etcdctl.NewRoleCommand(),
-		etcdctl.NewOptionsCommand(root),
-	}
 }
 
 // oursAnnotation marks a command that is not etcd's.
@@ -77,7 +60,7 @@ func isOurs(cmd *cobra.Command) bool { return cmd.Annotations[oursAnnotation] !=
 func addGlobalFlags(fs *pflag.FlagSet) {
 	fs.StringSlice("endpoints", []string{"127.0.0.1:2379"}, "gRPC endpoints")
 	fs.Bool("debug", false, "enable client-side debug logging")
-	fs.StringP("write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
+	fs.StringP("write-out", "w", "simple", "set the output format (etcdctl's commands: fields, json, protobuf, simple, table; the others: simple, table, json, yaml)")
 	fs.Bool("hex", false, "print byte strings as hex encoded strings")
 	fs.Duration("dial-timeout", 2*time.Second, "dial timeout for client connections")
 	fs.Duration("command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")
@@ -118,17 +101,6 @@ func globalFlagsFromEnv(fs *pflag.FlagSet, keepEnv bool) error {
 		})
 	}
 	return nil
-}
-
-// renameProgram makes the help of an etcd command call the program by our name. Only the word in front of a blank is the
-// program: paths and URLs stay.
-func renameProgram(cmd *cobra.Command) {
-	for _, text := range []*string{&cmd.Short, &cmd.Long, &cmd.Example} {
-		*text = strings.ReplaceAll(*text, "etcdctl ", progName+" ")
-	}
-	for _, sub := range cmd.Commands() {
-		renameProgram(sub)
-	}
 }
 
 // pointToOptions ends every help text with where the hidden global flags are listed.

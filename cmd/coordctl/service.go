@@ -1,23 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
 	"os/user"
 	"strings"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
-	"go.etcd.io/etcd/pkg/v3/cobrautl"
 
-	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/client/registry"
-	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
 )
 
 func newServiceCommand() *cobra.Command {
@@ -35,51 +27,15 @@ Output formats (-w): simple, table, json and yaml.`,
 
 // serviceRun is one run of a verb of service.
 type serviceRun struct {
-	cmd      *cobra.Command
-	g        *globals
-	c        *client.Client
+	*verbRun
 	services *registry.Registry
 }
 
-// serviceVerb makes a verb of fn, which gets at least low and at most high arguments. ctx ends with a signal.
+// serviceVerb is sdkVerb for the verbs of service.
 func serviceVerb(low, high int, usage string, fn func(ctx context.Context, r *serviceRun, args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < low || len(args) > high || len(args) > 0 && args[0] == "" {
-			return badArgs("%s", usage)
-		}
-		g, err := readGlobals(cmd)
-		if err != nil {
-			return err
-		}
-		switch g.output {
-		case "simple", "table", "json", "yaml":
-		default:
-			return &exitError{cobrautl.ExitBadFeature, fmt.Errorf("unsupported output format %q: there are simple, table, json and yaml", g.output)}
-		}
-		c, err := g.connect()
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		signals := make(chan os.Signal, 16)
-		signal.Notify(signals, child.Signals()...)
-		ctx, stop := untilSignal(context.Background(), signals)
-		defer stop()
-		return fn(ctx, &serviceRun{cmd, g, c, registry.New(c, registry.Options{})}, args)
-	}
-}
-
-// bounded ends when the cluster has been tried for long enough.
-func (r *serviceRun) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, r.g.reach, fmt.Errorf("%w (endpoints %s)", errUnreachable, r.g.endpoints()))
-}
-
-// told is the error of a request within bounded, in one line.
-func told(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
+	return sdkVerb(low, high, usage, func(ctx context.Context, r *verbRun, args []string) error {
+		return fn(ctx, &serviceRun{r, registry.New(r.c, registry.Options{})}, args)
+	})
 }
 
 // selection are the flags that choose instances.
@@ -173,7 +129,7 @@ func (r *serviceRun) watch(ctx context.Context, name string, opts []registry.Wat
 }
 
 func newServiceDrainCommand() *cobra.Command {
-	var undo, yes bool
+	var undo bool
 	cmd := &cobra.Command{
 		Use: "drain NAME [ID]", Short: "Keeps new requests from an instance, or from all instances of a service",
 		Long: `Orders the instance to be drained: it takes no new requests, wherever the registry is asked. Its process learns of it. Without
@@ -185,8 +141,8 @@ ID all instances of the service are drained; on a terminal that is asked first. 
 			if err != nil {
 				return told(bounded, err)
 			}
-			if len(args) == 1 && !undo && !yes && isatty.IsTerminal(os.Stdin.Fd()) {
-				if err := confirm(fmt.Sprintf("Drain all %d instances of %s?", len(ids), args[0])); err != nil {
+			if len(args) == 1 && !undo {
+				if err := confirm(r.cmd, fmt.Sprintf("this drains all %d instances of %s", len(ids), plain(args[0]))); err != nil {
 					return err
 				}
 				again, cancel := r.bounded(ctx) // the time that it took to answer does not count
@@ -207,7 +163,7 @@ ID all instances of the service are drained; on a terminal that is asked first. 
 		}),
 	}
 	cmd.Flags().BoolVar(&undo, "undo", false, "take the order back")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	addYesFlag(cmd)
 	return cmd
 }
 
@@ -228,20 +184,6 @@ func (r *serviceRun) idsOf(ctx context.Context, args []string) ([]string, error)
 		ids[i] = in.ID
 	}
 	return ids, nil
-}
-
-// confirm asks on the terminal; an error is a no.
-func confirm(question string) error {
-	fmt.Fprintf(os.Stderr, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return err
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("nothing was changed")
 }
 
 // whoWeAre is user@host, as far as that is known.

@@ -22,10 +22,6 @@ type (
 	}
 )
 
-func (r *serviceRun) print(form any, text func(w io.Writer)) error {
-	return (&cfgRun{cmd: r.cmd, g: r.g}).print(form, text)
-}
-
 // printServices prints a line for each service of the instances, which are sorted by service.
 func (r *serviceRun) printServices(all []*registry.Instance) error {
 	forms := []serviceForm{}
@@ -42,7 +38,7 @@ func (r *serviceRun) printServices(all []*registry.Instance) error {
 		for _, f := range forms {
 			rows = append(rows, []any{plain(f.Service), f.Instances, f.States["passing"], f.States["starting"], f.States["draining"], f.States["critical"]})
 		}
-		cfgTable(w, rows...)
+		table(w, rows...)
 	})
 }
 
@@ -57,7 +53,7 @@ func (r *serviceRun) printInstances(all []*registry.Instance) error {
 				plain(in.ID), plain(in.Addr), stateOf(in), orDash(in.Zone), in.Weight, orDash(strings.Join(in.Tags, ",")), orDash(in.Version), orDash(in.Detail),
 			})
 		}
-		cfgTable(w, rows...)
+		table(w, rows...)
 	})
 }
 
@@ -81,11 +77,4 @@ func stateOf(in *registry.Instance) string {
 		state += " (etcd)"
 	}
 	return state
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return plain(text)
 }

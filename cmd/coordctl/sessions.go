@@ -47,7 +47,7 @@ func listSessions(i *inspection, leases bool) error {
 		}
 		req.After = page.Sessions[len(page.Sessions)-1].Id
 	}
-	return i.print(all, func(w io.Writer) {
+	return i.show(all, func(w io.Writer) {
 		row(w, "SESSION", "HOST", "PROCESS", "TTL", "LEFT", "HOLDS", "WAITS", "KEYS", "LABELS")
 		for _, s := range all.Sessions {
 			id := s.Identity
@@ -69,7 +69,7 @@ func showSession(i *inspection, args []string) error {
 	if err != nil {
 		return err
 	}
-	return i.print(resp, func(w io.Writer) {
+	return i.show(resp, func(w io.Writer) {
 		s := resp.Session
 		what := "lease"
 		if s.Identity != nil {
@@ -121,12 +121,12 @@ func endSession(i *inspection, args []string) error {
 		return err
 	}
 	s := resp.Session
-	if err := i.confirm(fmt.Sprintf("this ends %s of %q on %q, which holds %d and waits for %d", hexID(s.Id), s.Identity.GetProcess(), s.Identity.GetHost(), s.Holds, s.Waits)); err != nil {
+	if err := mustConfirm(i.cmd, fmt.Sprintf("this ends %s of %q on %q, which holds %d and waits for %d", hexID(s.Id), s.Identity.GetProcess(), s.Identity.GetHost(), s.Holds, s.Waits)); err != nil {
 		return err
 	}
 	ended, err := i.EndSession(i.ctx, &coordv1.EndSessionRequest{Id: s.Id})
 	if err != nil {
 		return err
 	}
-	return i.print(ended, func(w io.Writer) { row(w, "session "+hexID(s.Id)+" ended") })
+	return i.show(ended, func(w io.Writer) { row(w, "session "+hexID(s.Id)+" ended") })
 }

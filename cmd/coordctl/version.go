@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -15,10 +16,21 @@ func newVersionCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		GroupID: groupUtility,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "coordctl version: %s\nAPI version: %s\n", buildVersion(), version.APIVersion)
-			return err
+			p, err := newPrinter(cmd)
+			if err != nil {
+				return err
+			}
+			v := versions{buildVersion(), version.APIVersion}
+			return p.print(v, func(w io.Writer) {
+				fmt.Fprintf(w, "coordctl version: %s\nAPI version: %s\n", v.Coordctl, v.API)
+			})
 		},
 	}
+}
+
+type versions struct {
+	Coordctl string `json:"coordctl"`
+	API      string `json:"api"`
 }
 
 // buildVersion is the module version that the go tool stamped into the binary.

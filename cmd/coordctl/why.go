@@ -35,7 +35,7 @@ func why(i *inspection, args []string) error {
 	if err != nil {
 		return err
 	}
-	return i.print(resp, func(w io.Writer) { row(w, resp.Sentence) })
+	return i.show(resp, func(w io.Writer) { row(w, resp.Sentence) })
 }
 
 func newDeadlocksCommand() *cobra.Command {
@@ -53,7 +53,7 @@ func deadlocks(i *inspection, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return i.print(resp, func(w io.Writer) {
+	return i.show(resp, func(w io.Writer) {
 		row(w, "SESSION", "WAITS FOR", "BECAUSE OF")
 		for _, e := range resp.Edges {
 			row(w, hexID(e.Waiter), hexID(e.Holder), plain(e.Name))
