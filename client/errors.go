@@ -55,6 +55,16 @@ var (
 	ErrBacklog = errors.New("too many outcomes are not acknowledged")
 	// ErrTooManySessions: the connection has as many sessions as the server allows.
 	ErrTooManySessions = errors.New("too many sessions")
+	// ErrOverflow: a counter or a sequence would leave the range of its numbers; nothing was changed.
+	ErrOverflow = errors.New("out of range")
+	// ErrValueMismatch: a counter has another value than the one expected.
+	ErrValueMismatch = errors.New("another value than expected")
+	// ErrNotSet: there is nothing of this name: nobody set it, or it was deleted.
+	ErrNotSet = errors.New("not set")
+	// ErrLatchState: a latch that counts cannot be set; or it is in another generation.
+	ErrLatchState = errors.New("the latch is in another state")
+	// ErrMemberExists: another session is the member of this id.
+	ErrMemberExists = errors.New("another session's member")
 	// ErrInvalid: the server refused a malformed request.
 	ErrInvalid = errors.New("invalid request")
 	// ErrClosed: the client was closed.
@@ -79,6 +89,11 @@ var reasons = map[coordv1.Error_Reason]error{
 	coordv1.Error_REASON_NO_CANDIDATE:      ErrNoCandidate,
 	coordv1.Error_REASON_WRONG_KIND:        ErrWrongKind,
 	coordv1.Error_REASON_TOO_MANY_SESSIONS: ErrTooManySessions,
+	coordv1.Error_REASON_OVERFLOW:          ErrOverflow,
+	coordv1.Error_REASON_VALUE_MISMATCH:    ErrValueMismatch,
+	coordv1.Error_REASON_NOT_SET:           ErrNotSet,
+	coordv1.Error_REASON_LATCH_STATE:       ErrLatchState,
+	coordv1.Error_REASON_MEMBER_EXISTS:     ErrMemberExists,
 }
 
 // refusedError is what a server said, with what it means.

@@ -25,6 +25,16 @@ var (
 	ErrNoLeader error = &refusal{reason: coordv1.Error_REASON_NO_LEADER, code: codes.NotFound, text: "election: no leader"}
 	// ErrNoCandidate: the target of a transfer is no candidate, or a dead one.
 	ErrNoCandidate error = &refusal{reason: coordv1.Error_REASON_NO_CANDIDATE, text: "not a candidate"}
+	// ErrOverflow: a counter or a sequence would leave the range of its numbers.
+	ErrOverflow error = &refusal{reason: coordv1.Error_REASON_OVERFLOW, code: codes.OutOfRange, text: "out of range"}
+	// ErrValueMismatch: a counter has another value than the one expected.
+	ErrValueMismatch error = &refusal{reason: coordv1.Error_REASON_VALUE_MISMATCH, text: "another value than expected"}
+	// ErrNotSet: there is nothing of this name.
+	ErrNotSet error = &refusal{reason: coordv1.Error_REASON_NOT_SET, code: codes.NotFound, text: "not set"}
+	// ErrLatchState: a latch that counts cannot be set; or it is in another generation.
+	ErrLatchState error = &refusal{reason: coordv1.Error_REASON_LATCH_STATE, text: "the latch is in another state"}
+	// ErrMemberExists: another session is the member of this id.
+	ErrMemberExists error = &refusal{reason: coordv1.Error_REASON_MEMBER_EXISTS, code: codes.AlreadyExists, text: "another session's member"}
 	// ErrForeignCandidate: a candidate that cannot be put behind stands between the leader and the target of a transfer.
 	ErrForeignCandidate error = &refusal{reason: coordv1.Error_REASON_FOREIGN_CANDIDATE, text: "a candidate that is not a session's stands before the target"}
 )

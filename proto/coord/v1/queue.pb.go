@@ -124,7 +124,7 @@ const (
 	Error_REASON_PARTIES_MISMATCH Error_Reason = 26
 	// Another session is the member of this id.
 	Error_REASON_MEMBER_EXISTS Error_Reason = 27
-	// The latch counts already, or is at zero already.
+	// The latch counts already, or is in another generation.
 	Error_REASON_LATCH_STATE Error_Reason = 28
 	// A counter has another value than the one expected.
 	Error_REASON_VALUE_MISMATCH Error_Reason = 29
