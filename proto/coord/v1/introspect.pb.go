@@ -23,71 +23,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type QueueKind int32
-
-const (
-	QueueKind_QUEUE_UNSPECIFIED       QueueKind = 0
-	QueueKind_QUEUE_LOCK              QueueKind = 1
-	QueueKind_QUEUE_ELECTION          QueueKind = 2
-	QueueKind_QUEUE_PRIORITY_ELECTION QueueKind = 3
-	// Only etcd clients have entries: nobody knows which of both it is.
-	QueueKind_QUEUE_ETCD      QueueKind = 4
-	QueueKind_QUEUE_RWLOCK    QueueKind = 5
-	QueueKind_QUEUE_SEMAPHORE QueueKind = 6
-	QueueKind_QUEUE_BARRIER   QueueKind = 7
-)
-
-// Enum value maps for QueueKind.
-var (
-	QueueKind_name = map[int32]string{
-		0: "QUEUE_UNSPECIFIED",
-		1: "QUEUE_LOCK",
-		2: "QUEUE_ELECTION",
-		3: "QUEUE_PRIORITY_ELECTION",
-		4: "QUEUE_ETCD",
-		5: "QUEUE_RWLOCK",
-		6: "QUEUE_SEMAPHORE",
-		7: "QUEUE_BARRIER",
-	}
-	QueueKind_value = map[string]int32{
-		"QUEUE_UNSPECIFIED":       0,
-		"QUEUE_LOCK":              1,
-		"QUEUE_ELECTION":          2,
-		"QUEUE_PRIORITY_ELECTION": 3,
-		"QUEUE_ETCD":              4,
-		"QUEUE_RWLOCK":            5,
-		"QUEUE_SEMAPHORE":         6,
-		"QUEUE_BARRIER":           7,
-	}
-)
-
-func (x QueueKind) Enum() *QueueKind {
-	p := new(QueueKind)
-	*p = x
-	return p
-}
-
-func (x QueueKind) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (QueueKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_coord_v1_introspect_proto_enumTypes[0].Descriptor()
-}
-
-func (QueueKind) Type() protoreflect.EnumType {
-	return &file_coord_v1_introspect_proto_enumTypes[0]
-}
-
-func (x QueueKind) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use QueueKind.Descriptor instead.
-func (QueueKind) EnumDescriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{0}
-}
-
 type SessionInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -669,7 +604,11 @@ type QueueInfo struct {
 	Identity *Identity `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	Waiting  int64     `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// If not 0: the place is kept for a holder that died, for at most so many milliseconds.
-	LingerMs      int64 `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
+	LingerMs int64 `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
+	// How many hold; holder is the oldest of them.
+	Holding       int64          `protobuf:"varint,7,opt,name=holding,proto3" json:"holding,omitempty"`
+	Semaphore     *SemaphoreInfo `protobuf:"bytes,8,opt,name=semaphore,proto3" json:"semaphore,omitempty"` // of a semaphore
+	Barrier       *BarrierInfo   `protobuf:"bytes,9,opt,name=barrier,proto3" json:"barrier,omitempty"`     // of a barrier
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -744,6 +683,27 @@ func (x *QueueInfo) GetLingerMs() int64 {
 		return x.LingerMs
 	}
 	return 0
+}
+
+func (x *QueueInfo) GetHolding() int64 {
+	if x != nil {
+		return x.Holding
+	}
+	return 0
+}
+
+func (x *QueueInfo) GetSemaphore() *SemaphoreInfo {
+	if x != nil {
+		return x.Semaphore
+	}
+	return nil
+}
+
+func (x *QueueInfo) GetBarrier() *BarrierInfo {
+	if x != nil {
+		return x.Barrier
+	}
+	return nil
 }
 
 type ListQueuesResponse struct {
@@ -1085,7 +1045,9 @@ func (*WaitGraphRequest) Descriptor() ([]byte, []int) {
 }
 
 // WaitGraphResponse has an edge from each waiting entry to the holder and one to the entry right before it, but none from a
-// session to itself. What is in a circle may still go on if the part of a process that holds is not the one that waits.
+// session to itself. Where several hold, the first one that waits has an edge to each of them, and the others reach them
+// through who is before them. Who waits at a barrier waits for nobody that is there. What is in a circle may still go on: if
+// the part of a process that holds is not the one that waits, or if another holder of a semaphore gives back enough.
 type WaitGraphResponse struct {
 	state protoimpl.MessageState    `protogen:"open.v1"`
 	Edges []*WaitGraphResponse_Edge `protobuf:"bytes,1,rep,name=edges,proto3" json:"edges,omitempty"`
@@ -1295,14 +1257,17 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\tR\x05after\x12\x16\n" +
 	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12'\n" +
-	"\x04kind\x18\x04 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\"\xd8\x01\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\"\xda\x02\n" +
 	"\tQueueInfo\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
 	"\x06holder\x18\x03 \x01(\v2\x0f.coord.v1.EntryR\x06holder\x12.\n" +
 	"\bidentity\x18\x04 \x01(\v2\x12.coord.v1.IdentityR\bidentity\x12\x18\n" +
 	"\awaiting\x18\x05 \x01(\x03R\awaiting\x12\x1b\n" +
-	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\"q\n" +
+	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\x12\x18\n" +
+	"\aholding\x18\a \x01(\x03R\aholding\x125\n" +
+	"\tsemaphore\x18\b \x01(\v2\x17.coord.v1.SemaphoreInfoR\tsemaphore\x12/\n" +
+	"\abarrier\x18\t \x01(\v2\x15.coord.v1.BarrierInfoR\abarrier\"q\n" +
 	"\x12ListQueuesResponse\x12+\n" +
 	"\x06queues\x18\x01 \x03(\v2\x13.coord.v1.QueueInfoR\x06queues\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1a\n" +
@@ -1333,18 +1298,7 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x06holder\x18\x02 \x01(\x03R\x06holder\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x1a?\n" +
 	"\x05Cycle\x126\n" +
-	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges*\xad\x01\n" +
-	"\tQueueKind\x12\x15\n" +
-	"\x11QUEUE_UNSPECIFIED\x10\x00\x12\x0e\n" +
-	"\n" +
-	"QUEUE_LOCK\x10\x01\x12\x12\n" +
-	"\x0eQUEUE_ELECTION\x10\x02\x12\x1b\n" +
-	"\x17QUEUE_PRIORITY_ELECTION\x10\x03\x12\x0e\n" +
-	"\n" +
-	"QUEUE_ETCD\x10\x04\x12\x10\n" +
-	"\fQUEUE_RWLOCK\x10\x05\x12\x13\n" +
-	"\x0fQUEUE_SEMAPHORE\x10\x06\x12\x11\n" +
-	"\rQUEUE_BARRIER\x10\a2\x83\x05\n" +
+	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges2\x83\x05\n" +
 	"\rIntrospection\x12M\n" +
 	"\fListSessions\x12\x1d.coord.v1.ListSessionsRequest\x1a\x1e.coord.v1.ListSessionsResponse\x12G\n" +
 	"\n" +
@@ -1371,79 +1325,82 @@ func file_coord_v1_introspect_proto_rawDescGZIP() []byte {
 	return file_coord_v1_introspect_proto_rawDescData
 }
 
-var file_coord_v1_introspect_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_coord_v1_introspect_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_coord_v1_introspect_proto_goTypes = []any{
-	(QueueKind)(0),                  // 0: coord.v1.QueueKind
-	(*SessionInfo)(nil),             // 1: coord.v1.SessionInfo
-	(*ListSessionsRequest)(nil),     // 2: coord.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 3: coord.v1.ListSessionsResponse
-	(*GetSessionRequest)(nil),       // 4: coord.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),      // 5: coord.v1.GetSessionResponse
-	(*QueueEntry)(nil),              // 6: coord.v1.QueueEntry
-	(*EndSessionRequest)(nil),       // 7: coord.v1.EndSessionRequest
-	(*EndSessionResponse)(nil),      // 8: coord.v1.EndSessionResponse
-	(*ListQueuesRequest)(nil),       // 9: coord.v1.ListQueuesRequest
-	(*QueueInfo)(nil),               // 10: coord.v1.QueueInfo
-	(*ListQueuesResponse)(nil),      // 11: coord.v1.ListQueuesResponse
-	(*ForceReleaseRequest)(nil),     // 12: coord.v1.ForceReleaseRequest
-	(*ForceReleaseResponse)(nil),    // 13: coord.v1.ForceReleaseResponse
-	(*ExplainRequest)(nil),          // 14: coord.v1.ExplainRequest
-	(*ExplainResponse)(nil),         // 15: coord.v1.ExplainResponse
-	(*WaitGraphRequest)(nil),        // 16: coord.v1.WaitGraphRequest
-	(*WaitGraphResponse)(nil),       // 17: coord.v1.WaitGraphResponse
-	(*WaitGraphResponse_Edge)(nil),  // 18: coord.v1.WaitGraphResponse.Edge
-	(*WaitGraphResponse_Cycle)(nil), // 19: coord.v1.WaitGraphResponse.Cycle
-	(*Identity)(nil),                // 20: coord.v1.Identity
+	(*SessionInfo)(nil),             // 0: coord.v1.SessionInfo
+	(*ListSessionsRequest)(nil),     // 1: coord.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 2: coord.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),       // 3: coord.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),      // 4: coord.v1.GetSessionResponse
+	(*QueueEntry)(nil),              // 5: coord.v1.QueueEntry
+	(*EndSessionRequest)(nil),       // 6: coord.v1.EndSessionRequest
+	(*EndSessionResponse)(nil),      // 7: coord.v1.EndSessionResponse
+	(*ListQueuesRequest)(nil),       // 8: coord.v1.ListQueuesRequest
+	(*QueueInfo)(nil),               // 9: coord.v1.QueueInfo
+	(*ListQueuesResponse)(nil),      // 10: coord.v1.ListQueuesResponse
+	(*ForceReleaseRequest)(nil),     // 11: coord.v1.ForceReleaseRequest
+	(*ForceReleaseResponse)(nil),    // 12: coord.v1.ForceReleaseResponse
+	(*ExplainRequest)(nil),          // 13: coord.v1.ExplainRequest
+	(*ExplainResponse)(nil),         // 14: coord.v1.ExplainResponse
+	(*WaitGraphRequest)(nil),        // 15: coord.v1.WaitGraphRequest
+	(*WaitGraphResponse)(nil),       // 16: coord.v1.WaitGraphResponse
+	(*WaitGraphResponse_Edge)(nil),  // 17: coord.v1.WaitGraphResponse.Edge
+	(*WaitGraphResponse_Cycle)(nil), // 18: coord.v1.WaitGraphResponse.Cycle
+	(*Identity)(nil),                // 19: coord.v1.Identity
+	(QueueKind)(0),                  // 20: coord.v1.QueueKind
 	(*Entry)(nil),                   // 21: coord.v1.Entry
-	(*Transfer)(nil),                // 22: coord.v1.Transfer
-	(*AskRelease)(nil),              // 23: coord.v1.AskRelease
-	(*Transferred)(nil),             // 24: coord.v1.Transferred
-	(*Asked)(nil),                   // 25: coord.v1.Asked
+	(*SemaphoreInfo)(nil),           // 22: coord.v1.SemaphoreInfo
+	(*BarrierInfo)(nil),             // 23: coord.v1.BarrierInfo
+	(*Transfer)(nil),                // 24: coord.v1.Transfer
+	(*AskRelease)(nil),              // 25: coord.v1.AskRelease
+	(*Transferred)(nil),             // 26: coord.v1.Transferred
+	(*Asked)(nil),                   // 27: coord.v1.Asked
 }
 var file_coord_v1_introspect_proto_depIdxs = []int32{
-	20, // 0: coord.v1.SessionInfo.identity:type_name -> coord.v1.Identity
-	1,  // 1: coord.v1.ListSessionsResponse.sessions:type_name -> coord.v1.SessionInfo
-	1,  // 2: coord.v1.GetSessionResponse.session:type_name -> coord.v1.SessionInfo
-	6,  // 3: coord.v1.GetSessionResponse.entries:type_name -> coord.v1.QueueEntry
-	0,  // 4: coord.v1.QueueEntry.kind:type_name -> coord.v1.QueueKind
+	19, // 0: coord.v1.SessionInfo.identity:type_name -> coord.v1.Identity
+	0,  // 1: coord.v1.ListSessionsResponse.sessions:type_name -> coord.v1.SessionInfo
+	0,  // 2: coord.v1.GetSessionResponse.session:type_name -> coord.v1.SessionInfo
+	5,  // 3: coord.v1.GetSessionResponse.entries:type_name -> coord.v1.QueueEntry
+	20, // 4: coord.v1.QueueEntry.kind:type_name -> coord.v1.QueueKind
 	21, // 5: coord.v1.QueueEntry.entry:type_name -> coord.v1.Entry
-	0,  // 6: coord.v1.ListQueuesRequest.kind:type_name -> coord.v1.QueueKind
-	0,  // 7: coord.v1.QueueInfo.kind:type_name -> coord.v1.QueueKind
+	20, // 6: coord.v1.ListQueuesRequest.kind:type_name -> coord.v1.QueueKind
+	20, // 7: coord.v1.QueueInfo.kind:type_name -> coord.v1.QueueKind
 	21, // 8: coord.v1.QueueInfo.holder:type_name -> coord.v1.Entry
-	20, // 9: coord.v1.QueueInfo.identity:type_name -> coord.v1.Identity
-	10, // 10: coord.v1.ListQueuesResponse.queues:type_name -> coord.v1.QueueInfo
-	0,  // 11: coord.v1.ForceReleaseRequest.kind:type_name -> coord.v1.QueueKind
-	21, // 12: coord.v1.ForceReleaseResponse.removed:type_name -> coord.v1.Entry
-	0,  // 13: coord.v1.ExplainRequest.kind:type_name -> coord.v1.QueueKind
-	10, // 14: coord.v1.ExplainResponse.queue:type_name -> coord.v1.QueueInfo
-	21, // 15: coord.v1.ExplainResponse.waiters:type_name -> coord.v1.Entry
-	18, // 16: coord.v1.WaitGraphResponse.edges:type_name -> coord.v1.WaitGraphResponse.Edge
-	19, // 17: coord.v1.WaitGraphResponse.deadlocks:type_name -> coord.v1.WaitGraphResponse.Cycle
-	18, // 18: coord.v1.WaitGraphResponse.Cycle.edges:type_name -> coord.v1.WaitGraphResponse.Edge
-	2,  // 19: coord.v1.Introspection.ListSessions:input_type -> coord.v1.ListSessionsRequest
-	4,  // 20: coord.v1.Introspection.GetSession:input_type -> coord.v1.GetSessionRequest
-	7,  // 21: coord.v1.Introspection.EndSession:input_type -> coord.v1.EndSessionRequest
-	9,  // 22: coord.v1.Introspection.ListQueues:input_type -> coord.v1.ListQueuesRequest
-	12, // 23: coord.v1.Introspection.ForceRelease:input_type -> coord.v1.ForceReleaseRequest
-	22, // 24: coord.v1.Introspection.TransferLeadership:input_type -> coord.v1.Transfer
-	23, // 25: coord.v1.Introspection.AskHolder:input_type -> coord.v1.AskRelease
-	14, // 26: coord.v1.Introspection.Explain:input_type -> coord.v1.ExplainRequest
-	16, // 27: coord.v1.Introspection.WaitGraph:input_type -> coord.v1.WaitGraphRequest
-	3,  // 28: coord.v1.Introspection.ListSessions:output_type -> coord.v1.ListSessionsResponse
-	5,  // 29: coord.v1.Introspection.GetSession:output_type -> coord.v1.GetSessionResponse
-	8,  // 30: coord.v1.Introspection.EndSession:output_type -> coord.v1.EndSessionResponse
-	11, // 31: coord.v1.Introspection.ListQueues:output_type -> coord.v1.ListQueuesResponse
-	13, // 32: coord.v1.Introspection.ForceRelease:output_type -> coord.v1.ForceReleaseResponse
-	24, // 33: coord.v1.Introspection.TransferLeadership:output_type -> coord.v1.Transferred
-	25, // 34: coord.v1.Introspection.AskHolder:output_type -> coord.v1.Asked
-	15, // 35: coord.v1.Introspection.Explain:output_type -> coord.v1.ExplainResponse
-	17, // 36: coord.v1.Introspection.WaitGraph:output_type -> coord.v1.WaitGraphResponse
-	28, // [28:37] is the sub-list for method output_type
-	19, // [19:28] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	19, // 9: coord.v1.QueueInfo.identity:type_name -> coord.v1.Identity
+	22, // 10: coord.v1.QueueInfo.semaphore:type_name -> coord.v1.SemaphoreInfo
+	23, // 11: coord.v1.QueueInfo.barrier:type_name -> coord.v1.BarrierInfo
+	9,  // 12: coord.v1.ListQueuesResponse.queues:type_name -> coord.v1.QueueInfo
+	20, // 13: coord.v1.ForceReleaseRequest.kind:type_name -> coord.v1.QueueKind
+	21, // 14: coord.v1.ForceReleaseResponse.removed:type_name -> coord.v1.Entry
+	20, // 15: coord.v1.ExplainRequest.kind:type_name -> coord.v1.QueueKind
+	9,  // 16: coord.v1.ExplainResponse.queue:type_name -> coord.v1.QueueInfo
+	21, // 17: coord.v1.ExplainResponse.waiters:type_name -> coord.v1.Entry
+	17, // 18: coord.v1.WaitGraphResponse.edges:type_name -> coord.v1.WaitGraphResponse.Edge
+	18, // 19: coord.v1.WaitGraphResponse.deadlocks:type_name -> coord.v1.WaitGraphResponse.Cycle
+	17, // 20: coord.v1.WaitGraphResponse.Cycle.edges:type_name -> coord.v1.WaitGraphResponse.Edge
+	1,  // 21: coord.v1.Introspection.ListSessions:input_type -> coord.v1.ListSessionsRequest
+	3,  // 22: coord.v1.Introspection.GetSession:input_type -> coord.v1.GetSessionRequest
+	6,  // 23: coord.v1.Introspection.EndSession:input_type -> coord.v1.EndSessionRequest
+	8,  // 24: coord.v1.Introspection.ListQueues:input_type -> coord.v1.ListQueuesRequest
+	11, // 25: coord.v1.Introspection.ForceRelease:input_type -> coord.v1.ForceReleaseRequest
+	24, // 26: coord.v1.Introspection.TransferLeadership:input_type -> coord.v1.Transfer
+	25, // 27: coord.v1.Introspection.AskHolder:input_type -> coord.v1.AskRelease
+	13, // 28: coord.v1.Introspection.Explain:input_type -> coord.v1.ExplainRequest
+	15, // 29: coord.v1.Introspection.WaitGraph:input_type -> coord.v1.WaitGraphRequest
+	2,  // 30: coord.v1.Introspection.ListSessions:output_type -> coord.v1.ListSessionsResponse
+	4,  // 31: coord.v1.Introspection.GetSession:output_type -> coord.v1.GetSessionResponse
+	7,  // 32: coord.v1.Introspection.EndSession:output_type -> coord.v1.EndSessionResponse
+	10, // 33: coord.v1.Introspection.ListQueues:output_type -> coord.v1.ListQueuesResponse
+	12, // 34: coord.v1.Introspection.ForceRelease:output_type -> coord.v1.ForceReleaseResponse
+	26, // 35: coord.v1.Introspection.TransferLeadership:output_type -> coord.v1.Transferred
+	27, // 36: coord.v1.Introspection.AskHolder:output_type -> coord.v1.Asked
+	14, // 37: coord.v1.Introspection.Explain:output_type -> coord.v1.ExplainResponse
+	16, // 38: coord.v1.Introspection.WaitGraph:output_type -> coord.v1.WaitGraphResponse
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_introspect_proto_init() }
@@ -1458,14 +1415,13 @@ func file_coord_v1_introspect_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_introspect_proto_rawDesc), len(file_coord_v1_introspect_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      0,
 			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_coord_v1_introspect_proto_goTypes,
 		DependencyIndexes: file_coord_v1_introspect_proto_depIdxs,
-		EnumInfos:         file_coord_v1_introspect_proto_enumTypes,
 		MessageInfos:      file_coord_v1_introspect_proto_msgTypes,
 	}.Build()
 	File_coord_v1_introspect_proto = out.File

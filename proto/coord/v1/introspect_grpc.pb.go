@@ -45,9 +45,10 @@ type IntrospectionClient interface {
 	GetSession(ctx context.Context, in *GetSessionRequest, opts ...grpc.CallOption) (*GetSessionResponse, error)
 	// EndSession ends a session or any other lease: what it holds is handed on.
 	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error)
-	// ListQueues lists locks and elections: every name that has an entry.
+	// ListQueues lists locks, elections and the other queues: every name that has an entry.
 	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
-	// ForceRelease removes the holder's entry, whoever it is; the next one holds in the same commit. The holder is told.
+	// ForceRelease removes the holder's entry, whoever it is; who is next holds in the same commit. The holder is told. Where
+	// several hold, the request names one by its token: InvalidArgument if it does not.
 	ForceRelease(ctx context.Context, in *ForceReleaseRequest, opts ...grpc.CallOption) (*ForceReleaseResponse, error)
 	// TransferLeadership is KIND_TRANSFER for who has no session.
 	TransferLeadership(ctx context.Context, in *Transfer, opts ...grpc.CallOption) (*Transferred, error)
@@ -171,9 +172,10 @@ type IntrospectionServer interface {
 	GetSession(context.Context, *GetSessionRequest) (*GetSessionResponse, error)
 	// EndSession ends a session or any other lease: what it holds is handed on.
 	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
-	// ListQueues lists locks and elections: every name that has an entry.
+	// ListQueues lists locks, elections and the other queues: every name that has an entry.
 	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
-	// ForceRelease removes the holder's entry, whoever it is; the next one holds in the same commit. The holder is told.
+	// ForceRelease removes the holder's entry, whoever it is; who is next holds in the same commit. The holder is told. Where
+	// several hold, the request names one by its token: InvalidArgument if it does not.
 	ForceRelease(context.Context, *ForceReleaseRequest) (*ForceReleaseResponse, error)
 	// TransferLeadership is KIND_TRANSFER for who has no session.
 	TransferLeadership(context.Context, *Transfer) (*Transferred, error)

@@ -625,8 +625,10 @@ func (x *CheckTokenResponse) GetRevision() int64 {
 type DescribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// How many waiters to return at most; 0: 1000.
-	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How many waiters to return at most, and holders; 0: 1000.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// On the native stream: of what kind; unspecified: a lock. Each service knows its own.
+	Kind          QueueKind `protobuf:"varint,3,opt,name=kind,proto3,enum=coord.v1.QueueKind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -675,15 +677,28 @@ func (x *DescribeRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *DescribeRequest) GetKind() QueueKind {
+	if x != nil {
+		return x.Kind
+	}
+	return QueueKind_QUEUE_UNSPECIFIED
+}
+
 type DescribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset if nobody holds.
+	// Unset if nobody holds; where several do, the oldest.
 	Holder *Entry `protobuf:"bytes,1,opt,name=holder,proto3" json:"holder,omitempty"`
 	// In the order in which they will be granted.
 	Waiters []*Entry `protobuf:"bytes,2,rep,name=waiters,proto3" json:"waiters,omitempty"`
 	// The number of all waiters, returned or not.
-	Waiting       int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Waiting  int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// All who hold, oldest first.
+	Holders []*Entry `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
+	// The number of all who hold, returned or not.
+	Holding       int64          `protobuf:"varint,6,opt,name=holding,proto3" json:"holding,omitempty"`
+	Semaphore     *SemaphoreInfo `protobuf:"bytes,7,opt,name=semaphore,proto3" json:"semaphore,omitempty"` // of a semaphore
+	Barrier       *BarrierInfo   `protobuf:"bytes,8,opt,name=barrier,proto3" json:"barrier,omitempty"`     // of a barrier
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -746,6 +761,34 @@ func (x *DescribeResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *DescribeResponse) GetHolders() []*Entry {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetHolding() int64 {
+	if x != nil {
+		return x.Holding
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetSemaphore() *SemaphoreInfo {
+	if x != nil {
+		return x.Semaphore
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetBarrier() *BarrierInfo {
+	if x != nil {
+		return x.Barrier
+	}
+	return nil
+}
+
 var File_coord_v1_lock_proto protoreflect.FileDescriptor
 
 const file_coord_v1_lock_proto_rawDesc = "" +
@@ -796,15 +839,20 @@ const file_coord_v1_lock_proto_rawDesc = "" +
 	"\x12CheckTokenResponse\x12\x14\n" +
 	"\x05holds\x18\x01 \x01(\bR\x05holds\x12\x14\n" +
 	"\x05waits\x18\x02 \x01(\bR\x05waits\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\";\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"d\n" +
 	"\x0fDescribeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\x05R\x05limit\"\x9c\x01\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12'\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\"\xc9\x02\n" +
 	"\x10DescribeResponse\x12'\n" +
 	"\x06holder\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\x06holder\x12)\n" +
 	"\awaiters\x18\x02 \x03(\v2\x0f.coord.v1.EntryR\awaiters\x12\x18\n" +
 	"\awaiting\x18\x03 \x01(\x03R\awaiting\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision2\xda\x02\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\x12)\n" +
+	"\aholders\x18\x05 \x03(\v2\x0f.coord.v1.EntryR\aholders\x12\x18\n" +
+	"\aholding\x18\x06 \x01(\x03R\aholding\x125\n" +
+	"\tsemaphore\x18\a \x01(\v2\x17.coord.v1.SemaphoreInfoR\tsemaphore\x12/\n" +
+	"\abarrier\x18\b \x01(\v2\x15.coord.v1.BarrierInfoR\abarrier2\xda\x02\n" +
 	"\x04Lock\x12=\n" +
 	"\aAcquire\x12\x18.coord.v1.AcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12G\n" +
 	"\n" +
@@ -844,7 +892,10 @@ var file_coord_v1_lock_proto_goTypes = []any{
 	(*Granted)(nil),            // 13: coord.v1.Granted
 	(*NotAcquired)(nil),        // 14: coord.v1.NotAcquired
 	(*Lost)(nil),               // 15: coord.v1.Lost
-	(*Entry)(nil),              // 16: coord.v1.Entry
+	(QueueKind)(0),             // 16: coord.v1.QueueKind
+	(*Entry)(nil),              // 17: coord.v1.Entry
+	(*SemaphoreInfo)(nil),      // 18: coord.v1.SemaphoreInfo
+	(*BarrierInfo)(nil),        // 19: coord.v1.BarrierInfo
 }
 var file_coord_v1_lock_proto_depIdxs = []int32{
 	10, // 0: coord.v1.AcquireRequest.labels:type_name -> coord.v1.AcquireRequest.LabelsEntry
@@ -855,23 +906,27 @@ var file_coord_v1_lock_proto_depIdxs = []int32{
 	11, // 5: coord.v1.TryAcquireRequest.labels:type_name -> coord.v1.TryAcquireRequest.LabelsEntry
 	13, // 6: coord.v1.TryAcquireResponse.granted:type_name -> coord.v1.Granted
 	14, // 7: coord.v1.TryAcquireResponse.not_acquired:type_name -> coord.v1.NotAcquired
-	16, // 8: coord.v1.DescribeResponse.holder:type_name -> coord.v1.Entry
-	16, // 9: coord.v1.DescribeResponse.waiters:type_name -> coord.v1.Entry
-	0,  // 10: coord.v1.Lock.Acquire:input_type -> coord.v1.AcquireRequest
-	2,  // 11: coord.v1.Lock.TryAcquire:input_type -> coord.v1.TryAcquireRequest
-	4,  // 12: coord.v1.Lock.Release:input_type -> coord.v1.ReleaseRequest
-	6,  // 13: coord.v1.Lock.CheckToken:input_type -> coord.v1.CheckTokenRequest
-	8,  // 14: coord.v1.Lock.Describe:input_type -> coord.v1.DescribeRequest
-	1,  // 15: coord.v1.Lock.Acquire:output_type -> coord.v1.AcquireEvent
-	3,  // 16: coord.v1.Lock.TryAcquire:output_type -> coord.v1.TryAcquireResponse
-	5,  // 17: coord.v1.Lock.Release:output_type -> coord.v1.ReleaseResponse
-	7,  // 18: coord.v1.Lock.CheckToken:output_type -> coord.v1.CheckTokenResponse
-	9,  // 19: coord.v1.Lock.Describe:output_type -> coord.v1.DescribeResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	16, // 8: coord.v1.DescribeRequest.kind:type_name -> coord.v1.QueueKind
+	17, // 9: coord.v1.DescribeResponse.holder:type_name -> coord.v1.Entry
+	17, // 10: coord.v1.DescribeResponse.waiters:type_name -> coord.v1.Entry
+	17, // 11: coord.v1.DescribeResponse.holders:type_name -> coord.v1.Entry
+	18, // 12: coord.v1.DescribeResponse.semaphore:type_name -> coord.v1.SemaphoreInfo
+	19, // 13: coord.v1.DescribeResponse.barrier:type_name -> coord.v1.BarrierInfo
+	0,  // 14: coord.v1.Lock.Acquire:input_type -> coord.v1.AcquireRequest
+	2,  // 15: coord.v1.Lock.TryAcquire:input_type -> coord.v1.TryAcquireRequest
+	4,  // 16: coord.v1.Lock.Release:input_type -> coord.v1.ReleaseRequest
+	6,  // 17: coord.v1.Lock.CheckToken:input_type -> coord.v1.CheckTokenRequest
+	8,  // 18: coord.v1.Lock.Describe:input_type -> coord.v1.DescribeRequest
+	1,  // 19: coord.v1.Lock.Acquire:output_type -> coord.v1.AcquireEvent
+	3,  // 20: coord.v1.Lock.TryAcquire:output_type -> coord.v1.TryAcquireResponse
+	5,  // 21: coord.v1.Lock.Release:output_type -> coord.v1.ReleaseResponse
+	7,  // 22: coord.v1.Lock.CheckToken:output_type -> coord.v1.CheckTokenResponse
+	9,  // 23: coord.v1.Lock.Describe:output_type -> coord.v1.DescribeResponse
+	19, // [19:24] is the sub-list for method output_type
+	14, // [14:19] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_lock_proto_init() }

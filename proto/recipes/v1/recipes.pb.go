@@ -76,7 +76,7 @@ func (Removed_Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3, 0}
 }
 
-// Enqueue is the request of lock.acquire.v1 and election.campaign.v1.
+// Enqueue is the request of lock.acquire.v1, election.campaign.v1, rwlock.acquire.v1, semaphore.acquire.v1 and barrier.enter.v1.
 type Enqueue struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -87,6 +87,10 @@ type Enqueue struct {
 	Try bool `protobuf:"varint,5,opt,name=try,proto3" json:"try,omitempty"`
 	// If not 0: the entry must exist with this create revision; none is made, and the value stays.
 	ResumeToken   int64 `protobuf:"varint,6,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	Write         bool  `protobuf:"varint,7,opt,name=write,proto3" json:"write,omitempty"`      // of a read-write lock: as in coord.v1.RWAcquireRequest
+	Permits       int64 `protobuf:"varint,8,opt,name=permits,proto3" json:"permits,omitempty"`  // of a semaphore: as in coord.v1.SemaphoreAcquireRequest
+	Limit         int64 `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`      // as before
+	Parties       int64 `protobuf:"varint,10,opt,name=parties,proto3" json:"parties,omitempty"` // of a barrier: as in coord.v1.BarrierEnterRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -163,6 +167,34 @@ func (x *Enqueue) GetResumeToken() int64 {
 	return 0
 }
 
+func (x *Enqueue) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
+}
+
+func (x *Enqueue) GetPermits() int64 {
+	if x != nil {
+		return x.Permits
+	}
+	return 0
+}
+
+func (x *Enqueue) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Enqueue) GetParties() int64 {
+	if x != nil {
+		return x.Parties
+	}
+	return 0
+}
+
 // Enqueued answers Enqueue.
 type Enqueued struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +266,7 @@ func (x *Enqueued) GetHolds() bool {
 	return false
 }
 
-// Remove is the request of lock.release.v1 and election.resign.v1.
+// Remove is the request of lock.release.v1, which removes entries of all kinds, and election.resign.v1.
 type Remove struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -455,6 +487,129 @@ func (*Proclaimed) Descriptor() ([]byte, []int) {
 	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{5}
 }
 
+// Member is the value of an entry's key in a read-write lock, a semaphore or a barrier.
+type Member struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`        // a coord.v1.QueueKind
+	Identity      []byte                 `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"` // owner and labels, as in the value of a lock's entry
+	Write         bool                   `protobuf:"varint,3,opt,name=write,proto3" json:"write,omitempty"`      // of a read-write lock
+	Permits       int64                  `protobuf:"varint,4,opt,name=permits,proto3" json:"permits,omitempty"`  // of a semaphore, > 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Member) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Member) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *Member) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
+}
+
+func (x *Member) GetPermits() int64 {
+	if x != nil {
+		return x.Permits
+	}
+	return 0
+}
+
+// SemaphoreState is the value of the key that says how many permits a semaphore has.
+type SemaphoreState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Limit int64                  `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Entries with a token <= keep hold whatever the limit: they held when it was lowered.
+	Keep          int64 `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemaphoreState) Reset() {
+	*x = SemaphoreState{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemaphoreState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemaphoreState) ProtoMessage() {}
+
+func (x *SemaphoreState) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemaphoreState.ProtoReflect.Descriptor instead.
+func (*SemaphoreState) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SemaphoreState) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *SemaphoreState) GetKeep() int64 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
 // Candidate is the value of a candidate's key in an election with priorities.
 type Candidate struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -468,7 +623,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +635,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +648,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{6}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Candidate) GetPriority() int64 {
@@ -528,7 +683,7 @@ type Leader struct {
 
 func (x *Leader) Reset() {
 	*x = Leader{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +695,7 @@ func (x *Leader) String() string {
 func (*Leader) ProtoMessage() {}
 
 func (x *Leader) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +708,7 @@ func (x *Leader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leader.ProtoReflect.Descriptor instead.
 func (*Leader) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{7}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Leader) GetKey() string {
@@ -582,7 +737,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +749,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +762,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{8}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ask) GetToken() int64 {
@@ -645,7 +800,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +812,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +825,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{9}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Transfer) GetFrom() string {
@@ -713,7 +868,7 @@ type Moved struct {
 
 func (x *Moved) Reset() {
 	*x = Moved{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +880,7 @@ func (x *Moved) String() string {
 func (*Moved) ProtoMessage() {}
 
 func (x *Moved) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +893,7 @@ func (x *Moved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Moved.ProtoReflect.Descriptor instead.
 func (*Moved) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{10}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Moved) GetKey() string {
@@ -766,14 +921,19 @@ var File_recipes_v1_recipes_proto protoreflect.FileDescriptor
 
 const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\n" +
-	"\x18recipes/v1/recipes.proto\x12\x10coord.recipes.v1\"\x99\x01\n" +
+	"\x18recipes/v1/recipes.proto\x12\x10coord.recipes.v1\"\xf9\x01\n" +
 	"\aEnqueue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
 	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x14\n" +
 	"\x05value\x18\x04 \x01(\fR\x05value\x12\x10\n" +
 	"\x03try\x18\x05 \x01(\bR\x03try\x12!\n" +
-	"\fresume_token\x18\x06 \x01(\x03R\vresumeToken\"^\n" +
+	"\fresume_token\x18\x06 \x01(\x03R\vresumeToken\x12\x14\n" +
+	"\x05write\x18\a \x01(\bR\x05write\x12\x18\n" +
+	"\apermits\x18\b \x01(\x03R\apermits\x12\x14\n" +
+	"\x05limit\x18\t \x01(\x03R\x05limit\x12\x18\n" +
+	"\aparties\x18\n" +
+	" \x01(\x03R\aparties\"^\n" +
 	"\bEnqueued\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12\x14\n" +
@@ -798,7 +958,15 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x03R\x04term\x12\x14\n" +
 	"\x05value\x18\x04 \x01(\fR\x05value\"\f\n" +
 	"\n" +
-	"Proclaimed\"W\n" +
+	"Proclaimed\"h\n" +
+	"\x06Member\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\fR\bidentity\x12\x14\n" +
+	"\x05write\x18\x03 \x01(\bR\x05write\x12\x18\n" +
+	"\apermits\x18\x04 \x01(\x03R\apermits\":\n" +
+	"\x0eSemaphoreState\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\x03R\x04keep\"W\n" +
 	"\tCandidate\x12\x1a\n" +
 	"\bpriority\x18\x01 \x01(\x03R\bpriority\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
@@ -834,24 +1002,26 @@ func file_recipes_v1_recipes_proto_rawDescGZIP() []byte {
 }
 
 var file_recipes_v1_recipes_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_recipes_v1_recipes_proto_goTypes = []any{
-	(Removed_Outcome)(0), // 0: coord.recipes.v1.Removed.Outcome
-	(*Enqueue)(nil),      // 1: coord.recipes.v1.Enqueue
-	(*Enqueued)(nil),     // 2: coord.recipes.v1.Enqueued
-	(*Remove)(nil),       // 3: coord.recipes.v1.Remove
-	(*Removed)(nil),      // 4: coord.recipes.v1.Removed
-	(*Proclaim)(nil),     // 5: coord.recipes.v1.Proclaim
-	(*Proclaimed)(nil),   // 6: coord.recipes.v1.Proclaimed
-	(*Candidate)(nil),    // 7: coord.recipes.v1.Candidate
-	(*Leader)(nil),       // 8: coord.recipes.v1.Leader
-	(*Ask)(nil),          // 9: coord.recipes.v1.Ask
-	(*Transfer)(nil),     // 10: coord.recipes.v1.Transfer
-	(*Moved)(nil),        // 11: coord.recipes.v1.Moved
+	(Removed_Outcome)(0),   // 0: coord.recipes.v1.Removed.Outcome
+	(*Enqueue)(nil),        // 1: coord.recipes.v1.Enqueue
+	(*Enqueued)(nil),       // 2: coord.recipes.v1.Enqueued
+	(*Remove)(nil),         // 3: coord.recipes.v1.Remove
+	(*Removed)(nil),        // 4: coord.recipes.v1.Removed
+	(*Proclaim)(nil),       // 5: coord.recipes.v1.Proclaim
+	(*Proclaimed)(nil),     // 6: coord.recipes.v1.Proclaimed
+	(*Member)(nil),         // 7: coord.recipes.v1.Member
+	(*SemaphoreState)(nil), // 8: coord.recipes.v1.SemaphoreState
+	(*Candidate)(nil),      // 9: coord.recipes.v1.Candidate
+	(*Leader)(nil),         // 10: coord.recipes.v1.Leader
+	(*Ask)(nil),            // 11: coord.recipes.v1.Ask
+	(*Transfer)(nil),       // 12: coord.recipes.v1.Transfer
+	(*Moved)(nil),          // 13: coord.recipes.v1.Moved
 }
 var file_recipes_v1_recipes_proto_depIdxs = []int32{
 	0,  // 0: coord.recipes.v1.Removed.outcome:type_name -> coord.recipes.v1.Removed.Outcome
-	11, // 1: coord.recipes.v1.Transfer.moved:type_name -> coord.recipes.v1.Moved
+	13, // 1: coord.recipes.v1.Transfer.moved:type_name -> coord.recipes.v1.Moved
 	2,  // [2:2] is the sub-list for method output_type
 	2,  // [2:2] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
@@ -870,7 +1040,7 @@ func file_recipes_v1_recipes_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recipes_v1_recipes_proto_rawDesc), len(file_recipes_v1_recipes_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
