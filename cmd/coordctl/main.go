@@ -2,7 +2,8 @@
 // a leadership is held; and sessions, locks, elections, why and deadlocks, which show who holds and waits.
 //
 // The verbs are etcd's own cobra commands, composed, so their flags, output and exit codes are etcdctl's. Global flags can
-// be given in the environment: a flag beats COORDCTL_<FLAG>, which beats ETCDCTL_<FLAG>.
+// be given in the environment, and in a context, which is a cluster by name: a flag beats COORDCTL_<FLAG>, which beats
+// ETCDCTL_<FLAG>, which beats the current context.
 //
 // Exit codes of lock and elect: the command's own code (128+n when signal n killed it), 75 when the lock was not acquired,
 // 76 when it was lost while the command ran, 126 and 127 when the command cannot be started, 128 for bad arguments.

@@ -55,6 +55,7 @@ func runTests(m *testing.M) (int, error) {
 		defer stop()
 	}
 	os.Unsetenv("COORDCTL_TEST_ENDPOINT") // it has our prefix
+	os.Setenv("XDG_CONFIG_HOME", dir)     // whoever runs the tests may have contexts
 	return m.Run(), nil
 }
 

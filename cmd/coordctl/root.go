@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,14 +31,17 @@ func newRoot() *cobra.Command {
 	}
 	addGlobalFlags(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		return globalFlagsFromEnv(root.PersistentFlags(), isOurs(cmd))
+		if cmd.Name() == cobra.ShellCompRequestCmd { // which does so for the command that is completed
+			return nil
+		}
+		return fillGlobalFlags(cmd)
 	}
 	root.AddGroup(etcdctl.NewKVGroup(), etcdctl.NewClusterMaintenanceGroup(), etcdctl.NewConcurrencyGroup(),
 		etcdctl.NewAuthenticationGroup(), etcdctl.NewUtilityGroup())
 	root.AddCommand(etcdVerbs(root)...)
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
-		newCfgCommand(), newServiceCommand())...)
+		newCfgCommand(), newServiceCommand(), newContextCommand())...)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)
 	return root
@@ -79,21 +83,33 @@ func addGlobalFlags(fs *pflag.FlagSet) {
 	fs.String("password", "", "password for authentication (if this option is used, --user option shouldn't include password)")
 	fs.StringP("discovery-srv", "d", "", "domain name to query for SRV records describing cluster endpoints")
 	fs.String("discovery-srv-name", "", "service name to query when using DNS discovery")
+	fs.String("context", "", "the context to take global flags from, see \"coordctl context\"")
 	fs.VisitAll(func(f *pflag.Flag) { f.Hidden = true })
 }
 
-// globalFlagsFromEnv fills the flags not given on the command line, first from COORDCTL_, then from ETCDCTL_.
+// fillGlobalFlags fills the flags that are not given on the command line: from the context that --context names, from
+// COORDCTL_ and then ETCDCTL_ variables, and from the current context.
 //
 // etcd's own commands read ETCDCTL_ again and die with a stack trace when such a variable stands beside a flag already
 // set, so for them the variables that have been heard are removed. Our own commands leave the environment as it is: the
 // command they run inherits it.
-func globalFlagsFromEnv(fs *pflag.FlagSet, keepEnv bool) error {
-	for _, prefix := range []string{"COORDCTL", "ETCDCTL"} {
-		if err := flags.SetPflagsFromEnv(nil, prefix, fs); err != nil {
-			return badArgs("%w", err)
+func fillGlobalFlags(cmd *cobra.Command) error {
+	fs := cmd.Root().PersistentFlags()
+	named := fs.Changed("context")
+	if named {
+		if err := applyContext(fs); err != nil {
+			return err
 		}
 	}
-	if !keepEnv {
+	if err := fromEnv(fs); err != nil {
+		return err
+	}
+	if !named && !needsNoCluster(cmd) {
+		if err := applyContext(fs); err != nil {
+			return err
+		}
+	}
+	if !isOurs(cmd) {
 		fs.VisitAll(func(f *pflag.Flag) {
 			if f.Changed {
 				os.Unsetenv(flags.FlagToEnv("ETCDCTL", f.Name))
@@ -101,6 +117,20 @@ func globalFlagsFromEnv(fs *pflag.FlagSet, keepEnv bool) error {
 		})
 	}
 	return nil
+}
+
+func fromEnv(fs *pflag.FlagSet) error {
+	for _, prefix := range []string{"COORDCTL", "ETCDCTL"} {
+		if err := flags.SetPflagsFromEnv(nil, prefix, fs); err != nil {
+			return badArgs("%w", err)
+		}
+	}
+	return nil
+}
+
+// needsNoCluster tells of commands that a broken context does not keep from their work.
+func needsNoCluster(cmd *cobra.Command) bool {
+	return cmd.Parent() == cmd.Root() && slices.Contains([]string{"version", "completion", "options"}, cmd.Name())
 }
 
 // pointToOptions ends every help text with where the hidden global flags are listed.
