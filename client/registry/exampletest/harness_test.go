@@ -41,8 +41,12 @@ func dial(t testing.TB, endpoints ...string) *clientv3.Client {
 	return c
 }
 
-// quick are options for tests in which much fails.
-var quick = registry.Options{Retry: time.Millisecond, ReadTimeout: 300 * time.Millisecond}
+// quick are options for tests in which much fails, but nothing that is asked stays silent. impatient are for those in which
+// something does: each attempt that the machine is too slow for fails, and is made again.
+var (
+	quick     = registry.Options{Retry: time.Millisecond, ReadTimeout: long}
+	impatient = registry.Options{Retry: time.Millisecond, ReadTimeout: 300 * time.Millisecond}
+)
 
 // fake starts a server whose time stands still, with a client of it.
 func fake(t testing.TB) (*coordtest.Fake, *clientv3.Client) {
@@ -114,7 +118,8 @@ func register(t testing.TB, r *registry.Registry, s registry.Sessions, in regist
 type observer struct {
 	t       testing.TB
 	mu      sync.Mutex
-	text    string // of the instances
+	text    string   // of the instances
+	texts   []string // of each update
 	changes []string
 	err     error
 	updates int
@@ -143,6 +148,7 @@ func (o *observer) take(u *registry.Update) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.text, o.err = text(u.Instances()), u.Err
+	o.texts = append(o.texts, o.text)
 	o.updates++
 	for _, c := range u.Changes {
 		o.changes = append(o.changes, c.Op.String()+" "+c.Instance.ID)
@@ -187,6 +193,19 @@ func (o *observer) wait(want string, failing bool) {
 			o.t.Fatalf("the watch shows %q (%v), want %q", got, err, want)
 		}
 	}
+}
+
+// waitSeen waits until the instances have been these at some time, if they are not any more.
+func (o *observer) waitSeen(want string) {
+	o.t.Helper()
+	eventually(o.t, func() string {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !slices.Contains(o.texts, want) {
+			return fmt.Sprintf("the watch has shown %q, never %q", o.texts, want)
+		}
+		return ""
+	})
 }
 
 // faults is a client whose watches and reads fail.

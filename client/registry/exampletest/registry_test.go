@@ -21,7 +21,7 @@ func pay(id string) registry.Instance {
 
 func TestLifeOfAnInstance(t *testing.T) {
 	f, c := fake(t)
-	r := registry.New(c, registry.Options{})
+	r := registry.New(c, quick)
 	o := observe(t, r, "pay")
 	o.wait("", false)
 	in := pay("a")
@@ -273,40 +273,49 @@ func TestSilenceIsCritical(t *testing.T) {
 	o := observe(t, r, "pay")
 	reg := register(t, r, sessions(c), pay("a"), registry.MaxSilence(100*time.Millisecond))
 	o.wait("a critical", false)
-	if err := reg.Heartbeat(bounded(t), nil); err != nil {
-		t.Fatal(err)
-	}
-	o.wait("a passing", false)
+	o.mu.Lock()
+	before := len(o.texts)
+	o.mu.Unlock()
+	eventually(t, func() string { // one heartbeat may be too old when it is written
+		if err := reg.Heartbeat(bounded(t), nil); err != nil {
+			t.Fatal(err)
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !slices.Contains(o.texts[before:], "a passing") {
+			return fmt.Sprintf("heartbeats change nothing: the watch has shown %q", o.texts)
+		}
+		return ""
+	})
 	o.wait("a critical", false)
 }
 
 func TestMassExpiryIsFlaggedAndEnds(t *testing.T) {
 	f, c := fake(t)
-	r := registry.New(c, registry.Options{Limits: registry.Limits{KeepStale: 2 * time.Second}})
+	const keep = 4 * time.Second
+	r := registry.New(c, registry.Options{Limits: registry.Limits{KeepStale: keep}, ReadTimeout: long})
 	o := observe(t, r, "pay")
-	var held []*registry.Registration
 	for i := range 4 {
-		held = append(held, register(t, r, always(newOwn(t, c, time.Minute)), pay(fmt.Sprint(i))))
+		register(t, r, always(newOwn(t, c, time.Minute)), pay(fmt.Sprint(i)))
 	}
 	o.wait("0 passing, 1 passing, 2 passing, 3 passing", false)
 	began := time.Now()
 	f.Advance(time.Hour)
-	o.wait("0 passing stale, 1 passing stale, 2 passing stale, 3 passing stale", false)
+	o.waitSeen("0 passing stale, 1 passing stale, 2 passing stale, 3 passing stale")
 	if all, err := r.List(bounded(t), "pay"); err != nil || len(all) != 0 {
 		t.Errorf("who asks for what is there gets %s, %v", text(all), err)
 	}
 	o.wait("", false) // after the bound
-	if d := time.Since(began); d < 2*time.Second {
+	if d := time.Since(began); d < keep {
 		t.Errorf("it took %v", d)
 	}
-	_ = held
 }
 
 func TestWatchSurvivesAnOutage(t *testing.T) {
 	f, c := fake(t)
 	broken := newFaults(c)
 	refresh := make(chan struct{})
-	o := observe(t, registry.New(broken, quick), "pay", registry.Refresh(refresh))
+	o := observe(t, registry.New(broken, impatient), "pay", registry.Refresh(refresh))
 	o.wait("", false)
 	r := registry.New(c, quick)
 	register(t, r, sessions(c), pay("a"))
@@ -328,7 +337,7 @@ func TestWatchSurvivesAnOutage(t *testing.T) {
 // A watch that begins during an outage has what one member knows.
 func TestWatchBeginsInAnOutage(t *testing.T) {
 	f, c := fake(t)
-	r := registry.New(c, quick)
+	r := registry.New(c, impatient)
 	register(t, r, sessions(c), pay("a"))
 	f.Pause()
 	o := observe(t, r, "pay")

@@ -107,9 +107,9 @@ func (c *conn) shows(t testing.TB, want ...string) {
 }
 
 // churn registers and takes away instances beside two that stay, until stop is called.
-func churn(t testing.TB, c *clientv3.Client) (stable []string, stop func()) {
+func churn(t testing.TB, c *clientv3.Client, opts registry.Options) (stable []string, stop func()) {
 	t.Helper()
-	r := registry.New(c, quick)
+	r := registry.New(c, opts)
 	s := always(newOwn(t, c, time.Hour))
 	for i := range 2 {
 		in := registry.Instance{Service: "pay", Addr: address(i)}
@@ -165,7 +165,7 @@ func converge(t *testing.T, c *clientv3.Client, conns []*conn) {
 	t.Helper()
 	for i, conn := range conns {
 		eventually(t, func() string {
-			all, err := registry.New(c, quick).List(bounded(t), "pay", registry.Passing())
+			all, err := registry.New(c, impatient).List(bounded(t), "pay", registry.Passing())
 			var want []string
 			for _, in := range all {
 				want = append(want, in.Addr)
@@ -190,7 +190,7 @@ func TestResolverConvergesAfterAnyFailure(t *testing.T) {
 	const failures = 1000
 	_, c := fake(t)
 	broken := newFaults(c)
-	stable, stop := churn(t, c)
+	stable, stop := churn(t, c, quick)
 	r := registry.New(broken, quick)
 	var conns []*conn
 	for range 10 {
@@ -228,14 +228,14 @@ func TestResolverConvergesWhileMembersStop(t *testing.T) {
 	}
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
 	c := dial(t, cluster.Endpoints()...)
-	stable, stop := churn(t, c)
+	stable, stop := churn(t, c, impatient)
 	var conns []*conn
 	for i := range 6 { // half of them through one member only
 		endpoints := cluster.Endpoints()
 		if i < 3 {
 			endpoints = endpoints[i : i+1]
 		}
-		conns = append(conns, resolve(t, registry.New(dial(t, endpoints...), quick), "coord:///pay", stable...))
+		conns = append(conns, resolve(t, registry.New(dial(t, endpoints...), impatient), "coord:///pay", stable...))
 	}
 	eventually(t, func() string {
 		if slices.ContainsFunc(conns, func(c *conn) bool { return len(c.current()) == 0 }) {
@@ -301,9 +301,11 @@ func TestResolverSaysWhyThereIsNothing(t *testing.T) {
 		})
 	}
 	said(nothing, "no instance of the service is passing")
+	nothing.mu.Lock()
 	if !errors.Is(nothing.err, coordresolver.ErrNoInstances) {
 		t.Errorf("not by name: %v", nothing.err)
 	}
+	nothing.mu.Unlock()
 	register(t, r, sessions(c), registry.Instance{Service: "pay", Addr: address(1)})
 	nothing.shows(t, address(1)) // it does not freeze
 	broken := newFaults(c)
