@@ -177,7 +177,11 @@ func (g *Registration) DrainOrdered(ctx context.Context) error {
 	defer context.AfterFunc(g.ctx, func() { cancel(g.Err()) })()
 	key := roster.OrderKey(in.Service, in.ID)
 	for failures := 0; ; failures++ {
-		if g.r.awaitKey(ctx, key) == nil {
+		err := g.r.awaitKey(ctx, key)
+		if over := g.Err(); over != nil { // the note that it left stands where an order does
+			return over
+		}
+		if err == nil {
 			return nil
 		}
 		if pause(ctx, g.r.opts.Retry, failures); ctx.Err() != nil {

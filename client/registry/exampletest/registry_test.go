@@ -238,6 +238,26 @@ func TestDrainOrderedWaits(t *testing.T) {
 	}
 }
 
+// The note that an instance left stands where an order does, and is none.
+func TestDeregistrationIsNoOrder(t *testing.T) {
+	_, c := fake(t)
+	reg := register(t, registry.New(stubborn{c}, quick), sessions(c), pay("a"))
+	if err := reg.Deregister(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.DrainOrdered(bounded(t)); !errors.Is(err, registry.ErrDeregistered) {
+		t.Errorf("drained by %v", err)
+	}
+}
+
+// stubborn is a client whose reads are answered, even if nobody waits for the answer any more: as fast as answers can be.
+type stubborn struct{ *clientv3.Client }
+
+// Get implements registry.Client.
+func (s stubborn) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	return s.Client.Get(context.WithoutCancel(ctx), key, opts...)
+}
+
 func TestTheLastToRegisterHasTheID(t *testing.T) {
 	_, c := fake(t)
 	r := registry.New(c, quick)
