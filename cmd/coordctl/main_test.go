@@ -23,9 +23,8 @@ import (
 // patience bounds every wait for something that must happen; it is never what a test measures.
 const patience = 30 * time.Second
 
-// binary is the coordctl under test and server the endpoint it talks to, both made by TestMain; dnsServer is where that answers
-// DNS, empty if the server was there before.
-var binary, server, dnsServer string
+// binary is the coordctl under test and server the endpoint it talks to, both made by TestMain.
+var binary, server string
 
 func TestMain(m *testing.M) {
 	code, err := runTests(m)
@@ -72,11 +71,11 @@ func startServer(dir string) (stop func(), err error) {
 	if err := build(coordd, "../coordd"); err != nil {
 		return nil, err
 	}
-	server, dnsServer = freeAddr(), freeAddr()
+	server = freeAddr()
 	clients, peers := "http://"+server, "http://"+freeAddr()
 	member := exec.Command(coordd, "--name", "m0", "--data-dir", filepath.Join(dir, "data"),
 		"--listen-client-urls", clients, "--advertise-client-urls", clients,
-		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "m0="+peers, "--listen-dns", dnsServer)
+		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "m0="+peers)
 	var log output
 	member.Stdout, member.Stderr = &log, &log
 	if err := member.Start(); err != nil {

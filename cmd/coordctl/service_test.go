@@ -4,25 +4,10 @@ package main_test
 
 import (
 	"encoding/json"
-	"net"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 )
-
-// TestCommandsOfRegistryDoc runs every command of the page, in its order, and compares what it prints.
-func TestCommandsOfRegistryDoc(t *testing.T) {
-	if _, err := exec.LookPath("dig"); err != nil {
-		t.Skip("dig is not installed: apt-get install bind9-dnsutils")
-	}
-	if dnsServer == "" {
-		t.Skip("the server answers no DNS that we know of")
-	}
-	_, port, _ := net.SplitHostPort(dnsServer)
-	t.Setenv("DNS_PORT", port)
-	runDoc(t, "../../docs/registry.md")
-}
 
 func TestServiceLivesWithItsProcess(t *testing.T) {
 	watch := start(t, options{}, "service", "watch", "svc-life")

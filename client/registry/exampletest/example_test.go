@@ -3,8 +3,6 @@ package exampletest
 import (
 	"context"
 	"net"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -125,33 +123,5 @@ func TestExampleThroughARollingRestart(t *testing.T) {
 	cancel()
 	if err := <-followed; err != context.Canceled {
 		t.Errorf("following ended with %v", err)
-	}
-}
-
-// The Go code in the page is that of this file.
-func TestSnippetsOfTheDoc(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/registry.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := os.ReadFile("example_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	flat := func(text string) string {
-		var lines []string
-		for line := range strings.Lines(text) {
-			lines = append(lines, strings.TrimSpace(line))
-		}
-		return strings.Join(lines, "\n")
-	}
-	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
-	for _, block := range blocks {
-		if !strings.Contains(flat(string(code)), strings.TrimSpace(flat(block[1]))) {
-			t.Errorf("this is no code that is tested:\n%s", block[1])
-		}
-	}
-	if len(blocks) == 0 {
-		t.Error("there is no code")
 	}
 }
