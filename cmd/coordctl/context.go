@@ -46,7 +46,11 @@ the current context (or that in COORDCTL_CONTEXT), and the default.`,
 		RunE: contextVerb(removeContext),
 	}
 	addYesFlag(rm)
-	cmd.AddCommand(ours(ls, use, show, newContextSetCommand(), rm)...)
+	set := newContextSetCommand()
+	for _, verb := range []*cobra.Command{use, show, set, rm} {
+		verb.ValidArgsFunction = completeContexts
+	}
+	cmd.AddCommand(ours(ls, use, show, set, rm)...)
 	return cmd
 }
 

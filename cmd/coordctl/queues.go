@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -123,7 +124,7 @@ func kindName(kind coordv1.QueueKind) string {
 }
 
 func showQueue(i *inspection, kind coordv1.QueueKind, name string) error {
-	resp, err := explainQueue(i, kind, name)
+	resp, err := explainQueue(i.ctx, i, kind, name)
 	if err != nil {
 		return err
 	}
@@ -149,12 +150,12 @@ func showQueue(i *inspection, kind coordv1.QueueKind, name string) error {
 }
 
 // explainQueue explains a lock or an election; where nobody takes part in a plain election, that with priorities.
-func explainQueue(i *inspection, kind coordv1.QueueKind, name string) (*coordv1.ExplainResponse, error) {
-	resp, err := i.Explain(i.ctx, &coordv1.ExplainRequest{Kind: kind, Name: name})
+func explainQueue(ctx context.Context, i coordv1.IntrospectionClient, kind coordv1.QueueKind, name string) (*coordv1.ExplainResponse, error) {
+	resp, err := i.Explain(ctx, &coordv1.ExplainRequest{Kind: kind, Name: name})
 	if err != nil || kind != coordv1.QueueKind_QUEUE_ELECTION || resp.Queue.Holder != nil || resp.Queue.LingerMs > 0 {
 		return resp, err
 	}
-	other, err := i.Explain(i.ctx, &coordv1.ExplainRequest{Kind: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, Name: name})
+	other, err := i.Explain(ctx, &coordv1.ExplainRequest{Kind: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, Name: name})
 	if err != nil || other.Queue.Holder == nil && other.Queue.LingerMs == 0 {
 		return resp, err
 	}
@@ -165,7 +166,7 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	if req.Reason == "" {
 		return badArgs("locks release needs a --reason, which the holder is told")
 	}
-	found, err := explainQueue(i, req.Kind, req.Name)
+	found, err := explainQueue(i.ctx, i, req.Kind, req.Name)
 	if err != nil {
 		return err
 	}
@@ -192,7 +193,7 @@ func transfer(i *inspection, name, to string) error {
 	if to == "" {
 		return badArgs("elections transfer needs --to, the key of a candidate's entry")
 	}
-	found, err := explainQueue(i, coordv1.QueueKind_QUEUE_ELECTION, name)
+	found, err := explainQueue(i.ctx, i, coordv1.QueueKind_QUEUE_ELECTION, name)
 	if err != nil {
 		return err
 	}

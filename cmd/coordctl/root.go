@@ -42,6 +42,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
 		newCfgCommand(), newServiceCommand(), newContextCommand())...)
+	addCompletions(root)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)
 	return root

@@ -31,7 +31,7 @@ func why(i *inspection, args []string) error {
 	if !ok {
 		return badArgs(whyUsage)
 	}
-	resp, err := explainQueue(i, kind, name)
+	resp, err := explainQueue(i.ctx, i, kind, name)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/coord-dev/coord/client/config"
+	"github.com/coord-dev/coord/client/registry"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/roster"
+)
+
+// Completion of arguments asks the cluster for names. It must not be in the way of who types: after completeTimeout, and on any
+// error, there is nothing to offer and nothing is said.
+const (
+	completeTimeout = 2 * time.Second
+	maxCompletions  = 200
+)
+
+// asking is one question of a shell: what can stand where an argument begins with typed?
+type asking struct {
+	ctx   context.Context
+	etcd  *clientv3.Client
+	args  []string // those before
+	typed string
+}
+
+// completer answers; it need not look at what was typed if there is little to choose from.
+type completer func(q *asking) ([]cobra.Completion, error)
+
+// completions are the completers of a command's arguments, in their order; the last one of a list is for all that follow if it is
+// nil, which stands for files.
+var completions = map[string][]completer{
+	"lock": {locksNamed, nil}, "locks ls": {locksNamed}, "locks show": {locksNamed}, "locks release": {locksNamed},
+	"elect": {electionsNamed, nil}, "elections ls": {electionsNamed}, "elections show": {electionsNamed}, "elections transfer": {electionsNamed},
+	"why":           {queuesToExplain},
+	"sessions show": {sessionIDs}, "sessions end": {sessionIDs},
+	"service ls": {servicesNamed}, "service watch": {servicesNamed}, "service register": {servicesNamed},
+	"service drain": {servicesNamed, instanceIDs},
+	"cfg get":       {bundlesNamed}, "cfg history": {bundlesNamed}, "cfg watch": {bundlesNamed}, "cfg status": {bundlesNamed},
+	"cfg put": {bundlesNamed, nil}, "cfg rollback": {bundlesNamed, bundleVersions}, "cfg diff": {bundlesNamed, bundleVersions, bundleVersions},
+	"cfg schema get": {bundlesNamed}, "cfg schema set": {bundlesNamed, nil}, "cfg schema rm": {bundlesNamed},
+	"member remove": {memberIDs}, "member update": {memberIDs}, "member promote": {memberIDs}, "move-leader": {memberIDs},
+}
+
+// addCompletions gives the command line its completers.
+func addCompletions(root *cobra.Command) {
+	mustRegister(root, "context", completeContextFlag)
+	mustRegister(root, "write-out", completeFormat)
+	addCompleters(root)
+}
+
+func addCompleters(parent *cobra.Command) {
+	for _, cmd := range parent.Commands() {
+		addCompleters(cmd)
+		path := strings.TrimPrefix(cmd.CommandPath(), progName+" ")
+		if of, ok := completions[path]; ok {
+			cmd.ValidArgsFunction = completeArgs(of...)
+		}
+		if path == "elections transfer" {
+			mustRegister(cmd, "to", complete(candidateKeys))
+		}
+	}
+}
+
+// mustRegister completes a flag, which exists.
+func mustRegister(cmd *cobra.Command, flag string, fn cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, fn); err != nil {
+		panic(err)
+	}
+}
+
+// completeArgs completes the first argument with the first completer, and so on.
+func completeArgs(of ...completer) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		n := len(args)
+		if last := len(of) - 1; n > last && of[last] == nil {
+			n = last
+		}
+		switch {
+		case n >= len(of):
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		case of[n] == nil:
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		return complete(of[n])(cmd, args, typed)
+	}
+}
+
+// complete asks the cluster.
+func complete(of completer) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(context.Background(), completeTimeout)
+		defer cancel()
+		answer := make(chan []cobra.Completion, 1)
+		go func() { // some of it, like the look-up of endpoints, does not end with ctx; the process ends soon
+			found, _ := askCluster(ctx, cmd, of, args, typed)
+			answer <- offered(found, typed)
+		}()
+		select {
+		case found := <-answer:
+			return found, cobra.ShellCompDirectiveNoFileComp
+		case <-ctx.Done():
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+}
+
+// askCluster connects as the command on the line would.
+func askCluster(ctx context.Context, cmd *cobra.Command, of completer, args []string, typed string) ([]cobra.Completion, error) {
+	if err := fillGlobalFlags(cmd); err != nil {
+		return nil, err
+	}
+	user, _ := cmd.Flags().GetString("user")
+	password, _ := cmd.Flags().GetString("password")
+	if user != "" && password == "" && !strings.Contains(user, ":") { // it would be asked for
+		return nil, nil
+	}
+	g, err := readGlobals(cmd)
+	if err != nil {
+		return nil, err
+	}
+	g.spec.DialTimeout = completeTimeout
+	etcd, err := g.etcd()
+	if err != nil {
+		return nil, err
+	}
+	defer etcd.Close()
+	return of(&asking{ctx, etcd, args, typed})
+}
+
+// offered are the completions that begin with what was typed; names that a terminal would not show as they are, are left out.
+func offered(found []cobra.Completion, typed string) []cobra.Completion {
+	found = slices.DeleteFunc(found, func(c cobra.Completion) bool {
+		name, _, _ := strings.Cut(c, "\t")
+		return !strings.HasPrefix(name, typed) || plain(name) != name
+	})
+	return found[:min(len(found), maxCompletions)]
+}
+
+// described is a completion with what a shell shows beside it.
+func described(choice, description string) cobra.Completion {
+	return cobra.CompletionWithDesc(choice, plain(description))
+}
+
+func (q *asking) introspection() coordv1.IntrospectionClient {
+	return coordv1.NewIntrospectionClient(q.etcd.ActiveConnection())
+}
+
+func locksNamed(q *asking) ([]cobra.Completion, error) {
+	return q.queues(coordv1.QueueKind_QUEUE_LOCK, q.typed)
+}
+
+func electionsNamed(q *asking) ([]cobra.Completion, error) {
+	return q.queues(coordv1.QueueKind_QUEUE_ELECTION, q.typed)
+}
+
+func (q *asking) queues(kind coordv1.QueueKind, prefix string) ([]cobra.Completion, error) {
+	resp, err := q.introspection().ListQueues(q.ctx, &coordv1.ListQueuesRequest{Prefix: prefix, Kind: kind, Limit: maxCompletions})
+	var names []cobra.Completion
+	for _, queue := range resp.GetQueues() {
+		names = append(names, described(queue.Name, who(queue.Kind, queue.Holder)))
+	}
+	return names, err
+}
+
+// queuesToExplain are the objects of why.
+func queuesToExplain(q *asking) ([]cobra.Completion, error) {
+	var objects []cobra.Completion
+	for prefix, kind := range map[string]coordv1.QueueKind{lockPrefix: coordv1.QueueKind_QUEUE_LOCK, electionPrefix: coordv1.QueueKind_QUEUE_ELECTION} {
+		name, ok := strings.CutPrefix(q.typed, prefix)
+		if !ok {
+			if !strings.HasPrefix(prefix, q.typed) {
+				continue
+			}
+			name = ""
+		}
+		names, err := q.queues(kind, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			objects = append(objects, prefix+n)
+		}
+	}
+	slices.Sort(objects)
+	return objects, nil
+}
+
+// candidateKeys are those who can be made the leader of the election on the line.
+func candidateKeys(q *asking) ([]cobra.Completion, error) {
+	if len(q.args) == 0 {
+		return nil, nil
+	}
+	resp, err := explainQueue(q.ctx, q.introspection(), coordv1.QueueKind_QUEUE_ELECTION, q.args[0])
+	var keys []cobra.Completion
+	for _, e := range resp.GetWaiters() {
+		keys = append(keys, described(string(e.Key), who(resp.Queue.Kind, e)))
+	}
+	return keys, err
+}
+
+func sessionIDs(q *asking) ([]cobra.Completion, error) {
+	resp, err := q.introspection().ListSessions(q.ctx, &coordv1.ListSessionsRequest{})
+	var ids []cobra.Completion
+	for _, s := range resp.GetSessions() {
+		ids = append(ids, described(hexID(s.Id), s.Identity.GetProcess()+" on "+s.Identity.GetHost()))
+	}
+	return ids, err
+}
+
+func memberIDs(q *asking) ([]cobra.Completion, error) {
+	resp, err := q.etcd.MemberList(q.ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []cobra.Completion
+	for _, m := range resp.Members {
+		ids = append(ids, described(strconv.FormatUint(m.ID, 16), m.Name))
+	}
+	return ids, nil
+}
+
+func servicesNamed(q *asking) ([]cobra.Completion, error) { return q.segments(roster.Prefix) }
+
+func bundlesNamed(q *asking) ([]cobra.Completion, error) {
+	return q.segments(strings.TrimSuffix(coordv1.ConfigPrefix(""), "/"))
+}
+
+// segments are the names that stand, escaped, between prefix and the next slash of some key. It goes from name to name, so it
+// costs as much for a name with many keys as for one with few.
+func (q *asking) segments(prefix string) ([]cobra.Completion, error) {
+	var names []cobra.Completion
+	from, end := prefix+url.PathEscape(q.typed), clientv3.GetPrefixRangeEnd(prefix)
+	for len(names) < maxCompletions {
+		resp, err := q.etcd.Get(q.ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithSerializable())
+		if err != nil {
+			return names, err
+		}
+		if len(resp.Kvs) == 0 {
+			break
+		}
+		segment, _, _ := strings.Cut(strings.TrimPrefix(string(resp.Kvs[0].Key), prefix), "/")
+		name, err := url.PathUnescape(segment)
+		if err != nil || !strings.HasPrefix(name, q.typed) {
+			break
+		}
+		names = append(names, name)
+		from = clientv3.GetPrefixRangeEnd(prefix + segment + "/")
+	}
+	return names, nil
+}
+
+func instanceIDs(q *asking) ([]cobra.Completion, error) {
+	all, err := registry.New(q.etcd, registry.Options{}).List(q.ctx, q.args[0])
+	var ids []cobra.Completion
+	for _, in := range all {
+		ids = append(ids, described(in.ID, in.State.String()))
+	}
+	return ids, err
+}
+
+func bundleVersions(q *asking) ([]cobra.Completion, error) {
+	versions, err := config.History(q.ctx, q.etcd.ActiveConnection(), q.args[0], maxCompletions)
+	var numbers []cobra.Completion
+	for _, v := range versions {
+		numbers = append(numbers, described(fmt.Sprint(v.Number), v.Reason))
+	}
+	return numbers, err
+}
+
+// completeContexts needs no cluster.
+func completeContexts(_ *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return contextNames(typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeContextFlag completes --context, whatever arguments there are.
+func completeContextFlag(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return contextNames(typed), cobra.ShellCompDirectiveNoFileComp
+}
+
+func contextNames(typed string) []cobra.Completion {
+	file, err := loadContexts()
+	if err != nil {
+		return nil
+	}
+	var names []cobra.Completion
+	for _, name := range slices.Sorted(maps.Keys(file.contexts)) {
+		names = append(names, described(name, file.contexts[name]["endpoints"]))
+	}
+	return offered(names, typed)
+}
+
+// completeFormat completes -w.
+func completeFormat(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	formats := etcdFormats
+	if isOurs(cmd) && cmd.Name() != "lock" && cmd.Name() != "elect" {
+		formats = ourFormats
+	}
+	return offered(slices.Clone(formats), typed), cobra.ShellCompDirectiveNoFileComp
+}
