@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/coordtest/loopback"
 )
 
 // patience bounds every wait for something that must happen; it is never what a test measures.
@@ -96,12 +97,11 @@ func startServer(dir string) (stop func(), err error) {
 
 // freeAddr is a loopback address nobody listens on.
 func freeAddr() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := loopback.Addrs(1)
 	if err != nil {
 		panic(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0]
 }
 
 // endpoint is the server of the suite.

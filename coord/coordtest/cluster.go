@@ -6,7 +6,6 @@ package coordtest
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/coord-dev/coord/coord"
+	"github.com/coord-dev/coord/coord/coordtest/loopback"
 )
 
 // Options of a cluster. Zero values mean one member and a silent log.
@@ -83,17 +83,12 @@ func (c *Cluster) configure() []coord.Config {
 
 func url(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
 
-// FreePorts returns n loopback TCP ports that nobody listens on.
+// FreePorts returns n loopback TCP ports that nobody listens on, and that no outgoing connection takes.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // all stay open until the last is found, so that they differ
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+	ports, err := loopback.Ports(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return ports
 }

@@ -2,14 +2,10 @@ package crashtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +13,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/coord-dev/coord/coord/coordtest/loopback"
 )
 
 // electionTimeout is what coordd runs with unless it is told otherwise.
@@ -85,31 +83,14 @@ func startCluster(t testing.TB, n int, flags ...string) *cluster {
 	return c
 }
 
-// Servers listen in this range, below the one from which the kernel takes the ports of outgoing connections: a client
-// that tries again and again to reach a killed member must not be given that member's own port.
-const firstPort, endPort = 12000, 20000
-
 // freeAddrs returns n loopback addresses that nothing listens on.
 func freeAddrs(t testing.TB, n int) []string {
 	t.Helper()
-	var addrs []string
-	for range endPort - firstPort {
-		if len(addrs) == n {
-			return addrs
-		}
-		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(endPort-firstPort))
-		l, err := net.Listen("tcp", addr)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs = append(addrs, addr)
+	addrs, err := loopback.Addrs(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("found %d of %d free ports", len(addrs), n)
-	return nil
+	return addrs
 }
 
 func (m *member) argv() []string {

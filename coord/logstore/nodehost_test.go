@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,6 +21,8 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/goleak"
+
+	"github.com/coord-dev/coord/coord/coordtest/loopback"
 )
 
 // patience bounds waits for what should take a second at most.
@@ -132,12 +133,11 @@ func newCluster(t testing.TB, size int, snapshots uint64, factory func(*cluster)
 func inMemory(c *cluster) config.LogDBFactory { return Factory{FS: c.fs} }
 
 func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := loopback.Addrs(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0]
 }
 
 func (c *cluster) start() {

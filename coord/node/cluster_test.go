@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,8 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/coord-dev/coord/coord/coordtest/loopback"
 )
 
 const (
@@ -69,12 +70,11 @@ type cluster struct {
 
 // freeAddr returns a loopback address nobody listens on.
 func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addrs, err := loopback.Addrs(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0]
 }
 
 func newCluster(t testing.TB, size int, edit func(*Config)) *cluster {
