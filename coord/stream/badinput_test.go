@@ -2,6 +2,8 @@ package stream_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -212,7 +214,7 @@ func TestAClientThatNeverReadsIsEnded(t *testing.T) {
 			break
 		}
 	}
-	time.Sleep(2 * time.Second)
+	waitStreams(t, endpoint, 1) // without the deaf one
 	var after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -223,6 +225,28 @@ func TestAClientThatNeverReadsIsEnded(t *testing.T) {
 	if st, reason := deaf.fate(); st.Code() != codes.ResourceExhausted || reason != coordv1.Error_REASON_SLOW_CONSUMER {
 		t.Errorf("ended with %v, %v", st, reason)
 	}
+}
+
+// waitStreams waits until a member says that it serves n streams.
+func waitStreams(t testing.TB, endpoint string, n int) {
+	t.Helper()
+	want := fmt.Sprintf("\ncoord_stream_streams %d\n", n)
+	var page []byte
+	for end := time.Now().Add(patience); !strings.Contains(string(page), want); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("there are not %d streams:\n%s", n, page)
+		}
+		resp, err := http.Get("http://" + endpoint + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // One that asks for more than fits, and reads, gets it all: nothing is answered before there is room.
