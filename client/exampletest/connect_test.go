@@ -17,7 +17,7 @@ func TestUnreachableEndpoints(t *testing.T) {
 	dead := coordtest.FreePorts(t, 2)
 	unreachable := []string{fmt.Sprintf("127.0.0.1:%d", dead[0]), fmt.Sprintf("127.0.0.1:%d", dead[1])}
 	for i := range 4 {
-		config := client.Config{Endpoints: append([]string{endpoint}, unreachable...), DialTimeout: 300 * time.Millisecond}
+		config := client.Config{Endpoints: append([]string{endpoint}, unreachable...), DialTimeout: 10 * time.Second, SessionTTL: time.Minute}
 		if i%2 == 0 {
 			config.Username, config.Password = "somebody", "secret" // authentication is off, so anybody may
 		}

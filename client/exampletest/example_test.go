@@ -169,9 +169,10 @@ func ExampleClient_NewSession() {
 		return
 	}
 	fmt.Println(session.State(), time.Until(session.Deadline()) > 20*time.Second)
-	fmt.Println(session.Close(ctx))
+	err = session.Close(ctx)
+	fmt.Println(err, c.Close()) // the client's Close waits for who is told of the session's
 	// Output:
 	// healthy true
 	// lost
-	// <nil>
+	// <nil> <nil>
 }

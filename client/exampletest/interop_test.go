@@ -255,8 +255,9 @@ func TestHandOffOnEveryRemoval(t *testing.T) {
 // TestPausedHolderIsFenced: L3. A holder that was stopped for longer than its TTL still believes that it holds. What it
 // writes without a fence arrives; what it writes with its token does not.
 func TestPausedHolderIsFenced(t *testing.T) {
-	c, ctx := dial(t, endpoint), bounded(t)
-	lease, err := c.Grant(ctx, 2) // and nobody renews it
+	fake := coordtest.NewFake(t)
+	c, ctx := dial(t, fake.Endpoint()), bounded(t)
+	lease, err := c.Grant(ctx, 5) // and nobody renews it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +282,8 @@ func TestPausedHolderIsFenced(t *testing.T) {
 	if !write("while held", guard) {
 		t.Error("the guard failed while the lock was held")
 	}
-	lock := newSession(t, c, 10*time.Second).Lock("fenced")
+	fake.Advance(5 * time.Second)
+	lock := newSession(t, c, time.Minute).Lock("fenced")
 	held, err := lock.Acquire(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +413,7 @@ func TestContentionWhileMembersStop(t *testing.T) {
 	stop := make(chan struct{})
 	for i := range contenders {
 		c := dial(t, cluster.Endpoints()...)
-		s := newSession(t, c, 10*time.Second)
+		s := newSession(t, c, 30*time.Second) // far more than a change of leader takes on a busy machine
 		work := func(ctx context.Context, held *client.Held) error {
 			if n := inside.Add(1); n != 1 {
 				t.Errorf("L1: %d inside", n)

@@ -191,22 +191,22 @@ func ExampleCopy() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	run := func(c *clientv3.Client) {
+	run := func(c *clientv3.Client, patience time.Duration) {
 		limits, err := config.Watch[Limits](ctx, c, "svc/copy",
-			config.Copy(dir+"/limits"), config.Patience(time.Second))
+			config.Copy(dir+"/limits"), config.Patience(patience))
 		if err != nil {
 			log.Fatal(err)
 		}
 		defer limits.Close()
 		fmt.Println(limits.Load().MaxConnections, "stale:", limits.Stale())
 	}
-	run(c)
+	run(c, time.Minute)
 	down, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, Logger: zap.NewNop()})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer down.Close()
-	run(down)
+	run(down, time.Second)
 	// Output:
 	// 7 stale: false
 	// 7 stale: true
