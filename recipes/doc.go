@@ -26,6 +26,9 @@
 //
 // where queue is a name, or _coord/elections/<name>: the key of an entry is always <queue>/<lease>[.<owner id>].
 //
+// Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
+// their contracts are the docs of their services in coord.v1.
+//
 // # Kinds
 //
 // What kind a queue is, is noted with the attachment of each entry that a recipe made, and the other kind is refused. An

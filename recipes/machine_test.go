@@ -27,21 +27,54 @@ type machine struct {
 	index, ticks uint64
 	sessions     map[int64]statemachine.SessionOpened
 	last         *statemachine.Applied
+	fs           *vfs.MemFS
+	log          []sm.Entry // all that was applied
 }
 
 func (m *machine) Applied(a *statemachine.Applied) { m.last = a }
 
-func (m *machine) Recovered(*statemachine.Applied, func(uint64) bool) {}
+func (m *machine) Recovered(a *statemachine.Applied, _ func(uint64) bool) { m.last = a }
 
 func newMachine(t *testing.T) *machine {
 	m := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}}
+	m.start(vfs.NewCrashableMem())
+	return m
+}
+
+// start opens the machine on a file system, and applies what is missing there of the log.
+func (m *machine) start(fs *vfs.MemFS) {
+	m.fs = fs
 	m.Machine = statemachine.New(statemachine.Options{
-		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1, Observer: m,
+		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m,
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(),
 	})
-	_, err := m.Open(nil)
-	must(t, err)
-	return m
+	index, err := m.Open(nil)
+	must(m.T, err)
+	if missing := m.log[index:]; len(missing) > 0 {
+		_, err = m.Update(missing)
+		must(m.T, err)
+	}
+}
+
+// crash loses what was not synced.
+func (m *machine) crash() {
+	survivor := m.fs.CrashClone(vfs.CrashCloneCfg{})
+	must(m.T, m.Close())
+	m.start(survivor)
+}
+
+// restore goes on with a machine that received a snapshot and has none of the log.
+func (m *machine) restore() {
+	prepared, err := m.PrepareSnapshot()
+	must(m.T, err)
+	var stream bytes.Buffer
+	must(m.T, m.SaveSnapshot(prepared, &stream, nil))
+	must(m.T, m.Close())
+	log := m.log
+	m.log = nil
+	m.start(vfs.NewCrashableMem())
+	must(m.T, m.RecoverFromSnapshot(&stream, nil))
+	m.log = log
 }
 
 func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
@@ -50,7 +83,8 @@ func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
 	must(m.T, err)
 	m.index++
 	e := &raftv1.Entry{Member: 1, Boot: 1, Number: m.index, Settled: m.index - 1, Commands: []raftv1.Command{{Kind: kind, Body: body}}}
-	_, err = m.Update([]sm.Entry{{Index: m.index, Cmd: raftv1.AppendEntry(nil, e)}})
+	m.log = append(m.log, sm.Entry{Index: m.index, Cmd: raftv1.AppendEntry(nil, e)})
+	_, err = m.Update(m.log[m.index-1:])
 	must(m.T, err)
 	return m.last.Entries[0].Results[0]
 }

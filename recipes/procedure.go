@@ -36,6 +36,20 @@ const (
 	ForceRelease = "force-release.v1" // coordv1.ForceReleaseRequest, ForceReleaseResponse
 )
 
+// Names of the procedures of counters, sequences, latches, gates and groups. They run in a session and without.
+const (
+	CounterAdd     = "counter.add.v1"      // coordv1.CounterAdd, CounterValue
+	CounterSet     = "counter.set.v1"      // coordv1.CounterSet, CounterValue
+	SequenceNext   = "sequence.next.v1"    // coordv1.SequenceNext, SequenceRange
+	LatchSet       = "latch.set.v1"        // coordv1.LatchSet, LatchState
+	LatchCountDown = "latch.count-down.v1" // coordv1.LatchCountDown, LatchState
+	GateClose      = "gate.close.v1"       // coordv1.GateClose, GateState
+	GateOpen       = "gate.open.v1"        // coordv1.GateOpen, GateState
+	GroupJoin      = "group.join.v1"       // coordv1.GroupJoin, GroupJoined
+	GroupUpdate    = "group.update.v1"     // coordv1.GroupUpdate, GroupUpdated
+	GroupLeave     = "group.leave.v1"      // coordv1.GroupLeave, GroupLeft
+)
+
 // Procedures returns all procedures of this package, for statemachine.Options.
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
@@ -52,6 +66,17 @@ func Procedures() []statemachine.Procedure {
 		requested(Transfer, coordv1.Kind_KIND_TRANSFER, transfer),
 		requested(AskRelease, coordv1.Kind_KIND_ASK_RELEASE, askRelease),
 		called(ForceRelease, forceRelease),
+
+		requested(CounterAdd, coordv1.Kind_KIND_COUNTER_ADD, counterAdd),
+		requested(CounterSet, coordv1.Kind_KIND_COUNTER_SET, counterSet),
+		requested(SequenceNext, coordv1.Kind_KIND_SEQUENCE_NEXT, sequenceNext),
+		requested(LatchSet, coordv1.Kind_KIND_LATCH_SET, latchSet),
+		requested(LatchCountDown, coordv1.Kind_KIND_LATCH_COUNT_DOWN, latchCountDown),
+		requested(GateClose, coordv1.Kind_KIND_GATE_CLOSE, gateClose),
+		requested(GateOpen, coordv1.Kind_KIND_GATE_OPEN, gateOpen),
+		requested(GroupJoin, coordv1.Kind_KIND_GROUP_JOIN, groupJoin),
+		requested(GroupUpdate, coordv1.Kind_KIND_GROUP_UPDATE, groupUpdate),
+		requested(GroupLeave, coordv1.Kind_KIND_GROUP_LEAVE, groupLeave),
 	}
 }
 

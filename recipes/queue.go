@@ -6,16 +6,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 // Limits of what requests may carry.
 const (
-	MaxNameLen    = 1024      // bytes
 	MaxOwnerIDLen = 64        // bytes
 	MaxNames      = 64        // of one acquire
 	MaxLingerMS   = 3_600_000 // milliseconds
@@ -51,17 +50,8 @@ type Reader interface {
 
 // CheckName says whether name can name a lock or an election. The error wraps statemachine.ErrInvalid.
 func CheckName(name string) error {
-	switch {
-	case name == "":
-		return invalid("name is empty")
-	case len(name) > MaxNameLen:
-		return invalid("name has %d bytes, more than %d", len(name), MaxNameLen)
-	case strings.HasSuffix(name, "/"):
-		return invalid("name %q ends in a slash", name)
-	case !utf8.ValidString(name):
-		return invalid("name %q is not UTF-8", name)
-	case strings.HasPrefix(name, Reserved):
-		return invalid("name %q begins with %s, which is reserved", name, Reserved)
+	if err := objects.CheckName(name); err != nil {
+		return invalid("%v", err)
 	}
 	return nil
 }

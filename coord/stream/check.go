@@ -39,7 +39,9 @@ func (s *Server) check(r *request) *coordv1.Refusal {
 		return checked(r, &pb.LeaseRevokeRequest{}, nil)
 	case coordv1.Kind_KIND_WITHDRAW:
 		return checked(r, &coordv1.Withdraw{}, nil)
-	case coordv1.Kind_KIND_ACQUIRE, coordv1.Kind_KIND_CAMPAIGN:
+	case coordv1.Kind_KIND_ACQUIRE, coordv1.Kind_KIND_CAMPAIGN,
+		coordv1.Kind_KIND_COUNTER_ADD, coordv1.Kind_KIND_COUNTER_SET, coordv1.Kind_KIND_SEQUENCE_NEXT, coordv1.Kind_KIND_LATCH_SET,
+		coordv1.Kind_KIND_GATE_CLOSE, coordv1.Kind_KIND_GROUP_JOIN, coordv1.Kind_KIND_GROUP_UPDATE:
 		if err := etcd.CheckNew(len(r.body)); err != nil {
 			return refusal(err)
 		}

@@ -104,7 +104,7 @@ func (s *subscription) deliver(c change) {
 	}
 	var match []statemachine.Event
 	for _, e := range c.events {
-		if k := string(e.Kv.Key); k >= s.key && (k < s.end || s.end == "\x00") {
+		if k := string(e.Kv.Key); k == s.key || k > s.key && (k < s.end || s.end == "\x00") {
 			match = append(match, e)
 		}
 	}
@@ -143,7 +143,7 @@ func (m *Member) LeaseAlive(id statemachine.LeaseID) bool {
 	return m.store.Leases[id]
 }
 
-// Subscribe calls fn for all later changes in [key, end); end "\x00" means all keys >= key.
+// Subscribe calls fn for all later changes of key, or in [key, end) if end is not empty; end "\x00" means all keys >= key.
 func (m *Member) Subscribe(key, end []byte, fn func(rev statemachine.Revision, events []statemachine.Event, gap bool)) (statemachine.Revision, func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
