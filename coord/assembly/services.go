@@ -185,6 +185,7 @@ func (o *ServicesOptions) recipes(lines *line.Lines) service.Backend {
 		Propose:    o.Backend.Propose,
 		ReadIndex:  o.Backend.ReadIndex,
 		View:       o.lineView,
+		Subscribe:  o.subscribe,
 		LeaseAlive: o.Replica.LeaseAlive,
 		Lines:      lines,
 		Logger:     o.Logger.Named("recipes"),
@@ -194,12 +195,14 @@ func (o *ServicesOptions) recipes(lines *line.Lines) service.Backend {
 // lines is the member as the lines see it.
 func (o *ServicesOptions) lines() line.Source {
 	return line.Source{
-		View: o.lineView,
-		Subscribe: func(key, end []byte, fn func(line.Delivery)) (statemachine.Revision, func(), error) {
-			return o.Replica.Hub.Subscribe(key, end, func(d watch.Delivery) { fn(line.Delivery(d)) })
-		},
-		Logger: o.Logger.Named("recipes"),
+		View:      o.lineView,
+		Subscribe: o.subscribe,
+		Logger:    o.Logger.Named("recipes"),
 	}
+}
+
+func (o *ServicesOptions) subscribe(key, end []byte, fn func(line.Delivery)) (statemachine.Revision, func(), error) {
+	return o.Replica.Hub.Subscribe(key, end, func(d watch.Delivery) { fn(line.Delivery(d)) })
 }
 
 func (o *ServicesOptions) lineView() (line.View, error) {

@@ -19,6 +19,9 @@ type Backend struct {
 	ReadIndex func(ctx context.Context) error
 	// View is a consistent view at the latest revision. The caller closes it.
 	View func() (line.View, error)
+	// Subscribe calls fn for all changes of key, or of [key, end) if end is not empty, after the returned revision, in order. fn
+	// must not block; one call of it may be under way while cancel returns.
+	Subscribe func(key, end []byte, fn func(line.Delivery)) (revision statemachine.Revision, cancel func(), err error)
 	// LeaseAlive reports whether a lease exists and is not overdue.
 	LeaseAlive func(statemachine.LeaseID) bool
 	// Lines tell what becomes of entries. Whoever made them closes them, after the service.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -36,6 +37,7 @@ type fixture struct {
 	service  *service.Service
 	lock     coordv1.LockClient
 	election coordv1.ElectionClient
+	conn     *grpc.ClientConn
 	ctx      context.Context
 }
 
@@ -66,6 +68,7 @@ func startMember(t *testing.T, m *memstore.Member, leases ...int64) *fixture {
 	}
 	var cancel context.CancelFunc
 	f.ctx, cancel = context.WithTimeout(context.Background(), 3*long)
+	f.conn = conn
 	f.lock, f.election = coordv1.NewLockClient(conn), coordv1.NewElectionClient(conn)
 	t.Cleanup(func() {
 		cancel()
@@ -83,16 +86,13 @@ func startMember(t *testing.T, m *memstore.Member, leases ...int64) *fixture {
 func backendOf(t *testing.T, m *memstore.Member) service.Backend {
 	t.Helper()
 	view := func() (line.View, error) { return m.View(), nil }
-	lines, err := line.New(line.Source{
-		View: view,
-		Subscribe: func(key, end []byte, fn func(line.Delivery)) (statemachine.Revision, func(), error) {
-			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
-				fn(line.Delivery{Revision: rev, Events: events, Gap: gap})
-			})
-			return rev, cancel, nil
-		},
-		Logger: zap.NewNop(),
-	})
+	subscribe := func(key, end []byte, fn func(line.Delivery)) (statemachine.Revision, func(), error) {
+		rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
+			fn(line.Delivery{Revision: rev, Events: events, Gap: gap})
+		})
+		return rev, cancel, nil
+	}
+	lines, err := line.New(line.Source{View: view, Subscribe: subscribe, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +100,7 @@ func backendOf(t *testing.T, m *memstore.Member) service.Backend {
 		Propose:    m.Propose,
 		ReadIndex:  func(ctx context.Context) error { return ctx.Err() },
 		View:       view,
+		Subscribe:  subscribe,
 		LeaseAlive: m.LeaseAlive,
 		Lines:      lines,
 		Logger:     zap.NewNop(),
@@ -222,4 +223,19 @@ func wantError(t *testing.T, err error, code codes.Code, reason coordv1.Error_Re
 	if err == nil || st.Code() != code || got != reason || !strings.Contains(st.Message(), text) {
 		t.Errorf("error %v (%v), want %v, %v, %q", err, got, code, reason, text)
 	}
+}
+
+// call runs a procedure on a store, as the log does.
+func call(s *memstore.Store, procedure string, req proto.Message) error {
+	body, err := proto.Marshal(req)
+	if err != nil {
+		return err
+	}
+	_, err = s.Call(procedure, body)
+	return err
+}
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
 }

@@ -9,7 +9,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Service serves coord.v1.Lock and coord.v1.Election on one member. Safe for concurrent use.
+// Service serves the recipes on one member. Safe for concurrent use.
 type Service struct {
 	backend Backend
 	ctx     context.Context // ends with Close: of what outlives its stream
@@ -26,10 +26,15 @@ func New(backend Backend) *Service {
 	return &Service{backend: backend, ctx: ctx, cancel: cancel}
 }
 
-// Register adds both services to a gRPC server.
+// Register adds the services to a gRPC server.
 func (s *Service) Register(server grpc.ServiceRegistrar) {
 	coordv1.RegisterLockServer(server, lockServer{service: s})
 	coordv1.RegisterElectionServer(server, electionServer{service: s})
+	coordv1.RegisterCounterServer(server, counterServer{service: s})
+	coordv1.RegisterSequenceServer(server, sequenceServer{service: s})
+	coordv1.RegisterLatchServer(server, latchServer{service: s})
+	coordv1.RegisterGateServer(server, gateServer{service: s})
+	coordv1.RegisterGroupServer(server, groupServer{service: s})
 }
 
 // Close ends all streams with Unavailable, stops what goes on in the background, and waits for the latter. Entries that

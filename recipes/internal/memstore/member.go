@@ -84,6 +84,13 @@ func (m *Member) Views() int {
 	return m.views
 }
 
+// Subscriptions is how many there are.
+func (m *Member) Subscriptions() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.subs)
+}
+
 func (m *Member) deliver() {
 	for c := range m.changes {
 		m.mu.Lock()
