@@ -58,7 +58,7 @@ func TestOneLockInFiveWays(t *testing.T) {
 	}
 	defer ours.Close()
 	etcd := newClient(t)
-	session, err := concurrency.NewSession(etcd)
+	session, err := concurrency.NewSession(etcd, concurrency.WithTTL(60))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -268,7 +268,7 @@ func TestLockLostBeforeRelease(t *testing.T) {
 // TestLockLostToSilence stops coordctl for longer than the TTL: when it goes on it must not believe that it holds.
 func TestLockLostToSilence(t *testing.T) {
 	client := newClient(t)
-	r := start(t, options{}, "lock", "silent", "--ttl", "2", "--", "sh", "-c", "echo ready; for i in $(seq 600); do sleep 0.1; done")
+	r := start(t, options{}, "lock", "silent", "--ttl", "4", "--", "sh", "-c", "echo ready; for i in $(seq 600); do sleep 0.1; done")
 	r.waitOut(t, "ready")
 	r.signal(t, syscall.SIGSTOP)
 	waitQueue(t, client, "silent", 0)
@@ -281,14 +281,14 @@ func TestLockLostToSilence(t *testing.T) {
 
 // TestLockOutlivesItsTTL shows that a silent command keeps the lock for longer than the TTL.
 func TestLockOutlivesItsTTL(t *testing.T) {
-	if got := ok(t, "lock", "renewed", "--ttl", "1500ms", "--", "sh", "-c", "sleep 5; echo done"); got != "done\n" {
+	if got := ok(t, "lock", "renewed", "--ttl", "5", "--", "sh", "-c", "sleep 7; echo done"); got != "done\n" {
 		t.Errorf("printed %q", got)
 	}
 }
 
 func TestLockTTL(t *testing.T) {
 	client := newClient(t)
-	for text, want := range map[string]int64{"3": 3, "10s": 10, "2500ms": 2, "1m": 60} { // etcd's API shows whole seconds
+	for text, want := range map[string]int64{"30": 30, "10s": 10, "22500ms": 22, "1m": 60} { // etcd's API shows whole seconds
 		t.Run(text, func(t *testing.T) {
 			_, held := holdLock(t, client, "ttl/"+text, "--ttl", text)
 			resp, err := client.TimeToLive(t.Context(), held.lease)

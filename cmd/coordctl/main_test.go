@@ -22,7 +22,10 @@ import (
 )
 
 // patience bounds every wait for something that must happen; it is never what a test measures.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
+
+// commandTimeout gives a busy machine more time than the 5 s that people have.
+const commandTimeout = "COORDCTL_COMMAND_TIMEOUT=30s"
 
 // binary is the coordctl under test and server the endpoint it talks to, both made by TestMain.
 var binary, server string
@@ -155,7 +158,7 @@ func start(t *testing.T, opt options, args ...string) *run {
 		}
 	}
 	if !opt.noEndpoint {
-		r.Env = append(r.Env, "COORDCTL_ENDPOINTS="+endpoint(t))
+		r.Env = append(r.Env, "COORDCTL_ENDPOINTS="+endpoint(t), commandTimeout)
 	}
 	r.Env = append(r.Env, opt.env...)
 	r.Stdin, r.Stdout, r.Stderr = strings.NewReader(opt.stdin), &r.out, &r.err

@@ -39,7 +39,7 @@ func TestServiceLivesWithItsProcess(t *testing.T) {
 		t.Errorf("passing is %s", out)
 	}
 	ok(t, "service", "drain", "svc-life", "--undo")
-	watch.waitOut(t, "draining, drained by ")
+	eventually(t, func() bool { return strings.Count(watch.out.String(), ": passing\n") == 2 }, "passing again in %q", &watch.out)
 	r.signal(t, syscall.SIGTERM)
 	r.wantCode(t, 0)
 	watch.waitOut(t, "removed a at 10.0.0.1:80")
@@ -51,7 +51,7 @@ func TestServiceLivesWithItsProcess(t *testing.T) {
 }
 
 func TestServiceIsTakenOver(t *testing.T) {
-	first := start(t, options{}, "service", "register", "svc-over", "--addr", "10.0.0.1:80", "--id", "a", "--ttl", "2")
+	first := start(t, options{}, "service", "register", "svc-over", "--addr", "10.0.0.1:80", "--id", "a", "--ttl", "30")
 	first.waitOut(t, "registered")
 	second := start(t, options{}, "service", "register", "svc-over", "--addr", "10.0.0.2:80", "--id", "a")
 	second.waitOut(t, "registered")

@@ -41,7 +41,7 @@ func onTerminal(t *testing.T, script string) (keyboard *os.File, screen *output,
 	t.Helper()
 	master, terminal := openPTY(t)
 	cmd := exec.Command("sh", "-c", script)
-	cmd.Env = append(os.Environ(), "CTL="+binary, "COORDCTL_ENDPOINTS="+endpoint(t))
+	cmd.Env = append(os.Environ(), "CTL="+binary, "COORDCTL_ENDPOINTS="+endpoint(t), commandTimeout)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -70,8 +70,9 @@ func onTerminal(t *testing.T, script string) (keyboard *os.File, screen *output,
 	return master, screen, done
 }
 
-// counting is a command that counts the INTs it gets for a while and tells.
-const counting = `trap 'n=$((n+1))' INT; n=0; echo ready; for i in $(seq 30); do sleep 0.1; done; echo ints $n`
+// counting is a command that waits for an INT, counts those that it gets for a while, and tells.
+const counting = `trap 'n=$((n+1))' INT; n=0; echo ready; for i in $(seq 600); do [ $n = 0 ] || break; sleep 0.1; done; ` +
+	`for i in $(seq 10); do sleep 0.1; done; echo ints $n`
 
 func TestTerminalDeliversInterruptOnce(t *testing.T) {
 	for name, script := range map[string]string{
@@ -117,7 +118,7 @@ func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''
 
 // TestKilledHolderTakesItsCommandAlong kills coordctl outright: its command must not go on for long without the lock.
 func TestKilledHolderTakesItsCommandAlong(t *testing.T) {
-	r := start(t, options{}, "lock", "orphan", "--ttl", "2", "--", "sh", "-c", "echo child $$; exec sleep 100")
+	r := start(t, options{}, "lock", "orphan", "--", "sh", "-c", "echo child $$; exec sleep 100")
 	r.waitOut(t, "child ")
 	var pids []int
 	eventually(t, func() bool { pids = pidsIn(r.out.String()); return len(pids) == 1 }, "a pid in %q", &r.out)
