@@ -6,7 +6,7 @@ LDFLAGS := -X github.com/coord-dev/coord/coord.version=$(VERSION)
 # Packages with goroutines of their own, under the race detector. The tests left out drive other processes or all of etcd.
 RACE = $$($(GO) list ./coord/... ./recipes/... ./client/... ./statemachine/... | grep -v -e /crashtest -e /difftest)
 
-.PHONY: build demo fencing-demo cluster test race lint fuzz generate bench diff
+.PHONY: build demo fencing-demo examples cluster test race lint fuzz generate bench diff
 
 build:
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/coordd ./cmd/coordd
@@ -18,6 +18,10 @@ demo: build
 # Why a lock alone does not protect a file, and that a fencing token does.
 fencing-demo:
 	$(GO) run ./docs/fencing
+
+# The programs below docs/examples, with a real member, PostgreSQL (apt-get install postgresql), and processes that are killed.
+examples:
+	$(GO) test -count=1 -v -run '^TestExample' ./docs
 
 cluster: build
 	docs/cluster.sh

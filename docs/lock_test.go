@@ -19,6 +19,11 @@ import (
 func connect(t *testing.T) (context.Context, *client.Client, *clientv3.Client) {
 	t.Helper()
 	endpoint, _ := startMember(t)
+	return connectTo(t, endpoint)
+}
+
+func connectTo(t *testing.T, endpoint string) (context.Context, *client.Client, *clientv3.Client) {
+	t.Helper()
 	c, err := client.New(client.Config{Endpoints: []string{endpoint}}) // host:port of one member or more
 	if err != nil {
 		t.Fatal(err)

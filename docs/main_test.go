@@ -21,7 +21,7 @@ import (
 // patience bounds every wait for what must happen; it is never what a test measures.
 const patience = 60 * time.Second
 
-// programs is a folder with coordctl and etcdctl; build fills it when the first test wants it.
+// programs is a folder with coordctl, etcdctl and the examples; build fills it when the first test wants it.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ func build(t *testing.T) {
 }
 
 var buildOnce = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-o", programs+"/", "../cmd/coordctl")
+	cmd := exec.Command("go", "build", "-o", programs+"/", "../cmd/coordctl", "./examples/...")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return &exec.Error{Name: cmd.String() + "\n" + string(out), Err: err}
 	}
