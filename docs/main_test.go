@@ -4,7 +4,6 @@
 package docs_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,9 +63,8 @@ var buildOnce = sync.OnceValue(func() error {
 // startMember starts a member with an empty directory, and returns where it serves clients and DNS.
 func startMember(t *testing.T) (endpoint, dns string) {
 	t.Helper()
-	dns = fmt.Sprint("127.0.0.1:", coordtest.FreePorts(t, 1)[0])
-	cluster := coordtest.Start(t, coordtest.Options{Configure: func(_ int, c *coord.Config) { c.ListenDNS = dns }})
-	return cluster.Endpoints()[0], dns
+	cluster := coordtest.Start(t, coordtest.Options{Configure: func(_ int, c *coord.Config) { c.ListenDNS = "127.0.0.1:0" }})
+	return cluster.Endpoints()[0], cluster.Server(0).Config().ListenDNS
 }
 
 // environment is that of a program which finds the other programs and the member, and nothing else of ours.
