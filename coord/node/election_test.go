@@ -13,16 +13,17 @@ import (
 
 // Losing the leader stops writes for a moment when its process ended, and for
 // about one election timeout when its host is gone with it. Figures are printed;
-// the bounds asserted are three times what is expected.
+// the bound asserted, of the median, is three times what is expected. One round may
+// fall into a moment in which the machine stands still.
 func TestLeaderLoss(t *testing.T) {
 	for _, tc := range []struct {
-		name            string
-		hostGone        bool
-		rounds          int
-		median, longest time.Duration
+		name     string
+		hostGone bool
+		rounds   int
+		median   time.Duration
 	}{
-		{"process ended", false, 10, 300 * time.Millisecond, 600 * time.Millisecond},
-		{"host gone", true, 6, 600 * time.Millisecond, 1200 * time.Millisecond},
+		{"process ended", false, 10, 300 * time.Millisecond},
+		{"host gone", true, 6, 600 * time.Millisecond},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := newCluster(t, 3, nil)
@@ -33,8 +34,8 @@ func TestLeaderLoss(t *testing.T) {
 			slices.Sort(gaps)
 			median, longest := gaps[tc.rounds/2], gaps[tc.rounds-1]
 			t.Logf("time without writes: median %v, longest %v", median, longest)
-			if median > 3*tc.median || longest > 3*tc.longest {
-				t.Errorf("median %v, longest %v; want at most three times %v and %v", median, longest, tc.median, tc.longest)
+			if median > 3*tc.median {
+				t.Errorf("median %v; want at most three times %v", median, tc.median)
 			}
 			checkEntries(t, c.equal(), 2*tc.rounds)
 		})
@@ -78,7 +79,9 @@ func (c *cluster) moveTo(m *member, addr string) {
 
 // A follower that takes the leader for dead while the others do not lets it be.
 func TestNoElectionAgainstALivingLeader(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	// The others' timeout is long, so that they do not miss the leader because the machine is slow.
+	const timeout = time.Second
+	c := newCluster(t, 3, func(cfg *Config) { cfg.ElectionTimeout = timeout })
 	leader := c.leader()
 	cutOff := c.members[leader.id%3+1]
 	leader.mustPut(name("w", 0))
@@ -87,7 +90,7 @@ func TestNoElectionAgainstALivingLeader(t *testing.T) {
 	leader.node.Book().Set(cutOff.id, []string{nobody})
 	cutOff.node.Book().Set(leader.id, []string{nobody})
 	c.eventually("wrong belief", func() bool { return cutOff.node.Transport().Gone(leader.id) })
-	for i := range 10 {
+	for i, end := 0, time.Now().Add(timeout+timeout/2); time.Now().Before(end); i++ {
 		leader.mustPut(name("on", i))
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -292,7 +292,7 @@ func (l *lostLog) Propose(data []byte) error {
 
 func (l *lostLog) waitEntries(t *testing.T, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		got := len(l.entries)
 		l.mu.Unlock()

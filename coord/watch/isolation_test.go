@@ -60,10 +60,14 @@ func TestUnreadRequestsAreBounded(t *testing.T) {
 	c := f.dial(t)
 	sent := 0
 	for full := false; !full; {
+		pause := patience
+		if sent >= maxRequests {
+			pause = 300 * time.Millisecond
+		}
 		select {
 		case c.requests <- createRequest(&pb.WatchCreateRequest{Key: []byte("a")}):
 			sent++
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(pause):
 			full = true
 		}
 		if sent > 10*maxRequests {

@@ -183,10 +183,14 @@ func TestCancelledWaiterLeavesNoGhost(t *testing.T) {
 	req.GraceMs = 300
 	c := f.acquire(req).queued()
 	f.wantKeys("job/a", "job/b", "job/c")
-	c.cancel()
 	b.cancel()
 	f.wantKeys("job/a", "job/c")
+	began := time.Now()
+	c.cancel()
 	f.wantKeys("job/a")
+	if after := time.Since(began); after < 300*time.Millisecond {
+		t.Errorf("removed after %v, before its grace was over", after)
+	}
 	slow.Lock()
 	d := f.acquire(job(0xd))
 	<-held
