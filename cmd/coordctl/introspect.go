@@ -107,13 +107,15 @@ func since(e *coordv1.Entry) string {
 	return time.UnixMilli(e.SinceUnixMs).Format(time.RFC3339)
 }
 
-// who is what the entry of a lock or an election says about its owner, on one line.
-func who(kind coordv1.QueueKind, e *coordv1.Entry) string {
-	text := e.GetOwner()
-	if isElection(kind) || text == "" {
-		text = string(e.GetValue())
+// who is ownerOf on one line.
+func who(kind coordv1.QueueKind, e *coordv1.Entry) string { return plain(ownerOf(kind, e)) }
+
+// ownerOf is what the entry of a lock or an election says about its owner.
+func ownerOf(kind coordv1.QueueKind, e *coordv1.Entry) string {
+	if text := e.GetOwner(); text != "" && !isElection(kind) {
+		return text
 	}
-	return plain(text)
+	return string(e.GetValue())
 }
 
 // isElection tells elections from locks; queues of etcd clients alone may be both.

@@ -120,7 +120,7 @@ func kindName(kind coordv1.QueueKind) string {
 	case coordv1.QueueKind_QUEUE_PRIORITY_ELECTION:
 		return "priorities"
 	}
-	return "etcd"
+	return strings.ToLower(strings.TrimPrefix(kind.String(), "QUEUE_"))
 }
 
 func showQueue(i *inspection, kind coordv1.QueueKind, name string) error {

@@ -41,7 +41,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(etcdVerbs(root)...)
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
-		newCfgCommand(), newServiceCommand(), newContextCommand())...)
+		newCfgCommand(), newServiceCommand(), newContextCommand(), newTopCommand())...)
 	addCompletions(root)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)

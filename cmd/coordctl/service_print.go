@@ -22,8 +22,8 @@ type (
 	}
 )
 
-// printServices prints a line for each service of the instances, which are sorted by service.
-func (r *serviceRun) printServices(all []*registry.Instance) error {
+// servicesOf counts the instances, which are sorted by service.
+func servicesOf(all []*registry.Instance) []serviceForm {
 	forms := []serviceForm{}
 	for _, in := range all {
 		if n := len(forms); n == 0 || forms[n-1].Service != in.Service {
@@ -33,13 +33,25 @@ func (r *serviceRun) printServices(all []*registry.Instance) error {
 		last.Instances++
 		last.States[in.State.String()]++
 	}
-	return r.print(forms, func(w io.Writer) {
-		rows := [][]any{{"SERVICE", "INSTANCES", "PASSING", "STARTING", "DRAINING", "CRITICAL"}}
-		for _, f := range forms {
-			rows = append(rows, []any{plain(f.Service), f.Instances, f.States["passing"], f.States["starting"], f.States["draining"], f.States["critical"]})
-		}
-		table(w, rows...)
-	})
+	return forms
+}
+
+func serviceHead() []any {
+	return []any{"SERVICE", "INSTANCES", "PASSING", "STARTING", "DRAINING", "CRITICAL"}
+}
+
+func (f *serviceForm) row() []any {
+	return []any{plain(f.Service), f.Instances, f.States["passing"], f.States["starting"], f.States["draining"], f.States["critical"]}
+}
+
+// printServices prints a line for each service of the instances.
+func (r *serviceRun) printServices(all []*registry.Instance) error {
+	forms := servicesOf(all)
+	rows := [][]any{serviceHead()}
+	for _, f := range forms {
+		rows = append(rows, f.row())
+	}
+	return r.printTable(forms, rows...)
 }
 
 func (r *serviceRun) printInstances(all []*registry.Instance) error {

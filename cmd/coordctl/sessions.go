@@ -56,6 +56,7 @@ func listSessions(i *inspection, leases bool) error {
 	})
 }
 
+// labels writes labels in the order of their names.
 func labels(of map[string]string) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(of)) {
