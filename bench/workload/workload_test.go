@@ -92,7 +92,7 @@ func TestLoopCountsItsWindowOnly(t *testing.T) {
 	op, calls := pause(5*time.Millisecond, 0)
 	edges := 0
 	res, err := Loop{
-		Clients: 4, Op: op, WarmUp: 200 * time.Millisecond, Window: 200 * time.Millisecond,
+		Clients: 4, Op: op, WarmUp: time.Second, Window: 200 * time.Millisecond,
 		Edge: func() error { edges++; return nil },
 	}.Run(context.Background())
 	if err != nil {
