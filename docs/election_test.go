@@ -88,7 +88,7 @@ func TestCodeOfElection(t *testing.T) {
 		if err := election.Campaign(ctx, "node-1"); err != nil {
 			return err
 		}
-		select { // the loss is noticed here, by the wall clock of this process
+		select { // nothing else tells that the session is lost
 		case <-session.Done():
 			return errors.New("the session is lost")
 		case err := <-start(ctx, election.Rev()):
