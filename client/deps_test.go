@@ -30,7 +30,10 @@ func modulesOf(t *testing.T, packages ...string) (modules, own []string) {
 func TestLightDependencies(t *testing.T) {
 	allowed, _ := modulesOf(t, "go.etcd.io/etcd/client/v3", "google.golang.org/grpc", "google.golang.org/protobuf/proto", "golang.org/x/sys/unix")
 	for root, ownAllowed := range map[string][]string{
-		"github.com/coord-dev/coord/client":         {"github.com/coord-dev/coord/client", "github.com/coord-dev/coord/proto/coord/v1"},
+		"github.com/coord-dev/coord/client": {
+			"github.com/coord-dev/coord/client", "github.com/coord-dev/coord/proto/coord/v1",
+			"github.com/coord-dev/coord/proto/objects", "github.com/coord-dev/coord/proto/recipes/v1", // what keys and their values mean
+		},
 		"github.com/coord-dev/coord/proto/coord/v1": {"github.com/coord-dev/coord/proto/coord/v1"},
 	} {
 		modules, own := modulesOf(t, root)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/objects"
 )
 
 // Errors of this package; test for them with errors.Is. A write that fails with none of ErrOutcomeUnknown and
@@ -179,3 +180,14 @@ type causeError struct{ why, err error }
 
 func (e *causeError) Error() string   { return e.why.Error() }
 func (e *causeError) Unwrap() []error { return []error{e.why, e.err} }
+
+// objectError puts the sentinels of this package to the errors of package objects.
+func objectError(err error) error {
+	switch {
+	case errors.Is(err, objects.ErrNotSet):
+		return fmt.Errorf("%w: %w", ErrNotSet, err)
+	case errors.Is(err, objects.ErrForeign):
+		return fmt.Errorf("%w: %w", ErrWrongKind, err)
+	}
+	return err
+}

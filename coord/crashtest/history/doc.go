@@ -5,6 +5,7 @@
 // thing no client sees happen, so the model takes the holder away by itself, but only from the instant on at which the
 // session may have died (Expiry). Replay rebuilds the queues from the log of changes, revision by revision, and checks
 // against it every grant and every leader that a client was told of; that is far stronger than what clients see alone.
+// LinearizableCounts is the same as the first one for counters and sequences.
 //
 // Times are nanoseconds of one clock that all processes share (CLOCK_MONOTONIC on one machine).
 package history
