@@ -16,7 +16,7 @@ func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error
 	}
 	places, hold := make([]*place, len(req.Names)), true
 	for i, name := range req.Names {
-		if places[i], err = look(step, name, lease, req.OwnerId, KindLock); err != nil {
+		if places[i], err = look(step, name, openTurnstile, Entry{Lease: lease, OwnerID: req.OwnerId}, KindLock); err != nil {
 			return nil, err
 		}
 		hold = hold && places[i].holds
@@ -84,20 +84,11 @@ func campaign(step statemachine.Step, req *coordv1.Campaign) (proto.Message, err
 	if req.Priority != 0 {
 		return campaignByPriority(step, req, lease)
 	}
-	p, err := look(step, req.Name, lease, req.OwnerId, KindElection)
-	if err != nil {
-		return nil, err
+	w := &wish{
+		queue: req.Name, kind: KindElection, try: req.Try, lingerMS: req.LingerMs,
+		own: Entry{Lease: lease, OwnerID: req.OwnerId, Value: req.Value},
 	}
-	made := p.holds || !req.Try
-	resp := &coordv1.Acquired{Revision: step.Revision()}
-	if made {
-		if err := p.enter(step, req.Value, statemachine.Attachment{Kind: KindElection, LingerMS: req.LingerMs}); err != nil {
-			return nil, err
-		}
-		resp.Revision = p.own.Claim
-	}
-	resp.Entries = []*coordv1.AcquiredEntry{p.answer(step, req.Name, KindElection, made)}
-	return resp, nil
+	return w.acquired(step, enterPlain)
 }
 
 // proclaimRequest gives the leader's entry a new value.

@@ -21,7 +21,7 @@ func askRelease(step statemachine.Step, req *coordv1.AskRelease) (proto.Message,
 			return nil, invalid("a text has %d bytes, more than %d", len(text), MaxTextLen)
 		}
 	}
-	queue := QueueOf(req.Name, req.Priority != 0)
+	queue := ElectionQueue(req.Name, req.Priority)
 	h, kind, ok := first(step, queue)
 	if !ok || h.Lingers || !step.LeaseAlive(h.Lease) {
 		return &coordv1.Asked{Revision: step.Revision()}, nil
@@ -33,23 +33,20 @@ func askRelease(step statemachine.Step, req *coordv1.AskRelease) (proto.Message,
 	return &coordv1.Asked{Holder: noted(step, h, kind), Revision: rev}, nil
 }
 
-// first returns who holds, or the lingering place of who did; with priorities, its token is the term.
+// first returns the oldest who holds, or the place that is kept for who did, with the token of the grant.
 func first(step statemachine.Step, queue string) (e Entry, kind uint64, ok bool) {
-	if ByPriority(queue) {
-		s := seatOf(step, queue)
-		s.entry.Token = s.term
-		return s.entry, KindPriorityElection, s.taken()
+	for e := range Read(step, queue).Inside() {
+		return e, notedKind(step, queue, e), true
 	}
-	eachEntry(step, queue, func(o Entry) bool {
-		if !ok || o.Compare(e) < 0 {
-			e, ok = o, true
-		}
-		return true
-	})
-	if ok {
-		kind = step.Attachment(e.Lease, []byte(e.Key)).Kind
+	return Entry{}, 0, false
+}
+
+// notedKind is the kind of the queue that an entry is in, as far as it is known: 0 for one that an etcd client made.
+func notedKind(step statemachine.Step, queue string, e Entry) uint64 {
+	if is := KindOf(queue); is != coordv1.QueueKind_QUEUE_ETCD {
+		return uint64(is)
 	}
-	return e, kind, ok
+	return step.Attachment(e.Lease, []byte(e.Key)).Kind
 }
 
 func putAsk(step statemachine.Step, holder Entry, from, reason string) (statemachine.Revision, error) {
@@ -98,7 +95,7 @@ func ParseAsk(kv *mvccpb.KeyValue) *recipesv1.Ask {
 	return ask
 }
 
-// forceRelease removes whoever holds, or the place that is kept for who did.
+// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token.
 func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (proto.Message, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
@@ -106,12 +103,13 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 	if req.Reason == "" || len(req.Reason) > MaxTextLen {
 		return nil, invalid("a reason of %d bytes, not between 1 and %d", len(req.Reason), MaxTextLen)
 	}
-	queue := QueueOf(req.Name, req.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION)
-	h, kind, ok := first(step, queue)
-	switch {
-	case !ok || req.Token != 0 && req.Token != h.Token:
-		return nil, refuse(ErrNotHolder, "%q", req.Name)
-	case kind != 0 && req.Kind != coordv1.QueueKind_QUEUE_UNSPECIFIED && kind != uint64(req.Kind):
+	queue := QueueOf(req.Kind, req.Name)
+	h, err := inside(step, queue, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	kind := notedKind(step, queue, h)
+	if kind != 0 && req.Kind != coordv1.QueueKind_QUEUE_UNSPECIFIED && kind != uint64(req.Kind) {
 		return nil, refuse(ErrWrongKind, "%q", req.Name)
 	}
 	resp := &coordv1.ForceReleaseResponse{Removed: noted(step, h, kind), Revision: step.Revision() + 1}
@@ -123,4 +121,22 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 		return nil, err
 	}
 	return resp, nil
+}
+
+// inside finds who is inside by the token of the grant, or the only one if the token is 0. ErrNotHolder.
+func inside(step statemachine.Step, queue string, token int64) (found Entry, err error) {
+	n := 0
+	for e := range Read(step, queue).Inside() {
+		if token == 0 || token == e.Token {
+			found = e
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return Entry{}, refuse(ErrNotHolder, "%q", NameOf(queue))
+	case 1:
+		return found, nil
+	}
+	return Entry{}, invalid("%d hold %q: a token says which of them", n, NameOf(queue))
 }

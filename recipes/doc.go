@@ -1,5 +1,5 @@
-// Package recipes holds the deterministic steps of mutex and election, which the state machine runs inside the apply of a
-// Call or of a session's request, and the pure functions over their state that the services and introspection share.
+// Package recipes holds the deterministic steps of the recipes, which the state machine runs inside the apply of a Call or
+// of a session's request, and the pure functions over their state that the services and introspection share.
 //
 // # State
 //
@@ -21,10 +21,25 @@
 //
 //	_coord/elections/<name>/<lease>[.<owner id>]   a candidate of an election with priorities: recipesv1.Candidate
 //	_coord/elections/<name>/leader                 who leads it: recipesv1.Leader; of no lease
+//	_coord/rwlocks/<name>/<lease>[.<owner id>]     a reader or a writer: recipesv1.Member
+//	_coord/semaphores/<name>/<lease>[.<owner id>]  who holds or wants permits: recipesv1.Member
+//	_coord/semaphores/<name>/limit                 how many there are: recipesv1.SemaphoreState; of no lease
+//	_coord/barriers/<name>/<lease>[.<owner id>]    a party: recipesv1.Member
+//	_coord/barriers/<name>/state                   whether it is open: coordv1.BarrierState; of no lease
 //	_coord/asks/<key of an entry>                  the holder is asked to release: recipesv1.Ask; of the holder's lease
 //	_coord/transfers/<queue>                       what the last transfer did: recipesv1.Transfer; of no lease
 //
-// where queue is a name, or _coord/elections/<name>: the key of an entry is always <queue>/<lease>[.<owner id>].
+// where queue is a name, or all before the last slash: the key of an entry is always <queue>/<lease>[.<owner id>]. layout.go
+// has the table of the kinds of queues.
+//
+// # Rules and doors
+//
+// Who holds is found by a rule: a pure function of the entries and at most one record. All but the one of elections with
+// priorities go by the order of the entries, and differ in their door, which admits one (a lock), readers or one writer, as
+// many as have permits, or those of the generation that is open. Entries go in, oldest first, until one is not admitted: so
+// nobody overtakes, and who is inside stays there. The same door serves to read a queue, to judge one entry without sorting
+// (whether it is admitted with all before it inside), and to follow a queue by its changes (package line). An acquire or
+// a guard reads the entries before it, and only until the door is closed: of a semaphore at most as many as it has permits.
 //
 // Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
 // their contracts are the docs of their services in coord.v1.

@@ -18,12 +18,5 @@ func Guard(step statemachine.Step, g *coordv1.Guard) bool {
 
 // holds says whether the entry holds with this token, and its lease is alive.
 func holds(step statemachine.Step, queue string, e Entry, token int64) bool {
-	if e.Lingers || !step.LeaseAlive(e.Lease) {
-		return false
-	}
-	if ByPriority(queue) {
-		s := seatOf(step, queue)
-		return s.entry.Key == e.Key && s.term == token
-	}
-	return e.Token == token && Holds(step, queue, e)
+	return !e.Lingers && step.LeaseAlive(e.Lease) && RuleOf(queue).Holds(step, queue, e, token)
 }

@@ -40,7 +40,7 @@ type run struct {
 	came map[string][]*coordv1.AcquiredEntry
 }
 
-var queues = []string{"lock", "other", "election", recipes.QueueOf("election", true)}
+var queues = []string{"lock", "other", "election", recipes.ElectionQueue("election", 1)}
 
 func (h *run) step() {
 	id := 1 + h.rng.Int64N(6)

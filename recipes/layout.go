@@ -2,35 +2,100 @@ package recipes
 
 import (
 	"strings"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // Reserved begins the keys that are not in etcd's layout; no name does.
 const Reserved = "_coord/"
 
-// Prefixes of the reserved keys, see the package doc.
+// Prefixes of the reserved keys that belong to queues of all kinds, see the package doc.
 const (
-	electionPrefix = Reserved + "elections/"
 	askPrefix      = Reserved + "asks/"
 	transferPrefix = Reserved + "transfers/"
-	leaderSuffix   = "/leader" // not hex, so no candidate's
 )
 
-// QueueOf is the queue of a name: the name itself for a lock or an election, a reserved key for an election with
-// priorities.
-func QueueOf(name string, byPriority bool) string {
-	if byPriority {
-		return electionPrefix + name
+// kind is a kind of queue.
+type kind struct {
+	is     coordv1.QueueKind
+	prefix string // of its queues, before the name
+	rule   Rule
+	// decode takes apart the value of an entry; false if no recipe wrote it. nil: any value will do.
+	decode func(*Entry) bool
+	// identity says that the value of an entry is what EncodeIdentity makes.
+	identity bool
+}
+
+// plain is the kind of queues in etcd's layout: locks, elections, and those that only etcd's clients use.
+var plain = &kind{is: coordv1.QueueKind_QUEUE_ETCD, rule: oneByOne}
+
+// reservedKinds are those that stand under prefixes of their own. The suffixes of records are not hex, so no record is an entry.
+var reservedKinds = []*kind{
+	{is: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, prefix: Reserved + "elections/", rule: byRecord{}, decode: decodeCandidate},
+	{is: coordv1.QueueKind_QUEUE_RWLOCK, prefix: Reserved + "rwlocks/", rule: readWrite, decode: memberOf(KindRWLock), identity: true},
+	{is: coordv1.QueueKind_QUEUE_SEMAPHORE, prefix: Reserved + "semaphores/", rule: byPermits, decode: memberOf(KindSemaphore), identity: true},
+	{is: coordv1.QueueKind_QUEUE_BARRIER, prefix: Reserved + "barriers/", rule: allTogether, decode: memberOf(KindBarrier), identity: true},
+}
+
+// kindOf is the kind of a queue, or of the queue that a key is in.
+func kindOf(queue string) *kind {
+	if strings.HasPrefix(queue, Reserved) {
+		for _, k := range reservedKinds {
+			if strings.HasPrefix(queue, k.prefix) {
+				return k
+			}
+		}
+	}
+	return plain
+}
+
+// QueueOf is the queue of a kind and a name: the name itself for a lock or an election, a reserved key for the others.
+func QueueOf(is coordv1.QueueKind, name string) string {
+	for _, k := range reservedKinds {
+		if k.is == is {
+			return k.prefix + name
+		}
 	}
 	return name
 }
 
+// ElectionQueue is the queue of an election; with priorities if that of a candidate is not 0.
+func ElectionQueue(name string, priority int64) string {
+	if priority != 0 {
+		return QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, name)
+	}
+	return name
+}
+
+// KindOf is the kind of a queue. All in etcd's layout are QUEUE_ETCD here: what else they are is noted with their entries.
+func KindOf(queue string) coordv1.QueueKind { return kindOf(queue).is }
+
+// Kinds are the kinds of queues that KindOf tells apart.
+func Kinds() []coordv1.QueueKind {
+	kinds := []coordv1.QueueKind{plain.is}
+	for _, k := range reservedKinds {
+		kinds = append(kinds, k.is)
+	}
+	return kinds
+}
+
 // ByPriority says whether queue is that of an election with priorities.
-func ByPriority(queue string) bool { return strings.HasPrefix(queue, electionPrefix) }
+func ByPriority(queue string) bool {
+	return KindOf(queue) == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+}
 
 // NameOf is the name of a queue.
-func NameOf(queue string) string { return strings.TrimPrefix(queue, electionPrefix) }
+func NameOf(queue string) string { return strings.TrimPrefix(queue, kindOf(queue).prefix) }
 
-// QueueOfKey is the queue that the key of an entry, or of a leader, would belong to: all before its last slash.
+// RuleOf is the rule of a queue.
+func RuleOf(queue string) Rule { return kindOf(queue).rule }
+
+// HasIdentity says whether the entries of a kind of queue say who their owner is; those of elections have a value instead.
+func HasIdentity(is coordv1.QueueKind) bool {
+	return is == coordv1.QueueKind_QUEUE_LOCK || is == coordv1.QueueKind_QUEUE_ETCD || kindOf(QueueOf(is, "")).identity
+}
+
+// QueueOfKey is the queue that the key of an entry, or of a record, would belong to: all before its last slash.
 func QueueOfKey(key string) (queue string, ok bool) {
 	i := strings.LastIndexByte(key, '/')
 	if i <= 0 {
@@ -38,9 +103,6 @@ func QueueOfKey(key string) (queue string, ok bool) {
 	}
 	return key[:i], true
 }
-
-// LeaderKey is the key that says who leads an election with priorities.
-func LeaderKey(queue string) string { return queue + leaderSuffix }
 
 // AskKey is the key under which the holder with this entry is asked to release.
 func AskKey(entry string) string { return askPrefix + entry }
@@ -61,12 +123,11 @@ func entryQueue(name, key string) (string, error) {
 	if err := CheckName(name); err != nil {
 		return "", err
 	}
-	for _, queue := range []string{name, QueueOf(name, true)} {
-		if _, _, ok := ParseKey(queue, key); ok {
-			return queue, nil
-		}
+	queue := kindOf(key).prefix + name
+	if _, _, ok := ParseKey(queue, key); !ok {
+		return "", invalid("key %q is not one of an entry of %q", key, name)
 	}
-	return "", invalid("key %q is not one of an entry of %q", key, name)
+	return queue, nil
 }
 
 // checkEntry is entryQueue for an entry with a token.

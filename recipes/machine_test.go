@@ -213,16 +213,30 @@ func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lin
 func randomRequest(rng *rand.Rand, keys []*mvccpb.KeyValue, s *stage) (coordv1.Kind, proto.Message) {
 	name := []string{"a", "b", "a/b"}[rng.IntN(3)]
 	priority := rng.Int64N(3)
-	entries := recipes.Queue(s, recipes.QueueOf(name, priority != 0))
+	entries := recipes.Queue(s, recipes.ElectionQueue(name, priority))
 	some := &coordv1.Guard{Name: name, Key: name + "/1", Token: 1 + rng.Int64N(s.Rev)}
 	if len(entries) > 0 {
 		e := entries[rng.IntN(len(entries))]
 		some.Key, some.Token = e.Key, e.Token
 	}
-	if holder, ok := recipes.Read(s, recipes.QueueOf(name, priority != 0)).Holder(); ok && rng.IntN(2) == 0 {
+	if holder, ok := recipes.Read(s, recipes.ElectionQueue(name, priority)).Holder(); ok && rng.IntN(2) == 0 {
 		some.Key, some.Token = holder.Key, holder.Token
 	}
-	switch rng.IntN(9) {
+	switch rng.IntN(14) {
+	case 9:
+		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "b", Write: rng.IntN(2) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}
+	case 10:
+		writer := &coordv1.Guard{Name: "b", Key: recipes.Key(recipes.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "b"), 1+rng.Int64N(5), "")}
+		writer.Token = s.Get(writer.Key).GetCreateRevision()
+		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
+	case 11:
+		return coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{
+			Name: "b", Permits: 1 + rng.Int64N(3), Limit: 3, Try: rng.IntN(4) == 0, LingerMs: 3_000_000 * rng.Int64N(2),
+		}
+	case 12:
+		return coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "b", Limit: 1 + rng.Int64N(5), Drain: rng.IntN(2) == 0}
+	case 13:
+		return coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "b", Parties: 2}
 	case 0, 1:
 		names := [][]string{{"c"}, {"d"}, {"c", "d"}}[rng.IntN(3)]
 		return coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: names, Owner: "me", Try: rng.IntN(4) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}

@@ -16,6 +16,7 @@ type place struct {
 	own    Entry // without token and claim if it does not exist
 	exists bool
 	holds  bool // or would, if it were made now
+	open   func() Door
 	glance
 }
 
@@ -46,9 +47,11 @@ func glanceAt(step statemachine.Step, queue string) glance {
 	return g
 }
 
-// look finds the owner's entry, or the place for it, in a queue without priorities. ErrKeyTaken, ErrWrongKind.
-func look(step statemachine.Step, queue string, lease statemachine.LeaseID, ownerID string, kind uint64) (*place, error) {
-	p := &place{key: Key(queue, lease, ownerID), glance: glanceAt(step, queue)}
+// look finds the owner's entry, or the place for the one that it wants, in a queue where order decides: open returns a door
+// with nobody inside. ErrKeyTaken, ErrWrongKind.
+func look(step statemachine.Step, queue string, open func() Door, wanted Entry, kind uint64) (*place, error) {
+	wanted.Key = Key(queue, wanted.Lease, wanted.OwnerID)
+	p := &place{key: wanted.Key, open: open, glance: glanceAt(step, queue)}
 	old := step.Get([]byte(p.key))
 	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
 		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
@@ -57,16 +60,25 @@ func look(step statemachine.Step, queue string, lease statemachine.LeaseID, owne
 	if p.kind != 0 && p.kind != kind {
 		return nil, refuse(ErrWrongKind, "%q", queue)
 	}
-	switch {
-	case !p.exists:
-		p.own = Entry{Key: p.key, Lease: lease, OwnerID: ownerID}
-		p.holds = p.empty
-	case p.all:
-		p.holds = p.entries[0].Key == p.key
-	default:
-		p.holds = Holds(step, queue, p.own)
+	if !p.exists {
+		p.own = wanted
+		p.own.Token = step.Revision() + 1
 	}
+	p.holds = admitted(open(), p.own, func(fn func(Entry) bool) { p.each(step, queue, fn) })
 	return p, nil
+}
+
+// each calls fn for the entries of the queue until it returns false.
+func (p *place) each(step statemachine.Step, queue string, fn func(Entry) bool) {
+	if !p.all {
+		eachEntry(step, queue, fn)
+		return
+	}
+	for _, e := range p.entries {
+		if !fn(e) {
+			return
+		}
+	}
 }
 
 // answer describes the entry to its owner. made: it exists now.
@@ -79,13 +91,13 @@ func (p *place) answer(step statemachine.Step, name string, kind uint64, made bo
 	case made:
 		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_WAITS
 	}
-	if len(p.entries) == 0 {
-		return a
-	}
-	if head := p.entries[0]; !head.Lingers && head.Key != p.key {
-		a.Holder = noted(step, head, kind)
-	}
+	door := p.open()
 	for _, e := range p.entries {
+		if a.Holder == nil && e.Key != p.key && door.Admits(e) {
+			if door.Add(e); !e.Lingers {
+				a.Holder = noted(step, e, kind)
+			}
+		}
 		if made && e.Key != p.key && (!p.exists || e.Compare(p.own) < 0) {
 			a.Position++
 		}
@@ -93,12 +105,14 @@ func (p *place) answer(step statemachine.Step, name string, kind uint64, made bo
 	return a
 }
 
-// Proto describes an entry. For the value of a lock's see WithIdentity.
+// Proto describes an entry. For its value see HasIdentity and WithIdentity.
 func (e Entry) Proto() *coordv1.Entry {
-	return &coordv1.Entry{Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value}
+	return &coordv1.Entry{
+		Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value, Write: e.Write, Permits: e.Permits,
+	}
 }
 
-// WithIdentity decodes the value of a lock's entry; nil stays nil.
+// WithIdentity decodes the value of an entry that says who its owner is; nil stays nil.
 func WithIdentity(e *coordv1.Entry) *coordv1.Entry {
 	if e != nil {
 		e.Owner, e.Labels = DecodeIdentity(e.Value)
@@ -110,7 +124,7 @@ func WithIdentity(e *coordv1.Entry) *coordv1.Entry {
 func noted(step statemachine.Step, e Entry, kind uint64) *coordv1.Entry {
 	p := e.Proto()
 	p.SinceUnixMs = step.Attachment(e.Lease, []byte(e.Key)).SinceUnixMS
-	if kind == KindLock {
+	if HasIdentity(coordv1.QueueKind(kind)) {
 		p = WithIdentity(p)
 	}
 	return p

@@ -12,6 +12,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// LeaderKey is the key that says who leads an election with priorities.
+func LeaderKey(queue string) string { return queue + "/leader" }
+
 // encodeCandidate is the value of a candidate's key: e with another value to proclaim.
 func encodeCandidate(e Entry, value []byte) []byte {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Candidate{Priority: e.Priority, Value: value, Elected: e.Elected})
@@ -45,9 +48,8 @@ type seat struct {
 	term  int64
 }
 
-func seatOf(step statemachine.Step, queue string) seat {
-	record := step.Get([]byte(LeaderKey(queue)))
-	return seatFrom(record, func(key string) (Entry, bool) { return entryOf(queue, step.Get([]byte(key))) })
+func seatOf(r Reader, queue string) seat {
+	return seatFrom(get(r, LeaderKey(queue)), func(key string) (Entry, bool) { return entryOf(queue, get(r, key)) })
 }
 
 // seatFrom reads the leader's record. It counts only while the candidate stands as it did when it was elected.
@@ -70,7 +72,7 @@ func (s seat) taken() bool { return s.entry.Key != "" }
 
 // campaignByPriority makes a candidate. It leads at once only if nobody does and no place is kept.
 func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID) (proto.Message, error) {
-	queue := QueueOf(req.Name, true)
+	queue := ElectionQueue(req.Name, req.Priority)
 	p := &place{key: Key(queue, lease, req.OwnerId)}
 	old := step.Get([]byte(p.key))
 	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
@@ -222,21 +224,10 @@ func further(step statemachine.Step, write func() error) error {
 	return err
 }
 
-// Reactor elects the next leader of an election with priorities in the commit that removed the last one, whatever it was.
-// It is for statemachine.Options.
-func Reactor() statemachine.Reactor { return reactor{} }
-
-type reactor struct{}
-
-// Prefix implements statemachine.Reactor.
-func (reactor) Prefix() []byte { return []byte(electionPrefix) }
-
-// Deleted implements statemachine.Reactor.
-func (reactor) Deleted(step statemachine.Step, key []byte) {
-	queue, ok := QueueOfKey(string(key))
-	if !ok || !ByPriority(queue) || seatOf(step, queue).taken() {
-		return
+// left elects the next leader if the last one is gone.
+func (byRecord) left(step statemachine.Step, queue string) {
+	if !seatOf(step, queue).taken() {
+		// What is refused here is put right by the next campaign.
+		_ = elect(step, queue)
 	}
-	// What is refused here is put right by the next campaign.
-	_ = elect(step, queue)
 }

@@ -209,7 +209,7 @@ func TestAskAndForceRelease(t *testing.T) {
 			wantRefusal(t, "force, a lock", force(0, coordv1.QueueKind_QUEUE_LOCK, removed), recipes.ErrWrongKind, `"a"`)
 		}
 		must(t, force(a.Token, kind, removed))
-		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev || s.leader(recipes.QueueOf("a", priority != 0)).Key != b.Key {
+		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev || s.leader(recipes.ElectionQueue("a", priority)).Key != b.Key {
 			t.Errorf("forced: %v", removed)
 		}
 		if note := recipes.ParseAsk(s.Get(recipes.AskKey(a.Key))); note.GetReason() != "stuck" {

@@ -14,6 +14,9 @@ const (
 	KindLock             = uint64(coordv1.QueueKind_QUEUE_LOCK)
 	KindElection         = uint64(coordv1.QueueKind_QUEUE_ELECTION)
 	KindPriorityElection = uint64(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION)
+	KindRWLock           = uint64(coordv1.QueueKind_QUEUE_RWLOCK)
+	KindSemaphore        = uint64(coordv1.QueueKind_QUEUE_SEMAPHORE)
+	KindBarrier          = uint64(coordv1.QueueKind_QUEUE_BARRIER)
 )
 
 // Names of the procedures of the unary services.
@@ -25,8 +28,22 @@ const (
 	ElectionProclaim = "election.proclaim.v1" // recipesv1.Proclaim, Proclaimed
 )
 
-// Names of the procedures of the stream. Those that are called by kind run in a session; the last three also without.
+// Names of the procedures of the unary services for the other queues, whose entries are removed by LockRelease.
 const (
+	RWLockAcquire    = "rwlock.acquire.v1"    // recipesv1.Enqueue, Enqueued
+	SemaphoreAcquire = "semaphore.acquire.v1" // recipesv1.Enqueue, Enqueued
+	BarrierEnter     = "barrier.enter.v1"     // recipesv1.Enqueue, Enqueued
+)
+
+// Names of the procedures of the stream. Those that are called by kind run in a session; Transfer, AskRelease, Downgrade and
+// Resize also without, ForceRelease only so.
+const (
+	RWAcquire     = "rw-acquire.v1"        // coordv1.RWAcquire, Acquired
+	RWDowngrade   = "rw-downgrade.v1"      // coordv1.RWDowngrade, RWDowngraded
+	SemaphoreTake = "semaphore-acquire.v1" // coordv1.SemaphoreAcquire, Acquired
+	Resize        = "semaphore-resize.v1"  // coordv1.SemaphoreResize, SemaphoreResized
+	Enter         = "barrier-enter.v1"     // coordv1.BarrierEnter, Acquired
+
 	Acquire      = "acquire.v1"       // coordv1.Acquire, Acquired
 	Release      = "release.v1"       // coordv1.Release, Released
 	Campaign     = "campaign.v1"      // coordv1.Campaign, Acquired
@@ -53,11 +70,14 @@ const (
 // Procedures returns all procedures of this package, for statemachine.Options.
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		called(LockAcquire, enqueueAs(KindLock)),
+		called(LockAcquire, enqueueAs(KindLock, enterPlain)),
 		called(LockRelease, remove),
-		called(ElectionCampaign, enqueueAs(KindElection)),
+		called(ElectionCampaign, enqueueAs(KindElection, enterPlain)),
 		called(ElectionResign, remove),
 		called(ElectionProclaim, proclaim),
+		called(RWLockAcquire, enqueueAs(KindRWLock, enterRWLock)),
+		called(SemaphoreAcquire, enqueueAs(KindSemaphore, enterSemaphore)),
+		called(BarrierEnter, enqueueAs(KindBarrier, enterBarrier)),
 
 		requested(Acquire, coordv1.Kind_KIND_ACQUIRE, acquire),
 		requested(Release, coordv1.Kind_KIND_RELEASE, release),
@@ -77,6 +97,11 @@ func Procedures() []statemachine.Procedure {
 		requested(GroupJoin, coordv1.Kind_KIND_GROUP_JOIN, groupJoin),
 		requested(GroupUpdate, coordv1.Kind_KIND_GROUP_UPDATE, groupUpdate),
 		requested(GroupLeave, coordv1.Kind_KIND_GROUP_LEAVE, groupLeave),
+		requested(RWAcquire, coordv1.Kind_KIND_RW_ACQUIRE, rwAcquire),
+		requested(RWDowngrade, coordv1.Kind_KIND_RW_DOWNGRADE, rwDowngrade),
+		requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire),
+		requested(Resize, coordv1.Kind_KIND_SEMAPHORE_RESIZE, semaphoreResize),
+		requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter),
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	MaxLingerMS   = 3_600_000 // milliseconds
 	MaxValueLen   = 1 << 20   // bytes, of a candidate
 	MaxTextLen    = 1024      // bytes, of what is said to a holder
+	MaxPermits    = 1e9       // of a semaphore
+	MaxParties    = 100_000   // of a barrier
 )
 
 // Entry is one holder or waiter, or the place of one that died.
@@ -35,9 +37,11 @@ type Entry struct {
 	// Of elections with priorities: the candidate's, and whether it was made the leader.
 	Priority int64
 	Elected  bool
+	Write    bool  // of a read-write lock
+	Permits  int64 // of a semaphore
 }
 
-// Compare orders entries as they are granted.
+// Compare orders entries as they came.
 func (e Entry) Compare(o Entry) int {
 	return cmp.Or(cmp.Compare(e.Token, o.Token), cmp.Compare(e.Key, o.Key))
 }
@@ -48,7 +52,7 @@ type Reader interface {
 	Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool)
 }
 
-// CheckName says whether name can name a lock or an election. The error wraps statemachine.ErrInvalid.
+// CheckName says whether name can name a queue. The error wraps statemachine.ErrInvalid.
 func CheckName(name string) error {
 	if err := objects.CheckName(name); err != nil {
 		return invalid("%v", err)
@@ -108,7 +112,8 @@ func ParseEntry(queue string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
 		Key: string(kv.Key), Token: kv.CreateRevision, Claim: kv.ModRevision,
 		Lease: lease, OwnerID: ownerID, Value: kv.Value, Lingers: kv.Lease < 0,
 	}
-	return e, !ByPriority(queue) || decodeCandidate(&e)
+	k := kindOf(queue)
+	return e, k.decode == nil || k.decode(&e)
 }
 
 // Queue returns the entries of queue, oldest first.
@@ -120,17 +125,6 @@ func Queue(r Reader, queue string) []Entry {
 	})
 	slices.SortFunc(entries, Entry.Compare)
 	return entries
-}
-
-// Holds says whether e, an entry of a queue without priorities, holds: it does not linger, and no entry is before it. The
-// scan ends at the first one that is; for who holds it goes through the whole queue.
-func Holds(r Reader, queue string, e Entry) bool {
-	first := !e.Lingers
-	eachEntry(r, queue, func(o Entry) bool {
-		first = first && e.Compare(o) <= 0
-		return first
-	})
-	return first
 }
 
 // eachEntry calls fn for the entries of queue in key order until fn returns false. It jumps over what is nested deeper

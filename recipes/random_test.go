@@ -332,7 +332,7 @@ func (w *world) check(seed uint64) {
 		if e.Key != g.key || e.Token != g.token || e.Claim != g.claim || e.Lease != g.lease {
 			w.fail("seed %d: place %d: %+v, want %+v", seed, i, e, g)
 		}
-		if recipes.Holds(w.store, w.name, e) != (i == 0) {
+		if recipes.RuleOf(w.name).Holds(w.store, w.name, e, e.Token) != (i == 0) {
 			w.fail("seed %d: L1: %+v at place %d: holds is wrong", seed, e, i)
 		}
 	}

@@ -14,10 +14,26 @@ import (
 type Rule interface {
 	// Record is the key that the rule reads beside the entries, "" if it reads none.
 	Record(queue string) string
-	// Holders yields the entries that hold, each with the token of its grant.
-	Holders(State) iter.Seq[Entry]
+	// Inside yields the entries that hold, oldest first and each with the token of its grant, and among them the places that
+	// are kept for holders that died.
+	Inside(State) iter.Seq[Entry]
+	// Holds says whether the entry holds by this token, as Inside would. It reads as little as it can.
+	Holds(r Reader, queue string, e Entry, token int64) bool
 	// Ahead is the number of entries that are before e, which need not be there.
 	Ahead(s State, e Entry) int
+	// Door finds out who is inside, for who follows a queue: nil if that is not decided by the order of the entries.
+	Door(record *mvccpb.KeyValue) Door
+}
+
+// Door lets the entries of a queue in, oldest first, until one is not admitted: nobody overtakes. Who is inside stays there,
+// whoever comes and goes. A place that lingers is let in like any other, and takes up what its owner had.
+type Door interface {
+	// Admits says whether e can go in beside those that were added.
+	Admits(e Entry) bool
+	// Add has e inside, admitted or not: who is not admitted beside all before it is not inside.
+	Add(e Entry)
+	// Remove takes away what was added.
+	Remove(e Entry)
 }
 
 // State is a queue at one revision.
@@ -32,32 +48,78 @@ type State interface {
 	Newest() iter.Seq[Entry]
 }
 
-// RuleOf is the rule of a queue.
-func RuleOf(queue string) Rule {
-	if ByPriority(queue) {
-		return byRecord{}
-	}
-	return byAge{}
+// inOrder is a rule by which the entries that a door admits hold. Their tokens are their create revisions.
+type inOrder struct {
+	record string // the end of the record's key, "" if there is none
+	door   func(record *mvccpb.KeyValue) Door
 }
 
-// byAge: the oldest entry holds, unless it lingers; its token is its create revision.
-type byAge struct{}
+// oneByOne is the rule of locks and elections: the oldest entry holds.
+var oneByOne = inOrder{door: func(*mvccpb.KeyValue) Door { return openTurnstile() }}
 
-func (byAge) Record(string) string { return "" }
+// turnstile admits one.
+type turnstile struct{ inside int }
 
-func (byAge) Holders(s State) iter.Seq[Entry] {
+func openTurnstile() Door { return &turnstile{} }
+
+func (d *turnstile) Admits(Entry) bool { return d.inside == 0 }
+func (d *turnstile) Add(Entry)         { d.inside++ }
+func (d *turnstile) Remove(Entry)      { d.inside-- }
+
+func (o inOrder) Record(queue string) string {
+	if o.record == "" {
+		return ""
+	}
+	return queue + o.record
+}
+
+func (o inOrder) Door(record *mvccpb.KeyValue) Door { return o.door(record) }
+
+func (o inOrder) Inside(s State) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
+		door := o.door(s.Record())
 		for e := range s.Oldest() {
-			if !e.Lingers {
-				yield(e)
+			if !door.Admits(e) || !yield(e) {
+				return
 			}
-			return
+			door.Add(e)
 		}
 	}
 }
 
+func (o inOrder) Holds(r Reader, queue string, e Entry, token int64) bool {
+	if e.Lingers || e.Token != token {
+		return false
+	}
+	return admitted(o.open(r, queue), e, func(fn func(Entry) bool) { eachEntry(r, queue, fn) })
+}
+
+// open is the queue's door, with nobody inside.
+func (o inOrder) open(r Reader, queue string) Door {
+	if o.record == "" {
+		return o.door(nil)
+	}
+	return o.door(get(r, o.Record(queue)))
+}
+
+// admitted says whether e is admitted when all before it are inside; they come in any order. Where it is not, that is found
+// as soon as those who came leave no room.
+func admitted(door Door, e Entry, each func(fn func(Entry) bool)) bool {
+	ok := door.Admits(e)
+	if ok {
+		each(func(o Entry) bool {
+			if o.Compare(e) < 0 {
+				door.Add(o)
+				ok = door.Admits(e)
+			}
+			return ok
+		})
+	}
+	return ok
+}
+
 // Ahead looks at who is behind: who asks has mostly just come.
-func (byAge) Ahead(s State, e Entry) int {
+func (inOrder) Ahead(s State, e Entry) int {
 	ahead := s.Len()
 	for o := range s.Newest() {
 		if o.Compare(e) < 0 {
@@ -68,18 +130,25 @@ func (byAge) Ahead(s State, e Entry) int {
 	return ahead
 }
 
-// byRecord: the entry that the record names holds, unless it lingers; its token is the record's mod revision.
+// byRecord: the entry that the record names is inside; its token is the record's mod revision.
 type byRecord struct{}
 
 func (byRecord) Record(queue string) string { return LeaderKey(queue) }
 
-func (byRecord) Holders(s State) iter.Seq[Entry] {
+func (byRecord) Door(*mvccpb.KeyValue) Door { return nil }
+
+func (byRecord) Inside(s State) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		if seat := seatFrom(s.Record(), s.Entry); seat.taken() && !seat.entry.Lingers {
+		if seat := seatFrom(s.Record(), s.Entry); seat.taken() {
 			seat.entry.Token = seat.term
 			yield(seat.entry)
 		}
 	}
+}
+
+func (byRecord) Holds(r Reader, queue string, e Entry, token int64) bool {
+	s := seatOf(r, queue)
+	return s.entry.Key == e.Key && s.term == token && !s.entry.Lingers
 }
 
 func (byRecord) Ahead(s State, e Entry) (ahead int) {

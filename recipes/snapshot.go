@@ -15,7 +15,9 @@ type Snapshot struct {
 	Sorted   []Entry     // all entries, oldest first
 	Transfer Transferred // the last one
 	record   *mvccpb.KeyValue
-	index    map[string]int // made when needed
+	// Made when needed.
+	index  map[string]int   // in Sorted
+	grants map[string]Entry // who is inside
 }
 
 // Read reads a queue.
@@ -71,18 +73,50 @@ func (s *Snapshot) Newest() iter.Seq[Entry] {
 	}
 }
 
-// Holder is who holds, with the token of the grant; ok is false if nobody does.
+// Inside are those that hold, oldest first and each with the token of its grant, and among them the places that are kept
+// for holders that died.
+func (s *Snapshot) Inside() iter.Seq[Entry] { return RuleOf(s.Queue).Inside(s) }
+
+// Holders are those that hold, oldest first, each with the token of its grant.
+func (s *Snapshot) Holders() (holders []Entry) {
+	for e := range s.Inside() {
+		if !e.Lingers {
+			holders = append(holders, e)
+		}
+	}
+	return holders
+}
+
+// Holder is the oldest who holds, with the token of the grant; ok is false if nobody does.
 func (s *Snapshot) Holder() (e Entry, ok bool) {
-	for e := range RuleOf(s.Queue).Holders(s) {
-		return e, true
+	for e := range s.Inside() {
+		if !e.Lingers {
+			return e, true
+		}
 	}
 	return Entry{}, false
 }
 
+// Granted is the entry of a key with the token of its grant; ok is false if it does not hold.
+func (s *Snapshot) Granted(key string) (e Entry, ok bool) {
+	if s.grants == nil {
+		s.grants = map[string]Entry{}
+		for e := range s.Inside() {
+			s.grants[e.Key] = e
+		}
+	}
+	e, ok = s.grants[key]
+	return e, ok && !e.Lingers
+}
+
 // Waiting returns who waits, in the order in which they are granted. Lingering places are not among them.
 func (s *Snapshot) Waiting() []Entry {
-	holder, _ := s.Holder()
-	waiting := slices.DeleteFunc(slices.Clone(s.Sorted), func(e Entry) bool { return e.Lingers || e.Key == holder.Key })
+	var waiting []Entry
+	for _, e := range s.Sorted {
+		if _, holds := s.Granted(e.Key); !holds && !e.Lingers {
+			waiting = append(waiting, e)
+		}
+	}
 	if ByPriority(s.Queue) {
 		slices.SortFunc(waiting, func(a, b Entry) int {
 			if a.precedes(b) {
@@ -94,14 +128,15 @@ func (s *Snapshot) Waiting() []Entry {
 	return waiting
 }
 
-// Lingering returns the place that is kept for a holder that died; ok is false if none is.
+// Lingering returns the oldest place that is kept for a holder that died; ok is false if none is.
 func (s *Snapshot) Lingering() (e Entry, ok bool) {
-	if ByPriority(s.Queue) {
-		e = seatFrom(s.record, s.Entry).entry
-	} else if len(s.Sorted) > 0 {
-		e = s.Sorted[0]
+	for e := range s.Inside() {
+		if e.Lingers {
+			e, _ := s.Entry(e.Key)
+			return e, true
+		}
 	}
-	return e, e.Lingers
+	return Entry{}, false
 }
 
 // Find says what has become of an entry that somebody knows by a token it has or had before it was moved.
@@ -114,13 +149,13 @@ func (s *Snapshot) Find(key string, token int64) *coordv1.AcquiredEntry {
 	if !ok || e.Lingers {
 		return a
 	}
-	holder, held := s.Holder()
+	grant, held := s.Granted(key)
 	switch {
-	case held && holder.Key == key && (token == holder.Token || token == e.Token):
-		a.Token, a.State = holder.Token, coordv1.AcquiredEntry_HOLDS
+	case held && (token == grant.Token || token == e.Token):
+		a.Token, a.State = grant.Token, coordv1.AcquiredEntry_HOLDS
 	case token == e.Token:
 		a.Token, a.State = token, coordv1.AcquiredEntry_WAITS
-		if held {
+		if holder, ok := s.Holder(); ok {
 			a.Holder = holder.Proto()
 		}
 		a.Position = int64(RuleOf(s.Queue).Ahead(s, e))

@@ -5,37 +5,37 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 // The steps of the unary services, which name the session in the request.
 
-// enqueueAs makes the owner's entry, or takes over the one it has. It scans only as far as it must: a bounded part of the
-// queue for a new one, to the first older one for an old one, so a long queue does not slow the log down.
-func enqueueAs(kind uint64) func(statemachine.Step, *recipesv1.Enqueue) (proto.Message, error) {
+// enqueueAs makes the owner's entry, or takes over the one it has, in a queue of a kind. It scans only as far as it must: a
+// bounded part of the queue, and what decides whether it holds, so a long queue does not slow the log down.
+func enqueueAs(kind uint64, enter entering) func(statemachine.Step, *recipesv1.Enqueue) (proto.Message, error) {
 	return func(step statemachine.Step, req *recipesv1.Enqueue) (proto.Message, error) {
 		if err := checkEnqueue(step, req); err != nil {
 			return nil, err
 		}
-		if req.ResumeToken != 0 && !resumes(step, req) {
-			return &recipesv1.Enqueued{Key: Key(req.Name, req.Lease, req.OwnerId)}, nil
+		queue := QueueOf(coordv1.QueueKind(kind), req.Name)
+		key := Key(queue, req.Lease, req.OwnerId)
+		if req.ResumeToken != 0 && !resumes(step, queue, key, req.ResumeToken) {
+			return &recipesv1.Enqueued{Key: key}, nil
 		}
-		p, err := look(step, req.Name, req.Lease, req.OwnerId, kind)
-		if err != nil {
+		w := &wish{
+			queue: queue, kind: kind, try: req.Try, resumes: req.ResumeToken != 0,
+			own:   Entry{Lease: req.Lease, OwnerID: req.OwnerId, Value: req.Value, Write: req.Write, Permits: req.Permits},
+			limit: req.Limit, parties: req.Parties, lingerMS: step.Attachment(req.Lease, []byte(key)).LingerMS,
+		}
+		p, made, err := enter(step, w)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if req.Try && !p.holds {
+		case !made:
 			// An entry that is there belongs to a request that waits; a try neither waits nor withdraws it.
 			return &recipesv1.Enqueued{Key: p.key}, nil
-		}
-		value := req.Value
-		if req.ResumeToken != 0 {
-			value = p.own.Value // it may have been proclaimed since
-		}
-		note := statemachine.Attachment{Kind: kind, LingerMS: step.Attachment(req.Lease, []byte(p.key)).LingerMS}
-		if err := p.enter(step, value, note); err != nil {
-			return nil, err
 		}
 		return &recipesv1.Enqueued{Key: p.key, Token: p.own.Token, Claim: p.own.Claim, Holds: p.holds}, nil
 	}
@@ -58,9 +58,9 @@ func checkEnqueue(step statemachine.Step, req *recipesv1.Enqueue) error {
 }
 
 // resumes says whether the entry that a request wants to go on with is there.
-func resumes(step statemachine.Step, req *recipesv1.Enqueue) bool {
-	e, ok := entryOf(req.Name, step.Get([]byte(Key(req.Name, req.Lease, req.OwnerId))))
-	return ok && !e.Lingers && e.Token == req.ResumeToken
+func resumes(step statemachine.Step, queue, key string, token int64) bool {
+	e, ok := entryOf(queue, step.Get([]byte(key)))
+	return ok && !e.Lingers && e.Token == token
 }
 
 // remove deletes the entry of the token, if the claim, where one is given, is still the last.
@@ -106,8 +106,8 @@ func setValue(step statemachine.Step, name, key string, term int64, value []byte
 		return 0, refuse(ErrNotHolder, "%q in term %d", key, term)
 	}
 	note := step.Attachment(e.Lease, []byte(key))
-	if note.Kind == KindLock {
-		return 0, refuse(ErrWrongKind, "%q is a lock", name)
+	if HasIdentity(coordv1.QueueKind(notedKind(step, queue, e))) {
+		return 0, refuse(ErrWrongKind, "%q is no election", name)
 	}
 	if ByPriority(queue) {
 		value = encodeCandidate(e, value)

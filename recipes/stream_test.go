@@ -238,13 +238,13 @@ func TestL1GuardNeedsTheHolder(t *testing.T) {
 func TestLingeringPlace(t *testing.T) {
 	for _, priority := range []int64{0, 5} {
 		s := newStage(t, 1, 2, 3)
-		queue := recipes.QueueOf("a", priority != 0)
+		queue := recipes.ElectionQueue("a", priority)
 		resp := &coordv1.Acquired{}
 		must(t, s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: 500}, resp))
 		a, b := resp.Entries[0], s.campaign(2, "a", priority)
 		s.Expire(1)
 		s.wantOrder(queue, "~1 2")
-		if lingers := recipes.Queue(s, queue)[0]; recipes.Holds(s, queue, lingers) {
+		if lingers := recipes.Queue(s, queue)[0]; recipes.RuleOf(queue).Holds(s, queue, lingers, lingers.Token) {
 			t.Errorf("%+v holds", lingers)
 		}
 		c := s.campaign(3, "a", priority)

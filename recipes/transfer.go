@@ -35,8 +35,8 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 	if err := checkLeader(req.Leader, leader.Key, leader.Token); err != nil {
 		return nil, err
 	}
-	if step.Attachment(leader.Lease, []byte(leader.Key)).Kind == KindLock {
-		return nil, refuse(ErrWrongKind, "%q is a lock", req.Name)
+	if HasIdentity(coordv1.QueueKind(notedKind(step, queue, leader))) {
+		return nil, refuse(ErrWrongKind, "%q is no election", req.Name)
 	}
 	at := slices.IndexFunc(entries, func(e Entry) bool { return e.Key == req.To })
 	if at < 0 || entries[at].Lingers || !step.LeaseAlive(entries[at].Lease) {

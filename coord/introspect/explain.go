@@ -19,7 +19,7 @@ func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*co
 		return nil, wireError(err)
 	}
 	return look(ctx, s, func(st *state) (*coordv1.ExplainResponse, error) {
-		q := recipes.Read(st, recipes.QueueOf(req.Name, req.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION))
+		q := recipes.Read(st, recipes.QueueOf(req.Kind, req.Name))
 		told, err := st.situation(q, req.Kind)
 		if err != nil {
 			return nil, err
@@ -95,22 +95,23 @@ func (s *state) waitGraph() *graph {
 	var edges []edge
 	for queue, n := range counts {
 		if n > 1 {
-			edges = append(edges, waits(recipes.NameOf(queue), inOrder(recipes.Read(s, queue)))...)
+			edges = append(edges, waitsIn(recipes.Read(s, queue))...)
 		}
 	}
 	return newGraph(edges)
 }
 
-// inOrder are the sessions of a queue: the holder's, or that of the one whose place is kept, then who waits.
-func inOrder(q *recipes.Snapshot) []statemachine.LeaseID {
-	var sessions []statemachine.LeaseID
-	if holder, ok := q.Holder(); ok {
-		sessions = append(sessions, holder.Lease)
-	} else if place, ok := q.Lingering(); ok {
-		sessions = append(sessions, place.Lease)
+// waitsIn are the edges of a queue. Those who wait at a barrier wait for who is not there.
+func waitsIn(q *recipes.Snapshot) []edge {
+	if recipes.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_BARRIER {
+		return nil
+	}
+	var inside, waiting []statemachine.LeaseID
+	for e := range q.Inside() {
+		inside = append(inside, e.Lease)
 	}
 	for _, e := range q.Waiting() {
-		sessions = append(sessions, e.Lease)
+		waiting = append(waiting, e.Lease)
 	}
-	return sessions
+	return waits(recipes.NameOf(q.Queue), inside, waiting)
 }

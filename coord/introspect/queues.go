@@ -54,7 +54,7 @@ func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) *
 	s.entries(func(queue string, k statemachine.AttachedKey) {
 		name := recipes.NameOf(queue)
 		if name > after && strings.HasPrefix(name, req.Prefix) && mayBe(req.Kind, queue, k.Attachment.Kind) {
-			first.add(name, recipes.ByPriority(queue))
+			first.add(name, recipes.KindOf(queue))
 		}
 	})
 	return first
@@ -63,23 +63,19 @@ func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) *
 // mayBe says whether an entry that was noted as made for this kind, or by an etcd client, can be in a queue of the kind
 // asked for.
 func mayBe(asked coordv1.QueueKind, queue string, noted uint64) bool {
-	election := asked == coordv1.QueueKind_QUEUE_ELECTION
-	switch {
-	case asked == coordv1.QueueKind_QUEUE_UNSPECIFIED:
-		return true
-	case recipes.ByPriority(queue):
-		return election || asked == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+	if kind := recipes.KindOf(queue); kind != coordv1.QueueKind_QUEUE_ETCD {
+		return isOf(asked, kind)
 	}
-	return noted == 0 || coordv1.QueueKind(noted) == asked
+	return asked == coordv1.QueueKind_QUEUE_UNSPECIFIED || noted == 0 || coordv1.QueueKind(noted) == asked
 }
 
 // named describes the queues of a name that are of the kind asked for.
 func (s *state) named(name string, are queues, asked coordv1.QueueKind) (infos []*coordv1.QueueInfo) {
-	for _, byPriority := range []bool{false, true} {
-		if !are.has(byPriority) {
+	for _, kind := range recipes.Kinds() {
+		if !are.has(kind) {
 			continue
 		}
-		q := recipes.Read(s, recipes.QueueOf(name, byPriority))
+		q := recipes.Read(s, recipes.QueueOf(kind, name))
 		if len(q.Sorted) == 0 {
 			continue
 		}
@@ -103,12 +99,10 @@ func isOf(asked, kind coordv1.QueueKind) bool {
 	return false
 }
 
-// queues says which queues a name has: that of locks and elections, that with priorities, or both.
-type queues struct{ plain, byPriority bool }
+// queues says which queues a name has, a bit for each of recipes.Kinds.
+type queues uint32
 
-func (q queues) has(byPriority bool) bool {
-	return q.byPriority && byPriority || q.plain && !byPriority
-}
+func (q queues) has(kind coordv1.QueueKind) bool { return q&(1<<kind) != 0 }
 
 // smallest keeps the n smallest of the names it is given, each once, in memory for 2n.
 type smallest struct {
@@ -119,12 +113,11 @@ type smallest struct {
 
 func newSmallest(n int) *smallest { return &smallest{n: n, set: make(map[string]queues)} }
 
-func (s *smallest) add(name string, byPriority bool) {
+func (s *smallest) add(name string, kind coordv1.QueueKind) {
 	if s.max != "" && name > s.max {
 		return
 	}
-	has := s.set[name]
-	s.set[name] = queues{has.plain || !byPriority, has.byPriority || byPriority}
+	s.set[name] |= 1 << kind
 	if len(s.set) < 2*s.n {
 		return
 	}

@@ -49,10 +49,74 @@ func (s *situation) subject() string {
 	case s.election():
 		return fmt.Sprintf("election %q", s.queue.Name)
 	}
-	return fmt.Sprintf("lock %q", s.queue.Name)
+	what := "lock"
+	switch s.queue.Kind {
+	case coordv1.QueueKind_QUEUE_RWLOCK:
+		what = "read-write lock"
+	case coordv1.QueueKind_QUEUE_SEMAPHORE:
+		what = "semaphore"
+	case coordv1.QueueKind_QUEUE_BARRIER:
+		what = "barrier"
+	}
+	return fmt.Sprintf("%s %q", what, s.queue.Name)
 }
 
 func (s *situation) state() string {
+	switch s.queue.Kind {
+	case coordv1.QueueKind_QUEUE_RWLOCK:
+		if h := s.queue.Holder; h != nil {
+			return s.shared()
+		}
+	case coordv1.QueueKind_QUEUE_SEMAPHORE:
+		return s.permits()
+	case coordv1.QueueKind_QUEUE_BARRIER:
+		return s.parties()
+	}
+	return s.exclusive()
+}
+
+// shared is what there is to say of a read-write lock that somebody holds.
+func (s *situation) shared() string {
+	h := s.queue.Holder
+	switch others := s.queue.Holding - 1; {
+	case h.Write:
+		return fmt.Sprintf("is held for writing by %s with token %d since %s", s.holder(), h.Token, since(h))
+	case others > 0:
+		return fmt.Sprintf("is held for reading by %d, the oldest %s with token %d since %s", others+1, s.holder(), h.Token, since(h))
+	}
+	return fmt.Sprintf("is held for reading by %s with token %d since %s", s.holder(), h.Token, since(h))
+}
+
+func (s *situation) permits() string {
+	info, h := s.queue.Semaphore, s.queue.Holder
+	text := fmt.Sprintf("has %d of %d permits held", info.GetHeld(), info.GetLimit())
+	switch {
+	case info.GetLimit() == 0 && h == nil:
+		return "has no limit"
+	case h != nil:
+		text += fmt.Sprintf(" by %d, the oldest %s with %d and token %d since %s", s.queue.Holding, s.holder(), h.Permits, h.Token, since(h))
+	case s.dead != nil:
+		text += fmt.Sprintf(", kept for %q (session %x) with token %d, who died", s.name(s.dead), s.dead.Lease, s.dead.Token)
+	}
+	return text
+}
+
+func (s *situation) parties() string {
+	info, h := s.queue.Barrier, s.queue.Holder
+	switch {
+	case info.GetArrived() == 0:
+		return fmt.Sprintf("is empty and was open %d times", info.GetGeneration())
+	case !info.Open:
+		return fmt.Sprintf("has %d of %d parties there and was open %d times", info.Arrived, info.Parties, info.Generation)
+	case h == nil:
+		return fmt.Sprintf("is open for the %d. time", info.Generation)
+	}
+	return fmt.Sprintf("is open for the %d. time, with %d of %d parties inside, the oldest %s with token %d since %s",
+		info.Generation, info.Arrived, info.Parties, s.holder(), h.Token, since(h))
+}
+
+// exclusive is what there is to say of where one holds, or nobody.
+func (s *situation) exclusive() string {
 	switch {
 	case s.dead != nil:
 		return fmt.Sprintf("is kept for %q (session %x) with token %d since %s, who died", s.name(s.dead), s.dead.Lease, s.dead.Token, since(s.dead))
@@ -129,8 +193,15 @@ func (s *situation) waiting() string {
 // end is what would free it; empty if it is free.
 func (s *situation) end() string {
 	free := "it becomes free"
-	if s.election() {
+	switch {
+	case s.election():
 		free = "it gets another leader"
+	case s.queue.Kind == coordv1.QueueKind_QUEUE_SEMAPHORE:
+		free = "permits become free"
+	case s.queue.Kind == coordv1.QueueKind_QUEUE_BARRIER && s.queue.Barrier.GetOpen():
+		return "it can be entered again when all have left"
+	case s.queue.Kind == coordv1.QueueKind_QUEUE_BARRIER && s.queue.Barrier.GetArrived() > 0:
+		return fmt.Sprintf("it opens when %d more have come", s.queue.Barrier.Parties-s.queue.Barrier.Arrived)
 	}
 	if s.dead != nil {
 		return fmt.Sprintf("%s in at most %s", free, duration(s.queue.LingerMs))

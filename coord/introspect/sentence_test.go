@@ -53,6 +53,54 @@ func TestSentences(t *testing.T) {
 			situation{queue: &coordv1.QueueInfo{Kind: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, Name: "jobs"}},
 			`election "jobs" with priorities has no leader; nobody waits`,
 		},
+		"read by several": {
+			situation{
+				queue:       &coordv1.QueueInfo{Kind: coordv1.QueueKind_QUEUE_RWLOCK, Name: "jobs", Holder: entry, Holding: 3, Waiting: 1},
+				remainingMS: 1000,
+			},
+			`read-write lock "jobs" is held for reading by 3, the oldest "worker" (why "reindex", lease 4a3f) with token 42 since 2026-12-01T16:00:00Z; ` +
+				`1 waits; it becomes free by a release, or by the expiry of lease 4a3f in at most 1s unless it is renewed`,
+		},
+		"written": {
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: coordv1.QueueKind_QUEUE_RWLOCK, Name: "jobs", Holding: 1, Holder: &coordv1.Entry{Owner: "worker", Token: 42, Lease: 0x4a3f, Write: true},
+				},
+				remainingMS: 1000,
+			},
+			`read-write lock "jobs" is held for writing by "worker" (lease 4a3f) with token 42 since an unknown time; ` +
+				`nobody waits; it becomes free by a release, or by the expiry of lease 4a3f in at most 1s unless it is renewed`,
+		},
+		"permits": {
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: coordv1.QueueKind_QUEUE_SEMAPHORE, Name: "jobs", Holding: 2, Waiting: 3,
+					Holder:    &coordv1.Entry{Owner: "worker", Token: 42, Lease: 0x4a3f, Permits: 2},
+					Semaphore: &coordv1.SemaphoreInfo{Limit: 4, Held: 3},
+				},
+				remainingMS: 1000,
+			},
+			`semaphore "jobs" has 3 of 4 permits held by 2, the oldest "worker" (lease 4a3f) with 2 and token 42 since an unknown time; ` +
+				`3 wait; permits become free by a release, or by the expiry of lease 4a3f in at most 1s unless it is renewed`,
+		},
+		"no limit": {
+			situation{queue: &coordv1.QueueInfo{Kind: coordv1.QueueKind_QUEUE_SEMAPHORE, Name: "jobs", Semaphore: &coordv1.SemaphoreInfo{}}},
+			`semaphore "jobs" has no limit; nobody waits`,
+		},
+		"parties gather": {
+			situation{queue: &coordv1.QueueInfo{
+				Kind: coordv1.QueueKind_QUEUE_BARRIER, Name: "jobs", Waiting: 2, Barrier: &coordv1.BarrierInfo{Parties: 5, Arrived: 2, Generation: 3},
+			}},
+			`barrier "jobs" has 2 of 5 parties there and was open 3 times; 2 wait; it opens when 3 more have come`,
+		},
+		"parties inside": {
+			situation{queue: &coordv1.QueueInfo{
+				Kind: coordv1.QueueKind_QUEUE_BARRIER, Name: "jobs", Holding: 1, Holder: etcd,
+				Barrier: &coordv1.BarrierInfo{Parties: 5, Arrived: 1, Generation: 3, Open: true},
+			}},
+			`barrier "jobs" is open for the 3. time, with 1 of 5 parties inside, the oldest "" (lease 4a3f) with token 42 since an unknown time; ` +
+				`nobody waits; it can be entered again when all have left`,
+		},
 		"deadlock": {
 			situation{
 				queue:       &coordv1.QueueInfo{Kind: lock, Name: "jobs", Holder: etcd, Waiting: 1},

@@ -20,7 +20,7 @@ func (s *Service) ListSessions(ctx context.Context, req *coordv1.ListSessionsReq
 	}
 	return look(ctx, s, func(st *state) (*coordv1.ListSessionsResponse, error) {
 		resp := &coordv1.ListSessionsResponse{Revision: st.Revision()}
-		holders := make(map[string]string)
+		holders := make(map[string]keys)
 		err := st.Leases(req.After, !req.Leases, func(row statemachine.LeaseRow) bool {
 			if resp.More = len(resp.Sessions) == limit; resp.More {
 				return false
@@ -35,8 +35,19 @@ func (s *Service) ListSessions(ctx context.Context, req *coordv1.ListSessionsReq
 	})
 }
 
-// session describes a session, and counts its keys. holders remembers the holder of each queue.
-func (s *state) session(row statemachine.LeaseRow, holders map[string]string) *coordv1.SessionInfo {
+type keys map[string]bool
+
+// holding are the keys of the entries of a queue that hold.
+func (s *state) holding(queue string) keys {
+	holding := keys{}
+	for _, e := range recipes.Read(s, queue).Holders() {
+		holding[e.Key] = true
+	}
+	return holding
+}
+
+// session describes a session, and counts its keys. holders remembers who holds in each queue.
+func (s *state) session(row statemachine.LeaseRow, holders map[string]keys) *coordv1.SessionInfo {
 	info := &coordv1.SessionInfo{Id: row.ID, Created: row.Created, TtlMs: row.TTL, RemainingMs: s.remaining(row.ID)}
 	if row.Created != 0 {
 		info.Identity = identityOf(row)
@@ -47,14 +58,13 @@ func (s *state) session(row statemachine.LeaseRow, holders map[string]string) *c
 		if !ok {
 			return
 		}
-		holder, known := holders[queue]
+		holding, known := holders[queue]
 		if !known {
-			e, _ := recipes.Read(s, queue).Holder()
-			holder = e.Key
-			holders[queue] = holder
+			holding = s.holding(queue)
+			holders[queue] = holding
 		}
 		switch {
-		case holder == string(k.Key):
+		case holding[string(k.Key)]:
 			info.Holds++
 		case row.ID > 0: // no place that lingers
 			info.Waits++
@@ -73,7 +83,7 @@ func (s *Service) GetSession(ctx context.Context, req *coordv1.GetSessionRequest
 		if !ok {
 			return nil, statemachine.ErrSessionNotFound
 		}
-		resp := &coordv1.GetSessionResponse{Session: st.session(row, make(map[string]string)), Revision: st.Revision()}
+		resp := &coordv1.GetSessionResponse{Session: st.session(row, make(map[string]keys)), Revision: st.Revision()}
 		st.attached(row.ID, func(k statemachine.AttachedKey) {
 			queue, isEntry := queueOf(k)
 			switch {
@@ -95,8 +105,8 @@ func (s *state) queueEntry(q *recipes.Snapshot, key string) *coordv1.QueueEntry 
 	if !ok {
 		return nil
 	}
-	if holder, held := q.Holder(); held && holder.Key == key {
-		e = holder
+	if grant, held := q.Granted(key); held {
+		e = grant
 	}
 	kind, found := s.kind(q), q.Find(key, e.Token)
 	return &coordv1.QueueEntry{

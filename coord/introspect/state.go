@@ -106,8 +106,8 @@ const glance = 32
 // kind is what the queue is: as the first of its entries says that a recipe made, or that only etcd's clients have entries,
 // if it is none of the first ones.
 func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
-	if recipes.ByPriority(q.Queue) {
-		return coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+	if kind := recipes.KindOf(q.Queue); kind != coordv1.QueueKind_QUEUE_ETCD {
+		return kind
 	}
 	for _, e := range q.Sorted[:min(len(q.Sorted), glance)] {
 		if kind := s.attachment(e).Kind; kind != 0 {
@@ -124,7 +124,7 @@ const maxValue = 8 << 10
 func (s *state) entry(kind coordv1.QueueKind, e recipes.Entry) *coordv1.Entry {
 	p := e.Proto()
 	p.SinceUnixMs = s.attachment(e).SinceUnixMS
-	if kind == coordv1.QueueKind_QUEUE_LOCK || kind == coordv1.QueueKind_QUEUE_ETCD {
+	if recipes.HasIdentity(kind) {
 		p = recipes.WithIdentity(p)
 	}
 	p.Value = p.Value[:min(len(p.Value), maxValue)]
@@ -136,6 +136,13 @@ func (s *state) info(q *recipes.Snapshot) *coordv1.QueueInfo {
 	info := &coordv1.QueueInfo{Kind: s.kind(q), Name: recipes.NameOf(q.Queue), Waiting: int64(len(q.Waiting()))}
 	if holder, ok := q.Holder(); ok {
 		info.Holder, info.Identity = s.entry(info.Kind, holder), s.identity(holder.Lease)
+	}
+	info.Holding = int64(len(q.Holders()))
+	switch info.Kind {
+	case coordv1.QueueKind_QUEUE_SEMAPHORE:
+		info.Semaphore = q.Semaphore()
+	case coordv1.QueueKind_QUEUE_BARRIER:
+		info.Barrier = q.Barrier()
 	}
 	if place, ok := q.Lingering(); ok {
 		info.LingerMs = max(s.remaining(s.leaseOf(place)), 1)

@@ -40,6 +40,7 @@ func (s *Server) check(r *request) *coordv1.Refusal {
 	case coordv1.Kind_KIND_WITHDRAW:
 		return checked(r, &coordv1.Withdraw{}, nil)
 	case coordv1.Kind_KIND_ACQUIRE, coordv1.Kind_KIND_CAMPAIGN,
+		coordv1.Kind_KIND_RW_ACQUIRE, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, coordv1.Kind_KIND_BARRIER_ENTER,
 		coordv1.Kind_KIND_COUNTER_ADD, coordv1.Kind_KIND_COUNTER_SET, coordv1.Kind_KIND_SEQUENCE_NEXT, coordv1.Kind_KIND_LATCH_SET,
 		coordv1.Kind_KIND_GATE_CLOSE, coordv1.Kind_KIND_GROUP_JOIN, coordv1.Kind_KIND_GROUP_UPDATE:
 		if err := etcd.CheckNew(len(r.body)); err != nil {

@@ -32,8 +32,14 @@ func (es *entries) prepare(s *session, r *request) *recipe {
 		if proto.Unmarshal(r.body, body) != nil {
 			return nil
 		}
-		key := recipes.Key(recipes.QueueOf(body.Name, body.Priority != 0), s.id, body.OwnerId)
+		key := recipes.Key(recipes.ElectionQueue(body.Name, body.Priority), s.id, body.OwnerId)
 		return &recipe{makes: []*entry{es.track(s, body.Name, key, r.sequence)}}
+	case coordv1.Kind_KIND_RW_ACQUIRE:
+		return es.addition(s, r, coordv1.QueueKind_QUEUE_RWLOCK, &coordv1.RWAcquire{})
+	case coordv1.Kind_KIND_SEMAPHORE_ACQUIRE:
+		return es.addition(s, r, coordv1.QueueKind_QUEUE_SEMAPHORE, &coordv1.SemaphoreAcquire{})
+	case coordv1.Kind_KIND_BARRIER_ENTER:
+		return es.addition(s, r, coordv1.QueueKind_QUEUE_BARRIER, &coordv1.BarrierEnter{})
 	case coordv1.Kind_KIND_RELEASE:
 		body := &coordv1.Release{}
 		if proto.Unmarshal(r.body, body) != nil {
@@ -54,6 +60,22 @@ func (es *entries) prepare(s *session, r *request) *recipe {
 		return es.withdrawal(s, body.Sequence)
 	}
 	return nil
+}
+
+// owned is a request for one entry.
+type owned interface {
+	proto.Message
+	GetName() string
+	GetOwnerId() string
+}
+
+// addition is of the entry that a request for one makes in a queue of this kind.
+func (es *entries) addition(s *session, r *request, kind coordv1.QueueKind, body owned) *recipe {
+	if proto.Unmarshal(r.body, body) != nil {
+		return nil
+	}
+	key := recipes.Key(recipes.QueueOf(kind, body.GetName()), s.id, body.GetOwnerId())
+	return &recipe{makes: []*entry{es.track(s, body.GetName(), key, r.sequence)}}
 }
 
 // removal is of those grants that the session has.

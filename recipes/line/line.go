@@ -29,11 +29,11 @@ type line struct {
 	loading   bool                  // deliveries gather in pending
 	pending   []Delivery
 	err       error                    // the line cannot be read: everybody is told
-	order     *list.List               // of recipes.Entry, oldest first
+	order     *list.List               // of *spot, oldest first
 	entries   map[string]*list.Element // by key
 	recordKV  *mvccpb.KeyValue
 	transfer  recipes.Transferred
-	holders   []recipes.Entry      // who holds, with the tokens of the grants
+	hall      hall
 	tickets   map[string][]*Ticket // by key
 	observers map[*Observer]struct{}
 }
@@ -42,7 +42,7 @@ func newLine(queue string, reload func(*line)) *line {
 	rule := recipes.RuleOf(queue)
 	return &line{
 		queue: queue, rule: rule, record: rule.Record(queue), reload: reload, ready: make(chan struct{}), loading: true,
-		order: list.New(), entries: map[string]*list.Element{}, tickets: map[string][]*Ticket{}, observers: map[*Observer]struct{}{},
+		order: list.New(), hall: newHall(rule), entries: map[string]*list.Element{}, tickets: map[string][]*Ticket{}, observers: map[*Observer]struct{}{},
 	}
 }
 
@@ -55,7 +55,7 @@ func (l *line) Entry(key string) (recipes.Entry, bool) {
 	if at == nil {
 		return recipes.Entry{}, false
 	}
-	return at.Value.(recipes.Entry), true
+	return at.Value.(*spot).Entry, true
 }
 
 // Len implements recipes.State.
@@ -69,7 +69,7 @@ func (l *line) Newest() iter.Seq[recipes.Entry] { return walk(l.order.Back(), (*
 
 func walk(at *list.Element, next func(*list.Element) *list.Element) iter.Seq[recipes.Entry] {
 	return func(yield func(recipes.Entry) bool) {
-		for ; at != nil && yield(at.Value.(recipes.Entry)); at = next(at) {
+		for ; at != nil && yield(at.Value.(*spot).Entry); at = next(at) {
 		}
 	}
 }
@@ -105,10 +105,11 @@ func (l *line) load(s *recipes.Snapshot, rev statemachine.Revision) {
 	l.order.Init()
 	clear(l.entries)
 	for _, e := range s.Sorted {
-		l.entries[e.Key] = l.order.PushBack(e)
+		l.entries[e.Key] = l.order.PushBack(&spot{Entry: e})
 	}
 	l.recordKV, l.transfer, l.rev = s.Record(), s.Transfer, rev
-	l.holders = slices.Collect(l.rule.Holders(l))
+	l.hall = newHall(l.rule)
+	l.hall.settle(l)
 	for _, key := range l.ticketKeys() {
 		l.evaluate(key)
 	}
@@ -174,12 +175,12 @@ func (l *line) apply(d Delivery) {
 	for _, ev := range d.Events {
 		l.change(ev)
 	}
-	l.holders = slices.AppendSeq(l.holders[:0], l.rule.Holders(l))
+	holds := l.hall.settle(l)
 	for _, ev := range d.Events {
 		l.evaluate(string(ev.Kv.Key))
 	}
-	for _, h := range l.holders {
-		l.evaluate(h.Key)
+	for _, key := range holds {
+		l.evaluate(key)
 	}
 	l.tellObservers(false)
 }
@@ -191,6 +192,7 @@ func (l *line) change(ev statemachine.Event) {
 		if l.recordKV = nil; put {
 			l.recordKV = ev.Kv
 		}
+		l.hall.restart()
 		return
 	}
 	if put && key == recipes.TransferKey(l.queue) {
@@ -208,11 +210,14 @@ func (l *line) change(ev statemachine.Event) {
 	if put {
 		e, ok = recipes.ParseEntry(l.queue, ev.Kv)
 	}
-	if ok && at != nil && at.Value.(recipes.Entry).Token == e.Token {
-		at.Value = e
+	if ok && at != nil && at.Value.(*spot).Token == e.Token {
+		before := at.Value.(*spot).Entry
+		at.Value.(*spot).Entry = e
+		l.hall.replaced(before, e)
 		return
 	}
 	if at != nil {
+		l.hall.leaves(at)
 		l.order.Remove(at)
 		delete(l.entries, key)
 	}
@@ -223,31 +228,21 @@ func (l *line) change(ev statemachine.Event) {
 
 // insert puts e into its place, which nearly always is the end.
 func (l *line) insert(e recipes.Entry) *list.Element {
-	for at := l.order.Back(); at != nil; at = at.Prev() {
-		if at.Value.(recipes.Entry).Compare(e) < 0 {
-			return l.order.InsertAfter(e, at)
+	at := l.order.Back()
+	for at != nil && at.Value.(*spot).Compare(e) > 0 {
+		if at.Value.(*spot).inside {
+			l.hall.restart()
 		}
+		at = at.Prev()
 	}
-	return l.order.PushFront(e)
+	if at == nil {
+		return l.order.PushFront(&spot{Entry: e})
+	}
+	return l.order.InsertAfter(&spot{Entry: e}, at)
 }
 
-// holder is the first one who holds, with the token of its grant; its key is empty if nobody does.
-func (l *line) holder() recipes.Entry {
-	if len(l.holders) == 0 {
-		return recipes.Entry{}
-	}
-	return l.holders[0]
-}
-
-// grantOf is the token by which the entry of key holds, 0 if it does not.
-func (l *line) grantOf(key string) int64 {
-	for _, h := range l.holders {
-		if h.Key == key {
-			return h.Token
-		}
-	}
-	return 0
-}
+// holder is the oldest who holds, with the token of its grant; its key is empty if nobody does.
+func (l *line) holder() recipes.Entry { return l.hall.first(l) }
 
 // evaluate tells the tickets of key what has become of their entry.
 func (l *line) evaluate(key string) {
@@ -281,7 +276,7 @@ func (l *line) judge(t *Ticket) {
 		t.token, t.claim = now, e.Claim
 		t.tell(Event{News: Requeued, Token: now, Former: former, Revision: l.rev})
 	}
-	grant := l.grantOf(t.key)
+	grant := l.hall.grantOf(l, t.key)
 	switch {
 	case e.Lingers:
 		l.lose(t)

@@ -89,7 +89,7 @@ func (f *fixture) track(key string) *listener {
 // campaign makes a candidate and follows it.
 func (f *fixture) campaign(session, priority, lingerMS int64) (*listener, *coordv1.AcquiredEntry) {
 	f.Helper()
-	l := f.track(recipes.Key(recipes.QueueOf("a", priority != 0), session, ""))
+	l := f.track(recipes.Key(recipes.ElectionQueue("a", priority), session, ""))
 	resp := &coordv1.Acquired{}
 	f.request(session, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: lingerMS}, resp)
 	e := resp.Entries[0]
@@ -197,7 +197,7 @@ func TestStaleChangesConcernNobody(t *testing.T) {
 func TestGrantsInOrder(t *testing.T) {
 	for _, priority := range []int64{0, 3} {
 		f := start(t, 1, 2, 3, 4)
-		queue := recipes.QueueOf("a", priority != 0)
+		queue := recipes.ElectionQueue("a", priority)
 		a, ea := f.campaign(1, priority, 0)
 		b, eb := f.campaign(2, priority, 700)
 		c, _ := f.campaign(3, priority, 0)
@@ -541,7 +541,7 @@ func TestLinesThatCannotBeRead(t *testing.T) {
 // TestObserveByPriority: observers see leaders with their terms.
 func TestObserveByPriority(t *testing.T) {
 	f := start(t, 1, 2)
-	o := f.lines.Observe(recipes.QueueOf("a", true))
+	o := f.lines.Observe(recipes.ElectionQueue("a", 1))
 	defer o.Close()
 	var got []string
 	until := func(n int) {

@@ -1,5 +1,5 @@
-// Package service serves the recipes over gRPC: coord.v1.Lock and Election, whose waiters stand in a queue, and Counter,
-// Sequence, Latch, Gate and Group.
+// Package service serves the recipes over gRPC: coord.v1.Lock, Election, RWLock, Semaphore and Barrier, whose waiters
+// stand in a queue, and Counter, Sequence, Latch, Gate and Group.
 //
 // # How a waiter waits
 //

@@ -27,7 +27,7 @@ func (es electionServer) Campaign(req *coordv1.CampaignRequest, stream grpc.Serv
 		return wireError(err)
 	}
 	r.Name, r.Lease, r.OwnerId, r.Value, r.ResumeToken = req.Name, req.Lease, req.OwnerId, req.Value, req.ResumeToken
-	r.enqueueBy, r.removeBy = recipes.ElectionCampaign, recipes.ElectionResign
+	r.queue, r.enqueueBy, r.removeBy = req.Name, recipes.ElectionCampaign, recipes.ElectionResign
 	return wireError(es.service.acquire(stream.Context(), r, campaignStream{stream}, true))
 }
 
@@ -53,7 +53,7 @@ func (es electionServer) Resign(ctx context.Context, req *coordv1.ResignRequest)
 }
 
 func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest) (*coordv1.LeaderResponse, error) {
-	queue, rev, err := es.service.currentQueue(ctx, req.Name, req.Priority != 0)
+	queue, rev, err := es.service.currentQueue(ctx, electionKind(req.Priority), req.Name)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -66,6 +66,14 @@ func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest)
 
 func (es electionServer) Observe(req *coordv1.ObserveRequest, stream grpc.ServerStreamingServer[coordv1.ObserveEvent]) error {
 	return wireError(es.service.observe(stream.Context(), req, stream.Send))
+}
+
+// electionKind is the kind of an election, with priorities if that of a candidate is not 0.
+func electionKind(priority int64) coordv1.QueueKind {
+	if priority != 0 {
+		return coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
+	}
+	return coordv1.QueueKind_QUEUE_ELECTION
 }
 
 // maxValue bounds a candidate's value, in bytes.

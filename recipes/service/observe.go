@@ -15,7 +15,7 @@ func (s *Service) observe(ctx context.Context, req *coordv1.ObserveRequest, send
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return err
 	}
-	o := s.backend.Lines.Observe(recipes.QueueOf(req.Name, req.Priority != 0))
+	o := s.backend.Lines.Observe(recipes.ElectionQueue(req.Name, req.Priority))
 	defer o.Close()
 	for {
 		select {

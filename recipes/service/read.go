@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
@@ -24,12 +25,12 @@ func (s *Service) queue(ctx context.Context, queue string) (*recipes.Snapshot, s
 }
 
 // currentQueue is queue after everything that was committed before the call.
-func (s *Service) currentQueue(ctx context.Context, name string, byPriority bool) (*recipes.Snapshot, statemachine.Revision, error) {
+func (s *Service) currentQueue(ctx context.Context, kind coordv1.QueueKind, name string) (*recipes.Snapshot, statemachine.Revision, error) {
 	if err := recipes.CheckName(name); err != nil {
 		return nil, 0, err
 	}
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return nil, 0, fmt.Errorf("read index: %w", err)
 	}
-	return s.queue(ctx, recipes.QueueOf(name, byPriority))
+	return s.queue(ctx, recipes.QueueOf(kind, name))
 }

@@ -28,13 +28,16 @@ func New(backend Backend) *Service {
 
 // Register adds the services to a gRPC server.
 func (s *Service) Register(server grpc.ServiceRegistrar) {
-	coordv1.RegisterLockServer(server, lockServer{service: s})
+	coordv1.RegisterLockServer(server, s.lockServer())
 	coordv1.RegisterElectionServer(server, electionServer{service: s})
 	coordv1.RegisterCounterServer(server, counterServer{service: s})
 	coordv1.RegisterSequenceServer(server, sequenceServer{service: s})
 	coordv1.RegisterLatchServer(server, latchServer{service: s})
 	coordv1.RegisterGateServer(server, gateServer{service: s})
 	coordv1.RegisterGroupServer(server, groupServer{service: s})
+	coordv1.RegisterRWLockServer(server, s.rwLockServer())
+	coordv1.RegisterSemaphoreServer(server, s.semaphoreServer())
+	coordv1.RegisterBarrierServer(server, s.barrierServer())
 }
 
 // Close ends all streams with Unavailable, stops what goes on in the background, and waits for the latter. Entries that

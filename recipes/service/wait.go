@@ -15,9 +15,10 @@ import (
 
 const maxGrace = time.Minute
 
-// request is an acquire or a campaign.
+// request is what enqueues: an acquire, a campaign, a party's enter.
 type request struct {
 	recipesv1.Enqueue
+	queue               string
 	enqueueBy, removeBy string        // procedures
 	wait                time.Duration // 0: for ever
 	grace               time.Duration
@@ -58,7 +59,7 @@ func (s *Service) acquire(ctx context.Context, r *request, to listener, stay boo
 	case e.Token == 0 && r.ResumeToken != 0:
 		return to.lost(s.lostEvent(r.Lease, e.revision, false))
 	case e.Token == 0:
-		return s.tellNotAcquired(ctx, r.Name, to)
+		return s.tellNotAcquired(ctx, r.queue, to)
 	}
 	w := &waiting{service: s, request: r, entry: e, ticket: t, to: to}
 	kept, err := w.run(ctx, stay)
@@ -69,8 +70,8 @@ func (s *Service) acquire(ctx context.Context, r *request, to listener, stay boo
 }
 
 // tellNotAcquired answers a try that found somebody else.
-func (s *Service) tellNotAcquired(ctx context.Context, name string, to listener) error {
-	queue, rev, err := s.queue(ctx, name)
+func (s *Service) tellNotAcquired(ctx context.Context, of string, to listener) error {
+	queue, rev, err := s.queue(ctx, of)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ type ticket struct {
 
 func (s *Service) newTicket(r *request) *ticket {
 	t := &ticket{granted: make(chan line.Event, 1), ended: make(chan line.Event, 1)}
-	t.Ticket = s.backend.Lines.Track(recipes.Key(r.Name, r.Lease, r.OwnerId), func(ev line.Event) {
+	t.Ticket = s.backend.Lines.Track(recipes.Key(r.queue, r.Lease, r.OwnerId), func(ev line.Event) {
 		switch ev.News {
 		case line.Granted:
 			t.granted <- ev
@@ -209,7 +210,10 @@ func (w *waiting) tellQueued(ctx context.Context) error {
 	if len(w.ticket.granted) > 0 {
 		return nil
 	}
-	resp := &coordv1.Queued{Key: w.entry.Key, Token: w.entry.Token, Position: max(1, ahead), Revision: max(rev, w.entry.revision)}
+	if w.request.Parties == 0 {
+		ahead = max(1, ahead) // whom it waits for may have gone meanwhile; who waits for those to come may be the first
+	}
+	resp := &coordv1.Queued{Key: w.entry.Key, Token: w.entry.Token, Position: ahead, Revision: max(rev, w.entry.revision)}
 	if holder.Key != "" && holder.Key != w.entry.Key {
 		resp.Holder = holder.Proto()
 	}

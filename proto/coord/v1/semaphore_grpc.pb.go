@@ -49,8 +49,8 @@ const (
 // Errors beside those of Lock:
 //
 //	InvalidArgument     permits or a limit are not between 1 and 1000000000; REASON_INVALID
+//	NotFound            there is no limit, and the request says none; REASON_NOT_SET
 //	FailedPrecondition  more permits than the limit; REASON_TOO_MANY_PERMITS
-//	                    there is no limit, and the request says none; REASON_NOT_SET
 //	                    the new limit is less than what is held, or than what somebody waits for; REASON_LIMIT_BELOW_HELD
 //	                    an entry of the same owner has another number of permits; REASON_KEY_TAKEN
 type SemaphoreClient interface {
@@ -168,8 +168,8 @@ func (c *semaphoreClient) Describe(ctx context.Context, in *DescribeRequest, opt
 // Errors beside those of Lock:
 //
 //	InvalidArgument     permits or a limit are not between 1 and 1000000000; REASON_INVALID
+//	NotFound            there is no limit, and the request says none; REASON_NOT_SET
 //	FailedPrecondition  more permits than the limit; REASON_TOO_MANY_PERMITS
-//	                    there is no limit, and the request says none; REASON_NOT_SET
 //	                    the new limit is less than what is held, or than what somebody waits for; REASON_LIMIT_BELOW_HELD
 //	                    an entry of the same owner has another number of permits; REASON_KEY_TAKEN
 type SemaphoreServer interface {

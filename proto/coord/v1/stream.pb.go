@@ -788,7 +788,7 @@ func (x *Request) GetGuards() []*Guard {
 	return nil
 }
 
-// Guard names a grant: of a lock or an election, by the key and the token of Granted. A candidate of an election with
+// Guard names a grant, in a queue of any kind, by the key and the token of Granted. A candidate of an election with
 // priorities has the create revision of its key as token while it waits, and its term when it leads.
 type Guard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`

@@ -1,0 +1,157 @@
+package recipes
+
+import (
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// The double barrier; see service Barrier for what it promises. Its record is coordv1.BarrierState: while it is open, the
+// entries up to its last token are inside. The entry that makes the barrier full writes it in its own commit, and a reaction
+// to the deletion of the last one closes it.
+//
+// To count the parties at each Enter would cost a scan each. The record counts how many entries were made, which is no less
+// than are there, and only when that reaches the parties they are counted.
+
+// allTogether is the rule of barriers.
+var allTogether = barrierRule{inOrder{record: "/state", door: func(record *mvccpb.KeyValue) Door { return openBarrier(BarrierState(record)) }}}
+
+type barrierRule struct{ inOrder }
+
+// Holds does not depend on other entries.
+func (r barrierRule) Holds(reader Reader, queue string, e Entry, token int64) bool {
+	return !e.Lingers && e.Token == token && r.open(reader, queue).Admits(e)
+}
+
+// barrierDoor admits the parties of the generation that is inside.
+type barrierDoor struct{ last int64 }
+
+func openBarrier(s *coordv1.BarrierState) Door {
+	if !s.Open {
+		return barrierDoor{}
+	}
+	return barrierDoor{s.Last}
+}
+
+func (d barrierDoor) Admits(e Entry) bool { return e.Token <= d.last }
+func (d barrierDoor) Add(Entry)           {}
+func (d barrierDoor) Remove(Entry)        {}
+
+// BarrierState reads a barrier's record; the zero value if there is none.
+func BarrierState(record *mvccpb.KeyValue) *coordv1.BarrierState {
+	s := &coordv1.BarrierState{}
+	if record == nil || proto.Unmarshal(record.Value, s) != nil {
+		return &coordv1.BarrierState{}
+	}
+	return s
+}
+
+// barrierEnter makes a party.
+func barrierEnter(step statemachine.Step, req *coordv1.BarrierEnter) (proto.Message, error) {
+	w, err := newWish(step, KindBarrier, req, false, 0)
+	if err != nil {
+		return nil, err
+	}
+	w.parties = req.Parties
+	return w.acquired(step, enterBarrier)
+}
+
+// enterBarrier makes a party, and opens the barrier if it is the last one. ErrBarrierFull, ErrPartiesMismatch.
+func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
+	if !w.resumes && (w.parties < 1 || w.parties > MaxParties) {
+		return nil, false, invalid("%d parties, not between 1 and %d", w.parties, MaxParties)
+	}
+	record := []byte(allTogether.Record(w.queue))
+	state := BarrierState(step.Get(record))
+	p, err := look(step, w.queue, func() Door { return openBarrier(state) }, w.own, w.kind)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case !w.resumes && !p.empty && state.Parties != w.parties:
+		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", w.parties, state.Parties)
+	case p.exists:
+		made, err := w.take(step, p)
+		return p, made, err
+	case state.Open:
+		return nil, false, refuse(ErrBarrierFull, "%q in generation %d", NameOf(w.queue), state.Generation)
+	}
+	dead := p.arrive(step, w, state)
+	if _, err := step.Put(record, encode(state), 0); err != nil {
+		return nil, false, err
+	}
+	made, err := w.take(step, p)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, key := range dead {
+		if _, err := step.Delete(key); err != nil {
+			return nil, false, err
+		}
+	}
+	return p, made, nil
+}
+
+// arrive counts a party that comes, and opens the barrier if that makes it full. dead are then the entries of sessions that are
+// overdue: they are not counted and, as they must not be inside, to be deleted a little before their time.
+func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierState) (dead [][]byte) {
+	if p.empty {
+		state.Arrived = 0
+	}
+	state.Parties = w.parties
+	state.Arrived++
+	if state.Arrived < w.parties {
+		return nil
+	}
+	state.Arrived, state.First = 1, p.own.Token
+	eachEntry(step, w.queue, func(e Entry) bool {
+		if e.Lingers || !step.LeaseAlive(e.Lease) {
+			dead = append(dead, []byte(e.Key))
+			return true
+		}
+		state.Arrived++
+		state.First = min(state.First, e.Token)
+		return true
+	})
+	if state.Arrived < w.parties {
+		return nil
+	}
+	state.Open, state.Last = true, p.own.Token
+	state.Generation++
+	p.holds = true
+	return dead
+}
+
+// left ends the generation when nobody is inside any more.
+func (r barrierRule) left(step statemachine.Step, queue string) {
+	record := []byte(r.Record(queue))
+	state := BarrierState(step.Get(record))
+	if !state.Open {
+		return
+	}
+	empty := true
+	eachEntry(step, queue, func(Entry) bool {
+		empty = false
+		return false
+	})
+	if !empty {
+		return
+	}
+	state.Open, state.Arrived = false, 0
+	// A reaction is not refused for space.
+	_ = further(step, func() error {
+		_, err := step.Put(record, encode(state), 0)
+		return err
+	})
+}
+
+// Barrier is what the barrier is whose queue was read.
+func (s *Snapshot) Barrier() *coordv1.BarrierInfo {
+	state := BarrierState(s.record)
+	info := &coordv1.BarrierInfo{Generation: state.Generation, Parties: state.Parties, Arrived: int64(len(s.Sorted)), Open: state.Open}
+	if info.Arrived == 0 {
+		info.Parties = 0
+	}
+	return info
+}

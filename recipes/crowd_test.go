@@ -1,0 +1,277 @@
+package recipes_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// crowd runs random requests on one queue in which several hold, on a real state machine: retries, releases by old tokens,
+// withdrawals, expiries with and without lingering places, plain deletes, restarts and snapshots. Every command is one index
+// of the log, and after each one check sees the queue.
+type crowd struct {
+	*machine
+	rng       *rand.Rand
+	seed      uint64
+	queue     string
+	sequences map[int64]uint64 // the last one of each session
+	made      []made           // every entry there ever was
+	seen      map[string]int   // how often something happened
+	story     []string
+	last      string // what was done last
+}
+
+// made is an entry as its request was answered.
+type made struct {
+	session  int64
+	sequence uint64
+	*coordv1.AcquiredEntry
+}
+
+// crowds runs histories, in which each kind of event in want must happen. request sends one of the recipe's own requests.
+func crowds(t *testing.T, kind coordv1.QueueKind, want []string, request func(*crowd), check func(*crowd, *recipes.Snapshot)) {
+	total := map[string]int{}
+	for seed := range seeds(10) {
+		c := &crowd{
+			machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed, queue: recipes.QueueOf(kind, "a"),
+			sequences: map[int64]uint64{}, seen: total,
+		}
+		for range 150 {
+			if c.rng.IntN(5) < 3 {
+				request(c)
+			} else {
+				c.disturb()
+			}
+			check(c, c.snapshot())
+		}
+		must(t, c.Machine.Close())
+	}
+	for _, what := range want {
+		if total[what] == 0 && !testing.Short() {
+			t.Errorf("no history reached %q", what)
+		}
+	}
+}
+
+func (c *crowd) did(kind, format string, args ...any) {
+	c.seen[kind]++
+	c.last = kind
+	c.story = append(c.story, fmt.Sprintf("index %d: %s %s", c.index, kind, fmt.Sprintf(format, args...)))
+}
+
+// broken fails with the last things that were done.
+func (c *crowd) broken(format string, args ...any) {
+	c.Helper()
+	for _, l := range c.story[max(0, len(c.story)-20):] {
+		c.Log(l)
+	}
+	c.Fatalf("seed %d, index %d: %s", c.seed, c.index, fmt.Sprintf(format, args...))
+}
+
+// someone is a session that lives.
+func (c *crowd) someone() int64 {
+	id := 1 + c.rng.Int64N(5)
+	if _, ok := c.sessions[id]; !ok {
+		c.open(id)
+		c.sequences[id] = 0
+	}
+	return id
+}
+
+// ask sends a request of a session; the text says why it was refused. The last 20 outcomes are kept.
+func (c *crowd) ask(session int64, kind coordv1.Kind, req, resp proto.Message) (sequence uint64, refusal string) {
+	c.Helper()
+	body, err := proto.Marshal(req)
+	must(c.T, err)
+	c.sequences[session]++
+	sequence = c.sequences[session]
+	s := c.sessions[session]
+	request, err := proto.Marshal(&coordv1.Request{Sequence: sequence, Kind: kind, Body: body})
+	must(c.T, err)
+	acknowledged := uint64(max(0, int64(sequence)-20))
+	result := c.do(raftv1.KindRequests, &raftv1.Requests{
+		Session: session, Created: s.Created, Epoch: s.Epoch, Acknowledged: acknowledged, Requests: [][]byte{request}, UnixMs: 1,
+	})
+	must(c.T, result.Err)
+	outcome := &coordv1.Outcome{}
+	must(c.T, proto.Unmarshal(result.Response.(statemachine.RequestsDone).Outcomes[0], outcome))
+	if outcome.Refusal != nil {
+		return sequence, outcome.Refusal.Message
+	}
+	must(c.T, proto.Unmarshal(outcome.Response, resp))
+	return sequence, ""
+}
+
+// acquire sends a request that makes an entry and remembers it.
+func (c *crowd) acquire(kind coordv1.Kind, req proto.Message) (e *coordv1.AcquiredEntry, refusal string) {
+	c.Helper()
+	session, resp := c.someone(), &coordv1.Acquired{}
+	sequence, refusal := c.ask(session, kind, req, resp)
+	if refusal != "" {
+		c.did("refused", "%v: %s", req, refusal)
+		return nil, refusal
+	}
+	e = resp.Entries[0]
+	c.did(e.State.String(), "%v of %d: %v", req, session, e)
+	if e.State != coordv1.AcquiredEntry_NONE {
+		c.made = append(c.made, made{session, sequence, e})
+	}
+	return e, ""
+}
+
+// disturb does something that has nothing to do with the kind.
+func (c *crowd) disturb() {
+	switch c.rng.IntN(20) {
+	case 0, 1:
+		c.did("expired", "")
+		c.expire(c.someone())
+	case 2, 3:
+		id := c.someone()
+		c.did("ended", "%d", id)
+		c.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: id})
+		delete(c.sessions, id)
+	case 4, 5:
+		if q := c.snapshot(); len(q.Sorted) > 0 {
+			key := q.Sorted[c.rng.IntN(len(q.Sorted))].Key
+			c.did("deleted", "%s", key)
+			c.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte(key)})
+		}
+	case 6:
+		c.did("crashed", "")
+		c.crash()
+	case 7:
+		c.did("restored", "")
+		c.restore()
+	case 8, 9, 10:
+		c.withdraw()
+	default:
+		c.release()
+	}
+}
+
+// release releases an entry that there is or was, by the token it had.
+func (c *crowd) release() {
+	if len(c.made) == 0 {
+		return
+	}
+	m := c.made[c.rng.IntN(len(c.made))]
+	if c.rng.IntN(3) > 0 { // rather one of those that may be there
+		m = c.made[max(0, len(c.made)-1-c.rng.IntN(6))]
+	}
+	kv := c.get(m.Key)
+	there := kv != nil && kv.CreateRevision == m.Token
+	resp := &coordv1.Released{}
+	_, refusal := c.ask(c.someone(), coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{guard(m.AcquiredEntry)}}, resp)
+	c.did(map[bool]string{true: "released", false: "released again"}[there], "%s with %d", m.Key, m.Token)
+	if refusal != "" || (resp.Removed == 1) != there {
+		c.broken("release of %v, there: %v: %v, %s", m, there, resp, refusal)
+	}
+}
+
+// withdraw withdraws a request of a session that lives, whose outcome it may have.
+func (c *crowd) withdraw() {
+	if len(c.made) == 0 {
+		return
+	}
+	m := c.made[len(c.made)-1-c.rng.IntN(min(len(c.made), 5))]
+	if _, ok := c.sessions[m.session]; !ok || m.sequence+15 < c.sequences[m.session] || m.sequence > c.sequences[m.session] {
+		return
+	}
+	resp := &coordv1.Withdrawn{}
+	_, refusal := c.ask(m.session, coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{Sequence: m.sequence}, resp)
+	if refusal == "" && resp.Removed {
+		c.did("withdrawn", "%s with %d", m.Key, m.Token)
+	}
+}
+
+func (c *crowd) get(key string) *mvccpb.KeyValue {
+	view, err := c.View()
+	must(c.T, err)
+	defer view.Close()
+	kv, err := view.Get([]byte(key))
+	must(c.T, err)
+	return kv
+}
+
+// snapshot reads the queue, and sees that who holds by it also holds by the rule's own look, which guards are checked by.
+func (c *crowd) snapshot() *recipes.Snapshot {
+	view, err := c.View()
+	must(c.T, err)
+	defer view.Close()
+	r := scanner{c.T, view}
+	q := recipes.Read(r, c.queue)
+	for _, e := range q.Sorted {
+		if _, holds := q.Granted(e.Key); holds != recipes.RuleOf(c.queue).Holds(r, c.queue, e, e.Token) {
+			c.broken("%+v holds: %v, but the rule's own look differs", e, holds)
+		}
+	}
+	return q
+}
+
+// scanner makes a recipes.Reader of a view.
+type scanner struct {
+	*testing.T
+	*statemachine.View
+}
+
+func (s scanner) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
+	resp, err := s.Range(context.Background(), &pb.RangeRequest{Key: key, RangeEnd: end})
+	must(s.T, err)
+	for _, kv := range resp.Kvs {
+		if !fn(kv) {
+			return
+		}
+	}
+}
+
+// grants is the dumb twin of all rules by order: it remembers who was let in, instead of finding it out.
+type grants []recipes.Entry
+
+// step takes over the queue as it is now: who is gone leaves, then who is next goes in as long as there is room for it.
+func (g *grants) step(q *recipes.Snapshot, room func(inside []recipes.Entry, next recipes.Entry) bool) {
+	var inside []recipes.Entry
+	for i, e := range q.Sorted {
+		was := slices.ContainsFunc(*g, func(o recipes.Entry) bool { return o.Key == e.Key && o.Token == e.Token })
+		if !was && (len(inside) < i || !room(inside, e)) {
+			continue
+		}
+		inside = append(inside, e)
+	}
+	*g = inside
+}
+
+// holding are the keys of those inside that do not linger.
+func (g grants) holding() (keys []string) {
+	for _, e := range g {
+		if !e.Lingers {
+			keys = append(keys, e.Key)
+		}
+	}
+	return keys
+}
+
+func keysOf(entries []recipes.Entry) (keys []string) {
+	for _, e := range entries {
+		keys = append(keys, e.Key)
+	}
+	return keys
+}
+
+// compare fails if others hold than who were let in.
+func (c *crowd) compare(g grants, q *recipes.Snapshot) {
+	c.Helper()
+	if want, got := g.holding(), keysOf(q.Holders()); !slices.Equal(got, want) {
+		c.broken("%q hold, want %q; the queue is %+v", got, want, q.Sorted)
+	}
+}

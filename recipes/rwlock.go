@@ -1,0 +1,86 @@
+package recipes
+
+import (
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// The read-write lock; see service RWLock for what it promises. Its rule needs no record: a writer holds if nobody is before
+// it, a reader if no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
+
+// readWrite is the rule of read-write locks.
+var readWrite = inOrder{door: func(*mvccpb.KeyValue) Door { return openReadWrite() }}
+
+// readWriteDoor admits one writer, or readers.
+type readWriteDoor struct{ readers, writers int }
+
+func openReadWrite() Door { return &readWriteDoor{} }
+
+func (d *readWriteDoor) Admits(e Entry) bool { return d.writers == 0 && (!e.Write || d.readers == 0) }
+
+func (d *readWriteDoor) Add(e Entry) { d.count(e, 1) }
+
+func (d *readWriteDoor) Remove(e Entry) { d.count(e, -1) }
+
+func (d *readWriteDoor) count(e Entry, n int) {
+	if e.Write {
+		d.writers += n
+	} else {
+		d.readers += n
+	}
+}
+
+// rwAcquire makes a reader or a writer.
+func rwAcquire(step statemachine.Step, req *coordv1.RWAcquire) (proto.Message, error) {
+	w, err := newWish(step, KindRWLock, req, req.Try, req.LingerMs)
+	if err != nil {
+		return nil, err
+	}
+	w.own.Write = req.Write
+	return w.acquired(step, enterRWLock)
+}
+
+// enterRWLock makes a reader or a writer. An entry stays what it is: ErrUpgrade, ErrKeyTaken.
+func enterRWLock(step statemachine.Step, w *wish) (*place, bool, error) {
+	p, err := look(step, w.queue, openReadWrite, w.own, w.kind)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case w.resumes || p.own.Write == w.own.Write:
+	case w.own.Write:
+		return nil, false, refuse(ErrUpgrade, "%q", p.key)
+	default:
+		return nil, false, refuse(ErrKeyTaken, "%q is a writer's", p.key)
+	}
+	made, err := w.take(step, p)
+	return p, made, err
+}
+
+// rwDowngrade makes a writer that holds a reader; the readers right behind it hold in the same commit.
+func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Message, error) {
+	g := req.GetEntry()
+	queue, err := checkEntry(g.GetName(), g.GetKey(), g.GetToken())
+	if err != nil {
+		return nil, err
+	}
+	if KindOf(queue) != coordv1.QueueKind_QUEUE_RWLOCK {
+		return nil, invalid("key %q is not one of a read-write lock", g.Key)
+	}
+	e, ok := entryOf(queue, step.Get([]byte(g.Key)))
+	if !ok || !holds(step, queue, e, g.Token) {
+		return nil, refuse(ErrNotHolder, "%q with token %d", g.Key, g.Token)
+	}
+	if !e.Write {
+		return &coordv1.RWDowngraded{Revision: step.Revision()}, nil
+	}
+	e.Write = false
+	note := step.Attachment(e.Lease, []byte(e.Key))
+	rev, err := step.PutEntry([]byte(e.Key), encodeValue(KindRWLock, e), e.Lease, note)
+	if err != nil {
+		return nil, err
+	}
+	return &coordv1.RWDowngraded{Downgraded: true, Revision: rev}, nil
+}

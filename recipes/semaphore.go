@@ -1,0 +1,144 @@
+package recipes
+
+import (
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// The semaphore; see service Semaphore for what it promises. Its record says how many permits there are: recipesv1.SemaphoreState.
+// An entry holds while it and all before it fit into the limit. When the limit is lowered below what is held, the record
+// keeps the token of the last holder, up to which entries hold whatever the limit: so nothing is revoked, and who holds
+// is a function of the keys still.
+
+// byPermits is the rule of semaphores.
+var byPermits = inOrder{record: "/limit", door: func(record *mvccpb.KeyValue) Door { return &permitDoor{state: semaphoreState(record)} }}
+
+// permitDoor admits whose permits fit in.
+type permitDoor struct {
+	state *recipesv1.SemaphoreState
+	held  int64
+}
+
+func (d *permitDoor) Admits(e Entry) bool {
+	return e.Token <= d.state.Keep || d.held+e.Permits <= d.state.Limit
+}
+
+func (d *permitDoor) Add(e Entry) { d.held += e.Permits }
+
+func (d *permitDoor) Remove(e Entry) { d.held -= e.Permits }
+
+// semaphoreState reads a semaphore's record. The limit is 0 if there is none.
+func semaphoreState(record *mvccpb.KeyValue) *recipesv1.SemaphoreState {
+	s := &recipesv1.SemaphoreState{}
+	if record == nil || proto.Unmarshal(record.Value, s) != nil {
+		return &recipesv1.SemaphoreState{}
+	}
+	return s
+}
+
+// semaphoreAcquire takes permits, or waits for them.
+func semaphoreAcquire(step statemachine.Step, req *coordv1.SemaphoreAcquire) (proto.Message, error) {
+	w, err := newWish(step, KindSemaphore, req, req.Try, req.LingerMs)
+	if err != nil {
+		return nil, err
+	}
+	w.own.Permits, w.limit = req.Permits, req.Limit
+	return w.acquired(step, enterSemaphore)
+}
+
+// enterSemaphore makes an entry. ErrNotSet, ErrTooManyPermits; ErrKeyTaken if there is one with other permits.
+func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
+	if n := w.own.Permits; !w.resumes && (n < 1 || n > MaxPermits) {
+		return nil, false, invalid("%d permits, not between 1 and %d", n, int64(MaxPermits))
+	}
+	if w.limit < 0 || w.limit > MaxPermits {
+		return nil, false, invalid("limit %d is not between 0 and %d", w.limit, int64(MaxPermits))
+	}
+	record := []byte(byPermits.Record(w.queue))
+	state := semaphoreState(step.Get(record))
+	unset := state.Limit == 0
+	if unset {
+		state.Limit = w.limit
+	}
+	if state.Limit == 0 && !w.resumes {
+		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", NameOf(w.queue))
+	}
+	p, err := look(step, w.queue, func() Door { return &permitDoor{state: state} }, w.own, w.kind)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case p.exists && !w.resumes && p.own.Permits != w.own.Permits:
+		return nil, false, refuse(ErrKeyTaken, "%q has %d permits", p.key, p.own.Permits)
+	case !p.exists && w.own.Permits > state.Limit:
+		return nil, false, refuse(ErrTooManyPermits, "%d of %d", w.own.Permits, state.Limit)
+	}
+	if unset && w.limit != 0 && (p.holds || !w.try) {
+		if _, err := step.Put(record, encode(state), 0); err != nil {
+			return nil, false, err
+		}
+	}
+	made, err := w.take(step, p)
+	return p, made, err
+}
+
+// semaphoreResize changes the limit. ErrLimitBelowHeld.
+func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (proto.Message, error) {
+	if err := CheckName(req.Name); err != nil {
+		return nil, err
+	}
+	if req.Limit < 1 || req.Limit > MaxPermits {
+		return nil, invalid("limit %d is not between 1 and %d", req.Limit, int64(MaxPermits))
+	}
+	q := Read(step, QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name))
+	before, info := semaphoreState(q.Record()), q.Semaphore()
+	for _, e := range q.Waiting() {
+		if e.Permits > req.Limit {
+			return nil, refuse(ErrLimitBelowHeld, "limit %d, and %q waits for %d", req.Limit, e.Key, e.Permits)
+		}
+	}
+	if info.Held > req.Limit && !req.Drain {
+		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %d are held", req.Limit, info.Held)
+	}
+	next := &recipesv1.SemaphoreState{Limit: req.Limit}
+	if info.Held > req.Limit {
+		for e := range q.Inside() {
+			next.Keep = e.Token
+		}
+	}
+	resp := &coordv1.SemaphoreResized{Before: before.Limit, Held: heldBy(q, next), Revision: step.Revision()}
+	if proto.Equal(before, next) {
+		return resp, nil
+	}
+	rev, err := step.Put([]byte(byPermits.Record(q.Queue)), encode(next), 0)
+	if err != nil {
+		return nil, err
+	}
+	resp.Revision = rev
+	return resp, nil
+}
+
+// heldBy is how many permits are held if the semaphore's state is this one.
+func heldBy(q *Snapshot, state *recipesv1.SemaphoreState) int64 {
+	door := &permitDoor{state: state}
+	for e := range q.Oldest() {
+		if !door.Admits(e) {
+			break
+		}
+		door.Add(e)
+	}
+	return door.held
+}
+
+// Semaphore is what the semaphore is whose queue was read.
+func (s *Snapshot) Semaphore() *coordv1.SemaphoreInfo {
+	state := semaphoreState(s.record)
+	info := &coordv1.SemaphoreInfo{Limit: state.Limit, Held: heldBy(s, state)}
+	for _, e := range s.Waiting() {
+		info.Wanted += e.Permits
+	}
+	return info
+}
