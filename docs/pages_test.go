@@ -41,6 +41,7 @@ func TestPages(t *testing.T) {
 			if filepath.Dir(path) == "recipes" && name != "README" { // the others have a shape of their own
 				checkShape(t, string(text), blocks)
 			}
+			checkLinks(t, filepath.Dir(path), string(text))
 			for _, b := range blocks {
 				if b.language == "go" && !strings.Contains(testedCode(), flat(b.text)) {
 					t.Errorf("no tested Go file has\n%s", b.text)
@@ -83,6 +84,19 @@ func checkShape(t *testing.T, page string, blocks []block) {
 	for _, language := range []string{"go", "console"} {
 		if !slices.ContainsFunc(blocks, func(b block) bool { return b.language == language }) {
 			t.Errorf("no block of language %q", language)
+		}
+	}
+}
+
+// checkLinks wants a file behind each relative link of a page in a folder.
+func checkLinks(t *testing.T, folder, page string) {
+	prose := regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(page, "")
+	for _, link := range regexp.MustCompile(`\]\(([^)#:]+)[^)]*\)`).FindAllStringSubmatch(prose, -1) {
+		if strings.Contains(link[0], "://") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(folder, link[1])); err != nil {
+			t.Errorf("the link %s leads nowhere", link[0])
 		}
 	}
 }
