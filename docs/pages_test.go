@@ -20,7 +20,7 @@ var headings = []string{
 	"The same elsewhere",
 }
 
-// foreign are the languages of what the tests do not run: other systems' code, below the last heading only.
+// foreign are the languages of what is not run: other systems' code, below the last heading only.
 var foreign = []string{"java", "sh"}
 
 // TestPages runs the commands of each page in its order, against a member of its own, and finds its Go code in what is tested.
