@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/client/config"
 	"github.com/coord-dev/coord/client/registry"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/proto/roster"
 )
 
@@ -49,6 +51,12 @@ var completions = map[string][]completer{
 	"cfg get":       {bundlesNamed}, "cfg history": {bundlesNamed}, "cfg watch": {bundlesNamed}, "cfg status": {bundlesNamed},
 	"cfg put": {bundlesNamed, nil}, "cfg rollback": {bundlesNamed, bundleVersions}, "cfg diff": {bundlesNamed, bundleVersions, bundleVersions},
 	"cfg schema get": {bundlesNamed}, "cfg schema set": {bundlesNamed, nil}, "cfg schema rm": {bundlesNamed},
+	"counter add": {named(objects.CounterPrefix)}, "counter get": {named(objects.CounterPrefix)}, "counter set": {named(objects.CounterPrefix)},
+	"counter ls": {named(objects.CounterPrefix)}, "sequence next": {named(objects.SequencePrefix)}, "sequence ls": {named(objects.SequencePrefix)},
+	"latch set": {named(objects.LatchPrefix)}, "latch down": {named(objects.LatchPrefix)}, "latch wait": {named(objects.LatchPrefix)},
+	"latch show": {named(objects.LatchPrefix)}, "latch ls": {named(objects.LatchPrefix)},
+	"barrier open": {named(objects.GatePrefix)}, "barrier wait": {named(objects.GatePrefix)}, "barrier close": {named(objects.GatePrefix)},
+	"group join": {groupsNamed}, "group ls": {groupsNamed}, "group watch": {groupsNamed},
 	"member remove": {memberIDs}, "member update": {memberIDs}, "member promote": {memberIDs}, "move-leader": {memberIDs},
 }
 
@@ -171,6 +179,38 @@ func (q *asking) queues(kind coordv1.QueueKind, prefix string) ([]cobra.Completi
 		names = append(names, described(queue.Name, who(queue.Kind, queue.Holder)))
 	}
 	return names, err
+}
+
+// named are the objects that have one key each, below prefix.
+func named(prefix string) completer {
+	return func(q *asking) ([]cobra.Completion, error) {
+		kvs, err := q.keys(prefix)
+		var names []cobra.Completion
+		for _, kv := range kvs {
+			names = append(names, strings.TrimPrefix(string(kv.Key), prefix))
+		}
+		return names, err
+	}
+}
+
+func groupsNamed(q *asking) ([]cobra.Completion, error) {
+	kvs, err := q.keys(objects.GroupPrefix)
+	var names []cobra.Completion
+	for _, kv := range kvs {
+		if group := groupOfKey(string(kv.Key)); !slices.Contains(names, group) {
+			names = append(names, group)
+		}
+	}
+	return names, err
+}
+
+// keys are some that begin with prefix and what was typed.
+func (q *asking) keys(prefix string) ([]*mvccpb.KeyValue, error) {
+	resp, err := q.etcd.Get(q.ctx, prefix+q.typed, clientv3.WithPrefix(), clientv3.WithLimit(maxCompletions), clientv3.WithKeysOnly(), clientv3.WithSerializable())
+	if err != nil {
+		return nil, err
+	}
+	return resp.Kvs, nil
 }
 
 // queuesToExplain are the objects of why.

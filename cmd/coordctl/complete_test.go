@@ -55,6 +55,9 @@ func TestCompletionOfNames(t *testing.T) {
 	for _, id := range []string{"127.0.0.1:1", "127.0.0.1:2"} {
 		start(t, options{}, "service", "register", "comp/svc", "--addr", id).waitOut(t, "registered")
 	}
+	ok(t, "counter", "add", "comp/counter", "1")
+	ok(t, "latch", "set", "comp/latch", "1")
+	start(t, options{}, "group", "join", "comp/group/a", "m").waitOut(t, "joined")
 	contexts := filepath.Join(t.TempDir(), "contexts.yaml")
 	opt := options{env: []string{"COORDCTL_CONFIG=" + contexts}}
 	okWith(t, opt, "context", "set", "prod", "--endpoints", endpoint(t))
@@ -78,6 +81,9 @@ func TestCompletionOfNames(t *testing.T) {
 		{"comp/bundle2", []string{"cfg", "schema", "rm", "comp/bundle2"}},
 		{"comp/svc", []string{"service", "ls", "comp/"}},
 		{"127.0.0.1:1 127.0.0.1:2", []string{"service", "drain", "comp/svc", ""}},
+		{"comp/counter", []string{"counter", "get", "comp/"}},
+		{"comp/latch", []string{"latch", "down", "comp/"}},
+		{"comp/group/a", []string{"group", "watch", "comp/"}},
 		{"dev prod", []string{"context", "use", ""}},
 		{"prod", []string{"--context", "pr"}},
 		{"simple table json yaml", []string{"locks", "ls", "-w", ""}},

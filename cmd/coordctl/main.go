@@ -1,6 +1,7 @@
 // Command coordctl is the command line of coord: etcdctl's verbs; lock and elect, which run a command for as long as a lock or
-// a leadership is held; sessions, locks, elections, why, deadlocks and top, which show who holds and waits; service and cfg, the
-// registry and the shared configuration; and context, which keeps clusters by name. docs/coordctl.md is its manual.
+// a leadership is held; sessions, locks, elections, why, deadlocks and top, which show who holds and waits; counter, sequence,
+// latch, barrier and group; service and cfg, the registry and the shared configuration; and context, which keeps clusters by
+// name. docs/coordctl.md is its manual.
 //
 // The verbs are etcd's own cobra commands, composed, so their flags, output and exit codes are etcdctl's. Global flags can
 // be given in the environment, and in a context, which is a cluster by name: a flag beats COORDCTL_<FLAG>, which beats

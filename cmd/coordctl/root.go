@@ -41,7 +41,8 @@ func newRoot() *cobra.Command {
 	root.AddCommand(etcdVerbs(root)...)
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
-		newCfgCommand(), newServiceCommand(), newContextCommand(), newTopCommand())...)
+		newCfgCommand(), newServiceCommand(), newContextCommand(), newTopCommand(),
+		newCounterCommand(), newSequenceCommand(), newLatchCommand(), newBarrierCommand(), newGroupCommand())...)
 	addCompletions(root)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)

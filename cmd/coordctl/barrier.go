@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/coord-dev/coord/client"
+	"github.com/coord-dev/coord/proto/objects"
+)
+
+func newBarrierCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "barrier <subcommand>", Short: "Barriers that hold up who comes", GroupID: groupConcurrency,
+		Long: `A barrier that somebody closes holds up all who come until somebody opens it.
+
+Output formats (-w): simple, table, json and yaml.
+
+Exit code: 75 when the wait was over first (wait).`,
+	}
+	list := newObjectList("barriers that are closed", objects.GatePrefix, gateHead, func(name string, kv *mvccpb.KeyValue) (gated, []any, error) {
+		state, err := objects.Gate(kv)
+		if err != nil {
+			return gated{}, nil, err
+		}
+		g := gated{name, state.Closed, state.Reason, state.Since}
+		return g, []any{plain(name), orDash(state.Reason), state.Since}, nil
+	})
+	cmd.AddCommand(ours(newBarrierCloseCommand(), newBarrierOpenCommand(), newBarrierWaitCommand(), list)...)
+	return cmd
+}
+
+// gated is a barrier as -w json has it.
+type gated struct {
+	Name   string `json:"name"`
+	Closed bool   `json:"closed"`
+	Reason string `json:"reason,omitempty"`
+	Since  int64  `json:"since,omitempty"` // a revision
+}
+
+var gateHead = []any{"NAME", "REASON", "SINCE REVISION"}
+
+func newBarrierCloseCommand() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "close NAME [--reason WHY]", Short: "Closes a barrier, until somebody opens it",
+		RunE: sdkVerb(1, 1, "barrier close takes the name of a barrier", func(ctx context.Context, r *verbRun, args []string) error {
+			ctx, cancel := r.bounded(ctx)
+			defer cancel()
+			if err := r.c.Gate(args[0]).Close(ctx, client.Because(reason)); err != nil {
+				return objectError(ctx, err)
+			}
+			return r.print(gated{Name: args[0], Closed: true, Reason: reason}, func(w io.Writer) { fmt.Fprintf(w, "barrier %s is closed\n", plain(args[0])) })
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for who waits")
+	return cmd
+}
+
+func newBarrierOpenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "open NAME", Short: "Opens a barrier: all who wait go on",
+		RunE: sdkVerb(1, 1, "barrier open takes the name of a barrier", func(ctx context.Context, r *verbRun, args []string) error {
+			ctx, cancel := r.bounded(ctx)
+			defer cancel()
+			closed, err := r.c.Gate(args[0]).Open(ctx)
+			if err != nil {
+				return objectError(ctx, err)
+			}
+			text := "barrier %s is open\n"
+			if !closed {
+				text = "barrier %s was not closed\n"
+			}
+			return r.print(gated{Name: args[0]}, func(w io.Writer) { fmt.Fprintf(w, text, plain(args[0])) })
+		}),
+	}
+}
+
+func newBarrierWaitCommand() *cobra.Command {
+	w := &waitFlag{}
+	cmd := &cobra.Command{
+		Use: "wait NAME [--wait DURATION]", Short: "Waits until a barrier is open",
+		RunE: sdkVerb(1, 1, "barrier wait takes the name of a barrier", func(ctx context.Context, r *verbRun, args []string) error {
+			first, cancel := r.bounded(ctx)
+			defer cancel()
+			state, err := r.c.Gate(args[0]).State(first)
+			if err != nil {
+				return objectError(first, err)
+			}
+			what := "barrier " + args[0]
+			if state.Reason != "" {
+				what += " (" + plain(state.Reason) + ")"
+			}
+			return w.until(ctx, r, what, r.c.Gate(args[0]).Await)
+		}),
+	}
+	w.addFlag(cmd)
+	return cmd
+}

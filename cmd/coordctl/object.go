@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/coord-dev/coord/client"
+)
+
+// What the verbs of counters, sequences, latches, barriers and groups share.
+
+// parseNumber is an argument that is a number.
+func parseNumber(what, text string) (int64, error) {
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return 0, badArgs("%s %s does not fit into 64 bits", what, text)
+	case err != nil:
+		return 0, badArgs("%s %q is not a number", what, text)
+	}
+	return n, nil
+}
+
+// objectError is the error of a request, with the exit code that says who was first.
+func objectError(ctx context.Context, err error) error {
+	if err = told(ctx, err); err == nil {
+		return nil
+	}
+	for _, first := range []error{client.ErrValueMismatch, client.ErrLatchState, client.ErrMemberExists} {
+		if errors.Is(err, first) {
+			return &exitError{exitNotAcquired, err}
+		}
+	}
+	return err
+}
+
+// objects are the keys below prefix and a name that begins with args[0], if there is one.
+func (r *verbRun) objects(ctx context.Context, prefix string, args []string) ([]*mvccpb.KeyValue, error) {
+	ctx, cancel := r.bounded(ctx)
+	defer cancel()
+	resp, err := r.c.Get(ctx, prefix+strings.Join(args, ""), clientv3.WithPrefix())
+	if err != nil {
+		return nil, told(ctx, err)
+	}
+	return resp.Kvs, nil
+}
+
+// newObjectList makes a verb that lists the objects of a prefix. row makes a form with json tags of a key, and the cells for
+// people; a key that is no object is left out.
+func newObjectList[Form any](what, prefix string, head []any, row func(name string, kv *mvccpb.KeyValue) (Form, []any, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: "ls [PREFIX]", Short: "Lists " + what + ", or those whose name begins with PREFIX",
+		RunE: sdkVerb(0, 1, "ls takes the beginning of names, or nothing", func(ctx context.Context, r *verbRun, args []string) error {
+			kvs, err := r.objects(ctx, prefix, args)
+			if err != nil {
+				return err
+			}
+			forms, rows := []Form{}, [][]any{head}
+			for _, kv := range kvs {
+				form, cells, err := row(strings.TrimPrefix(string(kv.Key), prefix), kv)
+				if err == nil {
+					forms, rows = append(forms, form), append(rows, cells)
+				}
+			}
+			return r.printTable(forms, rows...)
+		}),
+	}
+}
+
+// waitFlag is how long a verb waits.
+type waitFlag struct{ wait seconds }
+
+func (w *waitFlag) addFlag(cmd *cobra.Command) {
+	cmd.Flags().Var(&w.wait, "wait", "how long to wait at most (default: until it comes or a signal does)")
+}
+
+// until awaits for as long as the flag says. The cluster has answered once before, so that one that cannot be reached is not
+// waited for.
+func (w *waitFlag) until(ctx context.Context, r *verbRun, what string, await func(context.Context) error) error {
+	over := &exitError{exitNotAcquired, fmt.Errorf("%s: the wait elapsed", what)}
+	if r.cmd.Flags().Changed("wait") {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, time.Duration(w.wait), over)
+		defer stop()
+	}
+	return objectError(ctx, await(ctx))
+}
+
+// number is what a verb prints that has one number to say.
+func (r *verbRun) number(form any, n int64) error {
+	return r.print(form, func(w io.Writer) { fmt.Fprintln(w, n) })
+}
