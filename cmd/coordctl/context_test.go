@@ -54,12 +54,14 @@ func TestContexts(t *testing.T) {
 	okWith(t, opt, "context", "set", "prod", "--user", "", "--cacert", "")
 	wantLine(t, okWith(t, opt, "context", "ls"), "*", "prod", endpoint(t)+","+endpoint(t), "-", "-")
 
-	ok := func(want bool, opt options, args ...string) {
-		t.Helper()
+	var ends []func()
+	ok := func(want bool, opt options, args ...string) { // all at once, for the unreachable ones take their time
 		r := start(t, opt, args...)
-		if got := r.code(t) == 0; got != want {
-			t.Errorf("%v %v: success %v, error output %q", opt.env, args, got, &r.err)
-		}
+		ends = append(ends, func() {
+			if got := r.code(t) == 0; got != want {
+				t.Errorf("%v %v: success %v, error output %q", opt.env, args, got, &r.err)
+			}
+		})
 	}
 	for _, verb := range [][]string{{"get", "k"}, {"sessions", "ls"}} {
 		bad := freeAddr()
@@ -72,6 +74,9 @@ func TestContexts(t *testing.T) {
 		ok(false, inContexts(path, append(quick, "COORDCTL_ENDPOINTS="+bad)...), verb...)
 		ok(true, inContexts(path, "COORDCTL_ENDPOINTS="+bad), with("--context", "prod")...)
 		ok(true, opt, with("--context", "dev", "--endpoints", endpoint(t), "--command-timeout", "20s")...)
+	}
+	for _, end := range ends {
+		end()
 	}
 	okWith(t, opt, "context", "rm", "prod")
 	r := start(t, opt, "context", "show")
@@ -111,6 +116,15 @@ func TestBrokenContextsAreExplained(t *testing.T) {
 			okWith(t, inContexts(path), verb)
 		}
 	}
+	// Who has no home has no contexts, and no need of any.
+	homeless := options{env: []string{"HOME=", "XDG_CONFIG_HOME="}}
+	okWith(t, homeless, "get", "k")
+	if got := okWith(t, homeless, "context", "ls", "-w", "json"); got != "[]\n" {
+		t.Errorf("without a home context ls printed %q", got)
+	}
+	r := start(t, homeless, "context", "set", "a", "--endpoints", "x")
+	r.wantCode(t, 1)
+	r.wantOneLine(t, "COORDCTL_CONFIG")
 	// Lists of endpoints are what people write.
 	if err := os.WriteFile(path, []byte("current: a\ncontexts:\n  a:\n    endpoints: ["+endpoint(t)+"]\n    insecure-transport: true\n  empty:\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -38,29 +38,30 @@ type contextFile struct {
 
 var errNoContext = errors.New("no such context")
 
-// contextPath is where the file of contexts is: what COORDCTL_CONFIG says, or the place that the system has for such files.
-func contextPath() (string, error) {
+// contextPath is where the file of contexts is: what COORDCTL_CONFIG says, or the place that the system has for such files. It is ""
+// for who has no such place, like a service without a home.
+func contextPath() string {
 	if path := os.Getenv("COORDCTL_CONFIG"); path != "" {
-		return path, nil
+		return path
 	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
-		return "", fmt.Errorf("find the file of contexts (COORDCTL_CONFIG names another one): %w", err)
+		return ""
 	}
-	return filepath.Join(dir, "coord", "contexts.yaml"), nil
+	return filepath.Join(dir, "coord", "contexts.yaml")
 }
 
 // loadContexts reads the file; there are no contexts without one. An error names the file and, as far as it is about one, the line.
 func loadContexts() (*contextFile, error) {
-	path, err := contextPath()
-	if err != nil {
-		return nil, err
+	path := contextPath()
+	file := &contextFile{path: path, contexts: map[string]settings{}}
+	if path == "" {
+		return file, nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	file := &contextFile{path: path, contexts: map[string]settings{}}
 	var root yaml.Node
 	if err := yaml.Unmarshal(text, &root); err != nil {
 		return nil, fmt.Errorf("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
@@ -198,6 +199,9 @@ func (f *contextFile) get(name string) (settings, error) {
 
 // save replaces the file, whole or not at all; only its owner can read it.
 func (f *contextFile) save() error {
+	if f.path == "" {
+		return errors.New("there is no home to keep contexts in: name a file in COORDCTL_CONFIG")
+	}
 	var text bytes.Buffer
 	encoder := yaml.NewEncoder(&text)
 	encoder.SetIndent(2)

@@ -46,15 +46,13 @@ type topQueues struct {
 	}
 }
 
+// topOnce is a picture, in which some part may be missing.
 func topOnce(t *testing.T, args ...string) *topPicture {
 	t.Helper()
 	now := &topPicture{}
 	text := ok(t, append([]string{"top", "-w", "json", "--command-timeout", "60s"}, args...)...)
 	if err := json.Unmarshal([]byte(text), now); err != nil {
 		t.Fatalf("top -w json printed %q: %v", text, err)
-	}
-	if now.Errors != nil {
-		t.Errorf("top could not see %v", now.Errors)
 	}
 	return now
 }
@@ -78,6 +76,9 @@ func TestTopOnce(t *testing.T) {
 	start(t, options{}, "service", "register", "top-svc", "--addr", "127.0.0.1:1").waitOut(t, "registered")
 
 	now := topOnce(t, "--rows", "1000")
+	if now.Errors != nil {
+		t.Errorf("top could not see %v", now.Errors)
+	}
 	if len(now.Members) != 1 || now.Members[0].Role != "leader" || now.Members[0].Version == "" || now.Members[0].DBSize == 0 {
 		t.Errorf("members: %+v", now.Members)
 	}
