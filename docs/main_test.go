@@ -4,6 +4,7 @@
 package docs_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,11 @@ func build(t *testing.T) {
 }
 
 var buildOnce = sync.OnceValue(func() error {
+	for _, sources := range []string{"examples", "../cmd", "../client", "../proto"} { // go test caches: it must see what we build
+		if err := filepath.WalkDir(sources, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			return err
+		}
+	}
 	cmd := exec.Command("go", "build", "-o", programs+"/", "../cmd/coordctl", "./examples/...")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return &exec.Error{Name: cmd.String() + "\n" + string(out), Err: err}
