@@ -14,10 +14,11 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// claim is one acquire or campaign: a place in the queue of each of its names, from the request to the end. It holds when
-// all its entries do.
+// claim is one request for places in queues: one in that of each of its names, from the request to the end. It holds when all
+// its entries do.
 type claim struct {
 	s       *Session
+	kind    coordv1.Kind
 	names   []string
 	owner   string // owner id
 	options acquireOptions
@@ -32,6 +33,7 @@ type claim struct {
 	entries  []*entry // in the order of names, once there was an answer
 	holds    bool
 	revision int64 // at which that was seen
+	reads    bool  // of a read-write lock: as a reader
 	leaving  bool  // it is withdrawn or released
 	err      error
 	freedErr error
@@ -54,7 +56,7 @@ func (e *entry) guard() *coordv1.Guard {
 // claim enqueues a request for entries of the names. body makes the request for an owner id.
 func (s *Session) claim(kind coordv1.Kind, names []string, o acquireOptions, body func(owner string) proto.Message) (*claim, error) {
 	c := &claim{
-		s: s, names: names, options: o, began: time.Now(),
+		s: s, kind: kind, names: names, options: o, began: time.Now(),
 		granted: make(chan struct{}), over: make(chan struct{}), freed: make(chan struct{}),
 	}
 	s.t.lock()
@@ -418,7 +420,19 @@ func (c *claim) release(ctx context.Context) error {
 	}
 }
 
-// Held and Leadership are made of this.
+// what names what is claimed, for errors.
+func (c *claim) what() string { return fmt.Sprintf("%s %q", kindNames[c.kind], c.label()) }
+
+// kindNames are what requests that claim are about.
+var kindNames = map[coordv1.Kind]string{
+	coordv1.Kind_KIND_ACQUIRE:           "lock",
+	coordv1.Kind_KIND_CAMPAIGN:          "election",
+	coordv1.Kind_KIND_RW_ACQUIRE:        "read-write lock",
+	coordv1.Kind_KIND_SEMAPHORE_ACQUIRE: "semaphore",
+	coordv1.Kind_KIND_BARRIER_ENTER:     "barrier",
+}
+
+// Held, Leadership and their like are made of this.
 
 // Lost is closed when the grant is not guaranteed any more, for whatever reason; Release and Resign are one. It is closed
 // before the server can give it to somebody else, unless somebody deleted the entry by hand.
@@ -465,7 +479,7 @@ type heldContext struct{ cancel context.CancelCauseFunc }
 // Context returns a context that ends when parent does, and, with the reason as its cause, when the grant does. Acquiring
 // the same lock under it with Reentrant enters again. The returned function frees what belongs to the context.
 func (c *claim) Context(parent context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(context.WithValue(parent, heldKey{c.s.client, c.label()}, c))
+	ctx, cancel := context.WithCancelCause(context.WithValue(parent, heldKey{c.s.client, c.kind, c.label()}, c))
 	h := &heldContext{cancel}
 	c.s.t.lock()
 	defer c.s.t.unlock()
@@ -487,12 +501,13 @@ func (c *claim) Context(parent context.Context) (context.Context, context.Cancel
 // heldKey is the key of a context's value that says which claim it was made under.
 type heldKey struct {
 	client *Client
+	kind   coordv1.Kind
 	label  string
 }
 
 // under is the claim that ctx was made under, nil if there is none that holds.
-func (c *Client) under(ctx context.Context, label string) *claim {
-	held, ok := ctx.Value(heldKey{c, label}).(*claim)
+func (c *Client) under(ctx context.Context, kind coordv1.Kind, label string) *claim {
+	held, ok := ctx.Value(heldKey{c, kind, label}).(*claim)
 	if !ok || held.Err() != nil {
 		return nil
 	}

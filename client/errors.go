@@ -66,6 +66,16 @@ var (
 	ErrLatchState = errors.New("the latch is in another state")
 	// ErrMemberExists: another session is the member of this id.
 	ErrMemberExists = errors.New("another session's member")
+	// ErrUpgrade: who reads under a read-write lock cannot become its writer without releasing it first.
+	ErrUpgrade = errors.New("a reader cannot become a writer")
+	// ErrTooManyPermits: more permits than the semaphore has in all.
+	ErrTooManyPermits = errors.New("more permits than the semaphore has")
+	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for.
+	ErrLimitBelowHeld = errors.New("fewer permits than are held or waited for")
+	// ErrBarrierFull: the barrier is open, and not all have left.
+	ErrBarrierFull = errors.New("the barrier has all its parties")
+	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
+	ErrPartiesMismatch = errors.New("the barrier is for another number of parties")
 	// ErrInvalid: the server refused a malformed request.
 	ErrInvalid = errors.New("invalid request")
 	// ErrClosed: the client was closed.
@@ -95,6 +105,11 @@ var reasons = map[coordv1.Error_Reason]error{
 	coordv1.Error_REASON_NOT_SET:           ErrNotSet,
 	coordv1.Error_REASON_LATCH_STATE:       ErrLatchState,
 	coordv1.Error_REASON_MEMBER_EXISTS:     ErrMemberExists,
+	coordv1.Error_REASON_UPGRADE:           ErrUpgrade,
+	coordv1.Error_REASON_TOO_MANY_PERMITS:  ErrTooManyPermits,
+	coordv1.Error_REASON_LIMIT_BELOW_HELD:  ErrLimitBelowHeld,
+	coordv1.Error_REASON_BARRIER_FULL:      ErrBarrierFull,
+	coordv1.Error_REASON_PARTIES_MISMATCH:  ErrPartiesMismatch,
 }
 
 // refusedError is what a server said, with what it means.

@@ -10,7 +10,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// through is where locks and elections get their session from.
+// through is where recipes get their session from.
 type through struct {
 	client *Client
 	own    *Session // nil: the client's shared session
@@ -51,6 +51,27 @@ func (th through) session(ctx context.Context) (*Session, error) {
 	return th.client.Session(ctx)
 }
 
+// acquire is claim for one name, with the traces and the error of an acquire.
+func (th through) acquire(ctx context.Context, kind coordv1.Kind, name string, o acquireOptions, body func(owner string) proto.Message) (_ *claim, err error) {
+	ctx, end := th.client.config.Hooks.trace(ctx, "acquire", name)
+	defer func() { end(err) }()
+	c, err := th.claim(ctx, kind, []string{name}, o, body)
+	if err != nil {
+		return nil, fmt.Errorf("acquire %s %q: %w", kindNames[kind], name, err)
+	}
+	return c, nil
+}
+
+// describe asks for who holds and who waits in a queue.
+func (th through) describe(ctx context.Context, kind coordv1.QueueKind, name string) (*coordv1.DescribeResponse, error) {
+	resp := &coordv1.DescribeResponse{}
+	req := request{kind: coordv1.Kind_KIND_DESCRIBE, body: &coordv1.DescribeRequest{Name: name, Kind: kind}}
+	if err := th.client.t.ask(ctx, nil, req, resp); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
 // Lock is a named, fair mutex. It holds no state: any number may exist for one name. Safe for concurrent use; several
 // goroutines of one session exclude each other like those of several processes, and locking again what one holds waits,
 // unless it is done with Reentrant.
@@ -66,19 +87,19 @@ func (c *Client) Lock(name string) *Lock { return &Lock{through{client: c}, name
 // Lock returns the lock of that name, acquired through this session.
 func (s *Session) Lock(name string) *Lock { return &Lock{through{s.client, s}, name} }
 
-// Held is a lock that was acquired. Safe for concurrent use.
+// Held is a lock, or something like it, that was acquired. Safe for concurrent use.
 type Held struct {
 	*claim
 	inner bool // of a re-entrant hold
 }
 
-// Token is the fencing token: greater than that of any earlier holder of the lock. Also Key's create revision.
+// Token is the fencing token: greater than that of any earlier holder. Also Key's create revision.
 func (h *Held) Token() int64 { return h.entries[0].token }
 
 // Key is the entry's key in the store.
 func (h *Held) Key() string { return h.entries[0].key }
 
-// Name is the lock's name.
+// Name is the name of the lock, or of what it is.
 func (h *Held) Name() string { return h.names[0] }
 
 // Guard is a precondition for a transaction of etcd's API: it holds as long as this grant exists. See also KV.
@@ -96,7 +117,7 @@ func (h *Held) Release(ctx context.Context) error {
 		return nil
 	}
 	if err := h.release(ctx); err != nil {
-		return fmt.Errorf("release lock %q: %w", h.names[0], err)
+		return fmt.Errorf("release %s: %w", h.what(), err)
 	}
 	return nil
 }
@@ -114,17 +135,15 @@ func (l *Lock) TryAcquire(ctx context.Context, opts ...AcquireOption) (*Held, er
 	return l.acquire(ctx, o)
 }
 
-func (l *Lock) acquire(ctx context.Context, o acquireOptions) (_ *Held, err error) {
+func (l *Lock) acquire(ctx context.Context, o acquireOptions) (*Held, error) {
 	if o.reentrant {
-		if outer := l.client.under(ctx, l.name); outer != nil {
+		if outer := l.client.under(ctx, coordv1.Kind_KIND_ACQUIRE, l.name); outer != nil {
 			return &Held{outer, true}, nil
 		}
 	}
-	ctx, end := l.client.config.Hooks.trace(ctx, "acquire", l.name)
-	defer func() { end(err) }()
-	c, err := l.claim(ctx, coordv1.Kind_KIND_ACQUIRE, []string{l.name}, o, o.acquire(l.name))
+	c, err := l.through.acquire(ctx, coordv1.Kind_KIND_ACQUIRE, l.name, o, o.acquire(l.name))
 	if err != nil {
-		return nil, fmt.Errorf("acquire lock %q: %w", l.name, err)
+		return nil, err
 	}
 	return &Held{c, false}, nil
 }
@@ -145,11 +164,15 @@ func (l *Lock) Do(ctx context.Context, fn func(ctx context.Context, held *Held) 
 	if err != nil {
 		return err
 	}
-	run := func(ctx context.Context) error { return fn(ctx, held) }
-	if held.inner {
-		return run(ctx)
+	return held.run(ctx, func(ctx context.Context) error { return fn(ctx, held) })
+}
+
+// run runs fn while it holds, and then releases, unless it is a re-entrant hold.
+func (h *Held) run(ctx context.Context, fn func(context.Context) error) error {
+	if h.inner {
+		return fn(ctx)
 	}
-	return held.do(ctx, run)
+	return h.do(ctx, fn)
 }
 
 // Check says whether the entry with this key and token holds the lock now, as the servers agree.
@@ -157,7 +180,7 @@ func (l *Lock) Check(ctx context.Context, key string, token int64) (bool, error)
 	return l.client.CheckToken(ctx, l.name, key, token)
 }
 
-// CheckToken says whether the entry with this key and token holds the lock or leads the election now, as the servers agree.
+// CheckToken says whether the entry with this key and token holds or leads now, of whatever kind it is, as the servers agree.
 func (c *Client) CheckToken(ctx context.Context, name, key string, token int64) (bool, error) {
 	resp := &coordv1.CheckTokenResponse{}
 	err := c.t.ask(ctx, nil, request{
@@ -171,8 +194,7 @@ func (c *Client) CheckToken(ctx context.Context, name, key string, token int64) 
 
 // Describe returns who holds and who waits.
 func (l *Lock) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
-	resp := &coordv1.DescribeResponse{}
-	err := l.client.t.ask(ctx, nil, request{kind: coordv1.Kind_KIND_DESCRIBE, body: &coordv1.DescribeRequest{Name: l.name}}, resp)
+	resp, err := l.describe(ctx, coordv1.QueueKind_QUEUE_LOCK, l.name)
 	if err != nil {
 		return nil, fmt.Errorf("describe lock %q: %w", l.name, err)
 	}

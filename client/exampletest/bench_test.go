@@ -2,6 +2,7 @@ package exampletest
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,62 @@ func BenchmarkLock(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkSemaphore is acquire and release of one permit by 512 goroutines of one session, for several limits.
+func BenchmarkSemaphore(b *testing.B) {
+	c, err := client.New(client.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	for _, limit := range []int64{1, 16, 256, 1024} {
+		b.Run(fmt.Sprint(limit), func(b *testing.B) {
+			sem := c.Semaphore(fmt.Sprint("bench/semaphore/", limit), limit)
+			b.SetParallelism(512 / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					held, err := sem.Acquire(b.Context(), 1)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if err := held.Release(b.Context()); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkBarrier is 1,000 parties that enter and leave.
+func BenchmarkBarrier(b *testing.B) {
+	c, err := client.New(client.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	const parties = 1000
+	barrier := c.Barrier("bench/barrier", parties)
+	var running sync.WaitGroup
+	for range parties {
+		running.Go(func() {
+			for range b.N {
+				inside, err := barrier.Enter(b.Context())
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if err := inside.Leave(b.Context()); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
 }
 
 // BenchmarkHandOff is one lock that 16 sessions' worth of goroutines pass around.

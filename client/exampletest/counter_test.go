@@ -22,7 +22,10 @@ func everywhere(t *testing.T, test func(t *testing.T, c *client.Client)) {
 	t.Run("fake", func(t *testing.T) { test(t, dial(t, coordtest.NewFake(t).Endpoint())) })
 	t.Run("member", func(t *testing.T) {
 		c := dial(t, endpoint)
-		for _, prefix := range []string{objects.CounterPrefix, objects.SequencePrefix, objects.LatchPrefix, objects.GatePrefix, objects.GroupPrefix} {
+		for _, prefix := range []string{
+			objects.CounterPrefix, objects.SequencePrefix, objects.LatchPrefix, objects.GatePrefix, objects.GroupPrefix,
+			"_coord/semaphores/", "_coord/barriers/",
+		} {
 			if _, err := c.Delete(bounded(t), prefix+"sdk/", clientv3.WithPrefix()); err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,129 @@
+package client
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// RWLock is a named, fair read-write lock: many readers or one writer hold it, and nobody is overtaken, so a reader that comes
+// while a writer waits is served after that. It is another lock than the Lock of its name. It holds no state. Safe for
+// concurrent use; goroutines of one session exclude each other like processes.
+type RWLock struct {
+	through
+	name string
+}
+
+// RWLock returns the read-write lock of that name, acquired through the client's shared session; see Lock.
+func (c *Client) RWLock(name string) *RWLock { return &RWLock{through{client: c}, name} }
+
+// RWLock returns the read-write lock of that name, acquired through this session.
+func (s *Session) RWLock(name string) *RWLock { return &RWLock{through{s.client, s}, name} }
+
+// RWHeld is a read-write lock that is held, for reading or for writing. A writer's Token is a fencing token as a lock's. Readers
+// hold together, so their tokens order nothing: Guard and KV say that this grant still lives. Safe for concurrent use.
+type RWHeld struct{ Held }
+
+// Writes says whether it is held for writing.
+func (h *RWHeld) Writes() bool {
+	h.s.t.lock()
+	defer h.s.t.unlock()
+	return !h.reads
+}
+
+// Downgrade makes a writer a reader, with the same token and without letting another writer in between; readers that wait
+// for it hold at the same time. From the call on only reading is safe, whatever the error, and it can be repeated. The
+// error wraps ErrLost, ErrReleased or ErrNotHolder if it is not held any more.
+func (h *RWHeld) Downgrade(ctx context.Context) error {
+	h.s.t.lock()
+	h.reads = true
+	err := h.err
+	h.s.t.unlock()
+	if err == nil {
+		req := request{kind: coordv1.Kind_KIND_RW_DOWNGRADE, body: &coordv1.RWDowngrade{Entry: h.entries[0].guard()}}
+		_, err = h.s.t.do(ctx, h.s, req)
+	}
+	if err != nil {
+		return fmt.Errorf("downgrade %s: %w", h.what(), err)
+	}
+	return nil
+}
+
+// RLock waits until we hold for reading. Errors are those of Lock.Acquire.
+func (l *RWLock) RLock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
+	return l.acquire(ctx, false, l.client.acquireOptions(opts))
+}
+
+// Lock waits until we hold for writing. Errors are those of Lock.Acquire, and ErrUpgrade if ctx is of a hold for reading (Do,
+// RDo, Held.Context): it would wait for itself.
+func (l *RWLock) Lock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
+	return l.acquire(ctx, true, l.client.acquireOptions(opts))
+}
+
+// TryRLock holds for reading if nobody writes or waits to write, and never waits. The error wraps ErrNotAcquired if it does not.
+func (l *RWLock) TryRLock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
+	o := l.client.acquireOptions(opts)
+	o.try = true
+	return l.acquire(ctx, false, o)
+}
+
+// TryLock holds for writing if nobody holds or waits, and never waits. The error wraps ErrNotAcquired if it does not.
+func (l *RWLock) TryLock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
+	o := l.client.acquireOptions(opts)
+	o.try = true
+	return l.acquire(ctx, true, o)
+}
+
+func (l *RWLock) acquire(ctx context.Context, write bool, o acquireOptions) (*RWHeld, error) {
+	if outer := l.client.under(ctx, coordv1.Kind_KIND_RW_ACQUIRE, l.name); outer != nil {
+		held := &RWHeld{Held{outer, true}}
+		switch {
+		case write && !held.Writes():
+			return nil, fmt.Errorf("acquire %s: %w", outer.what(), ErrUpgrade)
+		case o.reentrant:
+			return held, nil
+		}
+	}
+	c, err := l.through.acquire(ctx, coordv1.Kind_KIND_RW_ACQUIRE, l.name, o, func(owner string) proto.Message {
+		return &coordv1.RWAcquire{
+			Name: l.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(), Write: write,
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.s.t.lock()
+	defer c.s.t.unlock()
+	c.reads = !write
+	return &RWHeld{Held{c, false}}, nil
+}
+
+// Do runs fn while we hold for writing, see Lock.Do.
+func (l *RWLock) Do(ctx context.Context, fn func(ctx context.Context, held *RWHeld) error, opts ...AcquireOption) error {
+	held, err := l.Lock(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	return held.run(ctx, func(ctx context.Context) error { return fn(ctx, held) })
+}
+
+// RDo runs fn while we hold for reading, see Lock.Do.
+func (l *RWLock) RDo(ctx context.Context, fn func(ctx context.Context, held *RWHeld) error, opts ...AcquireOption) error {
+	held, err := l.RLock(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	return held.run(ctx, func(ctx context.Context) error { return fn(ctx, held) })
+}
+
+// Describe returns who holds and who waits.
+func (l *RWLock) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
+	resp, err := l.describe(ctx, coordv1.QueueKind_QUEUE_RWLOCK, l.name)
+	if err != nil {
+		return nil, fmt.Errorf("describe read-write lock %q: %w", l.name, err)
+	}
+	return resp, nil
+}
