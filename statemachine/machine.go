@@ -17,6 +17,7 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine/lease"
 	"github.com/coord-dev/coord/statemachine/mvcc"
+	"github.com/coord-dev/coord/statemachine/pebblefs"
 )
 
 // Options configure a Machine.
@@ -349,9 +350,9 @@ func zapError(err error) zap.Field    { return zap.Error(err) }
 // pebbleOptions are the store's. The Raft log is a write-ahead log already, so Pebble writes none: what was applied
 // becomes durable when a memtable is flushed, in whole batches and in order, and the applied index in it says from where
 // the log has to be applied again.
-func pebbleOptions(fs vfs.FS, log *zap.Logger) *pebble.Options {
+func pebbleOptions(fs vfs.FS, dir string, log *zap.Logger) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          fs,
+		FS:                          pebblefs.Wrap(fs),
 		Comparer:                    mvcc.Comparer,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -361,8 +362,9 @@ func pebbleOptions(fs vfs.FS, log *zap.Logger) *pebble.Options {
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                2000,
 		CacheSize:                   64 << 20,
-		Logger:                      pebbleLogger{log.Named("pebble").Sugar()},
+		Logger:                      pebbleLogger{log.Named("pebble").Sugar(), dir},
 	}
+	o.EventListener = &pebble.EventListener{BackgroundError: pebblefs.BackgroundError(o.Logger)}
 	setFilters(o)
 	// Reads of old versions are rare, and the latest ones stand in a space of their own: to keep the values of the others apart
 	// costs each compaction more than it saves.
@@ -372,11 +374,14 @@ func pebbleOptions(fs vfs.FS, log *zap.Logger) *pebble.Options {
 
 // pebbleLogger drops Pebble's informational lines, which tell of every flush. A fatal one ends the process with one line:
 // the store could not do what it must, and going on could lose what was acknowledged.
-type pebbleLogger struct{ *zap.SugaredLogger }
+type pebbleLogger struct {
+	*zap.SugaredLogger
+	dir string
+}
 
 func (l pebbleLogger) Infof(string, ...any)              {}
 func (l pebbleLogger) Errorf(format string, args ...any) { l.SugaredLogger.Warnf(format, args...) }
 func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.SugaredLogger.Errorf("store: "+format, args...)
+	l.SugaredLogger.Errorf("store %s: %s", l.dir, fmt.Sprintf(format, args...))
 	os.Exit(1)
 }

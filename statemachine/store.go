@@ -175,7 +175,8 @@ func (s *store) removeStale() error {
 }
 
 func (s *store) openDatabase(number int) (*database, error) {
-	db, err := pebble.Open(s.path(databaseName(number)), pebbleOptions(s.fs, s.log))
+	dir := s.path(databaseName(number))
+	db, err := pebble.Open(dir, pebbleOptions(s.fs, dir, s.log))
 	if err != nil {
 		return nil, err
 	}

@@ -101,6 +101,29 @@ func TestReadOnlyDirectory(t *testing.T) {
 	checkStored(t, c.dial(), acked)
 }
 
+// TestRemovedDirectory takes the directory away from under a running member: it says so and ends, and does not fill a disk with
+// complaints.
+func TestRemovedDirectory(t *testing.T) {
+	c := startCluster(t, 1)
+	m := c.members[0]
+	put(t, c.dial(), "k/", 10)
+	before := len(m.output())
+	if err := os.RemoveAll(m.dir); err != nil {
+		t.Fatal(err)
+	}
+	if code := m.exit(t); code == 0 { // the next flush is at most five seconds away
+		t.Error("exit code 0")
+	}
+	said := m.output()[before:]
+	last := m.tail(1)
+	if !strings.Contains(last, "cannot go on") || !strings.Contains(last, m.dir) || !strings.Contains(last, "no such file") {
+		t.Errorf("the last line is %q", last)
+	}
+	if lines := strings.Count(said, "\n"); lines > 50 {
+		t.Errorf("it complained in %d lines", lines)
+	}
+}
+
 // TestDamagedData damages the files of a member that is alone, one at a time. It either says what is damaged and does
 // not start, or has everything that was acknowledged.
 func TestDamagedData(t *testing.T) {

@@ -112,11 +112,16 @@ func (w *Watchdog) Reserve() uint64 { return w.o.Reserve }
 func (w *Watchdog) Run(ctx context.Context) error {
 	tick := time.NewTicker(w.o.Interval)
 	defer tick.Stop()
+	said := "" // an error that stays is told once
 	for {
 		select {
 		case <-tick.C:
-			if err := w.look(); err != nil {
+			err := w.look()
+			if err != nil && err.Error() != said {
 				w.o.Logger.Error("look at the disk space", zap.Error(err))
+			}
+			if said = ""; err != nil {
+				said = err.Error()
 			}
 		case <-ctx.Done():
 			return ctx.Err()

@@ -9,6 +9,8 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/statemachine/pebblefs"
 )
 
 const (
@@ -82,7 +84,7 @@ func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 		log = zap.NewNop()
 	}
 	return &pebble.Options{
-		FS: markerFS{fs},
+		FS: pebblefs.Wrap(fs),
 		// Formats from FormatWALSyncChunks on tell damage from a torn end.
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                8 << 20,

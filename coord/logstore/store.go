@@ -11,6 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/coord-dev/coord/statemachine/pebblefs"
 )
 
 // store implements raftio.ILogDB. Its methods are safe for concurrent use, except
@@ -45,10 +47,13 @@ type tail struct {
 func open(dir string, opts *pebble.Options) (*store, error) {
 	s := &store{}
 	s.mu.tails = map[raftio.NodeInfo]tail{}
-	opts.EventListener = &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) {
-		details, _, _ := strings.Cut(i.Details.Error(), "\n")
-		s.fail(fmt.Errorf("%w: %s: %s", ErrDamaged, i.Path, details))
-	}}
+	opts.EventListener = &pebble.EventListener{
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			details, _, _ := strings.Cut(i.Details.Error(), "\n")
+			s.fail(fmt.Errorf("%w: %s: %s", ErrDamaged, i.Path, details))
+		},
+		BackgroundError: pebblefs.BackgroundError(opts.Logger),
+	}
 	var err error
 	if s.db, err = openPebble(dir, opts); err == nil {
 		err = s.verify()

@@ -1,4 +1,4 @@
-package logstore
+package pebblefs
 
 import (
 	"errors"
