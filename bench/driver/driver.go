@@ -29,6 +29,7 @@ type Driver interface {
 	Locker(ctx context.Context, name string) (Locker, error)
 	// Hold opens a session of its own and takes the lock of that name with it. Both are kept until Close.
 	Hold(ctx context.Context, name string) error
+	Shared
 	Close() error
 }
 

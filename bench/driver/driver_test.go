@@ -83,6 +83,7 @@ func TestDrivers(t *testing.T) {
 			d := open(ctx, t, kind, endpoint)
 			for name, op := range map[string]func(context.Context, int) error{
 				"write": d.Write, "read": d.Read, "pair": d.Pair, "churn": d.Churn,
+				"count": d.Count, "permit": d.Permit,
 			} {
 				for caller := range callers {
 					for range 2 { // the second must not find what the first left
@@ -92,6 +93,7 @@ func TestDrivers(t *testing.T) {
 					}
 				}
 			}
+			gathers(ctx, t, d)
 			lockers, err := driver.Lockers(ctx, d, 2, "contended")
 			if err != nil {
 				t.Fatal(err)
@@ -106,6 +108,34 @@ func TestDrivers(t *testing.T) {
 			}
 			waits(t, lockIn(ctx, waiter))
 		})
+	}
+}
+
+// gathers fails the test if a party is let in before all are there, or out before all leave.
+func gathers(ctx context.Context, t *testing.T, d driver.Driver) {
+	t.Helper()
+	const parties = 3
+	var all []driver.Party
+	for range parties {
+		p, err := d.Party(ctx, "meeting", parties)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	for _, do := range []func(driver.Party, context.Context) error{driver.Party.Enter, driver.Party.Leave} {
+		done := make(chan error, parties)
+		start := func(p driver.Party) { go func() { done <- do(p, ctx) }() }
+		for _, p := range all[1:] {
+			start(p)
+		}
+		waits(t, done)
+		start(all[0])
+		for range parties {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

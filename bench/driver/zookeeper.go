@@ -27,9 +27,10 @@ type zooKeeper struct {
 
 // Parents of the nodes of all callers.
 const (
-	ownParent  = "/own"
-	pairParent = "/pair"
-	lockParent = "/lock"
+	ownParent     = "/own"
+	pairParent    = "/pair"
+	lockParent    = "/lock"
+	barrierParent = "/barrier"
 )
 
 var anybody = zk.WorldACL(zk.PermAll)
@@ -77,8 +78,13 @@ func connectZooKeeper(ctx context.Context, cfg Config, i int) (*zk.Conn, error) 
 
 // prepare creates the parents and every caller's own node.
 func (d *zooKeeper) prepare(ctx context.Context) error {
-	for _, parent := range []string{ownParent, pairParent, lockParent} {
+	for _, parent := range []string{ownParent, pairParent, lockParent, barrierParent} {
 		if err := d.create(0, parent, nil); err != nil {
+			return err
+		}
+	}
+	for _, register := range []string{sharedCounter, sharedPermits} {
+		if err := d.create(0, "/"+register, []byte("0")); err != nil {
 			return err
 		}
 	}

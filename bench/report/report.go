@@ -22,6 +22,8 @@ const (
 	RSS            Metric = "rss_mb"
 	PeakRSS        Metric = "peak_rss_mb"
 	Errors         Metric = "errors"
+	EnterTime      Metric = "enter_all_ms"
+	LeaveTime      Metric = "leave_all_ms"
 	Sessions       Metric = "sessions"
 	OpenTime       Metric = "open_s"
 	WriteLoss      Metric = "write_loss_percent"

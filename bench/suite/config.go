@@ -25,7 +25,10 @@ const (
 	RowStreamRead       = "stream-read"
 	RowStreamLock       = "stream-lock"
 	RowStreamSession    = "stream-session"
+	RowStreamCounter    = "stream-counter"
+	RowStreamSemaphore  = "stream-semaphore"
 	RowHandoff          = "handoff"
+	RowBarrier          = "barrier"
 	RowSessions         = "sessions"
 	RowHolderDeath      = "holder-death"
 	RowWatchers         = "watchers"
@@ -56,6 +59,8 @@ type Config struct {
 	SessionTTL time.Duration
 	// Sessions is how many the row of sessions holds, SessionStreams how many streams of one process share them.
 	Sessions, SessionStreams int
+	// Parties is how many enter one barrier.
+	Parties int
 	// Keys is the number of keys written before the closed-loop rows, ValueBytes the size of every value.
 	Keys, ValueBytes int
 	// WatchStreams of WatchersPerStream each are the row of watchers.
@@ -77,7 +82,7 @@ type Config struct {
 }
 
 // defaultRows is everything except what takes minutes for a single figure.
-const defaultRows = "^(idle|put|get|pair|stream|handoff|sessions|holder|watchers|failover|transfer)"
+const defaultRows = "^(idle|put|get|pair|stream|handoff|barrier|sessions|holder|watchers|failover|transfer)"
 
 // ParseFlags reads the command line. Usage and errors go to w. The errors are flag.ErrHelp and those of bad values.
 func ParseFlags(args []string, w io.Writer) (Config, error) {
@@ -97,6 +102,7 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs.DurationVar(&c.SessionTTL, "session-ttl", 10*time.Second, "TTL of sessions, whole seconds")
 	fs.IntVar(&c.Sessions, "sessions", 10_000, "sessions that are held while others write")
 	fs.IntVar(&c.SessionStreams, "session-streams", 3, "streams that share them, of one process")
+	fs.IntVar(&c.Parties, "parties", 1000, "parties of one barrier")
 	fs.IntVar(&c.Keys, "keys", 100_000, "`number` of keys, loaded before the rows run")
 	fs.IntVar(&c.ValueBytes, "value-bytes", 256, "size of every value")
 	fs.IntVar(&c.WatchStreams, "watch-streams", 100, "streams of watchers")
@@ -167,7 +173,7 @@ func (c Config) validate() error {
 		value, min int
 	}{
 		{"conns", c.Conns, 1}, {"rounds", c.Rounds, 1}, {"keys", c.Keys, 1}, {"value-bytes", c.ValueBytes, 0},
-		{"sessions", c.Sessions, 1}, {"session-streams", c.SessionStreams, 1},
+		{"parties", c.Parties, 1}, {"sessions", c.Sessions, 1}, {"session-streams", c.SessionStreams, 1},
 		{"watch-streams", c.WatchStreams, 1}, {"watchers-per-stream", c.WatchersPerStream, sharedPerStream + 1},
 		{"startup-keys", c.StartupKeys, 1}, {"failovers", c.Failovers, 1}, {"transfers", c.Transfers, 1},
 	} {

@@ -47,6 +47,8 @@ func loopRows() []loopRow {
 		driven(RowStreamRead, func(d driver.Driver) func(context.Context, int) error { return d.Read }),
 		driven(RowStreamLock, func(d driver.Driver) func(context.Context, int) error { return d.Pair }),
 		driven(RowStreamSession, func(d driver.Driver) func(context.Context, int) error { return d.Churn }),
+		driven(RowStreamCounter, func(d driver.Driver) func(context.Context, int) error { return d.Count }),
+		driven(RowStreamSemaphore, func(d driver.Driver) func(context.Context, int) error { return d.Permit }),
 		{name: RowHandoff, isFor: keepsState, leastClients: contenders, open: openHandoff},
 	}
 }
