@@ -5,15 +5,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 // The double barrier; see service Barrier for what it promises. Its record is coordv1.BarrierState: while it is open, the
 // entries up to its last token are inside. The entry that makes the barrier full writes it in its own commit, and a reaction
-// to the deletion of the last one closes it.
-//
-// To count the parties at each Enter would cost a scan each. The record counts how many entries were made, which is no less
-// than are there, and only when that reaches the parties they are counted.
+// to the deletion of the last one closes it. Only when the tally says that all could be there are the living ones counted.
 
 // allTogether is the rule of barriers.
 var allTogether = barrierRule{inOrder{record: "/state", door: func(record *mvccpb.KeyValue) Door { return openBarrier(BarrierState(record)) }}}
@@ -22,7 +20,7 @@ type barrierRule struct{ inOrder }
 
 // Holds does not depend on other entries.
 func (r barrierRule) Holds(reader Reader, queue string, e Entry, token int64) bool {
-	return !e.Lingers && e.Token == token && r.open(reader, queue).Admits(e)
+	return !e.Lingers && e.Token == token && r.door(r.recordOf(reader, queue)).Admits(e)
 }
 
 // barrierDoor admits the parties of the generation that is inside.
@@ -65,11 +63,12 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 	}
 	record := []byte(allTogether.Record(w.queue))
 	state := BarrierState(step.Get(record))
-	p, err := look(step, w.queue, func() Door { return openBarrier(state) }, w.own, w.kind)
+	open := func() Door { return openBarrier(state) }
+	p, err := lookAt(step, w.queue, open, func(*recipesv1.Tally) Door { return barrierDoor{} }, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case !w.resumes && !p.empty && state.Parties != w.parties:
+	case !w.resumes && p.tally.Entries > 0 && state.Parties != w.parties:
 		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", w.parties, state.Parties)
 	case p.exists:
 		made, err := w.take(step, p)
@@ -77,9 +76,12 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 	case state.Open:
 		return nil, false, refuse(ErrBarrierFull, "%q in generation %d", NameOf(w.queue), state.Generation)
 	}
+	before := proto.CloneOf(state)
 	dead := p.arrive(step, w, state)
-	if _, err := step.Put(record, encode(state), 0); err != nil {
-		return nil, false, err
+	if !proto.Equal(before, state) {
+		if _, err := step.Put(record, encode(state), 0); err != nil {
+			return nil, false, err
+		}
 	}
 	made, err := w.take(step, p)
 	if err != nil {
@@ -93,52 +95,40 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 	return p, made, nil
 }
 
-// arrive counts a party that comes, and opens the barrier if that makes it full. dead are then the entries of sessions that are
-// overdue: they are not counted and, as they must not be inside, to be deleted a little before their time.
+// arrive has a party come, and opens the barrier if that makes it full. dead are then the entries of sessions that are overdue:
+// they are not counted and, as they must not be inside, to be deleted a little before their time.
 func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierState) (dead [][]byte) {
-	if p.empty {
-		state.Arrived = 0
-	}
 	state.Parties = w.parties
-	state.Arrived++
-	if state.Arrived < w.parties {
+	if p.tally.Entries+1 < w.parties {
 		return nil
 	}
-	state.Arrived, state.First = 1, p.own.Token
+	there, first := int64(1), p.own.Token
 	eachEntry(step, w.queue, func(e Entry) bool {
 		if e.Lingers || !step.LeaseAlive(e.Lease) {
 			dead = append(dead, []byte(e.Key))
 			return true
 		}
-		state.Arrived++
-		state.First = min(state.First, e.Token)
+		there++
+		first = min(first, e.Token)
 		return true
 	})
-	if state.Arrived < w.parties {
+	if there < w.parties {
 		return nil
 	}
-	state.Open, state.Last = true, p.own.Token
+	state.Open, state.First, state.Last = true, first, p.own.Token
 	state.Generation++
 	p.holds = true
 	return dead
 }
 
 // left ends the generation when nobody is inside any more.
-func (r barrierRule) left(step statemachine.Step, queue string) {
+func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) {
 	record := []byte(r.Record(queue))
 	state := BarrierState(step.Get(record))
-	if !state.Open {
+	if countLeft(step, queue, were) > 0 || !state.Open {
 		return
 	}
-	empty := true
-	eachEntry(step, queue, func(Entry) bool {
-		empty = false
-		return false
-	})
-	if !empty {
-		return
-	}
-	state.Open, state.Arrived = false, 0
+	state.Open = false
 	// A reaction is not refused for space.
 	_ = further(step, func() error {
 		_, err := step.Put(record, encode(state), 0)

@@ -13,6 +13,7 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -216,7 +217,32 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 			c.broken("%+v holds: %v, but the rule's own look differs", e, holds)
 		}
 	}
+	if got, want := c.tally(view), tallyOf(q); !proto.Equal(got, want) {
+		c.broken("the tally is %v, want %v", got, want)
+	}
 	return q
+}
+
+// tally is what was counted.
+func (c *crowd) tally(view *statemachine.View) *recipesv1.Tally {
+	t := &recipesv1.Tally{}
+	kv, err := view.Get([]byte(c.queue + "/tally"))
+	must(c.T, err)
+	if kv != nil {
+		must(c.T, proto.Unmarshal(kv.Value, t))
+	}
+	return t
+}
+
+// tallyOf counts.
+func tallyOf(q *recipes.Snapshot) *recipesv1.Tally {
+	t := &recipesv1.Tally{Entries: int64(len(q.Sorted)), Permits: sum(q.Sorted)}
+	for _, e := range q.Sorted {
+		if e.Write {
+			t.Writers++
+		}
+	}
+	return t
 }
 
 // scanner makes a recipes.Reader of a view.

@@ -26,6 +26,7 @@
 //	_coord/semaphores/<name>/limit                 how many there are: recipesv1.SemaphoreState; of no lease
 //	_coord/barriers/<name>/<lease>[.<owner id>]    a party: recipesv1.Member
 //	_coord/barriers/<name>/state                   whether it is open: coordv1.BarrierState; of no lease
+//	<queue of one of these three>/tally            how many entries there are: recipesv1.Tally; of no lease
 //	_coord/asks/<key of an entry>                  the holder is asked to release: recipesv1.Ask; of the holder's lease
 //	_coord/transfers/<queue>                       what the last transfer did: recipesv1.Transfer; of no lease
 //
@@ -38,8 +39,11 @@
 // priorities go by the order of the entries, and differ in their door, which admits one (a lock), readers or one writer, as
 // many as have permits, or those of the generation that is open. Entries go in, oldest first, until one is not admitted: so
 // nobody overtakes, and who is inside stays there. The same door serves to read a queue, to judge one entry without sorting
-// (whether it is admitted with all before it inside), and to follow a queue by its changes (package line). An acquire or
-// a guard reads the entries before it, and only until the door is closed: of a semaphore at most as many as it has permits.
+// (whether it is admitted with all before it inside), and to follow a queue by its changes (package line).
+//
+// Where several hold, a tally counts the entries, so that an acquire needs not read them: each entry that is made is added in its
+// commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. Who would
+// write there by hand would break the count, and no one but recipes should.
 //
 // Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
 // their contracts are the docs of their services in coord.v1.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -17,7 +18,37 @@ type place struct {
 	exists bool
 	holds  bool // or would, if it were made now
 	open   func() Door
+	tally  *recipesv1.Tally // of a queue that has one: what there was before
 	glance
+}
+
+// lookAt finds the owner's entry, or the place for the one that it wants, in a queue that has a tally. full is a door behind
+// those that were counted. ErrKeyTaken.
+func lookAt(step statemachine.Step, queue string, open func() Door, full func(*recipesv1.Tally) Door, wanted Entry) (*place, error) {
+	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), open: open, tally: parseTally(step.Get(tallyKey(queue)))}
+	if err := p.find(step, queue, wanted); err != nil {
+		return nil, err
+	}
+	if p.exists {
+		p.holds = RuleOf(queue).Holds(step, queue, p.own, p.own.Token)
+	} else {
+		p.holds = full(p.tally).Admits(p.own)
+	}
+	return p, nil
+}
+
+// find finds the owner's entry, or makes it what is wanted. ErrKeyTaken.
+func (p *place) find(step statemachine.Step, queue string, wanted Entry) error {
+	old := step.Get([]byte(p.key))
+	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
+		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
+		return refuse(ErrKeyTaken, "%q", p.key)
+	}
+	if !p.exists {
+		p.own = wanted
+		p.own.Key, p.own.Token = p.key, step.Revision()+1
+	}
+	return nil
 }
 
 // glance is a bounded look at a queue.
@@ -50,19 +81,12 @@ func glanceAt(step statemachine.Step, queue string) glance {
 // look finds the owner's entry, or the place for the one that it wants, in a queue where order decides: open returns a door
 // with nobody inside. ErrKeyTaken, ErrWrongKind.
 func look(step statemachine.Step, queue string, open func() Door, wanted Entry, kind uint64) (*place, error) {
-	wanted.Key = Key(queue, wanted.Lease, wanted.OwnerID)
-	p := &place{key: wanted.Key, open: open, glance: glanceAt(step, queue)}
-	old := step.Get([]byte(p.key))
-	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
-		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
-		return nil, refuse(ErrKeyTaken, "%q", p.key)
+	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), open: open, glance: glanceAt(step, queue)}
+	if err := p.find(step, queue, wanted); err != nil {
+		return nil, err
 	}
 	if p.kind != 0 && p.kind != kind {
 		return nil, refuse(ErrWrongKind, "%q", queue)
-	}
-	if !p.exists {
-		p.own = wanted
-		p.own.Token = step.Revision() + 1
 	}
 	p.holds = admitted(open(), p.own, func(fn func(Entry) bool) { p.each(step, queue, fn) })
 	return p, nil
@@ -90,6 +114,14 @@ func (p *place) answer(step statemachine.Step, name string, kind uint64, made bo
 		return a
 	case made:
 		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_WAITS
+	}
+	switch {
+	case p.tally == nil:
+	case p.tally.Entries <= maxGlance:
+		queue, _ := QueueOfKey(p.key)
+		p.glance = glanceAt(step, queue)
+	case made && !p.exists:
+		a.Position = p.tally.Entries
 	}
 	door := p.open()
 	for _, e := range p.entries {

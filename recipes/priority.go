@@ -225,7 +225,7 @@ func further(step statemachine.Step, write func() error) error {
 }
 
 // left elects the next leader if the last one is gone.
-func (byRecord) left(step statemachine.Step, queue string) {
+func (byRecord) left(step statemachine.Step, queue string, _ []*mvccpb.KeyValue) {
 	if !seatOf(step, queue).taken() {
 		// What is refused here is put right by the next campaign.
 		_ = elect(step, queue)

@@ -91,15 +91,15 @@ func (o inOrder) Holds(r Reader, queue string, e Entry, token int64) bool {
 	if e.Lingers || e.Token != token {
 		return false
 	}
-	return admitted(o.open(r, queue), e, func(fn func(Entry) bool) { eachEntry(r, queue, fn) })
+	return admitted(o.door(o.recordOf(r, queue)), e, func(fn func(Entry) bool) { eachEntry(r, queue, fn) })
 }
 
-// open is the queue's door, with nobody inside.
-func (o inOrder) open(r Reader, queue string) Door {
+// recordOf is the queue's record, nil if there is none.
+func (o inOrder) recordOf(r Reader, queue string) *mvccpb.KeyValue {
 	if o.record == "" {
-		return o.door(nil)
+		return nil
 	}
-	return o.door(get(r, o.Record(queue)))
+	return get(r, o.Record(queue))
 }
 
 // admitted says whether e is admitted when all before it are inside; they come in any order. Where it is not, that is found

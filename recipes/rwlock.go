@@ -5,6 +5,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -12,10 +13,13 @@ import (
 // it, a reader if no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
 
 // readWrite is the rule of read-write locks.
-var readWrite = inOrder{door: func(*mvccpb.KeyValue) Door { return openReadWrite() }}
+var readWrite = counted{
+	inOrder{door: func(*mvccpb.KeyValue) Door { return openReadWrite() }},
+	func(t *recipesv1.Tally, _ *mvccpb.KeyValue) bool { return t.Writers == 0 || t.Entries == 1 },
+}
 
 // readWriteDoor admits one writer, or readers.
-type readWriteDoor struct{ readers, writers int }
+type readWriteDoor struct{ readers, writers int64 }
 
 func openReadWrite() Door { return &readWriteDoor{} }
 
@@ -25,7 +29,7 @@ func (d *readWriteDoor) Add(e Entry) { d.count(e, 1) }
 
 func (d *readWriteDoor) Remove(e Entry) { d.count(e, -1) }
 
-func (d *readWriteDoor) count(e Entry, n int) {
+func (d *readWriteDoor) count(e Entry, n int64) {
 	if e.Write {
 		d.writers += n
 	} else {
@@ -45,7 +49,9 @@ func rwAcquire(step statemachine.Step, req *coordv1.RWAcquire) (proto.Message, e
 
 // enterRWLock makes a reader or a writer. An entry stays what it is: ErrUpgrade, ErrKeyTaken.
 func enterRWLock(step statemachine.Step, w *wish) (*place, bool, error) {
-	p, err := look(step, w.queue, openReadWrite, w.own, w.kind)
+	p, err := lookAt(step, w.queue, openReadWrite, func(t *recipesv1.Tally) Door {
+		return &readWriteDoor{readers: t.Entries - t.Writers, writers: t.Writers}
+	}, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -80,6 +86,11 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	note := step.Attachment(e.Lease, []byte(e.Key))
 	rev, err := step.PutEntry([]byte(e.Key), encodeValue(KindRWLock, e), e.Lease, note)
 	if err != nil {
+		return nil, err
+	}
+	t := parseTally(step.Get(tallyKey(queue)))
+	t.Writers--
+	if err := putTally(step, queue, t); err != nil {
 		return nil, err
 	}
 	return &coordv1.RWDowngraded{Downgraded: true, Revision: rev}, nil

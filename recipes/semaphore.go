@@ -15,7 +15,12 @@ import (
 // is a function of the keys still.
 
 // byPermits is the rule of semaphores.
-var byPermits = inOrder{record: "/limit", door: func(record *mvccpb.KeyValue) Door { return &permitDoor{state: semaphoreState(record)} }}
+var byPermits = counted{
+	inOrder{record: "/limit", door: func(record *mvccpb.KeyValue) Door { return &permitDoor{state: semaphoreState(record)} }},
+	func(t *recipesv1.Tally, record *mvccpb.KeyValue) bool {
+		return t.Permits <= semaphoreState(record).Limit
+	},
+}
 
 // permitDoor admits whose permits fit in.
 type permitDoor struct {
@@ -67,7 +72,9 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 	if state.Limit == 0 && !w.resumes {
 		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", NameOf(w.queue))
 	}
-	p, err := look(step, w.queue, func() Door { return &permitDoor{state: state} }, w.own, w.kind)
+	open := func() Door { return &permitDoor{state: state} }
+	full := func(t *recipesv1.Tally) Door { return &permitDoor{state: state, held: t.Permits} }
+	p, err := lookAt(step, w.queue, open, full, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err

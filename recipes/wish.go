@@ -40,6 +40,13 @@ func (w *wish) take(step statemachine.Step, p *place) (made bool, err error) {
 	if !w.resumes { // its value may have been proclaimed since
 		p.own.Value = w.own.Value
 	}
+	if p.tally != nil && !p.exists {
+		now := proto.CloneOf(p.tally)
+		count(now, p.own, 1)
+		if err := putTally(step, w.queue, now); err != nil {
+			return false, err
+		}
+	}
 	return true, p.enter(step, encodeValue(w.kind, p.own), statemachine.Attachment{Kind: w.kind, LingerMS: w.lingerMS})
 }
 

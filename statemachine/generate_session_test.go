@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -59,7 +60,13 @@ type reacting struct{}
 
 func (reacting) Prefix() []byte { return []byte("a\x00") }
 
-func (reacting) Deleted(s statemachine.Step, key []byte) {
+func (r reacting) Deleted(s statemachine.Step, were []*mvccpb.KeyValue) {
+	for _, kv := range were {
+		r.deleted(s, kv.Key)
+	}
+}
+
+func (reacting) deleted(s statemachine.Step, key []byte) {
 	if string(key) == "a\x00" {
 		s.Put([]byte("a\x00\x01"), key, 0)
 		return

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -157,7 +158,11 @@ type reactor func(s statemachine.Step, key string)
 
 func (reactor) Prefix() []byte { return []byte("q/") }
 
-func (r reactor) Deleted(s statemachine.Step, key []byte) { r(s, string(key)) }
+func (r reactor) Deleted(s statemachine.Step, were []*mvccpb.KeyValue) {
+	for _, kv := range were {
+		r(s, string(kv.Key))
+	}
+}
 
 // Whatever deletes a key below the reactor's prefix, the reaction is in the same revision, and what it deletes brings no
 // further one.

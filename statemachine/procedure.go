@@ -71,12 +71,14 @@ type Attachment struct {
 	LingerMS    int64  // how long the key stays, on a lease of its own, if the lease expires; 0: not at all
 }
 
-// Reactor runs after each command, in its last revision, for each key with its prefix that the command deleted, in order;
-// after each request of a session and each lease that expires likewise, once for each key. It must be deterministic, and may write any key with the prefix that was not written at that revision, or go on to the next
-// one. It is not run for what it deletes itself. Its writes are not refused for space: they pass on what was there.
+// Reactor runs after each command that deleted keys with its prefix, in the command's last revision; after each request of a
+// session and each lease that expires likewise. It must be deterministic, and may write any key with the prefix that was not
+// written at that revision, or go on to the next one. It is not run for what it deletes itself. Its writes are not refused for
+// space: they pass on what was there.
 type Reactor interface {
 	Prefix() []byte
-	Deleted(step Step, key []byte)
+	// Deleted gets what the keys were, in the order in which they were deleted, each once. It must not change them.
+	Deleted(step Step, were []*mvccpb.KeyValue)
 }
 
 // Refusal is an error with a reason that goes into the outcome of a request, see RefusalOf.

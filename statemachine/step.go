@@ -153,26 +153,28 @@ func (s *step) ClockMS() int64 {
 	return ms
 }
 
-// react lets the reactor answer to the keys with its prefix that were deleted since it was asked last: each key once.
+// react lets the reactor answer to the keys with its prefix that were deleted since it was asked last.
 func (b *batch) react() {
 	r := b.m.opts.Reactor
 	if r == nil {
 		return
 	}
-	deleted := b.applied.Events[b.reacted:] // not what reactions add
-	var s *step
+	var were []*mvccpb.KeyValue
 	var told map[string]bool
-	for _, e := range deleted {
-		if e.Type != mvccpb.Event_DELETE || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
+	for _, e := range b.applied.Events[b.reacted:] {
+		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
 			continue
 		}
-		if s == nil {
-			s, told = &step{batch: b, reaction: true, written: b.written()}, make(map[string]bool)
+		if told == nil {
+			told = make(map[string]bool)
 		}
 		told[string(e.Kv.Key)] = true
-		r.Deleted(s, e.Kv.Key)
+		were = append(were, e.PrevKv)
 	}
-	b.reacted = len(b.applied.Events)
+	if len(were) > 0 {
+		r.Deleted(&step{batch: b, reaction: true, written: b.written()}, were)
+	}
+	b.reacted = len(b.applied.Events) // not what the reaction adds
 }
 
 // written are the keys written at the current revision.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"cmp"
 	"hash/fnv"
 	"maps"
@@ -373,13 +374,16 @@ func (m *Model) react() {
 		return
 	}
 	told := map[string]bool{}
+	var were []*mvccpb.KeyValue
 	for _, e := range m.out.Events[from:m.reacted] {
 		key := string(e.Kv.Key)
-		prefix := string(m.options.Reactor.Prefix())
-		if e.Type == mvccpb.Event_DELETE && !told[key] && len(key) >= len(prefix) && key[:len(prefix)] == prefix {
+		if e.Type == mvccpb.Event_DELETE && e.PrevKv != nil && !told[key] && bytes.HasPrefix(e.Kv.Key, m.options.Reactor.Prefix()) {
 			told[key] = true
-			m.options.Reactor.Deleted(&step{m: m, reaction: true}, e.Kv.Key)
+			were = append(were, e.PrevKv)
 		}
+	}
+	if len(were) > 0 {
+		m.options.Reactor.Deleted(&step{m: m, reaction: true}, were)
 	}
 	m.reacted = len(m.out.Events)
 }

@@ -322,10 +322,8 @@ type BarrierState struct {
 	Parties    int64                  `protobuf:"varint,2,opt,name=parties,proto3" json:"parties,omitempty"`       // of those who gather, or of the last who did
 	Open       bool                   `protobuf:"varint,3,opt,name=open,proto3" json:"open,omitempty"`
 	// The first and the last token of those inside, or of those who were inside last.
-	First int64 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
-	Last  int64 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
-	// At least as many as are there now; counted anew when it reaches parties.
-	Arrived       int64 `protobuf:"varint,6,opt,name=arrived,proto3" json:"arrived,omitempty"`
+	First         int64 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	Last          int64 `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,13 +393,6 @@ func (x *BarrierState) GetLast() int64 {
 	return 0
 }
 
-func (x *BarrierState) GetArrived() int64 {
-	if x != nil {
-		return x.Arrived
-	}
-	return 0
-}
-
 var File_coord_v1_barrier_proto protoreflect.FileDescriptor
 
 const file_coord_v1_barrier_proto_rawDesc = "" +
@@ -434,7 +425,7 @@ const file_coord_v1_barrier_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\x03R\x05token\"2\n" +
 	"\x14BarrierLeaveResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\xa0\x01\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x86\x01\n" +
 	"\fBarrierState\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x03R\n" +
@@ -442,8 +433,7 @@ const file_coord_v1_barrier_proto_rawDesc = "" +
 	"\aparties\x18\x02 \x01(\x03R\aparties\x12\x12\n" +
 	"\x04open\x18\x03 \x01(\bR\x04open\x12\x14\n" +
 	"\x05first\x18\x04 \x01(\x03R\x05first\x12\x12\n" +
-	"\x04last\x18\x05 \x01(\x03R\x04last\x12\x18\n" +
-	"\aarrived\x18\x06 \x01(\x03R\aarrived2\xdf\x02\n" +
+	"\x04last\x18\x05 \x01(\x03R\x04last2\xdf\x02\n" +
 	"\aBarrier\x12@\n" +
 	"\x05Enter\x12\x1d.coord.v1.BarrierEnterRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12F\n" +
 	"\x05Leave\x12\x1d.coord.v1.BarrierLeaveRequest\x1a\x1e.coord.v1.BarrierLeaveResponse\x12>\n" +

@@ -556,6 +556,68 @@ func (x *Member) GetPermits() int64 {
 	return 0
 }
 
+// Tally is the value of the key that counts the entries of a read-write lock, a semaphore or a barrier. There is none where there
+// is no entry.
+type Tally struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       int64                  `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
+	Writers       int64                  `protobuf:"varint,2,opt,name=writers,proto3" json:"writers,omitempty"` // of a read-write lock
+	Permits       int64                  `protobuf:"varint,3,opt,name=permits,proto3" json:"permits,omitempty"` // of a semaphore: of all entries, whether they hold or wait
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tally) Reset() {
+	*x = Tally{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tally) ProtoMessage() {}
+
+func (x *Tally) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tally.ProtoReflect.Descriptor instead.
+func (*Tally) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Tally) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Tally) GetWriters() int64 {
+	if x != nil {
+		return x.Writers
+	}
+	return 0
+}
+
+func (x *Tally) GetPermits() int64 {
+	if x != nil {
+		return x.Permits
+	}
+	return 0
+}
+
 // SemaphoreState is the value of the key that says how many permits a semaphore has.
 type SemaphoreState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -568,7 +630,7 @@ type SemaphoreState struct {
 
 func (x *SemaphoreState) Reset() {
 	*x = SemaphoreState{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +642,7 @@ func (x *SemaphoreState) String() string {
 func (*SemaphoreState) ProtoMessage() {}
 
 func (x *SemaphoreState) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +655,7 @@ func (x *SemaphoreState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemaphoreState.ProtoReflect.Descriptor instead.
 func (*SemaphoreState) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{7}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SemaphoreState) GetLimit() int64 {
@@ -623,7 +685,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +697,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +710,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{8}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Candidate) GetPriority() int64 {
@@ -683,7 +745,7 @@ type Leader struct {
 
 func (x *Leader) Reset() {
 	*x = Leader{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +757,7 @@ func (x *Leader) String() string {
 func (*Leader) ProtoMessage() {}
 
 func (x *Leader) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +770,7 @@ func (x *Leader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leader.ProtoReflect.Descriptor instead.
 func (*Leader) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{9}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Leader) GetKey() string {
@@ -737,7 +799,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +811,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +824,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{10}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ask) GetToken() int64 {
@@ -800,7 +862,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +874,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +887,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{11}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Transfer) GetFrom() string {
@@ -868,7 +930,7 @@ type Moved struct {
 
 func (x *Moved) Reset() {
 	*x = Moved{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +942,7 @@ func (x *Moved) String() string {
 func (*Moved) ProtoMessage() {}
 
 func (x *Moved) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +955,7 @@ func (x *Moved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Moved.ProtoReflect.Descriptor instead.
 func (*Moved) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{12}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Moved) GetKey() string {
@@ -963,7 +1025,11 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\fR\bidentity\x12\x14\n" +
 	"\x05write\x18\x03 \x01(\bR\x05write\x12\x18\n" +
-	"\apermits\x18\x04 \x01(\x03R\apermits\":\n" +
+	"\apermits\x18\x04 \x01(\x03R\apermits\"U\n" +
+	"\x05Tally\x12\x18\n" +
+	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x18\n" +
+	"\awriters\x18\x02 \x01(\x03R\awriters\x12\x18\n" +
+	"\apermits\x18\x03 \x01(\x03R\apermits\":\n" +
 	"\x0eSemaphoreState\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x12\n" +
 	"\x04keep\x18\x02 \x01(\x03R\x04keep\"W\n" +
@@ -1002,7 +1068,7 @@ func file_recipes_v1_recipes_proto_rawDescGZIP() []byte {
 }
 
 var file_recipes_v1_recipes_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_recipes_v1_recipes_proto_goTypes = []any{
 	(Removed_Outcome)(0),   // 0: coord.recipes.v1.Removed.Outcome
 	(*Enqueue)(nil),        // 1: coord.recipes.v1.Enqueue
@@ -1012,16 +1078,17 @@ var file_recipes_v1_recipes_proto_goTypes = []any{
 	(*Proclaim)(nil),       // 5: coord.recipes.v1.Proclaim
 	(*Proclaimed)(nil),     // 6: coord.recipes.v1.Proclaimed
 	(*Member)(nil),         // 7: coord.recipes.v1.Member
-	(*SemaphoreState)(nil), // 8: coord.recipes.v1.SemaphoreState
-	(*Candidate)(nil),      // 9: coord.recipes.v1.Candidate
-	(*Leader)(nil),         // 10: coord.recipes.v1.Leader
-	(*Ask)(nil),            // 11: coord.recipes.v1.Ask
-	(*Transfer)(nil),       // 12: coord.recipes.v1.Transfer
-	(*Moved)(nil),          // 13: coord.recipes.v1.Moved
+	(*Tally)(nil),          // 8: coord.recipes.v1.Tally
+	(*SemaphoreState)(nil), // 9: coord.recipes.v1.SemaphoreState
+	(*Candidate)(nil),      // 10: coord.recipes.v1.Candidate
+	(*Leader)(nil),         // 11: coord.recipes.v1.Leader
+	(*Ask)(nil),            // 12: coord.recipes.v1.Ask
+	(*Transfer)(nil),       // 13: coord.recipes.v1.Transfer
+	(*Moved)(nil),          // 14: coord.recipes.v1.Moved
 }
 var file_recipes_v1_recipes_proto_depIdxs = []int32{
 	0,  // 0: coord.recipes.v1.Removed.outcome:type_name -> coord.recipes.v1.Removed.Outcome
-	13, // 1: coord.recipes.v1.Transfer.moved:type_name -> coord.recipes.v1.Moved
+	14, // 1: coord.recipes.v1.Transfer.moved:type_name -> coord.recipes.v1.Moved
 	2,  // [2:2] is the sub-list for method output_type
 	2,  // [2:2] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
@@ -1040,7 +1107,7 @@ func file_recipes_v1_recipes_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recipes_v1_recipes_proto_rawDesc), len(file_recipes_v1_recipes_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -18,17 +18,21 @@ type step struct {
 	sequence uint64
 	reacts   bool                 // the reactor runs
 	events   []statemachine.Event // of the current revision
-	deleted  [][]byte             // by the command, for the reactor
+	deleted  []*mvccpb.KeyValue   // by the command, for the reactor
 }
 
 // end lets the reactor run and closes the command.
 func (s *step) end() {
 	s.reacts = true
 	reactor := recipes.Reactor()
-	for _, key := range s.deleted {
-		if bytes.HasPrefix(key, reactor.Prefix()) {
-			reactor.Deleted(s, key)
+	var were []*mvccpb.KeyValue
+	for _, kv := range s.deleted {
+		if bytes.HasPrefix(kv.Key, reactor.Prefix()) {
+			were = append(were, kv)
 		}
+	}
+	if len(were) > 0 {
+		reactor.Deleted(s, were)
 	}
 	s.NextRevision()
 }
@@ -119,7 +123,8 @@ func (s *step) write(key, value []byte, lease statemachine.LeaseID) (statemachin
 }
 
 func (s *step) Delete(key []byte) (bool, error) {
-	if s.Get(key) == nil {
+	old := s.Get(key)
+	if old == nil {
 		return false, nil
 	}
 	kv := &mvccpb.KeyValue{Key: key, ModRevision: s.store.Rev + 1}
@@ -129,7 +134,7 @@ func (s *step) Delete(key []byte) (bool, error) {
 	s.store.kvs.Delete(kv)
 	delete(s.store.notes, string(key))
 	if !s.reacts {
-		s.deleted = append(s.deleted, key)
+		s.deleted = append(s.deleted, old)
 	}
 	return true, nil
 }
