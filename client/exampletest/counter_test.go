@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,31 +188,65 @@ func TestCountersGoOnInTheNextSession(t *testing.T) {
 // sessions live, so that every outcome is known.
 func TestCountersAndSequencesAreLinearizable(t *testing.T) {
 	fake := coordtest.NewFake(t)
-	ctx := bounded(t)
-	began := time.Now()
+	counts := counting(t, 6, 40, []string{fake.Endpoint()}, func(rng *rand.Rand) {
+		switch rng.IntN(10) {
+		case 0:
+			fake.LoseResponses(1 + rng.IntN(2))
+		case 1:
+			fake.DropConnections()
+		}
+	})
+	for _, o := range counts {
+		if o.Outcome != history.OK {
+			t.Errorf("not known: %+v", o)
+		}
+	}
+	if err := history.LinearizableCounts(counts, time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCountersSurviveTheirLeader is the same through three members, of which the leader stops.
+func TestCountersSurviveTheirLeader(t *testing.T) {
+	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
+	var operations atomic.Int64
+	const clients, each = 4, 60
+	counts := counting(t, clients, each, cluster.Endpoints(), func(*rand.Rand) {
+		if operations.Add(1) == clients*each/3 {
+			leader := cluster.Leader()
+			for ; leader < 0; leader = cluster.Leader() { // it may just change
+				time.Sleep(time.Millisecond)
+			}
+			cluster.StopMember(leader)
+		}
+	})
+	if err := history.LinearizableCounts(counts, time.Minute); err != nil {
+		t.Error(err)
+	}
+}
+
+// counting has some clients do operations each on one counter and one sequence, and calls disturb before each. Operations
+// whose outcome nobody knows are told as such.
+func counting(t *testing.T, clients, operations int, endpoints []string, disturb func(*rand.Rand)) []history.Count {
+	t.Helper()
+	ctx, began := bounded(t), time.Now()
 	var mu sync.Mutex
 	var counts []history.Count
 	var group sync.WaitGroup
-	const clients, operations = 6, 40
 	for i := range clients {
-		c, rng := dial(t, fake.Endpoint()), rand.New(rand.NewPCG(uint64(i), 3))
+		c, rng := dial(t, endpoints...), rand.New(rand.NewPCG(uint64(i), 3))
 		group.Go(func() {
 			for range operations {
-				o := history.Count{Client: i, Name: []string{"counter", "sequence"}[rng.IntN(2)], Delta: 1 + rng.Int64N(3), Outcome: history.OK}
-				switch rng.IntN(10) {
-				case 0:
-					fake.LoseResponses(1 + rng.IntN(2))
-				case 1:
-					fake.DropConnections()
-				}
-				if rng.IntN(4) == 0 {
-					o.Delta = 0
-				}
+				disturb(rng)
+				o := history.Count{Client: i, Name: []string{"counter", "sequence"}[rng.IntN(2)], Delta: rng.Int64N(4), Outcome: history.OK}
 				o.Call = int64(time.Since(began))
 				var err error
 				o.Value, err = count(ctx, c, o.Name, o.Delta)
 				o.Return = int64(time.Since(began))
-				if err != nil {
+				switch {
+				case errors.Is(err, client.ErrOutcomeUnknown):
+					o.Outcome = history.Unknown
+				case err != nil:
 					t.Errorf("%+v: %v", o, err)
 					return
 				}
@@ -222,9 +257,7 @@ func TestCountersAndSequencesAreLinearizable(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if err := history.LinearizableCounts(counts, time.Minute); err != nil {
-		t.Error(err)
-	}
+	return counts
 }
 
 // count adds to an object, or reads it if delta is 0, and returns its value.
