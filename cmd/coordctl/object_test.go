@@ -31,8 +31,17 @@ func fails(t *testing.T, code int, text string, args ...string) {
 	r.wantOneLine(t, text)
 }
 
+// fresh deletes what an earlier run of a test has left of a kind.
+func fresh(t *testing.T, kinds ...string) {
+	t.Helper()
+	for _, kind := range kinds {
+		ok(t, "del", "--prefix", "_coord/"+kind+"/obj/")
+	}
+}
+
 func TestCounterAndSequenceVerbs(t *testing.T) {
 	t.Parallel()
+	fresh(t, "counters", "sequences")
 	prints(t, "0", "counter", "get", "obj/hits")
 	prints(t, "5", "counter", "add", "obj/hits", "5")
 	prints(t, "-2", "counter", "add", "obj/hits", "--", "-7")
@@ -53,6 +62,7 @@ func TestCounterAndSequenceVerbs(t *testing.T) {
 
 func TestLatchVerbs(t *testing.T) {
 	t.Parallel()
+	fresh(t, "latches")
 	fails(t, 1, "not set", "latch", "down", "obj/l")
 	fails(t, 1, "not set", "latch", "wait", "obj/l")
 	first := strings.TrimSpace(ok(t, "latch", "set", "obj/l", "3"))
@@ -71,6 +81,7 @@ func TestLatchVerbs(t *testing.T) {
 
 func TestBarrierVerbs(t *testing.T) {
 	t.Parallel()
+	fresh(t, "gates")
 	ok(t, "barrier", "wait", "obj/b")
 	prints(t, "barrier obj/b was not closed", "barrier", "open", "obj/b")
 	prints(t, "barrier obj/b is closed", "barrier", "close", "obj/b", "--reason", "upgrade")
