@@ -157,3 +157,28 @@ func BenchmarkKV(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkCounter is additions to one counter by 512 goroutines of one session, and numbers of one sequence.
+func BenchmarkCounter(b *testing.B) {
+	c, err := client.New(client.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	for name, change := range map[string]func() (int64, error){
+		"add":  func() (int64, error) { return c.Counter("bench").Add(b.Context(), 1) },
+		"next": func() (int64, error) { return c.Sequence("bench").Next(b.Context()) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetParallelism(512 / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := change(); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
