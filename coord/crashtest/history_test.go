@@ -232,7 +232,7 @@ func (j *judge) check() {
 	if grants < 50*rounds(j.t) {
 		j.t.Errorf("only %d operations had a grant: the contest was none", grants)
 	}
-	if err := history.Linearizable(j.ops, j.expiry, patience); err != nil {
+	if err := history.Linearizable(j.ops, nil, j.expiry, patience); err != nil {
 		j.t.Errorf("%v; it is kept in %s", err, j.keep())
 	}
 	for name, seen := range j.seen {

@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -17,6 +18,8 @@ const (
 	Try     Kind = "try"     // never waits
 	Release Kind = "release"
 	Guarded Kind = "guarded" // a write that is executed only while the grant holds
+	// Downgrade makes a writer a reader, whose weight is 1.
+	Downgrade Kind = "downgrade"
 )
 
 // Outcome is how an operation ended.
@@ -38,7 +41,15 @@ type Op struct {
 	Outcome Outcome
 	Call    int64
 	Return  int64 // math.MaxInt64 where nobody saw it return
+	// Weight is how much of the limit of its name Acquire and Try ask for; 0 means 1.
+	Weight int `json:",omitempty"`
 }
+
+func (op Op) weight() int { return max(1, op.Weight) }
+
+// Limits say how much of each name may be held at once: 1 for a mutex, which is also that of a name that is missing, the
+// permits of a semaphore; of a read-write lock any number that readers do not reach, which a writer has as its weight.
+type Limits map[string]int
 
 // Expiry says from which instant on the session behind a grant may have ended, by name and token. A grant that is missing
 // never lost its session.
@@ -50,8 +61,50 @@ type Grant struct {
 	Token int64
 }
 
-// mutex is the state of one name: who holds it (0: nobody) and the greatest token ever granted.
-type mutex struct{ holder, highest int64 }
+// maxHolds is how many hold one name at once, at most; more are a fault of the test.
+const maxHolds = 24
+
+// holders is the state of one name: who holds it, oldest first, and the greatest token ever granted. It is comparable.
+type holders struct {
+	held    [maxHolds]hold
+	n       int
+	highest int64
+}
+
+type hold struct {
+	token  int64
+	weight int
+}
+
+func (s holders) find(token int64) int {
+	return slices.IndexFunc(s.held[:s.n], func(h hold) bool { return h.token == token })
+}
+
+func (s holders) sum() (sum int) {
+	for _, h := range s.held[:s.n] {
+		sum += h.weight
+	}
+	return sum
+}
+
+func (s holders) with(token int64, weight int) holders {
+	s.held[s.n] = hold{token, weight}
+	s.n++
+	s.highest = token
+	return s
+}
+
+func (s holders) without(i int) holders {
+	copy(s.held[i:], s.held[i+1:s.n])
+	s.n--
+	s.held[s.n] = hold{}
+	return s
+}
+
+func (s holders) downgraded(i int) holders {
+	s.held[i].weight = 1
+	return s
+}
 
 // input is an operation as the model sees it. vague: others may have stood in the queue unseen, so that finding the lock
 // taken proves nothing.
@@ -62,16 +115,16 @@ type input struct {
 
 // Linearizable checks the operations name by name. It returns an error that says which name's history is wrong, or could
 // not be judged within patience.
-func Linearizable(ops []Op, expiry Expiry, patience time.Duration) error {
+func Linearizable(ops []Op, limits Limits, expiry Expiry, patience time.Duration) error {
 	byName := make(map[string][]Op)
 	for _, op := range ops {
 		byName[op.Name] = append(byName[op.Name], op)
 	}
 	for name, ops := range byName {
-		model := fencedMutex(name, expiry)
+		model := fencedHolders(name, max(1, limits[name]), expiry)
 		switch porcupine.CheckOperationsTimeout(model, operations(ops), patience) {
 		case porcupine.Illegal:
-			return fmt.Errorf("the history of %q, %d operations, is not that of a fenced mutex", name, len(ops))
+			return fmt.Errorf("the history of %q, %d operations, is not that of fenced holders of at most %d", name, len(ops), max(1, limits[name]))
 		case porcupine.Unknown:
 			return fmt.Errorf("the history of %q, %d operations, could not be judged within %v", name, len(ops), patience)
 		}
@@ -122,11 +175,11 @@ func vague(op Op, ops []Op) bool {
 	return false
 }
 
-func fencedMutex(name string, expiry Expiry) porcupine.Model {
+func fencedHolders(name string, limit int, expiry Expiry) porcupine.Model {
 	model := porcupine.NondeterministicModel{
-		Init: func() []any { return []any{mutex{}} },
+		Init: func() []any { return []any{holders{}} },
 		Step: func(state, in, out any) []any {
-			return step(state.(mutex), in.(input), out.(Outcome), func(token, now int64) bool {
+			return step(state.(holders), limit, in.(input), out.(Outcome), func(token, now int64) bool {
 				from, ended := expiry[Grant{name, token}]
 				return ended && from <= now
 			})
@@ -136,52 +189,64 @@ func fencedMutex(name string, expiry Expiry) porcupine.Model {
 }
 
 // step returns every state that may follow. expired says whether the session behind a token may have ended before an instant.
-func step(s mutex, in input, out Outcome, expired func(token, now int64) bool) (next []any) {
-	states := []mutex{s}
-	if s.holder != 0 && expired(s.holder, in.Return) {
-		states = append(states, mutex{0, s.highest})
-	}
-	for _, s := range states {
-		for _, after := range s.after(in, out) {
+func step(s holders, limit int, in input, out Outcome, expired func(token, now int64) bool) (next []any) {
+	for _, s := range s.survivors(func(token int64) bool { return expired(token, in.Return) }) {
+		for _, after := range s.after(limit, in, out) {
 			next = append(next, after)
 		}
 	}
 	return next
 }
 
+// survivors are the states in which any of the holders that may be gone are gone.
+func (s holders) survivors(gone func(token int64) bool) []holders {
+	states := []holders{s}
+	for _, h := range s.held[:s.n] {
+		if !gone(h.token) {
+			continue
+		}
+		for _, before := range slices.Clone(states) {
+			states = append(states, before.without(before.find(h.token)))
+		}
+	}
+	return states
+}
+
 // after is the state after an operation, or none if it is impossible in s.
-func (s mutex) after(in input, out Outcome) []mutex {
-	holds := s.holder == in.Token && in.Token != 0
+func (s holders) after(limit int, in input, out Outcome) []holders {
+	at := s.find(in.Token)
+	fits := s.sum()+in.weight() <= limit
+	switch in.Kind {
+	case Acquire, Try:
+		switch {
+		case out == OK && fits && in.Token > s.highest && s.n < maxHolds:
+			return []holders{s.with(in.Token, in.weight())}
+		case out == Refused && (!fits || in.vague):
+			return []holders{s}
+		}
+	case Release:
+		return s.changed(out, at, holders.without)
+	case Downgrade:
+		return s.changed(out, at, holders.downgraded)
+	case Guarded:
+		if (out == OK) == (at >= 0) {
+			return []holders{s}
+		}
+	}
+	return nil
+}
+
+// changed is the state after an operation on the hold at an index, -1 if there is none.
+func (s holders) changed(out Outcome, at int, change func(holders, int) holders) []holders {
 	switch {
-	case (in.Kind == Acquire || in.Kind == Try) && out == OK:
-		if s.holder == 0 && in.Token > s.highest {
-			return []mutex{{in.Token, in.Token}}
-		}
-	case in.Kind == Try && out == Refused:
-		if s.holder != 0 || in.vague {
-			return []mutex{s}
-		}
-	case in.Kind == Release && out == OK:
-		if holds {
-			return []mutex{{0, s.highest}}
-		}
-	case in.Kind == Release && out == Refused:
-		if !holds {
-			return []mutex{s}
-		}
-	case in.Kind == Release && out == Unknown:
-		if holds {
-			return []mutex{{0, s.highest}, s}
-		}
-		return []mutex{s}
-	case in.Kind == Guarded && out == OK:
-		if holds {
-			return []mutex{s}
-		}
-	case in.Kind == Guarded && out == Refused:
-		if !holds {
-			return []mutex{s}
-		}
+	case out == OK && at >= 0:
+		return []holders{change(s, at)}
+	case out == Refused && at < 0:
+		return []holders{s}
+	case out == Unknown && at >= 0:
+		return []holders{change(s, at), s}
+	case out == Unknown:
+		return []holders{s}
 	}
 	return nil
 }
