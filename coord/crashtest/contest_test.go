@@ -34,12 +34,14 @@ const contestEnv = "CRASHTEST_CONTESTANT"
 
 // line is one line of what a contestant tells: a call, its return, or something that it was told.
 type line struct {
-	What     string // "call", "return", "lost", "count", "seen"
+	What     string // "call", "return", "lost", "count", "seen", "visit"
 	ID       int64  // of the call
 	Op       history.Op
 	NS       int64
 	Count    history.Outcome      `json:",omitempty"`
 	Observed *history.Observation `json:",omitempty"`
+	Number   *history.Number      `json:",omitempty"`
+	Visit    *history.Visit       `json:",omitempty"`
 }
 
 // contestant writes lines to its standard output, each with one write.
@@ -66,6 +68,10 @@ func contest() {
 	wg.Go(func() { p.leadForever(2) })
 	wg.Go(p.observeForever)
 	wg.Go(p.countForever)
+	wg.Go(func() { p.shareForever(3) })
+	wg.Go(func() { p.readAndWriteForever(4) })
+	wg.Go(func() { p.numberForever(5) })
+	wg.Go(func() { p.meetForever(6) })
 	wg.Wait()
 }
 

@@ -26,12 +26,14 @@ import (
 // contestants is how many processes contend.
 const contestants = 4
 
-// TestHistories lets processes contend for locks, several at a time, and for leadership, while they are stopped beyond their
+// TestHistories lets processes contend for locks, several at a time, for leadership, permits and a read-write lock, count, take ids
+// and meet in a barrier, while they are stopped beyond their
 // TTL and killed, their connections cut, answers lost, leaders killed and stopped, and the log cut behind snapshots. Then it
-// judges all that they saw: L1 to L5, L8 and L9, E1 to E5, and that every write was executed exactly once.
+// judges all that they saw: L1 to L5, L8 and L9, E1 to E5, that no more permits are held than there are, readers and writers apart,
+// barriers entered together, numbers unique, and that every write was executed exactly once.
 func TestHistories(t *testing.T) {
 	c := startCluster(t, 3, "--snapshot-count=300")
-	j := &judge{t: t, cluster: c, log: history.NewLog(), expiry: make(history.Expiry)}
+	j := &judge{t: t, cluster: c, log: history.NewLog(), gatherings: history.NewGatherings(), expiry: make(history.Expiry)}
 	j.follow()
 	for i := range contestants {
 		j.people = append(j.people, startContestant(t, c, fmt.Sprint("p", i)))
@@ -99,18 +101,32 @@ type judge struct {
 	log *history.Log
 	err error // the first thing that is wrong with the log
 
-	ops    []history.Op
-	expiry history.Expiry
-	lost   map[history.Grant]int64 // by those that were not stopped
-	counts map[string][3]int       // ok, unknown, not done
-	seen   map[string][]history.Observation
+	gatherings *history.Gatherings
+	ops        []history.Op
+	numbers    []history.Number
+	visits     []history.Visit
+	entering   map[string][]int64 // when anybody called to enter a barrier
+	expiry     history.Expiry
+	lost       map[history.Grant]int64 // by those that were not stopped
+	counts     map[string][3]int       // ok, unknown, not done
+	seen       map[string][]history.Observation
 }
 
 // follow watches all that the contestants change, from the beginning.
 func (j *judge) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
-	cli := j.cluster.dial()
-	events := cli.Watch(ctx, "hist/", clientv3.WithPrefix(), clientv3.WithRev(1), clientv3.WithCreatedNotify())
+	j.watch(ctx, "hist/", j.log.Apply)
+	j.watch(ctx, history.BarrierPrefix+"hist/", j.gatherings.Apply)
+	j.end = sync.OnceFunc(func() {
+		cancel()
+		j.running.Wait()
+	})
+	j.t.Cleanup(j.end)
+}
+
+// watch hands all changes of the keys with a prefix over, whole revisions at a time.
+func (j *judge) watch(ctx context.Context, prefix string, apply func([]*mvccpb.Event) error) {
+	events := j.cluster.dial().Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1), clientv3.WithCreatedNotify())
 	<-events
 	j.running.Go(func() {
 		for resp := range events {
@@ -122,18 +138,13 @@ func (j *judge) follow() {
 				batch[i] = (*mvccpb.Event)(e)
 			}
 			j.mu.Lock()
-			err := j.log.Apply(batch)
+			err := apply(batch)
 			j.mu.Unlock()
 			if err != nil {
 				j.fault(err)
 			}
 		}
 	})
-	j.end = sync.OnceFunc(func() {
-		cancel()
-		j.running.Wait()
-	})
-	j.t.Cleanup(j.end)
 }
 
 func (j *judge) fault(err error) {
@@ -187,17 +198,19 @@ func (j *judge) disturb(r *rand.Rand, times int) {
 func (j *judge) emptied() {
 	j.t.Helper()
 	cli := j.cluster.dial()
-	for _, name := range append(slices.Clone(contestLocks), contestElection) {
-		left := int64(-1)
+	queues := append(slices.Clone(contestLocks), contestElection,
+		"_coord/semaphores/"+contestSemaphore, "_coord/rwlocks/"+contestRWLock, history.BarrierPrefix+contestBarrier)
+	for _, queue := range queues {
+		left := -1
 		for begin := time.Now(); left != 0 && time.Since(begin) < patience; time.Sleep(50 * time.Millisecond) {
-			got, err := cli.Get(within(j.t, patience), name+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+			got, err := cli.Get(within(j.t, patience), queue+"/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 			if err != nil {
 				j.t.Fatal(err)
 			}
-			left = got.Count
+			left = len(slices.DeleteFunc(got.Kvs, func(kv *mvccpb.KeyValue) bool { return kv.Lease == 0 })) // records have none
 		}
 		if left != 0 {
-			j.t.Errorf("%d entries are left in %q of contestants that are dead", left, name)
+			j.t.Errorf("%d entries are left in %q of contestants that are dead", left, queue)
 		}
 	}
 }
@@ -216,12 +229,13 @@ func (j *judge) check() {
 		j.t.Error(j.err)
 	}
 	j.lost, j.counts, j.seen = make(map[history.Grant]int64), make(map[string][3]int), make(map[string][]history.Observation)
+	j.entering = make(map[string][]int64)
 	for i, p := range j.people {
 		j.hear(i, p)
 	}
 	grants := 0
 	for _, op := range j.ops {
-		if op.Outcome == history.OK && op.Token != 0 {
+		if op.Outcome == history.OK && op.Token != 0 && contestLimits[op.Name] == 0 {
 			grants++
 			if err := j.log.Granted(history.Grant{Name: op.Name, Token: op.Token}); err != nil {
 				j.t.Error(err)
@@ -232,7 +246,7 @@ func (j *judge) check() {
 	if grants < 50*rounds(j.t) {
 		j.t.Errorf("only %d operations had a grant: the contest was none", grants)
 	}
-	if err := history.Linearizable(j.ops, nil, j.expiry, patience); err != nil {
+	if err := history.Linearizable(j.ops, contestLimits, j.expiry, patience); err != nil {
 		j.t.Errorf("%v; it is kept in %s", err, j.keep())
 	}
 	for name, seen := range j.seen {
@@ -242,7 +256,53 @@ func (j *judge) check() {
 	}
 	j.checkLosses()
 	j.checkCounts(cli)
+	j.checkNumbers()
+	j.checkMeetings()
 	j.cluster.checkEqual()
+}
+
+// checkNumbers sees that additions and ids are those of a counter and of a sequence.
+func (j *judge) checkNumbers() {
+	var additions, ids []history.Number
+	for _, n := range j.numbers {
+		if n.Name == contestCounter {
+			additions = append(additions, n)
+		} else {
+			ids = append(ids, n)
+		}
+	}
+	j.t.Logf("%d additions, %d times ids", len(additions), len(ids))
+	if len(additions) < 50*rounds(j.t) || len(ids) < 50*rounds(j.t) {
+		j.t.Errorf("only %d additions, %d times ids: the contest was none", len(additions), len(ids))
+	}
+	if err := history.Counted(additions, patience); err != nil {
+		j.t.Error(err)
+	}
+	if err := history.Sequenced(ids, patience); err != nil {
+		j.t.Error(err)
+	}
+}
+
+// checkMeetings sees that parties met in the barrier, and that all were there.
+func (j *judge) checkMeetings() {
+	for i, v := range j.visits {
+		generation, ok := j.gatherings.Generation(v.Name, v.Token)
+		if !ok {
+			j.t.Errorf("a party was let into %q with token %d, and in the log it never was", v.Name, v.Token)
+		}
+		j.visits[i].Generation = generation
+	}
+	j.t.Logf("%d generations met, %d visits", j.gatherings.Opened(contestBarrier), len(j.visits))
+	if len(j.visits) < 5*rounds(j.t) {
+		j.t.Errorf("only %d visits of the barrier", len(j.visits))
+	}
+	err := history.Met(j.visits, j.entering, contestParties, func(v history.Visit) (int64, bool) {
+		at, ok := j.expiry[history.Grant{Name: v.Name, Token: v.Token}]
+		return at, ok
+	})
+	if err != nil {
+		j.t.Error(err)
+	}
 }
 
 // keep writes the history down.
@@ -290,6 +350,8 @@ func (j *judge) hear(id int, p *person) {
 		j.t.Fatal(err)
 	}
 	open := make(map[int64]history.Op)
+	openNumbers := make(map[int64]history.Number)
+	visits := make(map[int64]history.Visit) // by token, as told last
 	counts := j.counts[p.name]
 	granted := make(map[history.Grant]int64)
 	for lines := bufio.NewScanner(bytes.NewReader(data)); lines.Scan(); {
@@ -298,6 +360,18 @@ func (j *judge) hear(id int, p *person) {
 			continue // the last line of a process that was killed, or what is no line at all
 		}
 		l.Op.Client = 10*id + l.Op.Client
+		switch {
+		case l.Number != nil:
+			j.hearNumber(id, l, openNumbers)
+			continue
+		case l.Visit != nil && l.Visit.Token == 0:
+			j.entering[l.Visit.Name] = append(j.entering[l.Visit.Name], l.Visit.Entering)
+			continue
+		case l.Visit != nil:
+			visits[l.Visit.Token] = *l.Visit
+			granted[history.Grant{Name: l.Visit.Name, Token: l.Visit.Token}] = l.Visit.Entering
+			continue
+		}
 		switch l.What {
 		case "call":
 			l.Op.Call, l.Op.Return = l.NS, math.MaxInt64
@@ -325,6 +399,12 @@ func (j *judge) hear(id int, p *person) {
 	for _, op := range open {
 		j.ops = append(j.ops, op)
 	}
+	for _, n := range openNumbers {
+		j.numbers = append(j.numbers, n)
+	}
+	for _, v := range visits {
+		j.visits = append(j.visits, v)
+	}
 	counts[1]++ // it was killed, perhaps in the middle of a write
 	j.counts[p.name] = counts
 	for g, call := range granted {
@@ -334,6 +414,20 @@ func (j *judge) hear(id int, p *person) {
 			}
 		}
 	}
+}
+
+// hearNumber takes over the call or the return of an operation on a number.
+func (j *judge) hearNumber(id int, l line, open map[int64]history.Number) {
+	n := *l.Number
+	n.Client = 10*id + n.Client
+	if l.What == "call" {
+		n.Call, n.Return = l.NS, math.MaxInt64
+		open[l.ID] = n
+		return
+	}
+	n.Call, n.Return = open[l.ID].Call, l.NS
+	delete(open, l.ID)
+	j.numbers = append(j.numbers, n)
 }
 
 // stoodStill says whether the process did, other than by its death.
@@ -348,10 +442,10 @@ func (j *judge) expires(g history.Grant, at int64) {
 	}
 }
 
-// checkLosses sees that who lost a grant knew it before anybody was told of the next (L9). Who stood still could not know.
+// checkLosses sees that who lost an exclusive grant knew it before anybody was told of the next (L9). Who stood still could not know.
 func (j *judge) checkLosses() {
 	for _, op := range j.ops {
-		if (op.Kind != history.Acquire && op.Kind != history.Try) || op.Outcome != history.OK {
+		if contestLimits[op.Name] > 1 || (op.Kind != history.Acquire && op.Kind != history.Try) || op.Outcome != history.OK {
 			continue
 		}
 		for g, lost := range j.lost {

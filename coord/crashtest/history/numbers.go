@@ -1,10 +1,8 @@
 package history
 
 import (
-	"cmp"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -76,67 +74,6 @@ func numbered(ops []Number, patience time.Duration, what string, after func(int6
 			return fmt.Errorf("the history of %q, %d operations, is not that of %s", name, len(ops), what)
 		case porcupine.Unknown:
 			return fmt.Errorf("the history of %q, %d operations, could not be judged within %v", name, len(ops), patience)
-		}
-	}
-	return nil
-}
-
-// Visit is a party's time inside a barrier.
-type Visit struct {
-	Client     int
-	Name       string
-	Generation int64
-	Token      int64 // of its entry
-	// Entering is when it called, Entered when it was let in, Leaving when it called to leave; Left when it was let out, 0
-	// if it was not seen to be.
-	Entering, Entered, Leaving, Left int64
-}
-
-// Met checks the visits of barriers of so many parties, those that were let in. Calls are when anybody called to enter, whether
-// it was let in or not. Of one generation there are at most so many visits, by different entries; nobody is let in before so
-// many have called, nor out before all the others of its generation have called to leave, unless they may have died. died says
-// from when on a party may have.
-func Met(visits []Visit, calls map[string][]int64, parties int, died func(Visit) (int64, bool)) error {
-	type meeting struct {
-		name       string
-		generation int64
-	}
-	meetings := make(map[meeting][]Visit)
-	for _, v := range visits {
-		m := meeting{v.Name, v.Generation}
-		meetings[m] = append(meetings[m], v)
-	}
-	for m, all := range meetings {
-		slices.SortFunc(all, func(a, b Visit) int { return cmp.Compare(a.Token, b.Token) })
-		if distinct := slices.CompactFunc(slices.Clone(all), func(a, b Visit) bool { return a.Token == b.Token }); len(distinct) != len(all) || len(all) > parties {
-			return fmt.Errorf("generation %d of %q has %d visits of %d entries, for %d parties", m.generation, m.name, len(all), len(distinct), parties)
-		}
-		for _, v := range all {
-			if err := v.met(all, calls[m.name], parties, died); err != nil {
-				return fmt.Errorf("generation %d of %q: %w", m.generation, m.name, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (v Visit) met(all []Visit, calls []int64, parties int, died func(Visit) (int64, bool)) error {
-	called := 0
-	for _, at := range calls {
-		if at <= v.Entered {
-			called++
-		}
-	}
-	if called < parties {
-		return fmt.Errorf("entry %d was let in when %d of %d had called", v.Token, called, parties)
-	}
-	for _, o := range all {
-		if o.Entering > v.Entered {
-			return fmt.Errorf("entry %d was let in before entry %d called", v.Token, o.Token)
-		}
-		from, mayHave := died(o)
-		if v.Left != 0 && (o.Leaving == 0 || o.Leaving > v.Left) && !(mayHave && from <= v.Left) {
-			return fmt.Errorf("entry %d was let out while entry %d was inside", v.Token, o.Token)
 		}
 	}
 	return nil

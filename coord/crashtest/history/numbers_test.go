@@ -45,34 +45,3 @@ func TestSequenced(t *testing.T) {
 		}
 	}
 }
-
-func TestMet(t *testing.T) {
-	visit := func(token, entering, entered, leaving, left int64) Visit {
-		return Visit{Name: "b", Generation: 1, Token: token, Entering: entering, Entered: entered, Leaving: leaving, Left: left}
-	}
-	for _, c := range []struct {
-		name   string
-		visits []Visit
-		calls  []int64
-		died   map[int64]int64
-		ok     bool
-	}{
-		{"two meet", []Visit{visit(1, 0, 10, 20, 40), visit(2, 5, 12, 30, 35)}, []int64{0, 5}, nil, true},
-		{"one is let in alone", []Visit{visit(1, 0, 10, 20, 40), visit(2, 11, 12, 30, 35)}, []int64{0, 11}, nil, false},
-		{"one is let in without the other, who died", []Visit{visit(1, 0, 10, 20, 40)}, []int64{0, 5}, nil, true},
-		{"one is let in and nobody called", []Visit{visit(1, 0, 10, 20, 40)}, []int64{0}, nil, false},
-		{"three of two", []Visit{visit(1, 0, 10, 20, 40), visit(2, 5, 12, 20, 40), visit(3, 6, 12, 20, 40)}, []int64{0, 5, 6}, nil, false},
-		{"one entry twice", []Visit{visit(1, 0, 10, 20, 40), visit(1, 5, 12, 20, 40)}, []int64{0, 5}, nil, false},
-		{"one is let out too early", []Visit{visit(1, 0, 10, 20, 25), visit(2, 5, 12, 30, 35)}, []int64{0, 5}, nil, false},
-		{"one is let out as the other is dead", []Visit{visit(1, 0, 10, 20, 25), visit(2, 5, 12, 0, 0)}, []int64{0, 5}, map[int64]int64{2: 24}, true},
-		{"one is let out before the other is dead", []Visit{visit(1, 0, 10, 20, 25), visit(2, 5, 12, 0, 0)}, []int64{0, 5}, map[int64]int64{2: 26}, false},
-	} {
-		err := Met(c.visits, map[string][]int64{"b": c.calls}, 2, func(v Visit) (int64, bool) {
-			at, ok := c.died[v.Token]
-			return at, ok
-		})
-		if (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}

@@ -37,13 +37,16 @@ func NewLog() *Log { return &Log{queues: make(map[string]*queue)} }
 func (l *Log) Revision() int64 { return l.revision }
 
 // Apply takes over the events of one revision, or of several in order. Keys that are no entries are passed over.
-func (l *Log) Apply(events []*mvccpb.Event) error {
+func (l *Log) Apply(events []*mvccpb.Event) error { return eachRevision(events, l.applyRevision) }
+
+// eachRevision calls fn with the events of each revision, in order.
+func eachRevision(events []*mvccpb.Event, fn func(revision int64, events []*mvccpb.Event) error) error {
 	for len(events) > 0 {
 		n := 1
 		for n < len(events) && events[n].Kv.ModRevision == events[0].Kv.ModRevision {
 			n++
 		}
-		if err := l.applyRevision(events[0].Kv.ModRevision, events[:n]); err != nil {
+		if err := fn(events[0].Kv.ModRevision, events[:n]); err != nil {
 			return err
 		}
 		events = events[n:]
