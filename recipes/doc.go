@@ -42,8 +42,8 @@
 // (whether it is admitted with all before it inside), and to follow a queue by its changes (package line).
 //
 // Where several hold, a tally counts the entries, so that an acquire needs not read them: each entry that is made is added in its
-// commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. Who would
-// write there by hand would break the count, and no one but recipes should.
+// commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. A put by hand
+// would not be counted; a count that is deleted is made anew.
 //
 // Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
 // their contracts are the docs of their services in coord.v1.

@@ -200,3 +200,22 @@ func TestSemaphoreBadInput(t *testing.T) {
 	s.permits(2, 3, 0)
 	wantRefusal(t, "less than somebody waits for", resize(2), recipes.ErrLimitBelowHeld, "waits for 3")
 }
+
+// TestTallyHeals: somebody deletes the count, or all there is; who acquires then is not mistaken about who holds.
+func TestTallyHeals(t *testing.T) {
+	s := newStage(t, 1, 2, 3)
+	a := s.permits(1, 2, 2)
+	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a")
+	s.Delete(queue + "/tally")
+	if b := s.permits(2, 1, 0); b.State != coordv1.AcquiredEntry_WAITS {
+		t.Errorf("two hold three of two: %v", b)
+	}
+	s.wantPermits(2, a)
+	s.Delete(a.Key, queue+"/tally", recipes.Key(queue, 2, ""))
+	c := s.permits(3, 2, 0)
+	s.wantPermits(2, c)
+	s.release(3, c)
+	if s.Get(queue+"/tally") != nil {
+		t.Error("there is a count of no entries")
+	}
+}

@@ -1,6 +1,9 @@
 package recipes
 
 import (
+	"bytes"
+	"slices"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
@@ -68,6 +71,13 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) in
 			count(t, e, -1)
 			gone = true
 		}
+	}
+	if slices.ContainsFunc(were, func(kv *mvccpb.KeyValue) bool { return bytes.Equal(kv.Key, tallyKey(queue)) }) { // by hand
+		t, gone = &recipesv1.Tally{}, true
+		eachEntry(step, queue, func(e Entry) bool {
+			count(t, e, 1)
+			return true
+		})
 	}
 	switch {
 	case !gone:
