@@ -288,7 +288,7 @@ func (j *judge) checkMeetings() {
 	for i, v := range j.visits {
 		generation, ok := j.gatherings.Generation(v.Name, v.Token)
 		if !ok {
-			j.t.Errorf("a party was let into %q with token %d, and in the log it never was", v.Name, v.Token)
+			j.t.Fatalf("a party was let into %q with token %d, and in the log it never was", v.Name, v.Token)
 		}
 		j.visits[i].Generation = generation
 	}

@@ -107,7 +107,7 @@ func (g *Gatherings) applyRevision(_ int64, events []*mvccpb.Event) error {
 		}
 		lease, isEntry := leaseOf(rest)
 		switch {
-		case !isEntry && e.Type == mvccpb.Event_PUT:
+		case rest[slash:] == "/state" && e.Type == mvccpb.Event_PUT:
 			states[name] = &coordv1.BarrierState{}
 			if err := proto.Unmarshal(e.Kv.Value, states[name]); err != nil {
 				return fmt.Errorf("state of barrier %q: %w", name, err)

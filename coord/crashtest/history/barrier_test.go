@@ -57,7 +57,7 @@ func TestGatherings(t *testing.T) {
 		events []*mvccpb.Event
 		ok     bool
 	}{
-		{"two meet", []*mvccpb.Event{entry("1", 1, 3), entry("2", 2, 4), state(1, 2, 3, 4, 4)}, true},
+		{"two meet", []*mvccpb.Event{entry("1", 1, 3), entry("2", 2, 4), state(1, 2, 3, 4, 4), put(BarrierPrefix+"b/tally", "", 0, 3, 4)}, true},
 		{"one is not there any more", []*mvccpb.Event{entry("1", 1, 3), del(BarrierPrefix+"b/1", 4), entry("2", 2, 5), state(1, 2, 3, 5, 5)}, false},
 		{"one is dead", []*mvccpb.Event{entry("1", 1, 3), put(BarrierPrefix+"b/1", "", -9, 3, 4), entry("2", 2, 5), state(1, 2, 3, 5, 5)}, false},
 		{"one is missing", []*mvccpb.Event{entry("1", 1, 3), state(1, 2, 3, 3, 3)}, false},
