@@ -16,7 +16,7 @@ func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error
 	}
 	places, hold := make([]*place, len(req.Names)), true
 	for i, name := range req.Names {
-		if places[i], err = look(step, name, openTurnstile, Entry{Lease: lease, OwnerID: req.OwnerId}, KindLock); err != nil {
+		if places[i], err = look(step, name, Entry{Lease: lease, OwnerID: req.OwnerId}, KindLock); err != nil {
 			return nil, err
 		}
 		hold = hold && places[i].holds

@@ -63,8 +63,7 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 	}
 	record := []byte(allTogether.Record(w.queue))
 	state := BarrierState(step.Get(record))
-	open := func() Door { return openBarrier(state) }
-	p, err := lookAt(step, w.queue, open, func(*recipesv1.Tally) Door { return barrierDoor{} }, w.own)
+	p, err := lookAt(step, w.queue, func(*recipesv1.Tally) Door { return barrierDoor{} }, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err

@@ -121,3 +121,49 @@ func BenchmarkCounter(b *testing.B) {
 		})
 	}
 }
+
+func releasing(name, key string, token int64) proto.Message {
+	return &coordv1.Release{Entries: []*coordv1.Guard{{Name: name, Key: key, Token: token}}}
+}
+
+// BenchmarkSemaphore is BenchmarkLocks for 512 callers of one semaphore, half of whom hold or wait at a time.
+func BenchmarkSemaphore(b *testing.B) {
+	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "bench")
+	for _, limit := range []int64{16, 512} {
+		b.Run(fmt.Sprint(limit), func(b *testing.B) {
+			l := newBenchLog(b)
+			for n := 0; n < b.N; n += perEntry {
+				owner := func(i int) string { return fmt.Sprint((n + i) % 512) }
+				first := l.revision + 1
+				l.requests(coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, func(i int) proto.Message {
+					return &coordv1.SemaphoreAcquire{Name: "bench", OwnerId: owner(i), Permits: 1, Limit: limit}
+				})
+				l.requests(coordv1.Kind_KIND_RELEASE, func(i int) proto.Message {
+					return releasing("bench", recipes.Key(queue, 1, owner(i)), first+int64(i))
+				})
+			}
+			l.apply()
+		})
+	}
+}
+
+// BenchmarkBarrier is 1,024 parties that enter one barrier and leave it. One operation is one party.
+func BenchmarkBarrier(b *testing.B) {
+	const parties = 4 * perEntry
+	l := newBenchLog(b)
+	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "bench")
+	for n := 0; n < b.N; n += parties {
+		first := l.revision + 1
+		for from := 0; from < parties; from += perEntry {
+			l.requests(coordv1.Kind_KIND_BARRIER_ENTER, func(i int) proto.Message {
+				return &coordv1.BarrierEnter{Name: "bench", OwnerId: fmt.Sprint(from + i), Parties: parties}
+			})
+		}
+		for from := 0; from < parties; from += perEntry {
+			l.requests(coordv1.Kind_KIND_RELEASE, func(i int) proto.Message {
+				return releasing("bench", recipes.Key(queue, 1, fmt.Sprint(from+i)), first+int64(from+i))
+			})
+		}
+	}
+	l.apply()
+}

@@ -217,7 +217,14 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 			c.broken("%+v holds: %v, but the rule's own look differs", e, holds)
 		}
 	}
-	if got, want := c.tally(view), tallyOf(q); !proto.Equal(got, want) {
+	got := c.tally(view)
+	if e, there := q.Entry(string(got.Holder)); there && e.Token == got.Token && !e.Lingers {
+		if _, holds := q.Granted(e.Key); !holds {
+			c.broken("%+v does not hold, and did when it came", e)
+		}
+	}
+	got.Holder, got.Token = nil, 0
+	if want := tallyOf(q); !proto.Equal(got, want) {
 		c.broken("the tally is %v, want %v", got, want)
 	}
 	return q

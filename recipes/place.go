@@ -16,16 +16,15 @@ type place struct {
 	key    string
 	own    Entry // without token and claim if it does not exist
 	exists bool
-	holds  bool // or would, if it were made now
-	open   func() Door
+	holds  bool             // or would, if it were made now
 	tally  *recipesv1.Tally // of a queue that has one: what there was before
 	glance
 }
 
 // lookAt finds the owner's entry, or the place for the one that it wants, in a queue that has a tally. full is a door behind
 // those that were counted. ErrKeyTaken.
-func lookAt(step statemachine.Step, queue string, open func() Door, full func(*recipesv1.Tally) Door, wanted Entry) (*place, error) {
-	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), open: open, tally: parseTally(step.Get(tallyKey(queue)))}
+func lookAt(step statemachine.Step, queue string, full func(*recipesv1.Tally) Door, wanted Entry) (*place, error) {
+	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), tally: parseTally(step.Get(tallyKey(queue)))}
 	if err := p.find(step, queue, wanted); err != nil {
 		return nil, err
 	}
@@ -78,17 +77,16 @@ func glanceAt(step statemachine.Step, queue string) glance {
 	return g
 }
 
-// look finds the owner's entry, or the place for the one that it wants, in a queue where order decides: open returns a door
-// with nobody inside. ErrKeyTaken, ErrWrongKind.
-func look(step statemachine.Step, queue string, open func() Door, wanted Entry, kind uint64) (*place, error) {
-	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), open: open, glance: glanceAt(step, queue)}
+// look finds the owner's entry, or the place for the one that it wants, in a queue in etcd's layout. ErrKeyTaken, ErrWrongKind.
+func look(step statemachine.Step, queue string, wanted Entry, kind uint64) (*place, error) {
+	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), glance: glanceAt(step, queue)}
 	if err := p.find(step, queue, wanted); err != nil {
 		return nil, err
 	}
 	if p.kind != 0 && p.kind != kind {
 		return nil, refuse(ErrWrongKind, "%q", queue)
 	}
-	p.holds = admitted(open(), p.own, func(fn func(Entry) bool) { p.each(step, queue, fn) })
+	p.holds = admitted(&turnstile{}, p.own, func(fn func(Entry) bool) { p.each(step, queue, fn) })
 	return p, nil
 }
 
@@ -115,26 +113,34 @@ func (p *place) answer(step statemachine.Step, name string, kind uint64, made bo
 	case made:
 		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_WAITS
 	}
-	switch {
-	case p.tally == nil:
-	case p.tally.Entries <= maxGlance:
-		queue, _ := QueueOfKey(p.key)
-		p.glance = glanceAt(step, queue)
-	case made && !p.exists:
-		a.Position = p.tally.Entries
+	if p.tally != nil {
+		p.answerByTally(step, kind, made, a)
+		return a
 	}
-	door := p.open()
+	if len(p.entries) == 0 {
+		return a
+	}
+	if head := p.entries[0]; !head.Lingers && head.Key != p.key {
+		a.Holder = noted(step, head, kind)
+	}
 	for _, e := range p.entries {
-		if a.Holder == nil && e.Key != p.key && door.Admits(e) {
-			if door.Add(e); !e.Lingers {
-				a.Holder = noted(step, e, kind)
-			}
-		}
 		if made && e.Key != p.key && (!p.exists || e.Compare(p.own) < 0) {
 			a.Position++
 		}
 	}
 	return a
+}
+
+// answerByTally says what is known without a look at the queue.
+func (p *place) answerByTally(step statemachine.Step, kind uint64, made bool, a *coordv1.AcquiredEntry) {
+	if made && !p.exists {
+		a.Position = p.tally.Entries
+	}
+	queue, _ := QueueOfKey(p.key)
+	e, ok := entryOf(queue, step.Get(p.tally.Holder))
+	if ok && e.Token == p.tally.Token && !e.Lingers && e.Key != p.key {
+		a.Holder = noted(step, e, kind)
+	}
 }
 
 // Proto describes an entry. For its value see HasIdentity and WithIdentity.

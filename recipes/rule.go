@@ -55,12 +55,10 @@ type inOrder struct {
 }
 
 // oneByOne is the rule of locks and elections: the oldest entry holds.
-var oneByOne = inOrder{door: func(*mvccpb.KeyValue) Door { return openTurnstile() }}
+var oneByOne = inOrder{door: func(*mvccpb.KeyValue) Door { return &turnstile{} }}
 
 // turnstile admits one.
 type turnstile struct{ inside int }
-
-func openTurnstile() Door { return &turnstile{} }
 
 func (d *turnstile) Admits(Entry) bool { return d.inside == 0 }
 func (d *turnstile) Add(Entry)         { d.inside++ }

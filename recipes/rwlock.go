@@ -14,14 +14,12 @@ import (
 
 // readWrite is the rule of read-write locks.
 var readWrite = counted{
-	inOrder{door: func(*mvccpb.KeyValue) Door { return openReadWrite() }},
+	inOrder{door: func(*mvccpb.KeyValue) Door { return &readWriteDoor{} }},
 	func(t *recipesv1.Tally, _ *mvccpb.KeyValue) bool { return t.Writers == 0 || t.Entries == 1 },
 }
 
 // readWriteDoor admits one writer, or readers.
 type readWriteDoor struct{ readers, writers int64 }
-
-func openReadWrite() Door { return &readWriteDoor{} }
 
 func (d *readWriteDoor) Admits(e Entry) bool { return d.writers == 0 && (!e.Write || d.readers == 0) }
 
@@ -49,7 +47,7 @@ func rwAcquire(step statemachine.Step, req *coordv1.RWAcquire) (proto.Message, e
 
 // enterRWLock makes a reader or a writer. An entry stays what it is: ErrUpgrade, ErrKeyTaken.
 func enterRWLock(step statemachine.Step, w *wish) (*place, bool, error) {
-	p, err := lookAt(step, w.queue, openReadWrite, func(t *recipesv1.Tally) Door {
+	p, err := lookAt(step, w.queue, func(t *recipesv1.Tally) Door {
 		return &readWriteDoor{readers: t.Entries - t.Writers, writers: t.Writers}
 	}, w.own)
 	switch {

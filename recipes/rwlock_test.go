@@ -116,7 +116,7 @@ func TestRWLockStory(t *testing.T) {
 	r1, r2 := s.rw(1, false), s.rw(2, false)
 	w3, r4, w5 := s.rw(3, true), s.rw(4, false), s.rw(5, true)
 	s.wantHold(r1, r2)
-	if w3.Position != 2 || !strings.HasSuffix(w3.Holder.GetKey(), "/1") || r4.Position != 3 {
+	if w3.Position != 2 || !strings.HasSuffix(w3.Holder.GetKey(), "/2") || r4.Position != 3 {
 		t.Errorf("%v; %v", w3, r4)
 	}
 	s.release(1, r1)

@@ -72,9 +72,8 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 	if state.Limit == 0 && !w.resumes {
 		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", NameOf(w.queue))
 	}
-	open := func() Door { return &permitDoor{state: state} }
 	full := func(t *recipesv1.Tally) Door { return &permitDoor{state: state, held: t.Permits} }
-	p, err := lookAt(step, w.queue, open, full, w.own)
+	p, err := lookAt(step, w.queue, full, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err

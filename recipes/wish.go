@@ -24,7 +24,7 @@ type entering func(statemachine.Step, *wish) (p *place, made bool, err error)
 
 // enterPlain is for queues in etcd's layout.
 func enterPlain(step statemachine.Step, w *wish) (*place, bool, error) {
-	p, err := look(step, w.queue, openTurnstile, w.own, w.kind)
+	p, err := look(step, w.queue, w.own, w.kind)
 	if err != nil {
 		return nil, false, err
 	}
@@ -43,6 +43,9 @@ func (w *wish) take(step statemachine.Step, p *place) (made bool, err error) {
 	if p.tally != nil && !p.exists {
 		now := proto.CloneOf(p.tally)
 		count(now, p.own, 1)
+		if p.holds {
+			now.Holder, now.Token = []byte(p.key), p.own.Token
+		}
 		if err := putTally(step, w.queue, now); err != nil {
 			return false, err
 		}

@@ -2104,8 +2104,9 @@ type AcquiredEntry struct {
 	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	Token int64                  `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	State AcquiredEntry_State    `protobuf:"varint,4,opt,name=state,proto3,enum=coord.v1.AcquiredEntry_State" json:"state,omitempty"`
-	// The number of entries before it, and who holds; of a waiter, and holder also of a try that failed. Where the queue has more
-	// than 32 entries, holder is unset and, in a lock or an election, position 0: ask Describe.
+	// The number of entries before it, and who holds, where several do one of them; of a waiter, and holder also of a try that
+	// failed. 0 and unset where that is not known at once: in a lock or an election of more than 32 entries; where several hold, the
+	// position of an entry that was there before, and the holder if none of those is left that held as they came. Ask Describe.
 	Position      int64  `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`
 	Holder        *Entry `protobuf:"bytes,6,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields

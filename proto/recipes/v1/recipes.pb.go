@@ -559,10 +559,13 @@ func (x *Member) GetPermits() int64 {
 // Tally is the value of the key that counts the entries of a read-write lock, a semaphore or a barrier. There is none where there
 // is no entry.
 type Tally struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       int64                  `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
-	Writers       int64                  `protobuf:"varint,2,opt,name=writers,proto3" json:"writers,omitempty"` // of a read-write lock
-	Permits       int64                  `protobuf:"varint,3,opt,name=permits,proto3" json:"permits,omitempty"` // of a semaphore: of all entries, whether they hold or wait
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Entries int64                  `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"`
+	Writers int64                  `protobuf:"varint,2,opt,name=writers,proto3" json:"writers,omitempty"` // of a read-write lock
+	Permits int64                  `protobuf:"varint,3,opt,name=permits,proto3" json:"permits,omitempty"` // of a semaphore: of all entries, whether they hold or wait
+	// The key and the token of the last entry that held as soon as it was made: it holds as long as it is there.
+	Holder        []byte `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	Token         int64  `protobuf:"varint,5,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +617,20 @@ func (x *Tally) GetWriters() int64 {
 func (x *Tally) GetPermits() int64 {
 	if x != nil {
 		return x.Permits
+	}
+	return 0
+}
+
+func (x *Tally) GetHolder() []byte {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
+func (x *Tally) GetToken() int64 {
+	if x != nil {
+		return x.Token
 	}
 	return 0
 }
@@ -1025,11 +1042,13 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\fR\bidentity\x12\x14\n" +
 	"\x05write\x18\x03 \x01(\bR\x05write\x12\x18\n" +
-	"\apermits\x18\x04 \x01(\x03R\apermits\"U\n" +
+	"\apermits\x18\x04 \x01(\x03R\apermits\"\x83\x01\n" +
 	"\x05Tally\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x18\n" +
 	"\awriters\x18\x02 \x01(\x03R\awriters\x12\x18\n" +
-	"\apermits\x18\x03 \x01(\x03R\apermits\":\n" +
+	"\apermits\x18\x03 \x01(\x03R\apermits\x12\x16\n" +
+	"\x06holder\x18\x04 \x01(\fR\x06holder\x12\x14\n" +
+	"\x05token\x18\x05 \x01(\x03R\x05token\":\n" +
 	"\x0eSemaphoreState\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x12\n" +
 	"\x04keep\x18\x02 \x01(\x03R\x04keep\"W\n" +
