@@ -40,7 +40,7 @@ type line struct {
 	NS       int64
 	Count    history.Outcome      `json:",omitempty"`
 	Observed *history.Observation `json:",omitempty"`
-	Number   *history.Number      `json:",omitempty"`
+	Number   *history.Count       `json:",omitempty"`
 	Visit    *history.Visit       `json:",omitempty"`
 }
 

@@ -73,22 +73,22 @@ func (p *contestant) readAndWriteForever(id int) {
 func (p *contestant) numberForever(id int) {
 	for {
 		pause(20)
-		p.number(history.Number{Client: id, Name: contestCounter, N: 1 + rand.Int64N(3)}, func(n int64) (int64, error) {
+		p.number(history.Count{Client: id, Name: contestCounter, Delta: 1 + rand.Int64N(3)}, func(n int64) (int64, error) {
 			return p.client.Counter(contestCounter).Add(context.Background(), n)
 		})
-		p.number(history.Number{Client: id, Name: contestSequence, N: 1 + rand.Int64N(10)}, func(n int64) (int64, error) {
+		p.number(history.Count{Client: id, Name: contestSequence, Delta: 1 + rand.Int64N(10)}, func(n int64) (int64, error) {
 			ids, err := p.client.Sequence(contestSequence).Reserve(context.Background(), n)
-			return ids.First, err
+			return ids.First + n - 1, err
 		})
 	}
 }
 
-func (p *contestant) number(op history.Number, do func(n int64) (int64, error)) {
+func (p *contestant) number(c history.Count, do func(n int64) (int64, error)) {
 	id := p.ids.Add(1)
-	p.tell(line{What: "call", ID: id, Number: &op})
-	result, err := do(op.N)
-	op.Result, op.Outcome = result, outcome(err, client.ErrSessionExpired)
-	p.tell(line{What: "return", ID: id, Number: &op})
+	p.tell(line{What: "call", ID: id, Number: &c})
+	value, err := do(c.Delta)
+	c.Value, c.Outcome = value, outcome(err, client.ErrSessionExpired)
+	p.tell(line{What: "return", ID: id, Number: &c})
 }
 
 // meetForever meets others in a barrier. It tells of a visit at each of its steps.
