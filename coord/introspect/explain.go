@@ -10,8 +10,11 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// explainedWaiters is how many waiters Explain shows.
-const explainedWaiters = 10
+// How many waiters Explain shows, and holders: one of these may have to be found and removed.
+const (
+	explainedWaiters = 10
+	explainedHolders = 1000
+)
 
 // Explain implements coordv1.IntrospectionServer.
 func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*coordv1.ExplainResponse, error) {
@@ -25,12 +28,18 @@ func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*co
 			return nil, err
 		}
 		resp := &coordv1.ExplainResponse{Sentence: told.sentence(), Queue: told.queue, Revision: st.Revision()}
-		waiting := q.Waiting()
-		for _, e := range waiting[:min(len(waiting), explainedWaiters)] {
-			resp.Waiters = append(resp.Waiters, st.entry(told.queue.Kind, e))
-		}
+		waiting, holders := q.Waiting(), q.Holders()
+		resp.Waiters = st.shown(told.queue.Kind, waiting[:min(len(waiting), explainedWaiters)])
+		resp.Holders = st.shown(told.queue.Kind, holders[:min(len(holders), explainedHolders)])
 		return resp, nil
 	})
+}
+
+func (s *state) shown(kind coordv1.QueueKind, entries []recipes.Entry) (shown []*coordv1.Entry) {
+	for _, e := range entries {
+		shown = append(shown, s.entry(kind, e))
+	}
+	return shown
 }
 
 // situation is what there is to say of a queue that was asked for as one of a kind.

@@ -62,6 +62,9 @@ func TestQueuesWithSeveralHolders(t *testing.T) {
 	if !strings.HasPrefix(explained.Sentence, `read-write lock "a" is held for reading by 2, the oldest "me" (host "host1"`) || len(explained.Waiters) != 1 {
 		t.Errorf("explained: %v", explained)
 	}
+	if h := explained.Holders; len(h) != 2 || h[0].Key != oldest.Key || h[1].Key != second.Key || h[1].SinceUnixMs != wall {
+		t.Errorf("holders: %v", h)
+	}
 	info := must(m.GetSession(t.Context(), &coordv1.GetSessionRequest{Id: 16}))(t).Session
 	if info.Holds != 2 || info.Waits != 2 {
 		t.Errorf("session: %v", info)

@@ -946,6 +946,7 @@ type ExplainResponse struct {
 	Queue         *QueueInfo             `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	Waiters       []*Entry               `protobuf:"bytes,3,rep,name=waiters,proto3" json:"waiters,omitempty"` // the first 10
 	Revision      int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Holders       []*Entry               `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"` // the oldest 1000
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1006,6 +1007,13 @@ func (x *ExplainResponse) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *ExplainResponse) GetHolders() []*Entry {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
 }
 
 type WaitGraphRequest struct {
@@ -1282,12 +1290,13 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"M\n" +
 	"\x0eExplainRequest\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x9f\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xca\x01\n" +
 	"\x0fExplainResponse\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x12)\n" +
 	"\x05queue\x18\x02 \x01(\v2\x13.coord.v1.QueueInfoR\x05queue\x12)\n" +
 	"\awaiters\x18\x03 \x03(\v2\x0f.coord.v1.EntryR\awaiters\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"\x12\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\x12)\n" +
+	"\aholders\x18\x05 \x03(\v2\x0f.coord.v1.EntryR\aholders\"\x12\n" +
 	"\x10WaitGraphRequest\"\xb5\x02\n" +
 	"\x11WaitGraphResponse\x126\n" +
 	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges\x12?\n" +
@@ -1375,32 +1384,33 @@ var file_coord_v1_introspect_proto_depIdxs = []int32{
 	20, // 15: coord.v1.ExplainRequest.kind:type_name -> coord.v1.QueueKind
 	9,  // 16: coord.v1.ExplainResponse.queue:type_name -> coord.v1.QueueInfo
 	21, // 17: coord.v1.ExplainResponse.waiters:type_name -> coord.v1.Entry
-	17, // 18: coord.v1.WaitGraphResponse.edges:type_name -> coord.v1.WaitGraphResponse.Edge
-	18, // 19: coord.v1.WaitGraphResponse.deadlocks:type_name -> coord.v1.WaitGraphResponse.Cycle
-	17, // 20: coord.v1.WaitGraphResponse.Cycle.edges:type_name -> coord.v1.WaitGraphResponse.Edge
-	1,  // 21: coord.v1.Introspection.ListSessions:input_type -> coord.v1.ListSessionsRequest
-	3,  // 22: coord.v1.Introspection.GetSession:input_type -> coord.v1.GetSessionRequest
-	6,  // 23: coord.v1.Introspection.EndSession:input_type -> coord.v1.EndSessionRequest
-	8,  // 24: coord.v1.Introspection.ListQueues:input_type -> coord.v1.ListQueuesRequest
-	11, // 25: coord.v1.Introspection.ForceRelease:input_type -> coord.v1.ForceReleaseRequest
-	24, // 26: coord.v1.Introspection.TransferLeadership:input_type -> coord.v1.Transfer
-	25, // 27: coord.v1.Introspection.AskHolder:input_type -> coord.v1.AskRelease
-	13, // 28: coord.v1.Introspection.Explain:input_type -> coord.v1.ExplainRequest
-	15, // 29: coord.v1.Introspection.WaitGraph:input_type -> coord.v1.WaitGraphRequest
-	2,  // 30: coord.v1.Introspection.ListSessions:output_type -> coord.v1.ListSessionsResponse
-	4,  // 31: coord.v1.Introspection.GetSession:output_type -> coord.v1.GetSessionResponse
-	7,  // 32: coord.v1.Introspection.EndSession:output_type -> coord.v1.EndSessionResponse
-	10, // 33: coord.v1.Introspection.ListQueues:output_type -> coord.v1.ListQueuesResponse
-	12, // 34: coord.v1.Introspection.ForceRelease:output_type -> coord.v1.ForceReleaseResponse
-	26, // 35: coord.v1.Introspection.TransferLeadership:output_type -> coord.v1.Transferred
-	27, // 36: coord.v1.Introspection.AskHolder:output_type -> coord.v1.Asked
-	14, // 37: coord.v1.Introspection.Explain:output_type -> coord.v1.ExplainResponse
-	16, // 38: coord.v1.Introspection.WaitGraph:output_type -> coord.v1.WaitGraphResponse
-	30, // [30:39] is the sub-list for method output_type
-	21, // [21:30] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	21, // 18: coord.v1.ExplainResponse.holders:type_name -> coord.v1.Entry
+	17, // 19: coord.v1.WaitGraphResponse.edges:type_name -> coord.v1.WaitGraphResponse.Edge
+	18, // 20: coord.v1.WaitGraphResponse.deadlocks:type_name -> coord.v1.WaitGraphResponse.Cycle
+	17, // 21: coord.v1.WaitGraphResponse.Cycle.edges:type_name -> coord.v1.WaitGraphResponse.Edge
+	1,  // 22: coord.v1.Introspection.ListSessions:input_type -> coord.v1.ListSessionsRequest
+	3,  // 23: coord.v1.Introspection.GetSession:input_type -> coord.v1.GetSessionRequest
+	6,  // 24: coord.v1.Introspection.EndSession:input_type -> coord.v1.EndSessionRequest
+	8,  // 25: coord.v1.Introspection.ListQueues:input_type -> coord.v1.ListQueuesRequest
+	11, // 26: coord.v1.Introspection.ForceRelease:input_type -> coord.v1.ForceReleaseRequest
+	24, // 27: coord.v1.Introspection.TransferLeadership:input_type -> coord.v1.Transfer
+	25, // 28: coord.v1.Introspection.AskHolder:input_type -> coord.v1.AskRelease
+	13, // 29: coord.v1.Introspection.Explain:input_type -> coord.v1.ExplainRequest
+	15, // 30: coord.v1.Introspection.WaitGraph:input_type -> coord.v1.WaitGraphRequest
+	2,  // 31: coord.v1.Introspection.ListSessions:output_type -> coord.v1.ListSessionsResponse
+	4,  // 32: coord.v1.Introspection.GetSession:output_type -> coord.v1.GetSessionResponse
+	7,  // 33: coord.v1.Introspection.EndSession:output_type -> coord.v1.EndSessionResponse
+	10, // 34: coord.v1.Introspection.ListQueues:output_type -> coord.v1.ListQueuesResponse
+	12, // 35: coord.v1.Introspection.ForceRelease:output_type -> coord.v1.ForceReleaseResponse
+	26, // 36: coord.v1.Introspection.TransferLeadership:output_type -> coord.v1.Transferred
+	27, // 37: coord.v1.Introspection.AskHolder:output_type -> coord.v1.Asked
+	14, // 38: coord.v1.Introspection.Explain:output_type -> coord.v1.ExplainResponse
+	16, // 39: coord.v1.Introspection.WaitGraph:output_type -> coord.v1.WaitGraphResponse
+	31, // [31:40] is the sub-list for method output_type
+	22, // [22:31] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_introspect_proto_init() }
