@@ -168,7 +168,7 @@ asked for; then only the version that was compared is replaced.`,
 				return err
 			}
 			ctx := r.ctx
-			if !saidYes(r.cmd) && canAsk() {
+			if asks(r.cmd) {
 				current, err := r.confirmRollback(args[0], number)
 				if err != nil {
 					return err
@@ -203,7 +203,7 @@ func (r *cfgRun) confirmRollback(name string, number int64) (current int64, err 
 		return 0, err
 	}
 	printDiff(os.Stderr, d)
-	return v.Number, ask(fmt.Sprintf("this goes back from version %d of %s to version %d", v.Number, plain(name), number))
+	return v.Number, confirm(r.cmd, fmt.Sprintf("this goes back from version %d of %s to version %d", v.Number, plain(name), number))
 }
 
 // cfgWrite are the flags of the verbs that publish.

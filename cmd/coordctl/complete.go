@@ -42,7 +42,7 @@ type completer func(q *asking) ([]cobra.Completion, error)
 // completions are the completers of a command's arguments, in their order; the last one of a list is for all that follow if it is
 // nil, which stands for files.
 var completions = map[string][]completer{
-	"lock": {locksNamed, nil}, "locks ls": {locksNamed}, "locks show": {locksNamed}, "locks release": {locksNamed},
+	"lock": {locksNamed, nil}, "locks ls": {queuesNamed}, "locks show": {locksNamed}, "locks release": {locksNamed},
 	"elect": {electionsNamed, nil}, "elections ls": {electionsNamed}, "elections show": {electionsNamed}, "elections transfer": {electionsNamed},
 	"why":           {queuesToExplain},
 	"sessions show": {sessionIDs}, "sessions end": {sessionIDs},
@@ -51,12 +51,17 @@ var completions = map[string][]completer{
 	"cfg get":       {bundlesNamed}, "cfg history": {bundlesNamed}, "cfg watch": {bundlesNamed}, "cfg status": {bundlesNamed},
 	"cfg put": {bundlesNamed, nil}, "cfg rollback": {bundlesNamed, bundleVersions}, "cfg diff": {bundlesNamed, bundleVersions, bundleVersions},
 	"cfg schema get": {bundlesNamed}, "cfg schema set": {bundlesNamed, nil}, "cfg schema rm": {bundlesNamed},
+	"rwlock": {rwlocksNamed, nil}, "rwlock ls": {rwlocksNamed}, "rwlock show": {rwlocksNamed}, "rwlock release": {rwlocksNamed},
+	"semaphore": {semaphoresNamed, nil}, "semaphore ls": {semaphoresNamed}, "semaphore show": {semaphoresNamed},
+	"semaphore release": {semaphoresNamed}, "semaphore resize": {semaphoresNamed},
 	"counter add": {named(objects.CounterPrefix)}, "counter get": {named(objects.CounterPrefix)}, "counter set": {named(objects.CounterPrefix)},
 	"counter ls": {named(objects.CounterPrefix)}, "sequence next": {named(objects.SequencePrefix)}, "sequence ls": {named(objects.SequencePrefix)},
 	"latch set": {named(objects.LatchPrefix)}, "latch down": {named(objects.LatchPrefix)}, "latch wait": {named(objects.LatchPrefix)},
 	"latch show": {named(objects.LatchPrefix)}, "latch ls": {named(objects.LatchPrefix)},
 	"barrier open": {named(objects.GatePrefix)}, "barrier wait": {named(objects.GatePrefix)}, "barrier close": {named(objects.GatePrefix)},
-	"group join": {groupsNamed}, "group ls": {groupsNamed}, "group watch": {groupsNamed},
+	"barrier ls": {named(objects.GatePrefix)}, "barrier show": {barriersNamed},
+	"barrier enter": {barriersNamed, nil},
+	"group join":    {groupsNamed}, "group ls": {groupsNamed}, "group watch": {groupsNamed},
 	"member remove": {memberIDs}, "member update": {memberIDs}, "member promote": {memberIDs}, "move-leader": {memberIDs},
 }
 
@@ -164,18 +169,27 @@ func (q *asking) introspection() coordv1.IntrospectionClient {
 	return coordv1.NewIntrospectionClient(q.etcd.ActiveConnection())
 }
 
-func locksNamed(q *asking) ([]cobra.Completion, error) {
-	return q.queues(coordv1.QueueKind_QUEUE_LOCK, q.typed)
-}
+var (
+	queuesNamed     = queuesOf(coordv1.QueueKind_QUEUE_UNSPECIFIED)
+	locksNamed      = queuesOf(coordv1.QueueKind_QUEUE_LOCK)
+	electionsNamed  = queuesOf(coordv1.QueueKind_QUEUE_ELECTION)
+	rwlocksNamed    = queuesOf(coordv1.QueueKind_QUEUE_RWLOCK)
+	semaphoresNamed = queuesOf(coordv1.QueueKind_QUEUE_SEMAPHORE)
+	barriersNamed   = queuesOf(coordv1.QueueKind_QUEUE_BARRIER)
+)
 
-func electionsNamed(q *asking) ([]cobra.Completion, error) {
-	return q.queues(coordv1.QueueKind_QUEUE_ELECTION, q.typed)
+// queuesOf are the names of a kind's queues; of all but elections if it is QUEUE_UNSPECIFIED.
+func queuesOf(kind coordv1.QueueKind) completer {
+	return func(q *asking) ([]cobra.Completion, error) { return q.queues(kind, q.typed) }
 }
 
 func (q *asking) queues(kind coordv1.QueueKind, prefix string) ([]cobra.Completion, error) {
 	resp, err := q.introspection().ListQueues(q.ctx, &coordv1.ListQueuesRequest{Prefix: prefix, Kind: kind, Limit: maxCompletions})
 	var names []cobra.Completion
 	for _, queue := range resp.GetQueues() {
+		if kind == coordv1.QueueKind_QUEUE_UNSPECIFIED && isElection(queue.Kind) {
+			continue
+		}
 		names = append(names, described(queue.Name, who(queue.Kind, queue.Holder)))
 	}
 	return names, err
@@ -216,7 +230,8 @@ func (q *asking) keys(prefix string) ([]*mvccpb.KeyValue, error) {
 // queuesToExplain are the objects of why.
 func queuesToExplain(q *asking) ([]cobra.Completion, error) {
 	var objects []cobra.Completion
-	for prefix, kind := range map[string]coordv1.QueueKind{lockPrefix: coordv1.QueueKind_QUEUE_LOCK, electionPrefix: coordv1.QueueKind_QUEUE_ELECTION} {
+	for _, kind := range explainedKinds {
+		prefix := kindName(kind) + "/"
 		name, ok := strings.CutPrefix(q.typed, prefix)
 		if !ok {
 			if !strings.HasPrefix(prefix, q.typed) {

@@ -55,6 +55,12 @@ func TestCompletionOfNames(t *testing.T) {
 	for _, id := range []string{"127.0.0.1:1", "127.0.0.1:2"} {
 		start(t, options{}, "service", "register", "comp/svc", "--addr", id).waitOut(t, "registered")
 	}
+	if _, err := s.RWLock("comp/rwlock").RLock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Semaphore("comp/semaphore", 1).Acquire(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
 	ok(t, "counter", "add", "comp/counter", "1")
 	ok(t, "latch", "set", "comp/latch", "1")
 	start(t, options{}, "group", "join", "comp/group/a", "m").waitOut(t, "joined")
@@ -81,6 +87,12 @@ func TestCompletionOfNames(t *testing.T) {
 		{"comp/bundle2", []string{"cfg", "schema", "rm", "comp/bundle2"}},
 		{"comp/svc", []string{"service", "ls", "comp/"}},
 		{"127.0.0.1:1 127.0.0.1:2", []string{"service", "drain", "comp/svc", ""}},
+		{"comp/rwlock", []string{"rwlock", "comp/"}},
+		{"comp/rwlock", []string{"rwlock", "release", "comp/"}},
+		{"rwlock/comp/rwlock", []string{"why", "rwlock/co"}},
+		{"comp/semaphore", []string{"semaphore", "comp/"}},
+		{"comp/semaphore", []string{"semaphore", "resize", "comp/"}},
+		{"comp/lock/a comp/lock/b comp/rwlock comp/semaphore", []string{"locks", "ls", "comp/"}},
 		{"comp/counter", []string{"counter", "get", "comp/"}},
 		{"comp/latch", []string{"latch", "down", "comp/"}},
 		{"comp/group/a", []string{"group", "watch", "comp/"}},

@@ -12,43 +12,25 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// A verb that takes something away asks first; --yes says that it was meant. Where there is no terminal to ask on, what can
-// be undone goes on (confirm), as do etcdctl's verbs, which scripts use; what cannot be undone wants --yes (mustConfirm).
+// A verb that takes something away asks first; --yes says that it was meant. Where there is no terminal to ask on it goes on, for
+// scripts.
 
 // errNotConfirmed is a no.
 var errNotConfirmed = errors.New("nothing was changed")
 
 func addYesFlag(cmd *cobra.Command) { cmd.Flags().Bool("yes", false, "do not ask") }
 
-// saidYes tells whether --yes was given.
-func saidYes(cmd *cobra.Command) bool {
+// asks tells whether confirm would ask: somebody sits at a terminal, and did not say --yes.
+func asks(cmd *cobra.Command) bool {
 	yes, err := cmd.Flags().GetBool("yes")
-	return err == nil && yes
+	return err == nil && !yes && isatty.IsTerminal(os.Stdin.Fd())
 }
-
-// canAsk tells whether somebody sits at a terminal.
-func canAsk() bool { return isatty.IsTerminal(os.Stdin.Fd()) }
 
 // confirm asks on the terminal, where there is one, whether what would happen is meant; it is a clause: "this drains all".
 func confirm(cmd *cobra.Command, what string) error {
-	if saidYes(cmd) || !canAsk() {
+	if !asks(cmd) {
 		return nil
 	}
-	return ask(what)
-}
-
-// mustConfirm is confirm for what cannot be undone: without a terminal it is refused.
-func mustConfirm(cmd *cobra.Command, what string) error {
-	switch {
-	case saidYes(cmd):
-		return nil
-	case !canAsk():
-		return badArgs("there is no terminal to ask on: %s; say --yes if this is meant", what)
-	}
-	return ask(what)
-}
-
-func ask(what string) error {
 	fmt.Fprintf(os.Stderr, "%s. Go on? [y/N] ", what)
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil && err != io.EOF {

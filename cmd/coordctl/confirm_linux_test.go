@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/coord-dev/coord/client"
 )
 
 // onTerminalAnswered runs coordctl on a terminal, answers its question and returns what stood on the screen.
@@ -53,6 +56,39 @@ func TestEtcdVerbsAskOnATerminal(t *testing.T) {
 	ok(t, "put", "ask/c", "1")
 	if got := ok(t, "del", "--prefix", "ask/"); got != "1\n" || keys() != "" {
 		t.Errorf("without a terminal del printed %q", got)
+	}
+}
+
+// TestReleaseAsksOnATerminal: whose grant is taken away is said before.
+func TestReleaseAsksOnATerminal(t *testing.T) {
+	one, two := newSession(t, "ask3"), newSession(t, "ask4")
+	acquire(t, one, "ask/lock")
+	var permits []*client.Permits
+	for _, s := range []*client.Session{one, two} {
+		p, err := s.Semaphore("ask/semaphore", 2).Acquire(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		permits = append(permits, p)
+	}
+	second := fmt.Sprint("semaphore release ask/semaphore --reason stuck --token ", permits[1].Token())
+	for command, question := range map[string]string{
+		"locks release ask/lock --reason stuck": `unless it is renewed`,
+		second:                                  `unless it is renewed`,
+	} {
+		screen := onTerminalAnswered(t, command, question, "n\n")
+		if !strings.Contains(screen, "this takes away what is held with token ") || !strings.Contains(screen, "code 1") {
+			t.Errorf("%s: screen %q", command, screen)
+		}
+	}
+	ok(t, strings.Fields(second)...) // a script is not asked
+	select {
+	case <-permits[1].Lost():
+	case <-time.After(patience):
+		t.Error("the holder does not know that its permit was taken away")
+	}
+	if permits[0].Err() != nil {
+		t.Error("another's permit was taken away")
 	}
 }
 

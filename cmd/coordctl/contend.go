@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
 )
 
-// Exit codes of lock and elect that are not the command's own.
+// Exit codes of verbs that run a command which are not its own.
 const (
 	exitNotAcquired = 75 // EX_TEMPFAIL of sysexits.h: try again later
 	exitLost        = 76
@@ -28,10 +29,11 @@ var (
 	errWaitElapsed   = errors.New("the wait elapsed")
 	errUnreachable   = errors.New("no answer from the cluster")
 	errHeldByAnother = errors.New("held by another")
+	errNoLimit       = errors.New("it has no limit yet: say --limit")
 	errNotCoord      = errors.New("the server has no locks and elections of its own; is it coordd?")
 )
 
-// held is a lock that is held or a leadership that was won.
+// held is a lock that is held, a leadership that was won, or the like.
 type held interface {
 	Key() string
 	Token() int64
@@ -43,16 +45,21 @@ type held interface {
 	Release(context.Context) error
 }
 
-// contention is one run of lock or elect: get to the head of the queue of a name, and stay there for as long as a command
-// runs or until a signal.
+// contention is one run of lock, elect or the like: wait in the queue of a name for a hold, and keep it for as long as a
+// command runs or until a signal.
 type contention struct {
 	what string // "lock" or "election", for messages
+	got  string // "acquired" if it is empty, for messages
 	name string
 	argv []string // empty: print the key and hold until a signal
 	// enter waits for the hold, or with try does not wait.
 	enter func(ctx context.Context, s *client.Session, try bool) (held, error)
 	// env is what the command gets to know about the hold, which was there at a revision of the store.
 	env func(h held, revision int64) []string
+	// form is what a hold without a command prints; nil: the entry, as etcdctl does.
+	form func(h held) grantForm
+	// leave waits for others after the command; nil: nobody is waited for. Afterwards there is nothing to release.
+	leave func(ctx context.Context, h held) error
 
 	ttl   seconds
 	wait  seconds
@@ -66,14 +73,17 @@ type contention struct {
 	held    held
 }
 
-// addFlags defines the flags that lock and elect share.
+// addFlags defines the flags that all share but --try.
 func (c *contention) addFlags(cmd *cobra.Command) {
 	c.ttl, c.grace = seconds(10*time.Second), seconds(5*time.Second)
 	fs := cmd.Flags()
 	fs.Var(&c.ttl, "ttl", "time after which a silent holder is taken for dead")
 	fs.Var(&c.wait, "wait", "give up with exit code 75 after waiting this long (default: wait for ever)")
-	fs.BoolVar(&c.try, "try", false, "give up with exit code 75 instead of waiting")
 	fs.Var(&c.grace, "grace", "time between TERM and KILL for a command that must stop because the hold was lost")
+}
+
+func (c *contention) addTryFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.try, "try", false, "give up with exit code 75 instead of waiting")
 	cmd.MarkFlagsMutuallyExclusive("wait", "try")
 }
 
@@ -86,7 +96,7 @@ func split(cmd *cobra.Command, args []string, n int, usage string) (own, argv []
 		return nil, nil, badArgs("%s", usage)
 	case dash >= 0 && len(args) == n:
 		return nil, nil, badArgs("no command after --")
-	case args[0] == "":
+	case n > 0 && args[0] == "":
 		return nil, nil, badArgs("the name is empty")
 	}
 	return args[:n], args[n:], nil
@@ -98,7 +108,7 @@ func (c *contention) check(cmd *cobra.Command, g *globals) error {
 	if c.ttl == 0 {
 		return badArgs("--ttl must be greater than zero")
 	}
-	if err := checkOutput(g); err != nil {
+	if err := c.checkOutput(g); err != nil {
 		return err
 	}
 	if len(c.argv) == 0 {
@@ -108,6 +118,14 @@ func (c *contention) check(cmd *cobra.Command, g *globals) error {
 		return &exitError{code, err}
 	}
 	return nil
+}
+
+// checkOutput refuses a format before there is something to print.
+func (c *contention) checkOutput(g *globals) error {
+	if c.form != nil {
+		return checkFormat(g.output, ourFormats)
+	}
+	return checkOutput(g)
 }
 
 // checkOutput refuses what etcd's printer would only refuse with the lock in hand.
@@ -134,10 +152,10 @@ func (c *contention) run(cmd *cobra.Command) error {
 	signal.Notify(signals, child.Signals()...)
 	entry, err := c.acquire(g, signals)
 	if err != nil {
-		return &exitError{exitNotAcquired, fmt.Errorf("%s %s not acquired: %w", c.what, c.name, err)}
+		return &exitError{exitNotAcquired, fmt.Errorf("%s %s not %s: %w", c.what, c.name, cmp.Or(c.got, "acquired"), err)}
 	}
 	if len(c.argv) == 0 {
-		return c.hold(g, signals, entry)
+		return c.hold(cmd, g, signals, entry)
 	}
 	return c.runCommand(signals, entry)
 }
@@ -224,6 +242,8 @@ func short(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.Is(err, client.ErrNotAcquired):
 		return errHeldByAnother
+	case errors.Is(err, client.ErrNotSet):
+		return errNoLimit
 	case status.Code(err) == codes.Unimplemented:
 		return errNotCoord
 	}
@@ -267,11 +287,15 @@ func untilSignal(parent context.Context, signals <-chan os.Signal) (context.Cont
 	}
 }
 
-// hold prints the entry, as etcdctl does, and holds until a signal.
-func (c *contention) hold(g *globals, signals <-chan os.Signal, entry *clientv3.GetResponse) error {
+// hold prints what it holds, and holds until a signal.
+func (c *contention) hold(cmd *cobra.Command, g *globals, signals <-chan os.Signal, entry *clientv3.GetResponse) error {
 	ctx, stop := untilSignal(context.Background(), signals)
 	defer stop()
-	etcdctl.NewPrinter(g.output, g.hex).Get(entry)
+	if c.form == nil {
+		etcdctl.NewPrinter(g.output, g.hex).Get(entry)
+	} else if err := c.form(c.held).print(cmd); err != nil {
+		return errors.Join(err, c.end(nil))
+	}
 	select {
 	case <-ctx.Done():
 	case <-c.held.Lost():
@@ -294,9 +318,30 @@ func (c *contention) runCommand(signals <-chan os.Signal, entry *clientv3.GetRes
 			proc.Stop(time.Duration(c.grace))
 			return c.end(nil)
 		case <-proc.Done():
-			return c.end(&exitError{code: proc.ExitCode()})
+			outcome := &exitError{code: proc.ExitCode()}
+			if c.leave != nil {
+				return c.endTogether(signals, outcome)
+			}
+			return c.end(outcome)
 		}
 	}
+}
+
+// endTogether leaves and waits for the others until a signal, and tells how it ended, as end does.
+func (c *contention) endTogether(signals <-chan os.Signal, outcome *exitError) error {
+	ctx, stop := untilSignal(context.Background(), signals)
+	defer stop()
+	err := c.leave(ctx, c.held)
+	c.closeSession()
+	switch {
+	case errors.Is(err, client.ErrLost):
+		return &exitError{exitLost, fmt.Errorf("%s %s %w", c.what, c.name, c.held.Err())}
+	case outcome.code != 0:
+		return outcome
+	case err != nil:
+		return &exitError{exitNotAcquired, fmt.Errorf("%s %s: not all have left: %w", c.what, c.name, short(ctx, err))}
+	}
+	return nil
 }
 
 // end gives the hold up and tells how it ended: lost if the release found so, otherwise outcome.

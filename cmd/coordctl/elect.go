@@ -59,6 +59,7 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 		},
 	}
 	c.addFlags(cmd)
+	c.addTryFlag(cmd)
 	cmd.Flags().BoolVarP(&listen, "listen", "l", false, "observe the election instead of taking part")
 	return cmd
 }

@@ -115,16 +115,10 @@ func TestSessionsVerb(t *testing.T) {
 	}
 }
 
-func TestSessionsEndAsks(t *testing.T) {
+func TestSessionsEnd(t *testing.T) {
 	s := newSession(t, "db2")
 	acquire(t, s, "inspect/end")
-	r := start(t, options{}, "sessions", "end", hexID(s))
-	r.wantCode(t, 128)
-	r.wantOneLine(t, "--yes")
-	if s.Err() != nil {
-		t.Fatal("the session was ended without --yes")
-	}
-	if got := ok(t, "sessions", "end", hexID(s), "--yes"); got != "session "+hexID(s)+" ended\n" {
+	if got := ok(t, "sessions", "end", hexID(s)); got != "session "+hexID(s)+" ended\n" {
 		t.Errorf("sessions end printed %q", got)
 	}
 	select {
@@ -132,7 +126,7 @@ func TestSessionsEndAsks(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the session does not know that it was ended")
 	}
-	r = start(t, options{}, "sessions", "end", hexID(s), "--yes")
+	r := start(t, options{}, "sessions", "end", hexID(s), "--yes")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "session not found")
 	for _, id := range []string{"x", ""} {
@@ -162,13 +156,10 @@ func TestLocksVerb(t *testing.T) {
 	r := start(t, options{}, "locks", "release", "inspect/locks/a", "--yes")
 	r.wantCode(t, 128)
 	r.wantOneLine(t, "--reason")
-	r = start(t, options{}, "locks", "release", "inspect/locks/a", "--reason", "stuck")
-	r.wantCode(t, 128)
-	r.wantOneLine(t, "--yes")
-	r = start(t, options{}, "locks", "release", "inspect/locks/a", "--reason", "stuck", "--yes", "--token", "1")
+	r = start(t, options{}, "locks", "release", "inspect/locks/a", "--reason", "stuck", "--token", "1")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "not the holder")
-	if got := ok(t, "locks", "release", "inspect/locks/a", "--reason", "stuck", "--yes"); !strings.Contains(got, fmt.Sprintf("db3-owner with token %d", held.Token())) {
+	if got := ok(t, "locks", "release", "inspect/locks/a", "--reason", "stuck"); !strings.Contains(got, fmt.Sprintf("db3-owner with token %d", held.Token())) {
 		t.Errorf("locks release printed %q", got)
 	}
 	select {

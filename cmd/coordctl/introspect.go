@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -22,6 +23,7 @@ import (
 type inspection struct {
 	coordv1.IntrospectionClient
 	*printer
+	kv  clientv3.KV
 	ctx context.Context
 	cmd *cobra.Command
 }
@@ -45,7 +47,7 @@ func inspect(n int, usage string, fn func(i *inspection, args []string) error) f
 			return err
 		}
 		defer etcd.Close()
-		i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), p, cmd.Context(), cmd}
+		i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), p, etcd, cmd.Context(), cmd}
 		return explained(fn(i, args), g)
 	}
 }

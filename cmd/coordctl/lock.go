@@ -42,6 +42,7 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 		},
 	}
 	c.addFlags(cmd)
+	c.addTryFlag(cmd)
 	return cmd
 }
 

@@ -1,14 +1,14 @@
-// Command coordctl is the command line of coord: etcdctl's verbs; lock and elect, which run a command for as long as a lock or
-// a leadership is held; sessions, locks, elections, why, deadlocks and top, which show who holds and waits; counter, sequence,
-// latch, barrier and group; service and cfg, the registry and the shared configuration; and context, which keeps clusters by
-// name. docs/coordctl.md is its manual.
+// Command coordctl is the command line of coord: etcdctl's verbs; lock, elect, rwlock, semaphore and barrier enter, which run a
+// command for as long as something is held; sessions, locks, elections, why, deadlocks and top, which show who holds and waits;
+// counter, sequence, latch, barrier and group; service and cfg, the registry and the shared configuration; and context, which
+// keeps clusters by name. docs/coordctl.md is its manual.
 //
 // The verbs are etcd's own cobra commands, composed, so their flags, output and exit codes are etcdctl's. Global flags can
 // be given in the environment, and in a context, which is a cluster by name: a flag beats COORDCTL_<FLAG>, which beats
 // ETCDCTL_<FLAG>, which beats the current context.
 //
-// Exit codes of lock and elect: the command's own code (128+n when signal n killed it), 75 when the lock was not acquired,
-// 76 when it was lost while the command ran, 126 and 127 when the command cannot be started, 128 for bad arguments.
+// Exit codes of verbs that run a command: its own code (128+n when signal n killed it), 75 when the lock or whatever it is was
+// not acquired, 76 when it was lost while the command ran, 126 and 127 when the command cannot be started, 128 for bad arguments.
 package main
 
 import (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,47 +12,22 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// What "why" takes in front of a name.
-const (
-	lockPrefix     = "lock/"
-	electionPrefix = "election/"
-)
-
 func newLocksCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "locks <subcommand>", Short: "Locks: who holds and who waits", GroupID: groupConcurrency}
-	ls := newListCommand("Lists the locks whose names begin with PREFIX", coordv1.QueueKind_QUEUE_LOCK)
-	show := &cobra.Command{
-		Use: "show NAME", Short: "Shows who holds a lock and who waits for it",
-		RunE: inspect(1, "locks show takes the name of a lock", func(i *inspection, args []string) error {
-			return showQueue(i, coordv1.QueueKind_QUEUE_LOCK, args[0])
-		}),
+	cmd := &cobra.Command{
+		Use: "locks <subcommand>", Short: "Locks: who holds and who waits", GroupID: groupConcurrency,
+		Long: `Shows locks, and releases them. "locks ls" lists read-write locks, semaphores and double barriers, too: their own commands show the
+rest.`,
 	}
-	req := &coordv1.ForceReleaseRequest{Kind: coordv1.QueueKind_QUEUE_LOCK}
-	release := &cobra.Command{
-		Use: "release NAME --reason TEXT", Short: "Takes a lock away from whoever holds it; the next one holds",
-		Long: `Removes the holder's entry, whoever it is: the next one in the queue holds at once. The holder is told, with the reason.
-If it goes on all the same, only a resource that checks the fencing token is safe.`,
-		RunE: inspect(1, "locks release takes the name of a lock", func(i *inspection, args []string) error {
-			req.Name = args[0]
-			return release(i, req)
-		}),
-	}
-	release.Flags().StringVar(&req.Reason, "reason", "", "why; told to the holder (required)")
-	release.Flags().Int64Var(&req.Token, "token", 0, "only if this is the holder's fencing token")
-	addYesFlag(release)
-	cmd.AddCommand(ours(ls, show, release)...)
+	cmd.AddCommand(ours(
+		newListCommand("Lists what is held or waited for and is no election, of that whose name begins with PREFIX", coordv1.QueueKind_QUEUE_UNSPECIFIED),
+		newShowCommand("Shows who holds a lock and who waits for it", coordv1.QueueKind_QUEUE_LOCK),
+		newReleaseCommand("Takes a lock away from whoever holds it; the next one holds", coordv1.QueueKind_QUEUE_LOCK),
+	)...)
 	return cmd
 }
 
 func newElectionsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "elections <subcommand>", Short: "Elections: who leads and who stands by", GroupID: groupConcurrency}
-	ls := newListCommand("Lists the elections whose names begin with PREFIX", coordv1.QueueKind_QUEUE_ELECTION)
-	show := &cobra.Command{
-		Use: "show NAME", Short: "Shows who leads and who stands by",
-		RunE: inspect(1, "elections show takes the name of an election", func(i *inspection, args []string) error {
-			return showQueue(i, coordv1.QueueKind_QUEUE_ELECTION, args[0])
-		}),
-	}
 	var to string
 	transfer := &cobra.Command{
 		Use: "transfer NAME --to KEY", Short: "Makes another candidate the leader",
@@ -62,11 +38,43 @@ func newElectionsCommand() *cobra.Command {
 	}
 	transfer.Flags().StringVar(&to, "to", "", "the key of the candidate's entry (required)")
 	addYesFlag(transfer)
-	cmd.AddCommand(ours(ls, show, transfer)...)
+	cmd.AddCommand(ours(
+		newListCommand("Lists the elections whose names begin with PREFIX", coordv1.QueueKind_QUEUE_ELECTION),
+		newShowCommand("Shows who leads and who stands by", coordv1.QueueKind_QUEUE_ELECTION),
+		transfer,
+	)...)
 	return cmd
 }
 
-// newListCommand makes "ls" of locks or elections.
+// newShowCommand makes "show" of a kind.
+func newShowCommand(short string, kind coordv1.QueueKind) *cobra.Command {
+	return &cobra.Command{
+		Use: "show NAME", Short: short,
+		RunE: inspect(1, "show takes the name of a "+kindPhrase(kind), func(i *inspection, args []string) error {
+			return showQueue(i, kind, args[0])
+		}),
+	}
+}
+
+// newReleaseCommand makes "release" of a kind.
+func newReleaseCommand(short string, kind coordv1.QueueKind) *cobra.Command {
+	req := &coordv1.ForceReleaseRequest{Kind: kind}
+	cmd := &cobra.Command{
+		Use: "release NAME --reason TEXT [--token TOKEN]", Short: short,
+		Long: `Removes a holder's entry, whoever it is: who is next holds at once. The holder is told, with the reason. If it goes on all the
+same, only a resource that checks the fencing token is safe. Where several hold, --token says which of them, as "show" prints it.`,
+		RunE: inspect(1, "release takes the name of a "+kindPhrase(kind), func(i *inspection, args []string) error {
+			req.Name = args[0]
+			return release(i, req)
+		}),
+	}
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; told to the holder (required)")
+	cmd.Flags().Int64Var(&req.Token, "token", 0, "only if this is the holder's fencing token")
+	addYesFlag(cmd)
+	return cmd
+}
+
+// newListCommand makes "ls" of a kind; QUEUE_UNSPECIFIED is all but elections.
 func newListCommand(short string, kind coordv1.QueueKind) *cobra.Command {
 	return &cobra.Command{
 		Use: "ls [PREFIX]", Short: short,
@@ -84,16 +92,49 @@ func listQueues(i *inspection, kind coordv1.QueueKind, prefix string) error {
 	if err != nil {
 		return err
 	}
+	if kind == coordv1.QueueKind_QUEUE_UNSPECIFIED {
+		all.Queues = slices.DeleteFunc(all.Queues, func(q *coordv1.QueueInfo) bool { return isElection(q.Kind) })
+	}
 	return i.show(all, func(w io.Writer) {
-		row(w, "NAME", "KIND", "HOLDER", "TOKEN", "SESSION", "HOST", "SINCE", "WAITING")
+		head := []any{"NAME", "KIND", "HOLDER", "TOKEN", "SESSION", "HOST", "SINCE", "WAITING"}
+		if kind == coordv1.QueueKind_QUEUE_SEMAPHORE {
+			head = append(head, "HELD", "LIMIT", "WANTED")
+		}
+		row(w, head...)
 		for _, q := range all.Queues {
-			holder := who(q.Kind, q.Holder)
-			if q.Holder == nil {
-				holder = "(kept for " + milliseconds(q.LingerMs) + ")"
+			cells := []any{plain(q.Name), kindName(q.Kind), holderCell(q), q.Holder.GetToken(), hexID(q.Holder.GetLease()), plain(q.Identity.GetHost()), since(q.Holder), q.Waiting}
+			if kind == coordv1.QueueKind_QUEUE_SEMAPHORE {
+				cells = append(cells, q.Semaphore.GetHeld(), q.Semaphore.GetLimit(), q.Semaphore.GetWanted())
 			}
-			row(w, plain(q.Name), kindName(q.Kind), holder, q.Holder.GetToken(), hexID(q.Holder.GetLease()), plain(q.Identity.GetHost()), since(q.Holder), q.Waiting)
+			row(w, cells...)
 		}
 	})
+}
+
+// holderCell is who holds, the oldest of them, in a list.
+func holderCell(q *coordv1.QueueInfo) string {
+	switch {
+	case q.Holder == nil && q.LingerMs > 0:
+		return "(kept for " + milliseconds(q.LingerMs) + ")"
+	case q.Holder == nil:
+		return "(nobody)"
+	}
+	cell := who(q.Kind, q.Holder)
+	if q.Kind == coordv1.QueueKind_QUEUE_RWLOCK {
+		cell += " " + mode(q.Holder) + "s"
+	}
+	if q.Holding > 1 {
+		cell += fmt.Sprintf(" and %d more", q.Holding-1)
+	}
+	return cell
+}
+
+// mode is what an entry of a read-write lock wants to do.
+func mode(e *coordv1.Entry) string {
+	if e.GetWrite() {
+		return "write"
+	}
+	return "read"
 }
 
 func allQueues(i *inspection, kind coordv1.QueueKind, prefix string) (*coordv1.ListQueuesResponse, error) {
@@ -112,15 +153,18 @@ func allQueues(i *inspection, kind coordv1.QueueKind, prefix string) (*coordv1.L
 }
 
 func kindName(kind coordv1.QueueKind) string {
-	switch kind {
-	case coordv1.QueueKind_QUEUE_LOCK:
-		return "lock"
-	case coordv1.QueueKind_QUEUE_ELECTION:
-		return "election"
-	case coordv1.QueueKind_QUEUE_PRIORITY_ELECTION:
+	if kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
 		return "priorities"
 	}
 	return strings.ToLower(strings.TrimPrefix(kind.String(), "QUEUE_"))
+}
+
+// kindPhrase is a kind in a sentence.
+func kindPhrase(kind coordv1.QueueKind) string {
+	if kind == coordv1.QueueKind_QUEUE_RWLOCK {
+		return "read-write lock"
+	}
+	return kindName(kind)
 }
 
 func showQueue(i *inspection, kind coordv1.QueueKind, name string) error {
@@ -128,25 +172,68 @@ func showQueue(i *inspection, kind coordv1.QueueKind, name string) error {
 	if err != nil {
 		return err
 	}
+	return i.show(resp, func(w io.Writer) { showEntries(w, resp) })
+}
+
+// showEntries writes who holds and who waits.
+func showEntries(w io.Writer, resp *coordv1.ExplainResponse) {
 	q := resp.Queue
-	return i.show(resp, func(w io.Writer) {
-		row(w, "", "OWNER", "TOKEN", "SESSION", "SINCE", "KEY")
-		line := func(place string, e *coordv1.Entry) {
-			row(w, place, who(q.Kind, e), e.Token, hexID(e.Lease), since(e), plain(e.Key))
+	what, cell := howTheyHold(q)
+	cells := func(cells []any, how any) []any {
+		if what == "" {
+			return cells
 		}
-		if q.Holder != nil {
-			line("holds", q.Holder)
+		return slices.Insert(cells, 2, how)
+	}
+	if text := inAll(q); text != "" {
+		row(w, text)
+	}
+	row(w, cells([]any{"", "OWNER", "TOKEN", "SESSION", "SINCE", "KEY"}, what)...)
+	line := func(place string, e *coordv1.Entry) {
+		row(w, cells([]any{place, who(q.Kind, e), e.Token, hexID(e.Lease), since(e), plain(e.Key)}, cell(e))...)
+	}
+	more := func(n int64) {
+		if n > 0 {
+			row(w, "…", fmt.Sprintf("%d more", n))
 		}
-		if q.LingerMs > 0 {
-			row(w, "kept", "(for "+milliseconds(q.LingerMs)+")")
-		}
-		for n, e := range resp.Waiters {
-			line(fmt.Sprint(n+1), e)
-		}
-		if more := q.Waiting - int64(len(resp.Waiters)); more > 0 {
-			row(w, "…", fmt.Sprintf("%d more", more))
-		}
-	})
+	}
+	for _, e := range resp.Holders {
+		line("holds", e)
+	}
+	more(q.Holding - int64(len(resp.Holders)))
+	if q.LingerMs > 0 {
+		row(w, "kept", "(for "+milliseconds(q.LingerMs)+")")
+	}
+	for n, e := range resp.Waiters {
+		line(fmt.Sprint(n+1), e)
+	}
+	more(q.Waiting - int64(len(resp.Waiters)))
+}
+
+// howTheyHold is the head and the cells of what else there is to say of an entry; nothing if the head is empty.
+func howTheyHold(q *coordv1.QueueInfo) (head string, cell func(*coordv1.Entry) any) {
+	switch q.Kind {
+	case coordv1.QueueKind_QUEUE_RWLOCK:
+		return "MODE", func(e *coordv1.Entry) any { return mode(e) }
+	case coordv1.QueueKind_QUEUE_SEMAPHORE:
+		return "PERMITS", func(e *coordv1.Entry) any { return e.Permits }
+	}
+	return "", func(*coordv1.Entry) any { return nil }
+}
+
+// inAll is what a semaphore or a barrier is, whoever holds.
+func inAll(q *coordv1.QueueInfo) string {
+	switch b := q.Barrier; {
+	case q.Semaphore != nil:
+		return fmt.Sprintf("%d of %d permits held, %d wanted", q.Semaphore.Held, q.Semaphore.Limit, q.Semaphore.Wanted)
+	case b != nil && b.Open:
+		return fmt.Sprintf("generation %d is open, %d of %d parties inside", b.Generation, b.Arrived, b.Parties)
+	case b != nil && b.Arrived == 0:
+		return fmt.Sprintf("generation %d is over, nobody is there", b.Generation)
+	case b != nil:
+		return fmt.Sprintf("generation %d is over, %d of %d parties there", b.Generation, b.Arrived, b.Parties)
+	}
+	return ""
 }
 
 // explainQueue explains a lock or an election; where nobody takes part in a plain election, that with priorities.
@@ -164,28 +251,30 @@ func explainQueue(ctx context.Context, i coordv1.IntrospectionClient, kind coord
 
 func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	if req.Reason == "" {
-		return badArgs("locks release needs a --reason, which the holder is told")
+		return badArgs("release needs a --reason, which the holder is told")
 	}
 	found, err := explainQueue(i.ctx, i, req.Kind, req.Name)
 	if err != nil {
 		return err
 	}
-	holder := found.Queue.Holder
-	if holder == nil {
+	switch {
+	case len(found.Holders) == 0:
 		return fmt.Errorf("nothing to release: %s", found.Sentence)
+	case req.Token != 0:
+	case found.Queue.Holding > 1:
+		return badArgs("%d hold %s: --token says which of them", found.Queue.Holding, objectName(req.Kind, req.Name))
+	default:
+		req.Token = found.Queue.Holder.Token // nobody who came after the question
 	}
-	if err := mustConfirm(i.cmd, "this takes the lock away: "+found.Sentence); err != nil {
+	if err := confirm(i.cmd, fmt.Sprintf("this takes away what is held with token %d: %s", req.Token, found.Sentence)); err != nil {
 		return err
-	}
-	if req.Token == 0 {
-		req.Token = holder.Token // nobody who came after the question
 	}
 	resp, err := i.ForceRelease(i.ctx, req)
 	if err != nil {
 		return err
 	}
 	return i.show(resp, func(w io.Writer) {
-		row(w, fmt.Sprintf("lock %s released: it was held by %s with token %d", req.Name, who(req.Kind, resp.Removed), resp.Removed.GetToken()))
+		row(w, fmt.Sprintf("%s %s released: it was held by %s with token %d", kindPhrase(req.Kind), plain(req.Name), who(req.Kind, resp.Removed), resp.Removed.GetToken()))
 	})
 }
 

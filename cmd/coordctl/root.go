@@ -42,7 +42,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(ours(newLockCommand(), newElectCommand(), newVersionCommand(), newCompletionCommand(),
 		newSessionsCommand(), newLocksCommand(), newElectionsCommand(), newWhyCommand(), newDeadlocksCommand(),
 		newCfgCommand(), newServiceCommand(), newContextCommand(), newTopCommand(),
-		newCounterCommand(), newSequenceCommand(), newLatchCommand(), newBarrierCommand(), newGroupCommand())...)
+		newRWLockCommand(), newSemaphoreCommand(), newCounterCommand(), newSequenceCommand(), newLatchCommand(), newBarrierCommand(), newGroupCommand())...)
 	addCompletions(root)
 	etcdctl.SetHelpCmdGroup(root)
 	pointToOptions(root)

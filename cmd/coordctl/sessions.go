@@ -85,7 +85,7 @@ func showSession(i *inspection, args []string) error {
 		row(w, "ttl:", milliseconds(s.TtlMs))
 		row(w, "left:", milliseconds(s.RemainingMs))
 		for _, e := range resp.Entries {
-			row(w, state(e)+":", queueName(e.Kind, e.Name), fmt.Sprintf("token %d, since %s", e.Entry.Token, since(e.Entry)))
+			row(w, state(e)+":", objectName(e.Kind, e.Name), fmt.Sprintf("token %d, since %s", e.Entry.Token, since(e.Entry)))
 		}
 		for _, key := range resp.Keys {
 			row(w, "key:", plain(string(key)))
@@ -108,21 +108,13 @@ func state(e *coordv1.QueueEntry) string {
 	return fmt.Sprintf("waits behind %d", e.Position)
 }
 
-// queueName names a queue as "why" takes it.
-func queueName(kind coordv1.QueueKind, name string) string {
-	if isElection(kind) {
-		return plain(electionPrefix + name)
-	}
-	return plain(lockPrefix + name)
-}
-
 func endSession(i *inspection, args []string) error {
 	resp, err := getSession(i, args[0])
 	if err != nil {
 		return err
 	}
 	s := resp.Session
-	if err := mustConfirm(i.cmd, fmt.Sprintf("this ends %s of %q on %q, which holds %d and waits for %d", hexID(s.Id), s.Identity.GetProcess(), s.Identity.GetHost(), s.Holds, s.Waits)); err != nil {
+	if err := confirm(i.cmd, fmt.Sprintf("this ends %s of %q on %q, which holds %d and waits for %d", hexID(s.Id), s.Identity.GetProcess(), s.Identity.GetHost(), s.Holds, s.Waits)); err != nil {
 		return err
 	}
 	ended, err := i.EndSession(i.ctx, &coordv1.EndSessionRequest{Id: s.Id})

@@ -8,13 +8,43 @@ import (
 	"github.com/spf13/cobra"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/objects"
 )
 
-const whyUsage = "why takes lock/NAME or election/NAME"
+const whyUsage = "why takes lock/NAME, election/NAME, rwlock/NAME, semaphore/NAME or barrier/NAME"
+
+// explainedKinds are the kinds that why tells of.
+var explainedKinds = []coordv1.QueueKind{
+	coordv1.QueueKind_QUEUE_LOCK, coordv1.QueueKind_QUEUE_ELECTION, coordv1.QueueKind_QUEUE_RWLOCK, coordv1.QueueKind_QUEUE_SEMAPHORE,
+	coordv1.QueueKind_QUEUE_BARRIER,
+}
+
+// objectName names a queue as why takes it.
+func objectName(kind coordv1.QueueKind, name string) string {
+	switch {
+	case isElection(kind):
+		kind = coordv1.QueueKind_QUEUE_ELECTION
+	case kind == coordv1.QueueKind_QUEUE_ETCD:
+		kind = coordv1.QueueKind_QUEUE_LOCK
+	}
+	return plain(kindName(kind) + "/" + name)
+}
+
+// parseObject takes apart what objectName made.
+func parseObject(text string) (kind coordv1.QueueKind, name string, ok bool) {
+	word, name, found := strings.Cut(text, "/")
+	for _, kind := range explainedKinds {
+		if found && kindName(kind) == word {
+			return kind, name, true
+		}
+	}
+	return 0, "", false
+}
 
 func newWhyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "why lock/NAME | election/NAME", Short: "Says who holds, since when, who waits and what would free it",
+		Use: "why KIND/NAME", Short: "Says who holds, since when, who waits and what would free it",
+		Long:    "Says in one sentence who holds, since when, who waits and what would free it. KIND is lock, election, rwlock, semaphore or barrier.",
 		Example: "  coordctl why lock/jobs/nightly",
 		GroupID: groupConcurrency,
 		RunE:    inspect(1, whyUsage, why),
@@ -22,12 +52,7 @@ func newWhyCommand() *cobra.Command {
 }
 
 func why(i *inspection, args []string) error {
-	kind := coordv1.QueueKind_QUEUE_LOCK
-	name, ok := strings.CutPrefix(args[0], lockPrefix)
-	if !ok {
-		kind = coordv1.QueueKind_QUEUE_ELECTION
-		name, ok = strings.CutPrefix(args[0], electionPrefix)
-	}
+	kind, name, ok := parseObject(args[0])
 	if !ok {
 		return badArgs(whyUsage)
 	}
@@ -35,7 +60,32 @@ func why(i *inspection, args []string) error {
 	if err != nil {
 		return err
 	}
+	if kind == coordv1.QueueKind_QUEUE_BARRIER {
+		if err := i.addGate(resp, name); err != nil {
+			return err
+		}
+	}
 	return i.show(resp, func(w io.Writer) { row(w, resp.Sentence) })
+}
+
+// addGate says, too, that a barrier of the name is closed: it is another one, with the same word for it.
+func (i *inspection) addGate(resp *coordv1.ExplainResponse, name string) error {
+	found, err := i.kv.Get(i.ctx, objects.GatePrefix+name)
+	if err != nil || len(found.Kvs) == 0 {
+		return err
+	}
+	gate, err := objects.Gate(found.Kvs[0])
+	if err != nil {
+		return err
+	}
+	resp.Sentence += fmt.Sprintf("; besides, it holds up who calls \"barrier wait\", because it was closed at revision %d", gate.Since)
+	if gate.Reason != "" {
+		resp.Sentence += fmt.Sprintf(" (%q)", gate.Reason)
+	}
+	if gate.Session != 0 {
+		resp.Sentence += fmt.Sprintf(" until session %x ends", gate.Session)
+	}
+	return nil
 }
 
 func newDeadlocksCommand() *cobra.Command {
