@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -49,17 +50,26 @@ func (t *transport) lookAt(now time.Duration) (next time.Duration, idle bool) {
 	return max(next, 0), false
 }
 
+var errLapsed = errors.New("a session has lapsed")
+
 // lookAtSessions ends those whose deadline has passed, tells of changed states, and returns the instant of the next change.
 func (t *transport) lookAtSessions(now time.Duration) (next time.Duration) {
 	next = now + time.Hour
+	lapsed := false
 	for _, s := range t.mu.sessions {
 		state := s.deadline.state(now)
 		if state == Lost {
 			t.end(s, fmt.Errorf("%w: no heartbeat was acknowledged in time", ErrSessionExpired))
+			lapsed = true
 			continue
 		}
 		s.enter(state)
 		next = min(next, s.deadline.changes(now))
+	}
+	if lapsed && t.mu.link != nil {
+		// The server may have it still, attached to this stream, or to be attached: then the stream's heartbeats would keep it alive
+		// for ever. It must expire, not be ended, so that places are kept that shall be.
+		t.mu.link.fail(errLapsed)
 	}
 	return next
 }

@@ -144,8 +144,9 @@ func (t *transport) endOnServer(s *Session) {
 	}
 }
 
+// endRequest is stubborn: a session that nobody ends is kept alive by the heartbeats of its stream.
 func (s *Session) endRequest() request {
-	return request{kind: coordv1.Kind_KIND_SESSION_END, body: &coordv1.SessionEnd{Session: s.id, Created: s.created}}
+	return request{kind: coordv1.Kind_KIND_SESSION_END, body: &coordv1.SessionEnd{Session: s.id, Created: s.created}, stubborn: true}
 }
 
 // reattach moves s to the link there is.
