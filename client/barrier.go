@@ -34,6 +34,10 @@ type Inside struct{ Held }
 
 // Enter waits until all parties are there, alive, at one revision; who was there and died is not one of them. The error is one
 // of Lock.Acquire, ErrBarrierFull if the barrier is open with others, or ErrPartiesMismatch. Reentrant and Delay do nothing here.
+//
+// A party counts for as long as the servers have its session. If the shared session is lost, Enter waits in the next one until
+// they have the last one no more: so that no party is two. Who opens sessions must see to that, as must a process that was
+// started again.
 func (b *Barrier) Enter(ctx context.Context, opts ...AcquireOption) (*Inside, error) {
 	o := b.client.acquireOptions(opts)
 	c, err := b.through.acquire(ctx, coordv1.Kind_KIND_BARRIER_ENTER, b.name, o, func(owner string) proto.Message {

@@ -77,6 +77,9 @@ func (s *Session) claim(kind coordv1.Kind, names []string, o acquireOptions, bod
 		return nil, err
 	}
 	s.claims[c] = struct{}{}
+	if kind == coordv1.Kind_KIND_BARRIER_ENTER {
+		s.parties++
+	}
 	return c, nil
 }
 
@@ -196,6 +199,9 @@ func (c *claim) forget() {
 		}
 	}
 	c.s.releaseOwner(c.names, c.owner)
+	if c.kind == coordv1.Kind_KIND_BARRIER_ENTER {
+		c.s.parties--
+	}
 }
 
 // The server's news of entries. Of those that are being removed only their tokens matter still.

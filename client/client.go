@@ -127,7 +127,9 @@ func (c *Client) Session(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.current.Store(s)
+	if before := c.current.Swap(s); before != nil {
+		c.t.keepFormer(before)
+	}
 	return s, nil
 }
 

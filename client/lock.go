@@ -31,6 +31,11 @@ func (th through) claim(ctx context.Context, kind coordv1.Kind, names []string, 
 			}
 			s = shared
 		}
+		if th.own == nil && kind == coordv1.Kind_KIND_BARRIER_ENTER {
+			if err := th.client.awaitFormer(ctx); err != nil {
+				return nil, err
+			}
+		}
 		c, err := s.claim(kind, names, o, body)
 		if err == nil {
 			if err = c.wait(ctx); err == nil {

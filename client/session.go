@@ -66,6 +66,7 @@ type Session struct {
 	entries    map[string]*entry          // by key: what is held and waited for
 	owners     map[string]map[string]bool // by name: owner ids in use
 	serial     uint64                     // of the last owner id that was made up
+	parties    int                        // of barriers, that the server may have something of
 }
 
 // NewSession opens a session, which lives until Close or until it is lost. ctx bounds the opening only.

@@ -44,8 +44,9 @@ type transport struct {
 		closed   error
 		link     *link // nil while there is none
 		sessions map[int64]*Session
-		plain    outbox    // requests without a session
-		ready    []*outbox // with something to send
+		plain    outbox     // requests without a session
+		ready    []*outbox  // with something to send
+		former   []*Session // shared before, and lost with parties at barriers
 		channels map[uint64]*channel
 		loud     []*channel // with something to send
 		after    []func()   // to be called when mu is free

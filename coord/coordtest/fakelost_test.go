@@ -61,3 +61,55 @@ func TestS2ClosedSessionEnds(t *testing.T) {
 		return err == nil && d.Holding == 0
 	})
 }
+
+// TestBarrierPartyIsNotTwo: a party whose shared session is lost comes again in the next one. It must not be counted twice, and
+// open the barrier alone, while the servers have the last one still.
+func TestBarrierPartyIsNotTwo(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	c, other := connect(t, fake), open(t, fake, time.Hour)
+	s, err := c.Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entered := make(chan error, 2)
+	enter := func(b *client.Barrier) {
+		_, err := b.Enter(t.Context())
+		entered <- err
+	}
+	barrier := other.Barrier("b", 2)
+	first := func() string { // the key of the one party
+		d, err := barrier.Describe(t.Context())
+		if err != nil || d.Holding > 0 || len(d.Waiters) != 1 {
+			return ""
+		}
+		return d.Waiters[0].Key
+	}
+	go enter(c.Barrier("b", 2))
+	waitUntil(t, "the party is there", func() bool { return first() != "" })
+	before := first()
+	lose(t, fake, s)
+	waitUntil(t, "the party is there again", func() bool {
+		select {
+		case err := <-entered:
+			t.Fatalf("it entered alone: %v", err)
+		default:
+		}
+		fake.Advance(100 * time.Millisecond)
+		key := first()
+		return key != "" && key != before
+	})
+	go enter(barrier)
+	inside := 0
+	waitUntil(t, "both are inside", func() bool {
+		select {
+		case err := <-entered:
+			if err != nil {
+				t.Fatal(err)
+			}
+			inside++
+		default:
+			fake.Advance(100 * time.Millisecond)
+		}
+		return inside == 2
+	})
+}

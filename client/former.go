@@ -1,0 +1,62 @@
+package client
+
+import (
+	"context"
+	"slices"
+)
+
+// A session is lost for us earlier than for the servers. What it asked for does no harm there where it only waits: a place in
+// a queue that nobody wants any more goes with the session. But a party that it has left at a barrier counts until then, and with
+// the same party in the next session they would be two.
+
+// keepFormer remembers a session that was shared before, if it may have left parties behind.
+func (t *transport) keepFormer(s *Session) {
+	t.lock()
+	defer t.unlock()
+	if s.parties > 0 {
+		t.mu.former = append(t.mu.former, s)
+	}
+}
+
+// nextFormer is one of those that were remembered, nil if there is none.
+func (t *transport) nextFormer() *Session {
+	t.lock()
+	defer t.unlock()
+	if len(t.mu.former) == 0 {
+		return nil
+	}
+	return t.mu.former[0]
+}
+
+func (t *transport) forgetFormer(s *Session) {
+	t.lock()
+	defer t.unlock()
+	t.mu.former = slices.DeleteFunc(t.mu.former, func(o *Session) bool { return o == s })
+}
+
+// awaitFormer waits until the servers have nothing more of the sessions that were remembered.
+func (c *Client) awaitFormer(ctx context.Context) error {
+	for s := c.t.nextFormer(); s != nil; s = c.t.nextFormer() {
+		if err := s.awaitEnd(ctx); err != nil {
+			return err
+		}
+		c.t.forgetFormer(s)
+	}
+	return nil
+}
+
+// awaitEnd waits until the servers do not have the session any more. Nothing that it asked for is executed afterwards.
+func (s *Session) awaitEnd(ctx context.Context) error {
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		lease, err := s.client.TimeToLive(ctx, s.Lease())
+		switch {
+		case err != nil:
+			return err
+		case lease.TTL < 0: // there is none
+			return nil
+		}
+		if !sleep(ctx, pause) {
+			return cause(ctx)
+		}
+	}
+}
