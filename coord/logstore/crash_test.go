@@ -60,7 +60,7 @@ func crash(fs *vfs.MemFS, rng *rand.Rand) *vfs.MemFS {
 // What was saved with a sync survives a crash between two calls, and what was
 // not survives in order.
 func TestCrash(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range seeds(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			fs := vfs.NewCrashableMem()
 			s := openStore(t, fs, testDir)
@@ -124,7 +124,7 @@ func (c *crashAt) begun() bool { return c.ops.Load() >= c.at }
 // A crash in the middle of a call or of an open, then another in the middle of
 // the open that follows, lose nothing that was synced before.
 func TestCrashAnywhere(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range seeds(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			h := newHistory(seed)
 			c := newCrashAt(vfs.NewCrashableMem(), rand.New(rand.NewPCG(seed, 2)), 1+h.rng.IntN(400))
@@ -210,7 +210,7 @@ func TestCrashInOpen(t *testing.T) {
 // What cannot be written is an error, also of all later writes, and what was
 // saved before is there after a restart.
 func TestWriteFails(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range seeds(30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			h := newHistory(seed)
 			mem := vfs.NewCrashableMem()

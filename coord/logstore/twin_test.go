@@ -308,11 +308,19 @@ func (h *history) check(t *testing.T, s *store) {
 	}
 }
 
+// seeds are as many as given, or a fifth of them where time is short, as under the race detector.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
 // The store and a store made of maps agree, whatever is done and however often
 // the store is opened anew.
 func TestTwin(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	for seed := range uint64(20) {
+	for seed := range seeds(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			fs := vfs.NewMem()
 			s := openStore(t, fs, testDir)
