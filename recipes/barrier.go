@@ -124,7 +124,11 @@ func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierSt
 func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) {
 	record := []byte(r.Record(queue))
 	state := BarrierState(step.Get(record))
-	if countLeft(step, queue, were) > 0 || !state.Open {
+	switch {
+	case countLeft(step, queue, were) > 0:
+		keepRecord(step, r.Record(queue), were)
+		return
+	case !state.Open:
 		return
 	}
 	state.Open = false

@@ -145,3 +145,22 @@ func TestBarrierBadInput(t *testing.T) {
 	wantRefusal(t, "another number of its own", enter(1, 3), recipes.ErrPartiesMismatch, "wait for 2")
 	s.wantBarrier("0: 1 of 2, open false")
 }
+
+// TestBarrierStateDeletedByHand: others can still come to who waits, and who is inside is so still.
+func TestBarrierStateDeletedByHand(t *testing.T) {
+	s := newStage(t, 1, 2)
+	state := recipes.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a") + "/state"
+	first, _ := s.enter(1, 2)
+	s.Delete(state)
+	second, err := s.enter(2, 2)
+	if err != nil || second.State != coordv1.AcquiredEntry_HOLDS {
+		t.Fatalf("the second of two: %v, %v", second, err)
+	}
+	s.Delete(state, first.Key)
+	if !s.holds(second) {
+		t.Fatal("who is inside does not hold any more")
+	}
+	s.wantBarrier("1: 1 of 2, open true")
+	s.release(2, second)
+	s.wantBarrier("1: 0 of 0, open false")
+}

@@ -219,3 +219,19 @@ func TestTallyHeals(t *testing.T) {
 		t.Error("there is a count of no entries")
 	}
 }
+
+// TestSemaphoreLimitDeletedByHand: who holds holds, and who waits waits for as many as before. With the last entry the limit
+// can go.
+func TestSemaphoreLimitDeletedByHand(t *testing.T) {
+	s := newStage(t, 1, 2, 3)
+	limit := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a") + "/limit"
+	a, b := s.permits(1, 2, 2), s.permits(2, 1, 2)
+	s.Delete(limit)
+	s.wantPermits(2, a)
+	s.release(1, a)
+	s.wantPermits(1, b)
+	s.Delete(limit, b.Key)
+	if s.Get(limit) != nil {
+		t.Fatal("a limit of nobody was put again")
+	}
+}

@@ -59,8 +59,23 @@ func (c counted) Holds(r Reader, queue string, e Entry, token int64) bool {
 }
 
 // left takes entries off the tally.
-func (counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) {
-	countLeft(step, queue, were)
+func (c counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) {
+	if countLeft(step, queue, were) > 0 {
+		keepRecord(step, c.Record(queue), were)
+	}
+}
+
+// keepRecord puts a record again that was deleted by hand from a queue with entries: who holds by it shall not cease to, and who
+// waits shall not do so for ever.
+func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) {
+	i := slices.IndexFunc(were, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == record })
+	if i < 0 || step.Get([]byte(record)) != nil {
+		return
+	}
+	_ = further(step, func() error { // a reaction is not refused for space
+		_, err := step.Put([]byte(record), were[i].Value, 0)
+		return err
+	})
 }
 
 // countLeft is left, and returns how many entries there are still.
