@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -64,10 +65,11 @@ func (m *Membership) Update(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// Leave ends the membership. It can be repeated.
+// Leave ends the membership. It can be repeated, also when another session is the member by then.
 func (m *Membership) Leave(ctx context.Context) error {
 	req := &coordv1.GroupLeave{Name: m.group.name, Member: m.id}
-	if err := m.session.change(ctx, coordv1.Kind_KIND_GROUP_LEAVE, req, &coordv1.GroupLeft{}); err != nil {
+	err := m.session.change(ctx, coordv1.Kind_KIND_GROUP_LEAVE, req, &coordv1.GroupLeft{})
+	if err != nil && !errors.Is(err, ErrMemberExists) {
 		return fmt.Errorf("leave group %q as %q: %w", m.group.name, m.id, err)
 	}
 	return nil

@@ -108,12 +108,20 @@ func TestGroup(t *testing.T) {
 		}
 		next("-b2 =a9")
 		wants(t, "update after leaving", b.Update(ctx, nil), client.ErrNotSet)
+		if _, err := own.Group("sdk/group").Join(ctx, "b", nil); err != nil {
+			t.Fatal(err)
+		}
+		next("+b =a9 b")
+		if err := b.Leave(ctx); err != nil {
+			t.Errorf("leave once more, when another is the member: %v", err)
+		}
+		wants(t, "update when another is the member", b.Update(ctx, nil), client.ErrMemberExists)
 		if err := own.Close(ctx); err != nil {
 			t.Fatal(err)
 		}
 		<-a.Done()
 		wants(t, "why it ended", a.Err(), client.ErrSessionClosed)
-		next("-a9 =")
+		next("-a9 -b =")
 		for _, bad := range []string{"", "a/b", strings.Repeat("x", 129), "ä"} {
 			_, err := group.Join(ctx, bad, nil)
 			wants(t, "join as "+bad, err, client.ErrInvalid)
