@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // A session is lost for us earlier than for the servers. What it asked for does no harm there where it only waits: a place in
@@ -34,10 +35,20 @@ func (t *transport) forgetFormer(s *Session) {
 	t.mu.former = slices.DeleteFunc(t.mu.former, func(o *Session) bool { return o == s })
 }
 
-// awaitFormer waits until the servers have nothing more of the sessions that were remembered.
-func (c *Client) awaitFormer(ctx context.Context) error {
+// awaitFormer waits until the servers have nothing more of the sessions that were remembered, for as long as patience, if that is
+// not 0; then the error wraps ErrNotAcquired.
+func (c *Client) awaitFormer(ctx context.Context, patience time.Duration) error {
+	if patience > 0 {
+		bounded, cancel := context.WithTimeoutCause(ctx, patience, ErrNotAcquired)
+		defer cancel()
+		ctx = bounded
+	}
 	for s := c.t.nextFormer(); s != nil; s = c.t.nextFormer() {
-		if err := s.awaitEnd(ctx); err != nil {
+		err := s.awaitEnd(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return cause(ctx)
+		case err != nil:
 			return err
 		}
 		c.t.forgetFormer(s)
@@ -56,7 +67,7 @@ func (s *Session) awaitEnd(ctx context.Context) error {
 			return nil
 		}
 		if !sleep(ctx, pause) {
-			return cause(ctx)
+			return ctx.Err()
 		}
 	}
 }

@@ -32,7 +32,7 @@ func (th through) claim(ctx context.Context, kind coordv1.Kind, names []string, 
 			s = shared
 		}
 		if th.own == nil && kind == coordv1.Kind_KIND_BARRIER_ENTER {
-			if err := th.client.awaitFormer(ctx); err != nil {
+			if err := th.client.awaitFormer(ctx, o.wait); err != nil {
 				return nil, err
 			}
 		}
