@@ -1,5 +1,5 @@
-// Package client is the Go SDK of coord: sessions, locks and elections with fencing tokens, counters, sequences, latches, gates
-// and groups, and etcd's API for keys, transactions, watches and leases. Everything goes over one stream of one connection, in
+// Package client is the Go SDK of coord: sessions; locks, read-write locks, semaphores and elections with fencing tokens;
+// barriers, counters, sequences, latches, gates and groups; and etcd's API for keys, transactions, watches and leases. Everything goes over one stream of one connection, in
 // batches.
 //
 //	c, err := client.New(client.Config{Endpoints: []string{"127.0.0.1:2379"}})
