@@ -43,7 +43,8 @@
 //
 // Where several hold, a tally counts the entries, so that an acquire needs not read them: each entry that is made is added in its
 // commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. A put by hand
-// would not be counted; a count that is deleted is made anew, and so is a record while there are entries.
+// would not be counted; a count that is deleted is made anew, as when what was put over an entry goes, and so is a record while there
+// are entries.
 //
 // Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
 // their contracts are the docs of their services in coord.v1.

@@ -214,6 +214,10 @@ func TestTallyHeals(t *testing.T) {
 	s.Delete(a.Key, queue+"/tally", recipes.Key(queue, 2, ""))
 	c := s.permits(3, 2, 0)
 	s.wantPermits(2, c)
+	must(t, s.Put(c.Key, "by hand", 0))
+	s.Delete(c.Key)
+	c = s.permits(3, 2, 0)
+	s.wantPermits(2, c)
 	s.release(3, c)
 	if s.Get(queue+"/tally") != nil {
 		t.Error("there is a count of no entries")

@@ -80,14 +80,18 @@ func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) 
 
 // countLeft is left, and returns how many entries there are still.
 func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) int64 {
-	t, gone := parseTally(step.Get(tallyKey(queue))), false
+	t, gone, byHand := parseTally(step.Get(tallyKey(queue))), false, false
 	for _, kv := range were {
-		if e, ok := ParseEntry(queue, kv); ok && step.Get(kv.Key) == nil {
+		e, ok := ParseEntry(queue, kv)
+		if ok && step.Get(kv.Key) == nil {
 			count(t, e, -1)
 			gone = true
 		}
+		// The count itself, or what stood where an entry was that is counted still.
+		_, _, place := ParseKey(queue, string(kv.Key))
+		byHand = byHand || place && !ok || bytes.Equal(kv.Key, tallyKey(queue))
 	}
-	if slices.ContainsFunc(were, func(kv *mvccpb.KeyValue) bool { return bytes.Equal(kv.Key, tallyKey(queue)) }) { // by hand
+	if byHand {
 		t, gone = &recipesv1.Tally{}, true
 		eachEntry(step, queue, func(e Entry) bool {
 			count(t, e, 1)
