@@ -19,14 +19,7 @@ var endpoint string
 
 // TestMain starts one member for all examples: they have no testing.TB of their own.
 func TestMain(m *testing.M) {
-	os.Exit(runWithMember(m))
-}
-
-func runWithMember(m *testing.M) int {
-	tb := &mainTB{}
-	defer tb.cleanup()
-	endpoint = coordtest.Start(tb, coordtest.Options{}).Endpoints()[0]
-	return m.Run()
+	os.Exit(coordtest.RunMain(m, coordtest.Options{}, func(c *coordtest.Cluster) { endpoint = c.Endpoints()[0] }))
 }
 
 // connect is client.New with the error where an example can do without it.

@@ -1,4 +1,4 @@
-package configtest
+package coordtest
 
 import (
 	"fmt"
@@ -6,7 +6,17 @@ import (
 	"testing"
 )
 
-// mainTB is a testing.TB for TestMain, with just what coordtest.Start needs: a failure ends the process.
+// RunMain is for the TestMain of a package whose examples need a cluster, as they have no testing.TB of their own: it starts one,
+// hands it over, runs the package's tests and examples, and stops it. It returns the exit code. A cluster that does not start
+// ends the process.
+func RunMain(m *testing.M, opts Options, use func(*Cluster)) int {
+	tb := &mainTB{}
+	defer tb.cleanup()
+	use(Start(tb, opts))
+	return m.Run()
+}
+
+// mainTB is a testing.TB for TestMain, with just what Start needs: a failure ends the process.
 type mainTB struct {
 	testing.TB // nil: what is not here is not used
 	cleanups   []func()
@@ -15,7 +25,7 @@ type mainTB struct {
 func (*mainTB) Helper()             {}
 func (*mainTB) Logf(string, ...any) {}
 func (*mainTB) Log(...any)          {}
-func (*mainTB) Name() string        { return "config" }
+func (*mainTB) Name() string        { return "main" }
 
 func (t *mainTB) Cleanup(fn func()) { t.cleanups = append(t.cleanups, fn) }
 
@@ -26,7 +36,7 @@ func (t *mainTB) cleanup() {
 }
 
 func (t *mainTB) TempDir() string {
-	dir, err := os.MkdirTemp("", "coord-config-")
+	dir, err := os.MkdirTemp("", "coord-examples-")
 	if err != nil {
 		t.Fatal(err)
 	}
