@@ -362,7 +362,7 @@ func pebbleOptions(fs vfs.FS, dir string, log *zap.Logger) *pebble.Options {
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                2000,
 		CacheSize:                   64 << 20,
-		Logger:                      pebbleLogger{log.Named("pebble").Sugar(), dir},
+		Logger:                      pebblefs.Logger{Store: "store " + dir, Log: log.Named("pebble"), End: func(string) { os.Exit(1) }},
 	}
 	o.EventListener = &pebble.EventListener{BackgroundError: pebblefs.BackgroundError(o.Logger)}
 	setFilters(o)
@@ -370,18 +370,4 @@ func pebbleOptions(fs vfs.FS, dir string, log *zap.Logger) *pebble.Options {
 	// costs each compaction more than it saves.
 	o.Experimental.EnableValueBlocks = func() bool { return false }
 	return o
-}
-
-// pebbleLogger drops Pebble's informational lines, which tell of every flush. A fatal one ends the process with one line:
-// the store could not do what it must, and going on could lose what was acknowledged.
-type pebbleLogger struct {
-	*zap.SugaredLogger
-	dir string
-}
-
-func (l pebbleLogger) Infof(string, ...any)              {}
-func (l pebbleLogger) Errorf(format string, args ...any) { l.SugaredLogger.Warnf(format, args...) }
-func (l pebbleLogger) Fatalf(format string, args ...any) {
-	l.SugaredLogger.Errorf("store %s: %s", l.dir, fmt.Sprintf(format, args...))
-	os.Exit(1)
 }

@@ -94,31 +94,6 @@ func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		CacheSize:                   1 << 20,
 		MaxOpenFiles:                200,
-		Logger:                      pebbleLogger{dir, log.Named("logstore"), f.OnFatal},
+		Logger:                      pebblefs.Logger{Store: "raft log store " + dir, Log: log.Named("logstore"), End: f.OnFatal},
 	}
-}
-
-// pebbleLogger drops Pebble's informational lines, which tell of every flush.
-type pebbleLogger struct {
-	dir     string
-	log     *zap.Logger
-	onFatal func(string)
-}
-
-func (l pebbleLogger) Infof(string, ...any) {}
-
-func (l pebbleLogger) Errorf(format string, args ...any) {
-	l.log.Warn(fmt.Sprintf(format, args...))
-}
-
-// Fatalf is how Pebble ends when a write to its log or manifest failed. It must
-// not return.
-func (l pebbleLogger) Fatalf(format string, args ...any) {
-	msg := "raft log store " + l.dir + ": " + fmt.Sprintf(format, args...)
-	l.log.Error(msg)
-	_ = l.log.Sync()
-	if l.onFatal != nil {
-		l.onFatal(msg)
-	}
-	panic(msg)
 }
