@@ -2,6 +2,7 @@ package pebblefs
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -26,7 +27,8 @@ func (l Logger) Errorf(format string, args ...any) { l.Log.Warn(fmt.Sprintf(form
 
 // Fatalf is how Pebble ends when a write to its log or manifest failed. It must not return.
 func (l Logger) Fatalf(format string, args ...any) {
-	line := l.Store + ": " + fmt.Sprintf(format, args...)
+	why, _, _ := strings.Cut(fmt.Sprintf(format, args...), "\n") // Pebble puts a stack behind it
+	line := l.Store + ": cannot go on: " + why
 	l.Log.Error(line)
 	_ = l.Log.Sync()
 	if l.End != nil {
@@ -44,6 +46,6 @@ func BackgroundError(log pebble.Logger) func(error) {
 			log.Errorf("background error: %v", err)
 			return
 		}
-		log.Fatalf("cannot go on: %v", err)
+		log.Fatalf("%v", err)
 	}
 }
