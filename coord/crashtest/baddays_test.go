@@ -113,7 +113,7 @@ func TestRemovedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = cli.Put(within(t, patience), "k/unflushed", "") // it may have flushed all that was put before
-	if code := m.exit(t); code == 0 { // the next flush is at most five seconds away
+	if code := m.exit(t); code == 0 {                      // the next flush is at most five seconds away
 		t.Error("exit code 0")
 	}
 	said := m.output()[before:]
