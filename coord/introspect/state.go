@@ -1,15 +1,14 @@
 package introspect
 
 import (
-	"bytes"
 	"context"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -28,27 +27,14 @@ func (s *state) fail(err error) {
 	}
 }
 
-// readPage is how many keys Scan reads at a time.
-const readPage = 256
-
 // Scan implements recipes.Reader.
 func (s *state) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	for s.err == nil {
-		resp, err := s.Range(s.ctx, &pb.RangeRequest{Key: key, RangeEnd: end, Limit: readPage})
-		if err != nil {
-			s.fail(err)
-			return
-		}
-		for _, kv := range resp.Kvs {
-			if !fn(kv) {
-				return
-			}
-		}
-		if !resp.More || len(resp.Kvs) == 0 {
-			return
-		}
-		key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
+	if s.err != nil {
+		return
 	}
+	r := line.NewReader(s.ctx, s.View)
+	r.Scan(key, end, fn)
+	s.fail(r.Err)
 }
 
 // entries calls fn for all entries there are, with the queue that each belongs to, by lease.

@@ -92,7 +92,7 @@ func (ls *Lines) loadOne(view View, l *line) {
 		return
 	}
 	l.load(s, view.Revision())
-	r := &reader{ctx: ls.ctx, view: view}
+	r := NewReader(ls.ctx, view)
 	for _, key := range l.heldKeys() {
 		if kv := r.get(recipes.AskKey(key)); kv != nil {
 			l.asked(key, ask{recipes.ParseAsk(kv), kv.ModRevision})
@@ -102,7 +102,7 @@ func (ls *Lines) loadOne(view View, l *line) {
 
 // checkOne looks up a tracked holder. A view that is older than its grant says nothing.
 func (ls *Lines) checkOne(view View, t *Ticket) {
-	r := &reader{ctx: ls.ctx, view: view}
+	r := NewReader(ls.ctx, view)
 	kv, note := r.get(t.key), r.get(recipes.AskKey(t.key))
 	queue, _ := recipes.QueueOfKey(t.key)
 	transfer := recipes.ParseTransfer(r.get(recipes.TransferKey(queue)))
@@ -111,8 +111,8 @@ func (ls *Lines) checkOne(view View, t *Ticket) {
 	switch {
 	case t.state != holding, view.Revision() < t.token:
 		return
-	case r.err != nil:
-		t.tell(Event{News: Failed, Token: t.token, Held: true, Err: r.err})
+	case r.Err != nil:
+		t.tell(Event{News: Failed, Token: t.token, Held: true, Err: r.Err})
 		return
 	}
 	if kv != nil && kv.CreateRevision <= t.token && kv.Lease == t.lease {

@@ -13,27 +13,35 @@ import (
 
 // View is a *statemachine.View, or a fake of it.
 type View interface {
-	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	Ranger
 	Revision() statemachine.Revision
 	Close()
 }
 
 const maxPage = 1024 // keys
 
-// reader makes a recipes.Reader of a View: it reads in growing pages, as most scans end early. The first error ends all
-// scans and stays in err.
-type reader struct {
+// Reader makes a recipes.Reader of a View: it reads in growing pages, as most scans end early. The first error ends all
+// scans and stays in Err.
+type Reader struct {
 	ctx  context.Context
-	view View
-	err  error
+	view Ranger
+	Err  error
 }
 
+// Ranger is the part of a View that a Reader needs.
+type Ranger interface {
+	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+}
+
+// NewReader reads view as long as ctx lasts.
+func NewReader(ctx context.Context, view Ranger) *Reader { return &Reader{ctx: ctx, view: view} }
+
 // Scan implements recipes.Reader.
-func (r *reader) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	for page := int64(16); r.err == nil; page = min(2*page, maxPage) {
+func (r *Reader) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
+	for page := int64(16); r.Err == nil; page = min(2*page, maxPage) {
 		resp, err := r.view.Range(r.ctx, &pb.RangeRequest{Key: key, RangeEnd: end, Limit: page})
 		if err != nil {
-			r.err = err
+			r.Err = err
 			return
 		}
 		for _, kv := range resp.Kvs {
@@ -49,13 +57,13 @@ func (r *reader) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 }
 
 // get reads one key; nil if there is none.
-func (r *reader) get(key string) *mvccpb.KeyValue {
-	if r.err != nil {
+func (r *Reader) get(key string) *mvccpb.KeyValue {
+	if r.Err != nil {
 		return nil
 	}
 	resp, err := r.view.Range(r.ctx, &pb.RangeRequest{Key: []byte(key)})
 	if err != nil {
-		r.err = err
+		r.Err = err
 	}
 	if err != nil || len(resp.Kvs) == 0 {
 		return nil
@@ -65,7 +73,7 @@ func (r *reader) get(key string) *mvccpb.KeyValue {
 
 // Read reads a queue from a view.
 func Read(ctx context.Context, view View, queue string) (*recipes.Snapshot, error) {
-	r := &reader{ctx: ctx, view: view}
+	r := NewReader(ctx, view)
 	s := recipes.Read(r, queue)
-	return s, r.err
+	return s, r.Err
 }
