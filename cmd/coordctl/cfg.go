@@ -55,22 +55,11 @@ func cfgVerb(low, high int, usage string, fn func(r *cfgRun, args []string) erro
 		if len(args) < low || len(args) > high || args[0] == "" {
 			return badArgs("%s", usage)
 		}
-		g, err := readGlobals(cmd)
-		if err != nil {
-			return err
-		}
-		p, err := newPrinter(cmd)
-		if err != nil {
-			return err
-		}
-		etcd, err := g.etcd()
-		if err != nil {
-			return err
-		}
-		defer etcd.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), g.reach)
-		defer cancel()
-		return cfgError(fn(&cfgRun{p, ctx, cmd, g, etcd, etcd.ActiveConnection()}, args), g)
+		return withEtcd(cmd, func(g *globals, p *printer, etcd *clientv3.Client) error {
+			ctx, cancel := context.WithTimeout(context.Background(), g.reach)
+			defer cancel()
+			return cfgError(fn(&cfgRun{p, ctx, cmd, g, etcd, etcd.ActiveConnection()}, args), g)
+		})
 	}
 }
 

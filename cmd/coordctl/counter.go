@@ -130,12 +130,9 @@ func newSequenceNextCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "next NAME [N]", Short: "Takes the next number, or the next N, of which it prints the first and the last",
 		RunE: sdkVerb(1, 2, "sequence next takes the name of a sequence, and perhaps how many numbers", func(ctx context.Context, r *verbRun, args []string) error {
-			n := int64(1)
-			if len(args) == 2 {
-				var err error
-				if n, err = parseNumber("the number", args[1]); err != nil {
-					return err
-				}
+			n, err := optionalNumber(args)
+			if err != nil {
+				return err
 			}
 			ctx, cancel := r.bounded(ctx)
 			defer cancel()

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +12,6 @@ import (
 	etcdctl "go.etcd.io/etcd/etcdctl/v3/ctlv3/command"
 
 	"github.com/coord-dev/coord/client"
-	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
 )
 
 const electUsage = "elect takes the name of an election and a value, and a command behind --; or -l and the name"
@@ -107,9 +104,7 @@ func observe(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer c.Close()
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, child.Signals()...)
-	signalled, stop := untilSignal(context.Background(), signals)
+	signalled, stop := untilAsked()
 	defer stop()
 	if err := printLeaders(signalled, c.Election(args[0]), g); err != nil && signalled.Err() == nil { // a signal is how an observer ends
 		return fmt.Errorf("observe election %s: %w", args[0], err)

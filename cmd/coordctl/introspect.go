@@ -34,21 +34,10 @@ func inspect(n int, usage string, fn func(i *inspection, args []string) error) f
 		if len(args) != n {
 			return badArgs("%s", usage)
 		}
-		g, err := readGlobals(cmd)
-		if err != nil {
-			return err
-		}
-		p, err := newPrinter(cmd)
-		if err != nil {
-			return err
-		}
-		etcd, err := g.etcd()
-		if err != nil {
-			return err
-		}
-		defer etcd.Close()
-		i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), p, etcd, cmd.Context(), cmd}
-		return explained(fn(i, args), g)
+		return withEtcd(cmd, func(g *globals, p *printer, etcd *clientv3.Client) error {
+			i := &inspection{coordv1.NewIntrospectionClient(patient{etcd.ActiveConnection(), g.reach}), p, etcd, cmd.Context(), cmd}
+			return explained(fn(i, args), g)
+		})
 	}
 }
 

@@ -72,12 +72,9 @@ func newLatchDownCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "down NAME [N]", Short: "Counts a latch down by one, or by N, and prints what remains",
 		RunE: sdkVerb(1, 2, "latch down takes the name of a latch, and perhaps a number", func(ctx context.Context, r *verbRun, args []string) error {
-			n := int64(1)
-			if len(args) == 2 {
-				var err error
-				if n, err = parseNumber("the number", args[1]); err != nil {
-					return err
-				}
+			n, err := optionalNumber(args)
+			if err != nil {
+				return err
 			}
 			ctx, cancel := r.bounded(ctx)
 			defer cancel()

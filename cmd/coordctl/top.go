@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
-
-	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 func newTopCommand() *cobra.Command {
@@ -47,28 +45,15 @@ func runTop(cmd *cobra.Command, opt *topOptions) error {
 	if opt.interval <= 0 || opt.rows < 1 {
 		return badArgs("--interval and --rows must be greater than zero")
 	}
-	p, err := newPrinter(cmd)
-	if err != nil {
-		return err
-	}
-	g, err := readGlobals(cmd)
-	if err != nil {
-		return err
-	}
-	etcd, err := g.etcd()
-	if err != nil {
-		return err
-	}
-	defer etcd.Close()
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, child.Signals()...)
-	ctx, stop := untilSignal(context.Background(), signals)
-	defer stop()
-	look := newLookout(etcd, g, opt.rows)
-	if opt.once || p.format == "json" || p.format == "yaml" || !isatty.IsTerminal(os.Stdout.Fd()) {
-		return look.once(ctx, p)
-	}
-	return look.watch(ctx, time.Duration(opt.interval))
+	return withEtcd(cmd, func(g *globals, p *printer, etcd *clientv3.Client) error {
+		ctx, stop := untilAsked()
+		defer stop()
+		look := newLookout(etcd, g, opt.rows)
+		if opt.once || p.format == "json" || p.format == "yaml" || !isatty.IsTerminal(os.Stdout.Fd()) {
+			return look.once(ctx, p)
+		}
+		return look.watch(ctx, time.Duration(opt.interval))
+	})
 }
 
 // once prints one picture. A picture without members and queues is none.
