@@ -153,12 +153,7 @@ func TestBlocks(t *testing.T) {
 
 // TestCountersGoOnInTheNextSession: the client's own session dies; the next change goes through another one.
 func TestCountersGoOnInTheNextSession(t *testing.T) {
-	fake := coordtest.NewFake(t)
-	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	fake, c := clocked(t)
 	ctx := bounded(t)
 	own, err := c.NewSession(ctx)
 	if err != nil {

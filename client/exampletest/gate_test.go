@@ -95,12 +95,7 @@ func TestGateIsAwaitedThroughCompactions(t *testing.T) {
 
 // TestGateOfADeadSessionOpens: when the TTL is over, not before.
 func TestGateOfADeadSessionOpens(t *testing.T) {
-	fake := coordtest.NewFake(t)
-	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	fake, c := clocked(t)
 	ctx := bounded(t)
 	if err := newSession(t, c, 10*time.Second).Gate("g").Close(ctx, client.Bound()); err != nil {
 		t.Fatal(err)

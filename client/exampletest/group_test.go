@@ -181,12 +181,7 @@ func TestGroupIsWatchedThroughCompactions(t *testing.T) {
 
 // TestGroupOfTheDead: all members of a session leave at one revision when its TTL is over, and its ids are free then.
 func TestGroupOfTheDead(t *testing.T) {
-	fake := coordtest.NewFake(t)
-	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	fake, c := clocked(t)
 	ctx := bounded(t)
 	other := dial(t, fake.Endpoint())
 	dead, lives := newSession(t, c, 10*time.Second), newSession(t, other, time.Hour*24)
@@ -197,7 +192,7 @@ func TestGroupOfTheDead(t *testing.T) {
 	}
 	next := watching(t, other, "g")
 	next("+0 +1 +2 =0 1 2")
-	_, err = lives.Group("g").Join(ctx, "1", nil)
+	_, err := lives.Group("g").Join(ctx, "1", nil)
 	wants(t, "the id of one who lives", err, client.ErrMemberExists)
 	fake.Advance(time.Minute)
 	next("-0 -1 -2 =")

@@ -38,6 +38,18 @@ func dial(t *testing.T, endpoints ...string) *client.Client {
 	return c
 }
 
+// clocked starts a fake server, and returns with it a client that has its clock.
+func clocked(t *testing.T) (*coordtest.Fake, *client.Client) {
+	t.Helper()
+	fake := coordtest.NewFake(t)
+	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return fake, c
+}
+
 func newSession(t *testing.T, c *client.Client, ttl time.Duration) *client.Session {
 	t.Helper()
 	s, err := c.NewSession(bounded(t), client.WithTTL(ttl))

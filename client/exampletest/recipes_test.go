@@ -76,12 +76,7 @@ func TestLocksAreAcquiredTogether(t *testing.T) {
 
 // TestDelay: after an unclean death nobody holds for as long as the lock said; after a release the next one does at once.
 func TestDelay(t *testing.T) {
-	fake := coordtest.NewFake(t)
-	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	fake, c := clocked(t)
 	s, err := c.NewSession(bounded(t), client.WithTTL(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
