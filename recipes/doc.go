@@ -63,8 +63,9 @@
 //
 // # Lingering places
 //
-// An entry may ask that its place be kept if its session expires. Then the state machine puts its key again on a lease with
-// a negative id, with the create revision it had. Such a place is never granted, and blocks all behind it, etcd's clients
+// An entry may ask that its place be kept if its session expires. Then the state machine puts its key again with the create
+// revision it had, on a lease whose id says that it lingers (statemachine.Lingers): clients can neither grant such an id nor renew,
+// attach to or revoke the lease. It ends with its time, or with its key, which a forced release deletes. Such a place is never granted, and blocks all behind it, etcd's clients
 // included, until that lease expires. (The place of a waiter lingers, too, since nothing is written when it becomes the
 // holder. With priorities only the leader's blocks.)
 //

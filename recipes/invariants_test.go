@@ -80,7 +80,7 @@ func (h *run) step() {
 			break
 		}
 		for lease := range h.Leases {
-			if lease < 0 {
+			if statemachine.Lingers(lease) {
 				h.Expire(lease)
 			}
 		}

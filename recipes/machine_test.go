@@ -3,6 +3,7 @@ package recipes_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -145,7 +146,7 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 4))
 		m, s := newMachine(t), newStage(t)
 		s.UnixMS = 12345
-		lingering := map[int64]int64{} // lease of a lingering place in the machine, by that in the memstore
+		lingering := map[string]int64{} // lease of a lingering place in the machine, by its key
 		for range 120 {
 			id := 1 + rng.Int64N(5)
 			if _, ok := m.sessions[id]; !ok {
@@ -161,9 +162,12 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 				m.expire(id)
 				s.Expire(id)
 			case 2:
-				for mine, theirs := range lingering {
-					m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: theirs})
-					s.Revoke(mine)
+				for key, lease := range lingering {
+					if r := m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: lease}); !errors.Is(r.Err, statemachine.ErrLeaseNotFound) {
+						t.Fatalf("seed %d: the place %q was revoked: %v", seed, key, r.Err)
+					}
+					m.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte(key)})
+					s.Delete(key)
 					break
 				}
 			case 3:
@@ -191,7 +195,7 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 	}
 }
 
-func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lingering map[int64]int64) {
+func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lingering map[string]int64) {
 	t.Helper()
 	keys := m.keys()
 	if m.last.Revision != s.Rev || len(keys) != s.Len() {
@@ -199,8 +203,8 @@ func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lin
 	}
 	for _, kv := range keys {
 		other := s.Get(string(kv.Key))
-		if kv.Lease < 0 && other.GetLease() < 0 {
-			lingering[other.Lease] = kv.Lease
+		if statemachine.Lingers(kv.Lease) && statemachine.Lingers(other.GetLease()) {
+			lingering[string(kv.Key)] = kv.Lease
 			kv.Lease = other.Lease
 		}
 		if fmt.Sprint(kv) != fmt.Sprint(other) {

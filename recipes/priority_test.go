@@ -143,7 +143,7 @@ func TestRandomElectionsByPriority(t *testing.T) {
 				s.Leases[id], s.Sessions[id] = true, true
 			case 5:
 				for lease := range s.Leases {
-					if lease < 0 {
+					if statemachine.Lingers(lease) {
 						s.Expire(lease)
 					}
 				}

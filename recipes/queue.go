@@ -105,12 +105,12 @@ func ParseKey(queue, key string) (lease statemachine.LeaseID, ownerID string, ok
 // ParseEntry returns the entry of queue that kv is; ok is false if it is none.
 func ParseEntry(queue string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
 	lease, ownerID, ok := ParseKey(queue, string(kv.Key))
-	if !ok || lease != kv.Lease && kv.Lease >= 0 {
+	if !ok || lease != kv.Lease && !statemachine.Lingers(kv.Lease) {
 		return Entry{}, false
 	}
 	e = Entry{
 		Key: string(kv.Key), Token: kv.CreateRevision, Claim: kv.ModRevision,
-		Lease: lease, OwnerID: ownerID, Value: kv.Value, Lingers: kv.Lease < 0,
+		Lease: lease, OwnerID: ownerID, Value: kv.Value, Lingers: statemachine.Lingers(kv.Lease),
 	}
 	k := kindOf(queue)
 	return e, k.decode == nil || k.decode(&e)

@@ -163,7 +163,7 @@ func TestRWLockLinger(t *testing.T) {
 			s.wantHold(r)
 		}
 		for lease := range s.Leases {
-			if lease < 0 {
+			if statemachine.Lingers(lease) {
 				s.Expire(lease)
 			}
 		}

@@ -266,7 +266,7 @@ func TestLingeringPlace(t *testing.T) {
 		s.Leases[1], s.Sessions[1] = true, true // an etcd client may use the id again
 		err = s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority}, &coordv1.Acquired{})
 		wantRefusal(t, "campaign at a lingering place", err, recipes.ErrKeyTaken, a.Key)
-		s.Expire(-1)
+		s.ExpirePlaces()
 		s.wantOrder(queue, "2 3")
 		if next := s.leader(queue); next.Key != b.Key {
 			t.Errorf("after it lingered: %+v", next)

@@ -6,13 +6,20 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 // Revision counts the changes of one keyspace. A fresh store is at revision 1; each command that changes a key adds one.
 type Revision = int64
 
-// LeaseID identifies a lease. 0 means no lease; clients may choose any other, negative ones too.
+// LeaseID identifies a lease. 0 means no lease; clients may choose any other, negative ones too, but for those of which Lingers
+// says that they are the state machine's own.
 type LeaseID = int64
+
+// Lingers says whether a key on this lease is a place that is kept for one that died: the state machine put it there when the
+// key's own lease expired, see Attachment.LingerMS. It goes by the id alone, which no command can grant: to clients such a
+// lease exists already, and is not found. It lives as long as its one key is on it, or until its time is over.
+func Lingers(id LeaseID) bool { return lease.Lingering(id) }
 
 // Refusals: results of commands and reads that had no effect. They are values of Result.Err, never errors of Update.
 var (

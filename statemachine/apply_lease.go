@@ -42,7 +42,7 @@ func (b *batch) leaseRevoke(r *raftv1.LeaseRevoke) Result {
 	if err := b.m.alarms.refuseCorrupt(); err != nil {
 		return refuse(err)
 	}
-	if _, ok := b.m.leases.Get(r.Id); !ok {
+	if _, ok := b.m.leases.Get(r.Id); !ok || Lingers(r.Id) {
 		return refuse(ErrLeaseNotFound)
 	}
 	b.dropLease(r.Id, false)
@@ -79,19 +79,24 @@ func (b *batch) linger(kv *mvccpb.KeyValue, a Attachment) {
 	b.putEntry(kv.Key, kv.Value, l, a, kv)
 }
 
-// grantLingering grants a lease for a key that outlives its own. The id is negative and follows from both, so that it is
-// the same on every member; where it is taken, the next one that is not.
+// grantLingering grants a lease for a key that outlives its own. The id follows from both, so that it is the same on every
+// member.
 func (b *batch) grantLingering(kv *mvccpb.KeyValue, ttl int64) LeaseID {
 	h := fnv.New64a()
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(kv.Lease)))
 	h.Write(kv.Key)
-	for id := h.Sum64(); ; id++ {
-		l, ok := b.m.leases.Grant(LeaseID(id|1<<63), ttl, b.index)
-		if ok {
-			b.storeLease(l)
-			return l.ID
-		}
+	l := b.m.leases.GrantLingering(h.Sum64(), ttl, b.index)
+	b.storeLease(l)
+	return l.ID
+}
+
+// endLingering drops the lease of a place that is kept no longer: its one key was deleted, or put on another lease.
+func (b *batch) endLingering(id LeaseID) {
+	if !Lingers(id) {
+		return
 	}
+	b.m.leases.Remove(id)
+	b.kv.Rows().Delete(mvcc.IDKey(mvcc.SpaceLeases, uint64(id)))
 }
 
 // leaseRenew makes leases pending. Those that had an effect are stored as one row, which a tick turns into deadlines.

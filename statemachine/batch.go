@@ -159,6 +159,7 @@ func (b *batch) putVersion(key, value []byte, lease LeaseID, prev *mvccpb.KeyVal
 	kv := b.kv.Put(key, value, lease, prev)
 	if prev != nil && prev.Lease != lease && prev.Lease != 0 {
 		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, key))
+		b.endLingering(prev.Lease)
 	}
 	b.note(mvccpb.Event_PUT, kv, prev)
 	return kv
@@ -169,6 +170,7 @@ func (b *batch) deleteKey(prev *mvccpb.KeyValue) {
 	kv := b.kv.Delete(prev.Key)
 	if prev.Lease != 0 {
 		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, prev.Key))
+		b.endLingering(prev.Lease)
 	}
 	b.note(mvccpb.Event_DELETE, kv, prev)
 }

@@ -13,6 +13,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/lease"
 	"github.com/coord-dev/coord/statemachine/model"
 )
 
@@ -152,6 +153,15 @@ func (g *generator) lease() int64 {
 	}
 	if g.chance(25) {
 		return g.session().ID
+	}
+	if g.chance(10) { // a lease that lingers, or could
+		ids := []int64{lease.FirstLingering}
+		for _, l := range g.now.Leases() {
+			if statemachine.Lingers(l.ID) {
+				ids = append(ids, l.ID)
+			}
+		}
+		return ids[len(ids)-1]
 	}
 	return pick(g, modelLeases)
 }

@@ -2,6 +2,7 @@ package statemachine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 func acquireRequest(sequence uint64, lingerMS int64, names ...string) *coordv1.Request {
@@ -29,7 +31,7 @@ func (d *driver) attached() string {
 	defer v.Close()
 	err = v.AttachedKeys(context.Background(), 0, nil, func(k statemachine.AttachedKey) bool {
 		lease := fmt.Sprint(k.Lease)
-		if k.Lease < 0 {
+		if statemachine.Lingers(k.Lease) {
 			lease = "lingers"
 		}
 		out = append(out, fmt.Sprintf("%s %s %+v", lease, k.Key, k.Attachment))
@@ -56,7 +58,7 @@ func TestLingeringKeyOutlivesAnExpiryOnly(t *testing.T) {
 	if got, want := d.events(), "DELETE a @5, PUT b @5 created 2, PUT c @5 created 4"; got != want {
 		t.Fatalf("events %s, want %s", got, want)
 	}
-	if e := d.last.Events[1]; e.PrevKv == nil || e.PrevKv.Lease != 5 || e.Kv.Lease >= 0 || e.Kv.Version != 2 || string(e.Kv.Value) != "entry" {
+	if e := d.last.Events[1]; e.PrevKv == nil || e.PrevKv.Lease != 5 || !statemachine.Lingers(e.Kv.Lease) || e.Kv.Version != 2 || string(e.Kv.Value) != "entry" {
 		t.Errorf("put again: %v", e)
 	}
 	lease := d.last.Events[1].Kv.Lease
@@ -103,21 +105,89 @@ func TestLingerIsNotForWhoEndsByWill(t *testing.T) {
 	}
 }
 
-// A taken id of a lingering lease makes it take the next one.
-func TestLingeringLeasesNeverMeet(t *testing.T) {
-	linger := func(before func(d *driver)) int64 {
-		d := newDriver(t, acquiring{})
-		before(d)
+// A lingering lease is nobody's: no command grants its id, renews it, attaches a key or a session to it, or revokes it. It ends
+// with its key.
+func TestLingeringLeaseIsNobodys(t *testing.T) {
+	d := newDriver(t, acquiring{})
+	s := d.openSession(5, 1000, 9)
+	s.do(acquireRequest(1, 300, "a"))
+	d.tick(0)
+	d.tick(1000)
+	kept := d.last.Events[0].Kv.Lease
+	if !statemachine.Lingers(kept) {
+		t.Fatalf("the place stands on lease %d", kept)
+	}
+	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 1e6}))
+	revision := d.last.Revision
+	for _, id := range []int64{kept, lease.FirstLingering, lease.FirstLingering + lease.LingeringIDs - 1} {
+		for what, c := range map[string]struct {
+			command raftv1.Command
+			want    error
+		}{
+			"grant":  {command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: id, TtlMs: 1e6}), statemachine.ErrLeaseExist},
+			"revoke": {command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: id}), statemachine.ErrLeaseNotFound},
+			"attach": {command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: id}), statemachine.ErrLeaseNotFound},
+			"attach in a transaction": {command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{{
+				Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("b"), Lease: id}}}}}), statemachine.ErrLeaseNotFound},
+			"session": {command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 1e6, Stream: 9}), statemachine.ErrInvalid},
+			"end":     {command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: id}), statemachine.ErrSessionNotFound},
+		} {
+			if r := d.do(c.command)[0]; !errors.Is(r.Err, c.want) {
+				t.Errorf("%s of %d (it exists: %t): %v %v, want %v", what, id, id == kept, r.Response, r.Err, c.want)
+			}
+		}
+		r := d.do(command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: []int64{id}}))[0]
+		if renewed := r.Response.(statemachine.LeasesRenewed); renewed.TTLs[0] != 0 {
+			t.Errorf("lease %d was renewed for %d ms", id, renewed.TTLs[0])
+		}
+		r = d.do(command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: 9, Items: []*raftv1.SessionAttach_Item{{Id: id, Epoch: 9}}}))[0]
+		if attached := r.Response.(statemachine.SessionsAttached); attached.Outcomes[0] != statemachine.AttachNotFound {
+			t.Errorf("lease %d was attached: %v", id, attached)
+		}
+	}
+	if d.last.Revision != revision || d.last.Leases.Count != 2 {
+		t.Errorf("revision %d after %d, leases %+v", d.last.Revision, revision, d.last.Leases)
+	}
+	d.tick(0)
+	d.reopen()
+	d.tick(299)
+	if d.last.Leases.Count != 2 {
+		t.Errorf("the place went before its time: %+v", d.last.Leases)
+	}
+	d.tick(1)
+	if got := d.events(); !strings.HasPrefix(got, "DELETE a") || d.last.Leases.Count != 1 {
+		t.Errorf("events %s, leases %+v", got, d.last.Leases)
+	}
+}
+
+// A lingering lease goes in the commit in which its key does, or is put on another lease.
+func TestLingeringLeaseEndsWithItsKey(t *testing.T) {
+	for what, c := range map[string]raftv1.Command{
+		"deleted":             command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("b")}),
+		"on no lease":         put("a", ""),
+		"on another lease":    command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 6}),
+		"written, not moved":  command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), IgnoreLease: true}),
+		"written by a recipe": call("rewrite"),
+	} {
+		d := newDriver(t, acquiring{}, procedure{"rewrite", func(s statemachine.Step) error {
+			_, err := s.Touch([]byte("a"))
+			return err
+		}})
 		s := d.openSession(5, 1000, 9)
 		s.do(acquireRequest(1, 300, "a"))
 		d.tick(0)
 		d.tick(1000)
-		return d.last.Events[0].Kv.Lease
-	}
-	first := linger(func(*driver) {})
-	next := linger(func(d *driver) { d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: first, TtlMs: 1e6})) })
-	if first >= 0 || next != first+1 {
-		t.Errorf("leases %d and %d", first, next)
+		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 1e6}), c)
+		want := 1
+		if strings.HasPrefix(what, "written") {
+			want = 2
+		}
+		for range 2 {
+			if d.last.Leases.Count != want {
+				t.Errorf("%s: leases %+v, want %d", what, d.m.Leases(), want)
+			}
+			d.reopen()
+		}
 	}
 }
 

@@ -72,7 +72,8 @@ func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest)
 	return &pb.LeaseRevokeResponse{Header: header}, err
 }
 
-// LeaseTimeToLive answers a TTL of -1 for a lease that does not exist.
+// LeaseTimeToLive answers a TTL of -1 for a lease that does not exist. A lease that lingers, on which the place of one that died
+// is kept, is none for etcd's clients: it is not listed either, is never renewed, and cannot be revoked.
 func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	if err := s.readIndex(ctx); err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func (s *leaseServer) timeToLive(r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToL
 		return nil, err
 	}
 	lease, keys, ok := s.backend.Lease(r.ID)
-	if !ok {
+	if !ok || statemachine.Lingers(r.ID) {
 		return &pb.LeaseTimeToLiveResponse{Header: header, ID: r.ID, TTL: -1}, nil
 	}
 	response := &pb.LeaseTimeToLiveResponse{
@@ -109,9 +110,11 @@ func (s *leaseServer) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.
 		return nil, err
 	}
 	leases := s.backend.Leases()
-	response := &pb.LeaseLeasesResponse{Header: header, Leases: make([]*pb.LeaseStatus, len(leases))}
-	for i, lease := range leases {
-		response.Leases[i] = &pb.LeaseStatus{ID: lease.ID}
+	response := &pb.LeaseLeasesResponse{Header: header, Leases: make([]*pb.LeaseStatus, 0, len(leases))}
+	for _, lease := range leases {
+		if !statemachine.Lingers(lease.ID) {
+			response.Leases = append(response.Leases, &pb.LeaseStatus{ID: lease.ID})
+		}
 	}
 	return response, nil
 }

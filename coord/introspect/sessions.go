@@ -22,6 +22,9 @@ func (s *Service) ListSessions(ctx context.Context, req *coordv1.ListSessionsReq
 		resp := &coordv1.ListSessionsResponse{Revision: st.Revision()}
 		holders := make(map[string]keys)
 		err := st.Leases(req.After, !req.Leases, func(row statemachine.LeaseRow) bool {
+			if statemachine.Lingers(row.ID) {
+				return true // a place that is kept, which is shown with its queue
+			}
 			if resp.More = len(resp.Sessions) == limit; resp.More {
 				return false
 			}
@@ -63,10 +66,9 @@ func (s *state) session(row statemachine.LeaseRow, holders map[string]keys) *coo
 			holding = s.holding(queue)
 			holders[queue] = holding
 		}
-		switch {
-		case holding[string(k.Key)]:
+		if holding[string(k.Key)] {
 			info.Holds++
-		case row.ID > 0: // no place that lingers
+		} else {
 			info.Waits++
 		}
 	})
@@ -80,7 +82,7 @@ func (s *Service) GetSession(ctx context.Context, req *coordv1.GetSessionRequest
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
+		if !ok || statemachine.Lingers(req.Id) {
 			return nil, statemachine.ErrSessionNotFound
 		}
 		resp := &coordv1.GetSessionResponse{Session: st.session(row, make(map[string]keys)), Revision: st.Revision()}

@@ -66,7 +66,7 @@ func queueOf(k statemachine.AttachedKey) (queue string, ok bool) {
 		return "", false
 	}
 	lease, _, ok := recipes.ParseKey(queue, key)
-	return queue, ok && (lease == k.Lease || k.Lease < 0)
+	return queue, ok && (lease == k.Lease || statemachine.Lingers(k.Lease))
 }
 
 // attachment is what is noted of an entry.

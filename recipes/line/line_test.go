@@ -14,6 +14,7 @@ import (
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 // TestSlowObserver: one that is too far behind gets the last state, flagged, and then everything again; one that keeps up
@@ -78,8 +79,8 @@ func TestLineAgainstScan(t *testing.T) {
 		{put(11, 11, 4, "job/x/4"), "[job/1 job/2 job/3]"},
 		{put(12, 5, 0, "job/1"), "[job/2 job/3]"}, // detached from its lease
 		{put(13, 5, 1, "job/1"), "[job/1 job/2 job/3]"},
-		{put(14, 7, 2, "job/2"), "[job/1 job/2 job/3]"},  // taken over
-		{put(15, 5, -9, "job/1"), "[job/1 job/2 job/3]"}, // lingers
+		{put(14, 7, 2, "job/2"), "[job/1 job/2 job/3]"},                    // taken over
+		{put(15, 5, lease.FirstLingering, "job/1"), "[job/1 job/2 job/3]"}, // lingers
 	} {
 		l.deliver(c.d)
 		if got := fmt.Sprint(keysOf(l)); got != c.want || len(l.entries) != l.Len() {
@@ -186,7 +187,7 @@ func disturb(rng *rand.Rand, s *memstore.Store) {
 		s.Expire(id)
 	case 1:
 		for lease := range s.Leases {
-			if lease < 0 {
+			if statemachine.Lingers(lease) {
 				s.Expire(lease)
 			}
 		}

@@ -220,7 +220,7 @@ func TestGrantsInOrder(t *testing.T) {
 			t.Errorf("expired holder: %+v", ev)
 		}
 		c.quiet() // the place is kept
-		f.member.Do(func(s *memstore.Store) { s.Expire(-1) })
+		f.member.Do(func(s *memstore.Store) { s.ExpirePlaces() })
 		c.next(Granted)
 		a.quiet()
 		b.quiet()

@@ -13,6 +13,12 @@
 // that are overdue then leave the stream first, with the deadline they had. To renew a stream and to settle it costs the
 // same however many leases it has; only when R + the smallest TTL has passed are its leases looked at.
 //
+// # Lingering leases
+//
+// The place of a lease that expired can be kept for a while on a lease of its own. Such leases are told from those of clients
+// by their ids alone, which Lingering knows: Grant gives none of them, so whoever reads a key and the id that it is on, at
+// whatever revision, knows what it is. Nobody renews them or attaches to them: Alive is false for them.
+//
 // # Rows
 //
 // The table is a cache of rows that its caller stores in the batch it applies:
@@ -38,6 +44,15 @@ import (
 
 // ID identifies a lease; not 0.
 type ID = int64
+
+// The ids of lingering leases: 2^40 in the middle of nowhere, far from what clients choose and from all round numbers.
+const (
+	FirstLingering ID = 0xec696e<<40 - 1<<64
+	LingeringIDs   ID = 1 << 40 // so many
+)
+
+// Lingering says whether a lease of this id is one that GrantLingering gave.
+func Lingering(id ID) bool { return id >= FirstLingering && id < FirstLingering+LingeringIDs }
 
 // ErrCorrupt is wrapped by errors about rows that this package did not write.
 var ErrCorrupt = errors.New("corrupt lease row")
@@ -215,31 +230,48 @@ func (t *Table) current(ref pendingRef) bool {
 	return e != nil && e.Pending == ref.index
 }
 
-// Alive reports whether the lease exists and is not overdue: one that is due but not yet deleted is dead.
+// Alive reports whether the lease exists, is not overdue and does not linger: one that is due but not yet deleted is dead, and
+// one that lingers is nobody's.
 func (t *Table) Alive(id ID) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.alive(t.leases[id])
 }
 
-func (t *Table) alive(e *entry) bool { return e != nil && !t.overdue(e) }
+func (t *Table) alive(e *entry) bool { return e != nil && !t.overdue(e) && !Lingering(e.ID) }
 
 func (t *Table) overdue(e *entry) bool {
 	l := e.now()
 	return l.Pending == 0 && l.Deadline <= t.clock
 }
 
-// Grant adds a lease and returns it, for its row. It reports false if the ID exists.
+// Grant adds a lease and returns it, for its row. It reports false if the ID exists, or is that of a lingering lease.
 func (t *Table) Grant(id ID, ttl int64, index uint64) (Lease, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.leases[id] != nil {
+	if t.leases[id] != nil || Lingering(id) {
 		return Lease{}, false
 	}
+	return t.grant(id, ttl, index), true
+}
+
+// GrantLingering adds a lingering lease and returns it, for its row. Its id follows from the seed; where it is taken, by a
+// lease that lingers, too, it is the next one that is not.
+func (t *Table) GrantLingering(seed uint64, ttl int64, index uint64) Lease {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := ID(seed % uint64(LingeringIDs)); ; n = (n + 1) % LingeringIDs {
+		if id := FirstLingering + n; t.leases[id] == nil {
+			return t.grant(id, ttl, index)
+		}
+	}
+}
+
+func (t *Table) grant(id ID, ttl int64, index uint64) Lease {
 	e := &entry{Lease: Lease{ID: id, TTL: ttl, Created: index}}
 	t.add(e)
 	t.setPending(e, index)
-	return e.Lease, true
+	return e.Lease
 }
 
 func (t *Table) add(e *entry) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 
@@ -354,5 +355,29 @@ func TestSettledTwiceIsDueOnce(t *testing.T) {
 	}
 	if got := table.Due(9); !slices.Equal(got, []ID{1, 2, 3}) {
 		t.Errorf("all due are %v", got)
+	}
+}
+
+// The ids of lingering leases are given by GrantLingering alone, each once, whatever its seed.
+func TestLingeringIDs(t *testing.T) {
+	table := NewTable()
+	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64, FirstLingering - 1, FirstLingering + LingeringIDs} {
+		if _, ok := table.Grant(id, 10, 1); !ok || Lingering(id) || !table.Alive(id) {
+			t.Errorf("lease %d: granted %t, lingers %t", id, ok, Lingering(id))
+		}
+	}
+	seen := map[ID]bool{}
+	for _, seed := range []uint64{0, 0, uint64(LingeringIDs) - 1, uint64(LingeringIDs) - 1, uint64(LingeringIDs), math.MaxUint64, math.MaxUint64} {
+		l := table.GrantLingering(seed, 10, 1)
+		if !Lingering(l.ID) || seen[l.ID] {
+			t.Errorf("seed %x gave %d, which lingers: %t, again: %t", seed, l.ID, Lingering(l.ID), seen[l.ID])
+		}
+		seen[l.ID] = true
+		if _, attached := table.Attach(l.ID, 7, 2); attached || table.Renew(l.ID, 2) != 0 || table.Alive(l.ID) {
+			t.Errorf("lease %d is somebody's", l.ID)
+		}
+		if _, ok := table.Grant(l.ID, 10, 2); ok {
+			t.Errorf("lease %d was granted again", l.ID)
+		}
 	}
 }

@@ -80,6 +80,9 @@ func (m *Model) put(key, value []byte, lease int64) *mvccpb.KeyValue {
 	kv := &mvccpb.KeyValue{Key: key, Value: value, CreateRevision: rev, ModRevision: rev, Version: 1, Lease: lease}
 	if old := m.latest(key); old != nil {
 		kv.CreateRevision, kv.Version = old.CreateRevision, old.Version+1
+		if old.Lease != lease {
+			m.left(old.Lease)
+		}
 	}
 	m.note(statemachine.Event{Type: mvccpb.Event_PUT, Kv: kv})
 	delete(m.notes, string(key))
@@ -87,6 +90,7 @@ func (m *Model) put(key, value []byte, lease int64) *mvccpb.KeyValue {
 }
 
 func (m *Model) delete(key []byte) {
+	m.left(m.latest(key).GetLease())
 	m.note(statemachine.Event{
 		Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: key, ModRevision: m.revision + 1},
 	})

@@ -38,7 +38,7 @@ func (m *Model) due(l lease) bool {
 // alive reports whether the lease exists and is not due.
 func (m *Model) alive(id int64) bool {
 	at := m.leaseAt(id)
-	return at >= 0 && !m.due(m.leases[at])
+	return at >= 0 && !m.due(m.leases[at]) && !statemachine.Lingers(id)
 }
 
 // leaseKeys are the keys attached to a lease, in key order.
@@ -65,7 +65,7 @@ func (m *Model) grant(r *raftv1.LeaseGrant) (any, error) {
 	if r.Id == 0 || r.TtlMs <= 0 {
 		return nil, statemachine.ErrInvalid
 	}
-	if m.leaseAt(r.Id) >= 0 {
+	if m.leaseAt(r.Id) >= 0 || statemachine.Lingers(r.Id) {
 		return nil, statemachine.ErrLeaseExist
 	}
 	m.leases = append(m.leases, lease{id: r.Id, ttl: r.TtlMs, pending: m.index})
@@ -76,7 +76,7 @@ func (m *Model) revoke(r *raftv1.LeaseRevoke) (any, error) {
 	if err := m.refused(false); err != nil {
 		return nil, err
 	}
-	if m.leaseAt(r.Id) < 0 {
+	if m.leaseAt(r.Id) < 0 || statemachine.Lingers(r.Id) {
 		return nil, statemachine.ErrLeaseNotFound
 	}
 	m.drop(r.Id, false)
@@ -93,11 +93,22 @@ func (m *Model) drop(id int64, expired bool) int {
 			m.delete(key)
 		}
 	}
-	at := m.leaseAt(id)
-	m.leases = slices.Delete(m.leases, at, at+1)
+	m.forgetLease(id)
 	m.forgetStreams()
 	m.endSession(id)
 	return len(keys)
+}
+
+// forgetLease deletes a lease alone, if it is there.
+func (m *Model) forgetLease(id int64) {
+	m.leases = slices.DeleteFunc(m.leases, func(l lease) bool { return l.id == id })
+}
+
+// left is called when a key is not on a lease any more: one that lingers goes with its key.
+func (m *Model) left(id int64) {
+	if statemachine.Lingers(id) {
+		m.forgetLease(id)
+	}
 }
 
 func (m *Model) renew(r *raftv1.LeaseRenew) (any, error) {

@@ -164,12 +164,14 @@ func (m *Model) linger(kv *mvccpb.KeyValue, a statemachine.Attachment) {
 		h.Write([]byte{byte(kv.Lease >> shift)})
 	}
 	h.Write(kv.Key)
-	id := int64(h.Sum64() | 1<<63)
-	for m.leaseAt(id) >= 0 {
-		id = int64((uint64(id) + 1) | 1<<63)
+	const ids = 1 << 40
+	n := h.Sum64() % ids
+	id := func() int64 { return int64(0xec696e<<40 + n) }
+	for m.leaseAt(id()) >= 0 {
+		n = (n + 1) % ids
 	}
-	m.leases = append(m.leases, lease{id: id, ttl: a.LingerMS, pending: m.index})
-	m.put(kv.Key, kv.Value, id)
+	m.leases = append(m.leases, lease{id: id(), ttl: a.LingerMS, pending: m.index})
+	m.put(kv.Key, kv.Value, id())
 	a.LingerMS = 0
 	m.notes[string(kv.Key)] = a
 }

@@ -101,21 +101,24 @@ func leaseOf(key string) (int64, bool) {
 	return id, err == nil && id > 0 && strconv.FormatInt(id, 16) == hex
 }
 
+// lingers says whether a lease is one on which the place of a holder that died is kept: those of no client begin so.
+func lingers(lease int64) bool { return uint64(lease)>>40 == 0xec696e }
+
 // reign notes who holds after a revision: the oldest entry that is attached to the lease in its own name. The place of a
-// holder that died, which stands on a lease with a negative id, is held by nobody as long as it is the oldest.
+// holder that died, which stands on a lease that lingers, is held by nobody as long as it is the oldest.
 func (q *queue) reign(revision int64) error {
 	now := Reign{Revision: revision}
 	var first *mvccpb.KeyValue
 	for key, kv := range q.entries {
 		lease, _ := leaseOf(key)
-		if kv.Lease != lease && kv.Lease >= 0 {
+		if kv.Lease != lease && !lingers(kv.Lease) {
 			continue
 		}
 		if first == nil || kv.CreateRevision < first.CreateRevision {
 			first = kv
 		}
 	}
-	if first != nil && first.Lease > 0 {
+	if first != nil && !lingers(first.Lease) {
 		now.Key, now.Token, now.Value = string(first.Key), first.CreateRevision, first.Value
 	}
 	last := q.last()

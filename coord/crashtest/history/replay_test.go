@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 func put(key, value string, lease, create, mod int64) *mvccpb.Event {
@@ -45,7 +47,7 @@ func TestReplayFollowsTheQueue(t *testing.T) {
 }
 
 func TestReplayKeepsALingeringPlace(t *testing.T) {
-	l := reignsOf(t, put("a/1", "", 1, 2, 2), put("a/2", "", 2, 3, 3), put("a/1", "", -9, 2, 4), del("a/1", 5))
+	l := reignsOf(t, put("a/1", "", 1, 2, 2), put("a/2", "", 2, 3, 3), put("a/1", "", lease.FirstLingering+9, 2, 4), del("a/1", 5))
 	var tokens []int64
 	for _, r := range l.Reigns("a") {
 		tokens = append(tokens, r.Token)

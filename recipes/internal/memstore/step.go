@@ -69,7 +69,7 @@ func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.
 	if s.store.NoSpace && !s.reacts {
 		return 0, statemachine.ErrNoSpace
 	}
-	if lease != 0 && !s.store.Leases[lease] {
+	if lease != 0 && !s.LeaseAlive(lease) {
 		return 0, statemachine.ErrLeaseNotFound
 	}
 	rev, err := s.write(key, value, lease)
@@ -118,8 +118,16 @@ func (s *step) write(key, value []byte, lease statemachine.LeaseID) (statemachin
 	if err := s.record(mvccpb.Event_PUT, kv); err != nil {
 		return 0, err
 	}
+	s.left(key, lease)
 	s.store.kvs.ReplaceOrInsert(kv)
 	return rev, nil
+}
+
+// left ends the lease of a lingering place whose key goes to another lease, or to none.
+func (s *step) left(key []byte, to statemachine.LeaseID) {
+	if old := s.Get(key); old != nil && old.Lease != to && statemachine.Lingers(old.Lease) {
+		delete(s.store.Leases, old.Lease)
+	}
 }
 
 func (s *step) Delete(key []byte) (bool, error) {
@@ -131,6 +139,7 @@ func (s *step) Delete(key []byte) (bool, error) {
 	if err := s.record(mvccpb.Event_DELETE, kv); err != nil {
 		return false, err
 	}
+	s.left(key, 0)
 	s.store.kvs.Delete(kv)
 	delete(s.store.notes, string(key))
 	if !s.reacts {
@@ -139,7 +148,9 @@ func (s *step) Delete(key []byte) (bool, error) {
 	return true, nil
 }
 
-func (s *step) LeaseAlive(id statemachine.LeaseID) bool { return s.store.Leases[id] }
+func (s *step) LeaseAlive(id statemachine.LeaseID) bool {
+	return s.store.Leases[id] && !statemachine.Lingers(id)
+}
 
 func (s *step) LeaseKeys(id statemachine.LeaseID) (keys [][]byte) {
 	s.store.kvs.Ascend(func(kv *mvccpb.KeyValue) bool {

@@ -5,6 +5,7 @@ package memstore
 import (
 	"bytes"
 	"fmt"
+	"maps"
 
 	"github.com/google/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -13,6 +14,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 // Store holds keys and leases. Not safe for concurrent use.
@@ -30,14 +32,15 @@ type Store struct {
 
 	kvs   *btree.BTreeG[*mvccpb.KeyValue] // they are never changed, only replaced
 	notes map[string]statemachine.Attachment
-	last  statemachine.LeaseID // of a lingering place, negative
+	kept  *lease.Table // gives lingering places the ids of their leases
 }
 
 // New returns an empty Store at revision 1.
 func New() *Store {
 	return &Store{
 		Rev: 1, Leases: map[statemachine.LeaseID]bool{}, Sessions: map[statemachine.LeaseID]bool{}, notes: map[string]statemachine.Attachment{},
-		kvs: btree.NewG(16, func(a, b *mvccpb.KeyValue) bool { return bytes.Compare(a.Key, b.Key) < 0 }),
+		kept: lease.NewTable(),
+		kvs:  btree.NewG(16, func(a, b *mvccpb.KeyValue) bool { return bytes.Compare(a.Key, b.Key) < 0 }),
 	}
 }
 
@@ -59,9 +62,9 @@ func (s *Store) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 }
 
 // Put writes key as an etcd client would.
-func (s *Store) Put(key, value string, lease statemachine.LeaseID) error {
+func (s *Store) Put(key, value string, on statemachine.LeaseID) error {
 	st := &step{store: s}
-	_, err := st.Put([]byte(key), []byte(value), lease)
+	_, err := st.Put([]byte(key), []byte(value), on)
 	st.end()
 	return err
 }
@@ -76,27 +79,36 @@ func (s *Store) Delete(keys ...string) {
 }
 
 // Revoke deletes a lease and its keys in one revision.
-func (s *Store) Revoke(lease statemachine.LeaseID) { s.endLease(lease, false) }
+func (s *Store) Revoke(id statemachine.LeaseID) { s.endLease(id, false) }
 
 // Expire is Revoke, but for keys that linger: they are put again on a lease of their own.
-func (s *Store) Expire(lease statemachine.LeaseID) { s.endLease(lease, true) }
+func (s *Store) Expire(id statemachine.LeaseID) { s.endLease(id, true) }
 
-func (s *Store) endLease(lease statemachine.LeaseID, linger bool) {
+// ExpirePlaces is Expire for the leases of all places that linger.
+func (s *Store) ExpirePlaces() {
+	for id := range maps.Clone(s.Leases) {
+		if statemachine.Lingers(id) {
+			s.Expire(id)
+		}
+	}
+}
+
+func (s *Store) endLease(id statemachine.LeaseID, linger bool) {
 	st := &step{store: s}
-	for _, k := range st.LeaseKeys(lease) {
+	for _, k := range st.LeaseKeys(id) {
 		note, old := s.notes[string(k)], s.Get(string(k))
 		if !linger || note.LingerMS == 0 {
 			_, _ = st.Delete(k)
 			continue
 		}
-		s.last--
-		s.Leases[s.last] = true
-		_, _ = st.write(k, old.Value, s.last)
+		kept := s.kept.GrantLingering(0, note.LingerMS, 1).ID
+		s.Leases[kept] = true
+		_, _ = st.write(k, old.Value, kept)
 		note.LingerMS = 0
 		s.notes[string(k)] = note
 	}
-	delete(s.Leases, lease)
-	delete(s.Sessions, lease)
+	delete(s.Leases, id)
+	delete(s.Sessions, id)
 	st.end()
 }
 
