@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,14 +17,15 @@ import (
 // that of what the request itself puts there.
 type answerSize struct {
 	*batch
-	puts []*pb.PutRequest
-	left int // bytes
+	puts []*pb.PutRequest // in key order
+	left int              // bytes
 }
 
 // checkAnswer returns ErrResponseTooLarge if the operations on the path would read more than MaxOutcomeBytes.
 func (b *batch) checkAnswer(p *txnPath) error {
 	a := &answerSize{batch: b, left: MaxOutcomeBytes}
 	a.gather(p)
+	slices.SortFunc(a.puts, func(x, y *pb.PutRequest) int { return bytes.Compare(x.Key, y.Key) })
 	a.path(p)
 	if a.left < 0 {
 		return ErrResponseTooLarge
@@ -90,10 +92,18 @@ func (a *answerSize) read(r *pb.RangeRequest) {
 		}
 		sel.Range.Key = append(bytes.Clone(kvs[len(kvs)-1].Key), 0)
 	}
-	for _, put := range a.puts {
-		if (mvcc.Range{Key: r.Key, End: r.RangeEnd}).Contains(put.Key) {
-			a.takeOff(&mvccpb.KeyValue{Key: put.Key, Value: put.Value}, r.KeysOnly)
+	a.readPuts(r)
+}
+
+// readPuts takes off those of the puts that are in a range.
+func (a *answerSize) readPuts(r *pb.RangeRequest) {
+	keys := mvcc.Range{Key: r.Key, End: r.RangeEnd}
+	from, _ := slices.BinarySearchFunc(a.puts, r.Key, func(p *pb.PutRequest, key []byte) int { return bytes.Compare(p.Key, key) })
+	for _, put := range a.puts[from:] {
+		if a.left < 0 || !keys.Contains(put.Key) {
+			break
 		}
+		a.takeOff(&mvccpb.KeyValue{Key: put.Key, Value: put.Value}, r.KeysOnly)
 	}
 }
 

@@ -28,9 +28,10 @@ var (
 	ErrKeyNotFound   = errors.New("key not found")
 	ErrLeaseNotFound = errors.New("lease not found")
 	ErrLeaseExist    = errors.New("lease already exists")
-	ErrNoSpace       = errors.New("database space exceeded") // the NOSPACE alarm is raised
-	ErrCorrupt       = errors.New("corrupt cluster")         // the CORRUPT alarm is raised
-	ErrInvalid       = errors.New("invalid command")         // wraps what was wrong with it
+	ErrNoSpace       = errors.New("database space exceeded")            // the NOSPACE alarm is raised
+	ErrCorrupt       = errors.New("corrupt cluster")                    // the CORRUPT alarm is raised
+	ErrTooManyOps    = errors.New("too many operations in txn request") // see Budget
+	ErrInvalid       = errors.New("invalid command")                    // wraps what was wrong with it
 
 	ErrSessionNotFound  = errors.New("session not found")
 	ErrSessionElsewhere = errors.New("session is attached to another stream")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,12 +21,22 @@ func (b *batch) txn(r *pb.TxnRequest) Result {
 	if err := b.m.alarms.refuseTxn(r); err != nil {
 		return refuse(err)
 	}
-	path, err := choosePath(b.kv.Rows(), r)
-	if err != nil {
+	if err := b.m.opts.Budget.CheckTxn(r); err != nil {
+		return refuse(err)
+	}
+	w := work{Budget: b.m.opts.Budget}
+	path, err := choosePath(b.kv.Rows(), r, &w)
+	switch {
+	case errors.Is(err, ErrTooManyOps):
+		return refuse(err)
+	case err != nil:
 		b.fail(err)
 		return Result{}
 	}
 	if err := b.checkPath(path); err != nil {
+		return refuse(err)
+	}
+	if err := b.checkWork(path, &w); err != nil {
 		return refuse(err)
 	}
 	if b.keep {
@@ -45,11 +56,11 @@ type txnPath struct {
 	nested    map[int]*txnPath // by the index of their operation
 }
 
-// choosePath evaluates the compares of the whole tree against src.
-func choosePath(src mvcc.Source, r *pb.TxnRequest) (*txnPath, error) {
+// choosePath evaluates the compares of the whole tree against src. ErrTooManyOps.
+func choosePath(src mvcc.Source, r *pb.TxnRequest, w *work) (*txnPath, error) {
 	p := &txnPath{succeeded: true, ops: r.Success}
 	for _, c := range r.Compare {
-		ok, err := compareHolds(src, c)
+		ok, err := compareHolds(src, c, w)
 		if err != nil {
 			return nil, err
 		}
@@ -63,7 +74,7 @@ func choosePath(src mvcc.Source, r *pb.TxnRequest) (*txnPath, error) {
 		if nested == nil {
 			continue
 		}
-		sub, err := choosePath(src, nested)
+		sub, err := choosePath(src, nested, w)
 		if err != nil {
 			return nil, err
 		}
@@ -76,25 +87,36 @@ func choosePath(src mvcc.Source, r *pb.TxnRequest) (*txnPath, error) {
 }
 
 // compareHolds evaluates one compare: every key in its range must satisfy it. Where there is none, the value of a key
-// never compares, and everything else is compared with zero.
-func compareHolds(src mvcc.Source, c *pb.Compare) (bool, error) {
+// never compares, and everything else is compared with zero. ErrTooManyOps.
+func compareHolds(src mvcc.Source, c *pb.Compare, w *work) (bool, error) {
 	keys := mvcc.Range{Key: c.Key, End: c.RangeEnd}
 	if keys.Single() {
 		kv, err := mvcc.Latest(src, c.Key)
 		if err != nil {
 			return false, err
 		}
+		if w.rest += costOf(kv); w.exceeds(0) {
+			return false, ErrTooManyOps
+		}
 		return compareOne(c, kv), nil
 	}
+	var cost int64
 	found, holds := false, true
-	err := mvcc.ScanLatest(src, keys, func(kv *mvccpb.KeyValue) bool {
+	err := mvcc.EachLatest(src, keys, func(kv *mvccpb.KeyValue) bool {
+		cost += costOf(kv)
 		found, holds = true, compareOne(c, kv)
-		return holds
+		return holds && !w.exceeds(cost)
 	})
-	if err == nil && !found {
+	switch {
+	case err != nil:
+		return false, err
+	case w.exceeds(cost):
+		return false, ErrTooManyOps
+	case !found:
 		holds = compareOne(c, nil)
 	}
-	return holds, err
+	w.ranged(cost)
+	return holds, nil
 }
 
 func compareOne(c *pb.Compare, kv *mvccpb.KeyValue) bool {

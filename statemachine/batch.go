@@ -1,7 +1,6 @@
 package statemachine
 
 import (
-	"bytes"
 	"fmt"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -33,6 +32,7 @@ type batch struct {
 	unixMS int64
 	// reacted is how many of applied.Events the reactor has dealt with.
 	reacted int
+	again   changedAgain
 	// toHash ends the batch after the current entry: a StateHash command asks for the state at its index.
 	toHash bool
 }
@@ -183,12 +183,33 @@ func (b *batch) note(kind mvccpb.Event_EventType, kv, prev *mvccpb.KeyValue) {
 	case kind == mvccpb.Event_PUT && kv.CreateRevision == kv.ModRevision:
 		prev = nil
 	case prev != nil && prev.ModRevision == kv.ModRevision:
-		prev = nil
-		for i := len(b.applied.Events) - 1; i >= 0 && b.applied.Events[i].Kv.ModRevision == kv.ModRevision; i-- {
-			if e := b.applied.Events[i]; bytes.Equal(e.Kv.Key, kv.Key) {
-				prev = e.PrevKv
-			}
-		}
+		prev = b.again.before(b.applied.Events, kv)
 	}
 	b.applied.Events = append(b.applied.Events, Event{Type: kind, Kv: kv, PrevKv: prev})
+}
+
+// changedAgain knows, of a revision that changes a key twice, what the keys were before it: nothing need be looked for more than
+// once, however often that happens.
+type changedAgain struct {
+	prev map[string]*mvccpb.KeyValue // by key: of its first event
+	last *mvccpb.KeyValue            // of the last event that is in prev
+	next int                         // the event behind it
+}
+
+// before is what the key of kv was before the revision of kv, whose events are the last ones.
+func (c *changedAgain) before(events []Event, kv *mvccpb.KeyValue) *mvccpb.KeyValue {
+	if c.last == nil || c.last.ModRevision != kv.ModRevision || c.next > len(events) || events[c.next-1].Kv != c.last {
+		*c = changedAgain{prev: make(map[string]*mvccpb.KeyValue), next: len(events)}
+		for c.next > 0 && events[c.next-1].Kv.ModRevision == kv.ModRevision {
+			c.next--
+		}
+	}
+	for ; c.next < len(events); c.next++ {
+		e := events[c.next]
+		if _, ok := c.prev[string(e.Kv.Key)]; !ok {
+			c.prev[string(e.Kv.Key)] = e.PrevKv
+		}
+		c.last = e.Kv
+	}
+	return c.prev[string(kv.Key)]
 }

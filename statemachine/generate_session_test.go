@@ -16,10 +16,12 @@ import (
 	"github.com/coord-dev/coord/statemachine/model"
 )
 
-// randomOptions are those of a machine that applies random logs, and of the model.
+// randomOptions are those of a machine that applies random logs, and of the model. The budget is small enough for random
+// transactions to exceed it.
 func randomOptions() statemachine.Options {
 	return statemachine.Options{
 		Shard: 1, Boot: 1, Procedures: []statemachine.Procedure{scripted{}, acquiring{}}, Guard: atToken, Reactor: reacting{},
+		Budget: statemachine.Budget{Ops: 30, Reads: 2, Work: 5},
 	}
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	Guard func(Step, *coordv1.Guard) bool
 	// Reactor may be nil. All members have the same.
 	Reactor Reactor
+	// Budget bounds transactions; DefaultBudget if it is the zero value. All members have the same.
+	Budget Budget
 	// Observer may be nil.
 	Observer Observer
 	// OnHash is given the hash that a StateHash command asked for, from a goroutine of its own. It may be nil.
@@ -100,6 +102,9 @@ func New(opts Options) *Machine {
 	}
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
+	}
+	if opts.Budget == (Budget{}) {
+		opts.Budget = DefaultBudget
 	}
 	if opts.FlushInterval == 0 {
 		opts.FlushInterval = 5 * time.Second

@@ -34,6 +34,7 @@ type driver struct {
 	guard   func(statemachine.Step, *coordv1.Guard) bool
 	reactor statemachine.Reactor
 	with    []statemachine.Procedure
+	budget  statemachine.Budget
 }
 
 func (d *driver) Applied(a *statemachine.Applied) { d.applied, d.last = append(d.applied, a), a }
@@ -50,6 +51,7 @@ func newDriver(t testing.TB, procedures ...statemachine.Procedure) *driver {
 func (d *driver) open() uint64 {
 	d.m = statemachine.New(statemachine.Options{
 		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: d.with, Guard: d.guard, Reactor: d.reactor,
+		Budget: d.budget,
 	})
 	index, err := d.m.Open(nil)
 	if err != nil {

@@ -24,6 +24,7 @@ var refusals = []struct {
 	{ErrLeaseExist, coordv1.Error_REASON_LEASE_EXISTS, codes.FailedPrecondition, "etcdserver: lease already exists"},
 	{ErrNoSpace, coordv1.Error_REASON_NO_SPACE, codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded"},
 	{ErrCorrupt, coordv1.Error_REASON_CORRUPT, codes.DataLoss, "etcdserver: corrupt cluster"},
+	{ErrTooManyOps, coordv1.Error_REASON_TOO_MANY_OPERATIONS, codes.InvalidArgument, "etcdserver: too many operations in txn request"},
 
 	{ErrSessionNotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, codes.NotFound, ""},
 	{ErrSessionElsewhere, coordv1.Error_REASON_SESSION_ELSEWHERE, codes.FailedPrecondition, ""},

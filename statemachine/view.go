@@ -25,6 +25,7 @@ type state struct {
 	compacted Revision
 	alarms    alarms
 	members   []*raftv1.Member
+	budget    Budget
 }
 
 func (s *state) release() {
@@ -40,7 +41,7 @@ func (m *Machine) publish() {
 	db := m.store.hold()
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index,
-		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members,
+		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, budget: m.opts.Budget,
 	}
 	next.refs.Store(1)
 	m.mu.Lock()
@@ -106,12 +107,16 @@ func (v *View) Page(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse,
 	return readRange(ctx, v.rows(), r, v.revision, v.compacted, true)
 }
 
-// Txn answers a transaction whose operations are ranges, directly in its branches. ErrInvalid for any other operation.
+// Txn answers a transaction whose operations are ranges, directly in its branches. ErrInvalid for any other operation,
+// ErrTooManyOps where one in the log would be refused for its compares.
 func (v *View) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if err := v.alarms.refuseCorrupt(); err != nil {
 		return nil, err
 	}
-	path, err := choosePath(v.rows(), r)
+	if err := v.budget.CheckTxn(r); err != nil {
+		return nil, err
+	}
+	path, err := choosePath(v.rows(), r, &work{Budget: v.budget})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"go.etcd.io/etcd/pkg/v3/adt"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // The checks of requests, in etcd's order (server/etcdserver/api/v3rpc/key.go).
@@ -57,12 +59,16 @@ func checkDelete(r *pb.DeleteRangeRequest) error {
 	return nil
 }
 
-// checkTxn checks the whole tree. The lists of a nested transaction share what maxOps leaves over to them.
+// checkTxn checks the whole tree. The lists of a nested transaction share what maxOps leaves over to them; as that still lets
+// their product grow, the tree as a whole is bounded first, and how deep it is.
 func checkTxn(r *pb.TxnRequest, maxOps int) error {
+	if err := statemachine.DefaultBudget.CheckTxn(r); err != nil {
+		return wireError(err)
+	}
 	if err := checkOps(r, maxOps); err != nil {
 		return err
 	}
-	// After the number of operations is known to be bounded: this takes time that grows faster than it.
+	// After the number of operations is known to be bounded: this handles each once for every level it stands below.
 	if _, _, err := checkIntervals(r.Success); err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -139,6 +141,50 @@ func TestReadOnlyTxn(t *testing.T) {
 			}
 			if got := isSerializable(c.txn); got != c.serializable {
 				t.Errorf("isSerializable = %v", got)
+			}
+		})
+	}
+}
+
+// TestCheckTxnOfATree: the lists of a tree are short, and yet it would take seconds to check: how many operations there are in
+// all, each once a level, is bounded first.
+func TestCheckTxnOfATree(t *testing.T) {
+	n := 0
+	var tree func(depth, width int) *pb.TxnRequest
+	tree = func(depth, width int) *pb.TxnRequest {
+		r := &pb.TxnRequest{}
+		for range width {
+			n++
+			if depth == 1 {
+				r.Success = append(r.Success, deleteOp(fmt.Sprint("d", n), ""))
+				r.Failure = append(r.Failure, putOp(fmt.Sprint("p", n)))
+			} else {
+				r.Success = append(r.Success, txnOp(tree(depth-1, width)))
+			}
+		}
+		return r
+	}
+	chain := func(length int, r *pb.TxnRequest) *pb.TxnRequest {
+		for range length {
+			r = &pb.TxnRequest{Success: ops(txnOp(r))}
+		}
+		return r
+	}
+	for _, c := range []struct {
+		what string
+		r    *pb.TxnRequest
+		want wants
+	}{
+		{"a wide tree", tree(3, 42), wantTooManyOps},
+		{"a tree at the end of a chain", chain(38, tree(3, 25)), wantTooManyOps},
+		{"a chain", chain(127, tree(1, 1)), wants{}},
+		{"a tree that is less wide", tree(3, 14), wants{}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			begin := time.Now()
+			c.want.check(t, checkTxn(c.r, 128))
+			if took := time.Since(begin); took > 2*time.Second {
+				t.Errorf("it took %v", took)
 			}
 		})
 	}

@@ -41,6 +41,7 @@ var errorTable = []struct{ err, wire error }{
 	{statemachine.ErrLeaseExist, rpctypes.ErrGRPCLeaseExist},
 	{statemachine.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{statemachine.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{statemachine.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
 	{statemachine.ErrClosed, rpctypes.ErrGRPCStopped},
 
 	{ErrTimeout, rpctypes.ErrGRPCTimeout},

@@ -32,6 +32,7 @@ var proposerErrors = []struct {
 var etcdReasons = map[error]coordv1.Error_Reason{
 	rpctypes.ErrGRPCKeyNotFound:     coordv1.Error_REASON_KEY_NOT_FOUND,
 	rpctypes.ErrGRPCNoSpace:         coordv1.Error_REASON_NO_SPACE,
+	rpctypes.ErrGRPCTooManyOps:      coordv1.Error_REASON_TOO_MANY_OPERATIONS,
 	rpctypes.ErrGRPCRequestTooLarge: coordv1.Error_REASON_TOO_LARGE,
 	rpctypes.ErrGRPCCompacted:       coordv1.Error_REASON_COMPACTED,
 	rpctypes.ErrGRPCFutureRev:       coordv1.Error_REASON_FUTURE_REVISION,

@@ -60,8 +60,11 @@ type Outcome struct {
 	MembersChanged, AlarmsChanged bool
 }
 
-// New returns the model of a fresh store. Of the options it takes procedures, guard and reactor.
+// New returns the model of a fresh store. Of the options it takes procedures, guard, reactor and budget.
 func New(o statemachine.Options) *Model {
+	if o.Budget == (statemachine.Budget{}) {
+		o.Budget = statemachine.DefaultBudget
+	}
 	return &Model{options: o, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
 }
 

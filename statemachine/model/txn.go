@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"cmp"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,14 +21,25 @@ func (b branches) ops(r *pb.TxnRequest) []*pb.RequestOp {
 	return r.Failure
 }
 
-func (m *Model) txn(r *pb.TxnRequest) (any, error) {
+func (m *Model) txn(r *pb.TxnRequest) (any, error) { return m.runOrRead(r, true) }
+
+// runOrRead runs a transaction of the log, or one that only reads: that blocks nobody, so what its ranges cost is not counted.
+func (m *Model) runOrRead(r *pb.TxnRequest, logged bool) (any, error) {
 	if err := m.refused(takesSpace(r)); err != nil {
 		return nil, err
 	}
-	b := branches{}
-	m.decide(b, r)
+	if m.options.Budget.CheckTxn(r) != nil {
+		return nil, statemachine.ErrTooManyOps
+	}
+	b, w := branches{}, &work{}
+	if m.decide(b, r, w); w.exceeds(m.options.Budget) {
+		return nil, statemachine.ErrTooManyOps
+	}
 	if err := m.checkTxn(b, r); err != nil {
 		return nil, err
+	}
+	if logged && !m.affords(b, r, w) {
+		return nil, statemachine.ErrTooManyOps
 	}
 	resp := m.runTxn(b, r)
 	resp.Header = m.header()
@@ -38,7 +50,7 @@ func (m *Model) txn(r *pb.TxnRequest) (any, error) {
 func (m *Model) Txn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	c := m.Clone()
 	c.out = &Outcome{}
-	resp, err := c.txn(r)
+	resp, err := c.runOrRead(r, false)
 	if err != nil {
 		return nil, err
 	}
@@ -61,30 +73,27 @@ func takesSpace(r *pb.TxnRequest) bool {
 }
 
 // decide evaluates the compares of the whole tree, before any operation.
-func (m *Model) decide(b branches, r *pb.TxnRequest) {
+func (m *Model) decide(b branches, r *pb.TxnRequest, w *work) {
 	b[r] = true
 	for _, c := range r.Compare {
-		b[r] = b[r] && m.holds(c)
+		b[r] = b[r] && m.holds(c, w)
 	}
 	for _, op := range b.ops(r) {
 		if nested := op.GetRequestTxn(); nested != nil {
-			m.decide(b, nested)
+			m.decide(b, nested, w)
 		}
 	}
 }
 
 // holds reports whether every key in the compare's range satisfies it; where there is none, whether zeros do.
-func (m *Model) holds(c *pb.Compare) bool {
+func (m *Model) holds(c *pb.Compare, w *work) bool {
 	found := m.versions(c.Key, c.RangeEnd, m.Revision())
-	if len(found) == 0 {
-		return c.Target != pb.Compare_VALUE && satisfies(c, &mvccpb.KeyValue{})
+	if at := slices.IndexFunc(found, func(kv *mvccpb.KeyValue) bool { return !satisfies(c, kv) }); at >= 0 {
+		w.read(c.RangeEnd, found[:at+1]) // no further
+		return false
 	}
-	for _, kv := range found {
-		if !satisfies(c, kv) {
-			return false
-		}
-	}
-	return true
+	w.read(c.RangeEnd, found)
+	return len(found) > 0 || c.Target != pb.Compare_VALUE && satisfies(c, &mvccpb.KeyValue{})
 }
 
 func satisfies(c *pb.Compare, kv *mvccpb.KeyValue) bool {

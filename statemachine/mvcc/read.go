@@ -109,6 +109,71 @@ func ScanLatest(src Source, r Range, fn func(*mvccpb.KeyValue) bool) error {
 	})
 }
 
+// EachLatest is ScanLatest for who keeps nothing: what fn gets is valid during the call only.
+func EachLatest(src Source, r Range, fn func(*mvccpb.KeyValue) bool) error {
+	var kv mvccpb.KeyValue
+	return scanLive(src, r, func(c Cursor) (bool, error) {
+		data, err := c.Value()
+		if err != nil {
+			return false, err
+		}
+		err = decodeInto(&kv, c.Key()[1:], data)
+		return err == nil && fn(&kv), err
+	})
+}
+
+// EachKept calls fn, for each key in r of which the history from the revision compacted on keeps a version, with the size of
+// its value at rev, 0 if it does not exist there, until fn returns false. So it does not matter what part of the history before
+// has been removed. rev >= compacted.
+func EachKept(src Source, r Range, rev, compacted int64, fn func(value int) bool) error {
+	lower, upper, empty := r.versionBounds()
+	if empty {
+		return nil
+	}
+	c, err := src.Cursor(lower, upper)
+	if err != nil {
+		return err
+	}
+	err = eachKept(c, rev, compacted, fn)
+	if cerr := c.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func eachKept(c Cursor, rev, compacted int64, fn func(value int) bool) error {
+	var kv mvccpb.KeyValue
+	for ok := c.Next(); ok; {
+		row, err := readVersion(c)
+		if err != nil {
+			return err
+		}
+		key, newer, value := row.key, row.main > rev, 0
+		if newer {
+			if ok = c.SeekGE(appendVersionSuffix(versionPrefix(key), rev, maxSub)); ok {
+				row, err = readVersion(c)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		at := ok && bytes.Equal(row.key, key) // row is what the key was at rev
+		if at && !row.tombstone() {
+			if err := decodeInto(&kv, key, row.data); err != nil {
+				return err
+			}
+			value = len(kv.Value)
+		}
+		if (newer || !row.tombstone() || row.main >= compacted) && !fn(value) {
+			return nil
+		}
+		if at {
+			ok = nextKey(c, key)
+		}
+	}
+	return nil
+}
+
 func liveRecord(c Cursor) (*mvccpb.KeyValue, error) {
 	data, err := c.Value()
 	if err != nil {

@@ -22,18 +22,27 @@ func encodeRecord(kv *mvccpb.KeyValue) []byte {
 
 // decodeRecord parses a record. The value aliases data.
 func decodeRecord(key, data []byte) (*mvccpb.KeyValue, error) {
-	kv := &mvccpb.KeyValue{Key: key}
+	kv := &mvccpb.KeyValue{}
+	if err := decodeInto(kv, key, data); err != nil {
+		return nil, err
+	}
+	return kv, nil
+}
+
+// decodeInto is decodeRecord into what is there already.
+func decodeInto(kv *mvccpb.KeyValue, key, data []byte) error {
+	kv.Key, kv.Value = key, nil
 	for _, field := range [...]*int64{&kv.CreateRevision, &kv.ModRevision, &kv.Version, &kv.Lease} {
 		v, n := binary.Uvarint(data)
 		if n <= 0 {
-			return nil, fmt.Errorf("%w: record of key %q is cut short", ErrCorrupt, key)
+			return fmt.Errorf("%w: record of key %q is cut short", ErrCorrupt, key)
 		}
 		*field, data = int64(v), data[n:]
 	}
 	if len(data) > 0 {
 		kv.Value = data
 	}
-	return kv, nil
+	return nil
 }
 
 func corruptRow(key []byte) error { return fmt.Errorf("%w: row key %x", ErrCorrupt, key) }

@@ -209,6 +209,8 @@ const (
 	Error_REASON_TOO_MANY_REQUESTS Error_Reason = 40
 	// Another error of etcd's API: code and message say which.
 	Error_REASON_ETCD Error_Reason = 41
+	// A transaction has too many operations, or its compares and ranges would look at too many keys in all.
+	Error_REASON_TOO_MANY_OPERATIONS Error_Reason = 42
 	// Of shared configuration.
 	Error_REASON_CONFIG_UNKNOWN_BUNDLE Error_Reason = 48
 	// The version was never published, or is not kept any more.
@@ -266,6 +268,7 @@ var (
 		39: "REASON_TOO_LARGE",
 		40: "REASON_TOO_MANY_REQUESTS",
 		41: "REASON_ETCD",
+		42: "REASON_TOO_MANY_OPERATIONS",
 		48: "REASON_CONFIG_UNKNOWN_BUNDLE",
 		49: "REASON_CONFIG_UNKNOWN_VERSION",
 		50: "REASON_CONFIG_UNKNOWN_SCHEMA",
@@ -315,6 +318,7 @@ var (
 		"REASON_TOO_LARGE":              39,
 		"REASON_TOO_MANY_REQUESTS":      40,
 		"REASON_ETCD":                   41,
+		"REASON_TOO_MANY_OPERATIONS":    42,
 		"REASON_CONFIG_UNKNOWN_BUNDLE":  48,
 		"REASON_CONFIG_UNKNOWN_VERSION": 49,
 		"REASON_CONFIG_UNKNOWN_SCHEMA":  50,
@@ -967,9 +971,10 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\xf3\t\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\x93\n" +
+	"\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xb9\t\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xd9\t\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -1012,7 +1017,8 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x0eREASON_CORRUPT\x10&\x12\x14\n" +
 	"\x10REASON_TOO_LARGE\x10'\x12\x1c\n" +
 	"\x18REASON_TOO_MANY_REQUESTS\x10(\x12\x0f\n" +
-	"\vREASON_ETCD\x10)\x12 \n" +
+	"\vREASON_ETCD\x10)\x12\x1e\n" +
+	"\x1aREASON_TOO_MANY_OPERATIONS\x10*\x12 \n" +
 	"\x1cREASON_CONFIG_UNKNOWN_BUNDLE\x100\x12!\n" +
 	"\x1dREASON_CONFIG_UNKNOWN_VERSION\x101\x12 \n" +
 	"\x1cREASON_CONFIG_UNKNOWN_SCHEMA\x102\x12\x1a\n" +
