@@ -13,6 +13,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/datadir"
 	"github.com/coord-dev/coord/coord/peer"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // admit finds out who this member is and, if its directory is fresh, has its peers let it in. It returns the peer
@@ -85,7 +86,7 @@ func (s *Server) introduce(ctx context.Context, members []datadir.Member) error 
 		Members: func() []datadir.Member { return members },
 		Removed: func(uint64) bool { return false },
 	})
-	stop := s.listeners.serveBeforeRaft(handler)
+	stop := s.listeners.serveBeforeRaft(s.log, handler)
 	defer stop()
 	return s.dir.Introduce(ctx, datadir.Introduction{Peers: others(members, s.identity.MemberID)})
 }
@@ -191,13 +192,14 @@ func addresses(urls []string) []string {
 }
 
 // serveBeforeRaft serves HTTP on the peer ports until stop is called, and leaves the listeners open.
-func (l *listeners) serveBeforeRaft(handler http.Handler) (stop func()) {
+func (l *listeners) serveBeforeRaft(log *zap.Logger, handler http.Handler) (stop func()) {
 	var stops []func()
 	for _, each := range l.peer {
 		borrowed := &borrowedListener{TCPListener: each.(*net.TCPListener)}
-		server := &http.Server{Handler: handler}
+		server := &http.Server{Handler: guard.HTTP(log, "peer page", handler), ReadTimeout: pageTimeout, WriteTimeout: pageTimeout}
 		gone := make(chan struct{})
 		go func() {
+			defer guard.Recover(log, "peer page")
 			defer close(gone)
 			server.Serve(borrowed)
 		}()

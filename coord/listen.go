@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/soheilhy/cmux"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/registry"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // listeners are the member's open ports.
@@ -72,9 +74,23 @@ func listenAll(flag string, urls, advertised []string) (open []net.Listener, err
 	return open, nil
 }
 
+// Times of HTTP/1 connections: nobody has a reason to read or send a page slowly. Who scrapes metrics keeps a connection.
+const (
+	pageTimeout = 30 * time.Second
+	pageIdle    = 5 * time.Minute
+	// maxPageHeader bounds the head of a request for a page, in bytes.
+	maxPageHeader = 16 << 10
+)
+
+// handshakeTimeout bounds the time from the connection to the first request's head.
+const handshakeTimeout = 10 * time.Second
+
 // servePages makes the server of the HTTP pages, which all client ports share.
-func (l *listeners) servePages(handler http.Handler) {
-	l.pages = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+func (l *listeners) servePages(log *zap.Logger, handler http.Handler) {
+	l.pages = &http.Server{
+		Handler: guard.HTTP(log, "page", handler), ErrorLog: zap.NewStdLog(log), MaxHeaderBytes: maxPageHeader,
+		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: pageTimeout, WriteTimeout: pageTimeout, IdleTimeout: pageIdle,
+	}
 }
 
 // closeClients stops accepting clients; those that are connected stay.
@@ -99,19 +115,25 @@ func (l *listeners) close() {
 }
 
 // serveClients serves gRPC and HTTP/1 on one port until the listener closes.
-func serveClients(l net.Listener, rpc *grpc.Server, pages *http.Server) error {
+func serveClients(log *zap.Logger, l net.Listener, rpc *grpc.Server, pages *http.Server) error {
 	mux := cmux.New(l)
 	mux.SetReadTimeout(10 * time.Second) // for the first bytes only
 	http1 := mux.Match(cmux.HTTP1Fast())
 	http2 := mux.Match(cmux.Any())
 	results := make(chan error, 3)
+	failed := func(cause any) { results <- guard.Status(cause) }
 	go func() {
+		defer guard.Recover(log, "accept", failed)
 		results <- ignore(rpc.Serve(http2), grpc.ErrServerStopped, cmux.ErrServerClosed, cmux.ErrListenerClosed)
 	}()
 	go func() {
+		defer guard.Recover(log, "accept", failed)
 		results <- ignore(pages.Serve(http1), http.ErrServerClosed, cmux.ErrServerClosed, cmux.ErrListenerClosed)
 	}()
-	go func() { results <- ignore(mux.Serve(), net.ErrClosed) }()
+	go func() {
+		defer guard.Recover(log, "accept", failed)
+		results <- ignore(mux.Serve(), net.ErrClosed)
+	}()
 	var err error
 	for range 3 {
 		if e := <-results; e != nil && err == nil {

@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // registerMetrics adds what the member itself knows to its registry. The names are etcd's where etcd has the metric.
@@ -17,6 +19,7 @@ func (s *Server) registerMetrics() error {
 	info.Set(1)
 	errs := []error{
 		s.registry.Register(info),
+		s.registry.Register(guard.Panics),
 		s.registry.Register(collectors.NewGoCollector()),
 		s.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
 	}

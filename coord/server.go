@@ -17,6 +17,7 @@ import (
 	"github.com/coord-dev/coord/coord/leaseclock"
 	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/recipes/guard"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -189,19 +190,22 @@ func (s *Server) startServices() (err error) {
 		s.spawn(s.findPeers)
 	}
 	s.spawn(s.publish)
-	s.listeners.servePages(s.services.API.HTTP())
+	s.listeners.servePages(s.log, s.services.API.HTTP())
 	for _, l := range s.listeners.client {
-		s.spawn(func() error { return serveClients(l, s.services.API.GRPC(), s.listeners.pages) })
+		s.spawn(func() error { return serveClients(s.log, l, s.services.API.GRPC(), s.listeners.pages) })
 	}
 	return nil
 }
 
-// spawn runs f until it returns; an error ends the member. Errors that only say that the member is stopping do not count.
+// spawn runs f until it returns, again where it panics; an error ends the member. Errors that only say that the member is
+// stopping do not count.
 func (s *Server) spawn(f func() error) {
 	s.group.Go(func() error {
-		if err := f(); err != nil && s.ctx.Err() == nil {
-			s.fail(err)
-		}
+		guard.Loop(s.ctx, s.log, "member", func() {
+			if err := f(); err != nil && s.ctx.Err() == nil {
+				s.fail(err)
+			}
+		})
 		return nil
 	})
 }

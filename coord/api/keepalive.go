@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes/guard"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -25,7 +26,10 @@ const (
 func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	ctx := stream.Context()
 	requests := newRenewQueue()
-	go receiveRenewals(ctx, stream, requests)
+	go func() {
+		defer guard.Recover(s.log, "lease keep alive", func(cause any) { requests.close(guard.Status(cause)) })
+		receiveRenewals(ctx, stream, requests)
+	}()
 	for {
 		ids, err := requests.take(ctx)
 		if errors.Is(err, io.EOF) {

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // observer logs what an operator should see: slow requests, and errors that are the server's fault. Everything else is
@@ -67,6 +67,6 @@ func (o *observer) report(ctx context.Context, method string, took time.Duration
 
 // recovered answers a request whose handler panicked: one broken request must not end the member.
 func (o *observer) recovered(_ context.Context, cause any) error {
-	o.log.Error("panic in a request", zap.Any("cause", cause), zap.ByteString("stack", debug.Stack()))
-	return status.Error(codes.Internal, fmt.Sprintf("panic: %v", cause))
+	guard.Note(o.log, "request", cause)
+	return guard.Status(cause)
 }

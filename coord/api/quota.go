@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // What a request costs beside its bytes, in bytes: etcd's estimates.
@@ -54,6 +55,7 @@ func (q *quota) checkNow(cost int) error {
 	}
 	if q.raising.CompareAndSwap(false, true) {
 		go func() {
+			defer guard.Recover(q.log, "quota")
 			defer q.raising.Store(false)
 			q.raise(context.Background())
 		}()

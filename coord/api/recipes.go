@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // registerRecipes adds etcd's own Lock and Election services: they are written against a client, so they need no etcd
@@ -26,17 +28,33 @@ func registerRecipes(server grpc.ServiceRegistrar, local *clientv3.Client) {
 func newLocalClient(kv pb.KVServer, lease pb.LeaseServer, watch pb.WatchServer, log *zap.Logger) *clientv3.Client {
 	c := clientv3.NewCtxClient(context.Background(), clientv3.WithZapLogger(log))
 	c.KV = clientv3.NewKVFromKVClient(adapter.KvServerToKvClient(kv), c)
-	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(lease), c, keepaliveMinTime)
-	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(localWatch{watch}), c)
+	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(localLease{lease, log}), c, keepaliveMinTime)
+	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(localWatch{watch, log}), c)
 	return c
 }
 
 // localWatch is a Watch service for a client that gets the messages themselves, not their bytes. The service may put
-// events into a message already encoded, as unknown fields; decoding the whole message shows them.
-type localWatch struct{ pb.WatchServer }
+// events into a message already encoded, as unknown fields; decoding the whole message shows them. Its goroutine is the
+// adapter's, which no interceptor sees.
+type localWatch struct {
+	pb.WatchServer
+	log *zap.Logger
+}
 
-func (w localWatch) Watch(stream pb.Watch_WatchServer) error {
+func (w localWatch) Watch(stream pb.Watch_WatchServer) (err error) {
+	defer guard.Recover(w.log, "local watch", func(cause any) { err = guard.Status(cause) })
 	return w.WatchServer.Watch(decodedStream{stream})
+}
+
+// localLease is a Lease service whose streams run on the adapter's goroutines, likewise.
+type localLease struct {
+	pb.LeaseServer
+	log *zap.Logger
+}
+
+func (l localLease) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) (err error) {
+	defer guard.Recover(l.log, "local lease", func(cause any) { err = guard.Status(cause) })
+	return l.LeaseServer.LeaseKeepAlive(stream)
 }
 
 type decodedStream struct{ pb.Watch_WatchServer }

@@ -162,15 +162,16 @@ func (s *Server) register() {
 }
 
 // serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
-// see what the gate refuses and what became of a panic.
+// see what the gate refuses and what became of a panic, and may panic themselves.
 func (s *Server) serverOptions() []grpc.ServerOption {
 	g := &gate{backend: s.opts.Backend, metrics: s.metrics, streams: s.streams}
 	o := &observer{log: s.opts.Logger, slow: s.opts.SlowRequest}
-	recover := recovery.WithRecoveryHandlerContext(o.recovered)
+	option := recovery.WithRecoveryHandlerContext(o.recovered)
+	unary, stream := recovery.UnaryServerInterceptor(option), recovery.StreamServerInterceptor(option)
 	return append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxRequestBytes + receiveOverhead),
-		grpc.ChainUnaryInterceptor(o.unary, s.metrics.rpc.unary, recovery.UnaryServerInterceptor(recover), g.unary),
-		grpc.ChainStreamInterceptor(o.stream, s.metrics.rpc.stream, recovery.StreamServerInterceptor(recover), g.stream),
+		grpc.ChainUnaryInterceptor(unary, o.unary, s.metrics.rpc.unary, unary, g.unary),
+		grpc.ChainStreamInterceptor(stream, o.stream, s.metrics.rpc.stream, stream, g.stream),
 	}, s.opts.GRPC...)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -21,12 +22,13 @@ type service struct {
 	clusterID, member uint64
 	maxRequestBytes   int
 	timeout           time.Duration // of a proposal and of a linearizable read
+	log               *zap.Logger
 }
 
 func newService(o *Options) *service {
 	return &service{
 		backend: o.Backend, clusterID: o.ClusterID, member: o.MemberID, maxRequestBytes: o.MaxRequestBytes,
-		timeout: 5*time.Second + 2*o.ElectionTimeout,
+		timeout: 5*time.Second + 2*o.ElectionTimeout, log: o.Logger,
 	}
 }
 

@@ -77,7 +77,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 		Backend: opts.Backend, ClusterID: opts.ClusterID, MemberID: opts.MemberID,
 		Watch:           s.watch,
 		Register:        func(r grpc.ServiceRegistrar, etcd *api.Services) { streamErr = s.register(r, etcd) },
-		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining)), grpc.ForceServerCodecV2(stream.Codec())),
+		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining)), grpc.ForceServerCodecV2(stream.Codec(opts.Logger))),
 		ElectionTimeout: opts.ElectionTimeout,
 		MaxRequestBytes: opts.MaxRequestBytes, MaxTxnOps: opts.MaxTxnOps,
 		QuotaBytes: opts.QuotaBytes, SpoolDir: opts.SpoolDir,

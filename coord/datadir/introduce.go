@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 const (
@@ -104,7 +106,9 @@ func (d *Dir) meetPeers(ctx context.Context, in Introduction, enough int, record
 	defer callers.Wait()
 	defer cancel() // before the wait
 	for _, p := range in.Peers {
-		callers.Go(func() { d.call(ctx, in, p, record, answers) })
+		callers.Go(func() {
+			guard.Loop(ctx, d.log, "introduction", func() { d.call(ctx, in, p, record, answers) })
+		})
 	}
 	return d.gather(ctx, in, enough, answers)
 }

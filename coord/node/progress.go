@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coord-dev/coord/coord/peer"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // Paths on the peer port by which members ask each other what Dragonboat does
@@ -91,6 +92,7 @@ func (n *Node) progressOf(ctx context.Context, members []uint64) []Progress {
 			continue
 		}
 		wg.Go(func() {
+			defer guard.Recover(n.cfg.Logger, "progress of peers")
 			p, err := n.PeerProgress(ctx, id)
 			if err != nil {
 				return

@@ -12,6 +12,8 @@ import (
 
 	"github.com/lni/dragonboat/v4"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // succession replaces a leader whose process has ended without waiting for the
@@ -144,6 +146,7 @@ func (s *succession) ask(ctx context.Context, info dragonboat.ShardInfo, dead ui
 			continue
 		}
 		wg.Go(func() {
+			defer guard.Recover(s.n.cfg.Logger, "succession")
 			var b bereft
 			body, err := s.n.callPeer(ctx, http.MethodGet, id, fmt.Sprintf("%s?leader=%x", bereftPath, dead))
 			if err != nil || json.Unmarshal(body, &b) != nil || b.Cluster != s.n.cfg.ClusterID || b.Member != id {

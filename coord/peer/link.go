@@ -10,6 +10,8 @@ import (
 
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // link is the connection for raft messages to one peer. Its goroutine keeps it
@@ -177,7 +179,10 @@ func (l *link) watch(ctx context.Context, w *wire) error {
 	answers := make(chan error, 1)
 	var pong atomic.Int64
 	pong.Store(time.Now().UnixNano())
-	go func() { answers <- l.readPongs(w, &pong) }()
+	go func() {
+		defer guard.Recover(l.t.opt.Logger, "peer pongs", func(cause any) { answers <- guard.Status(cause) })
+		answers <- l.readPongs(w, &pong)
+	}()
 	defer func() { w.Close(); <-answers }()
 	tick := time.NewTicker(l.t.opt.IdleTimeout / 3)
 	defer tick.Stop()

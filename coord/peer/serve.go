@@ -13,13 +13,15 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // serve starts the HTTP server and one accept loop a listener.
 func (t *Transport) serve() {
 	t.handed = newHandedListener()
 	t.http = &http.Server{
-		Handler:           t.opt.Handler,
+		Handler:           guard.HTTP(t.opt.Logger, "peer page", t.opt.Handler),
 		ReadHeaderTimeout: handshakeTimeout,
 		IdleTimeout:       httpIdle,
 		ErrorLog:          zap.NewStdLog(t.opt.Logger),
@@ -58,7 +60,11 @@ func (t *Transport) accept(l net.Listener) {
 func (t *Transport) track(c net.Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.spawnLocked(func() { t.serveConn(c) }) {
+	if !t.spawnLocked(func() {
+		// What a panic leaves behind is this connection's alone; serveConn has closed it.
+		defer guard.Recover(t.opt.Logger, "peer connection", func(any) { c.Close() })
+		t.serveConn(c)
+	}) {
 		c.Close()
 		return
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // Factory makes Dragonboat use a Transport. A factory is good for one NodeHost.
@@ -178,7 +180,7 @@ func (t *Transport) spawnLocked(f func()) bool {
 	t.wg.Add(1)
 	go func() {
 		defer t.wg.Done()
-		f()
+		guard.Loop(t.ctx, t.opt.Logger, "peer", f)
 	}()
 	return true
 }

@@ -88,9 +88,7 @@ func (m *mirror) follow(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		m.mu.RLock()
-		at, timed := m.set.Deadline()
-		m.mu.RUnlock()
+		at, timed := m.deadline()
 		timer.Stop()
 		if timed {
 			timer.Reset(time.Until(at))
@@ -106,6 +104,18 @@ func (m *mirror) follow(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+func (m *mirror) deadline() (at time.Time, timed bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.set.Deadline()
+}
+
+func (m *mirror) get(name roster.Name) *roster.Instance {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.set.Get(name)
 }
 
 // read replaces the copy by what is there, and returns its revision.
@@ -143,13 +153,17 @@ func (m *mirror) take(deliveries []watch.Delivery, read statemachine.Revision) b
 
 // apply changes the copy and tells of it.
 func (m *mirror) apply(fn func()) {
-	m.mu.Lock()
-	fn()
-	touched := m.set.Touched()
-	m.mu.Unlock()
-	if len(touched) > 0 {
+	if touched := m.applyLocked(fn); len(touched) > 0 {
 		m.changed(touched)
 	}
+}
+
+// applyLocked leaves the copy unlocked even where fn panics; then the next read replaces all of it.
+func (m *mirror) applyLocked(fn func()) []roster.Name {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fn()
+	return m.set.Touched()
 }
 
 // mailbox takes deliveries without blocking the hub.

@@ -14,6 +14,7 @@ import (
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // ErrProbeTimeout: a target did not answer within its probe's timeout.
@@ -61,7 +62,7 @@ func (p *Prober) lead(ctx context.Context) {
 	term.mirror = newMirror(&p.backend, term.changed)
 	defer term.running.Wait()
 	defer cancel()
-	term.running.Go(func() { term.mirror.run(ctx) })
+	term.running.Go(func() { guard.Loop(ctx, p.backend.Logger, "registry", func() { term.mirror.run(ctx) }) })
 	for sleep(ctx, leaderPoll) {
 		if !p.backend.Leads() {
 			return
@@ -81,9 +82,7 @@ type term struct {
 // changed starts, stops and informs the targets of these instances.
 func (t *term) changed(names []roster.Name) {
 	for _, name := range names {
-		t.mirror.mu.RLock()
-		in := t.mirror.set.Get(name)
-		t.mirror.mu.RUnlock()
+		in := t.mirror.get(name)
 		probed := in != nil && in.Probe != nil && !in.Stale
 		have := t.targets[name]
 		switch {
@@ -116,7 +115,7 @@ type target struct {
 func (t *term) begin(in *roster.Instance) *target {
 	ctx, stop := context.WithCancel(t.ctx)
 	target := &target{term: t, stop: stop, news: make(chan *roster.Instance, 1), in: in, verdict: in.Probed, since: time.Now()}
-	t.running.Go(func() { target.run(ctx) })
+	t.running.Go(func() { guard.Loop(ctx, t.backend.Logger, "probe", func() { target.run(ctx) }) })
 	return target
 }
 
@@ -181,19 +180,25 @@ func (t *target) ask(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
-	asked, cancel := context.WithTimeoutCause(ctx, t.in.Probe.Timeout, ErrProbeTimeout)
-	err := t.term.probe(asked, t.in.Probe)
-	t.hung = asked.Err() != nil
-	if t.hung {
-		err = fmt.Errorf("%w: %v", ErrProbeTimeout, t.in.Probe.Timeout)
-	}
-	cancel()
+	err := t.dial(ctx)
 	<-slots
 	if ctx.Err() != nil {
 		return false
 	}
 	t.count(err)
 	return true
+}
+
+// dial probes once. A panic over what the target answered is a failure of the target.
+func (t *target) dial(ctx context.Context) (err error) {
+	defer guard.Recover(t.term.backend.Logger, "probe", func(cause any) { err = guard.Status(cause) })
+	asked, cancel := context.WithTimeoutCause(ctx, t.in.Probe.Timeout, ErrProbeTimeout)
+	defer cancel()
+	err = t.term.probe(asked, t.in.Probe)
+	if t.hung = asked.Err() != nil; t.hung {
+		return fmt.Errorf("%w: %v", ErrProbeTimeout, t.in.Probe.Timeout)
+	}
+	return err
 }
 
 // count damps: only so many results in a row change a verdict. The first success makes one where there is none.

@@ -175,7 +175,6 @@ func newChannel(st *stream, f *coordv1.ChannelFrame) *channel {
 
 // run runs the handler and tells the client of the end.
 func (c *channel) run(serve func(*channel) error) {
-	defer c.st.recovered()
 	err := serve(c)
 	cancelled := c.ctx.Err() != nil
 	c.cancel()

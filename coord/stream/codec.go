@@ -1,16 +1,22 @@
 package stream
 
 import (
+	"go.uber.org/zap"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // Codec is gRPC's codec for protobuf, except that frames of a native stream pass through it as the bytes they are: requests
 // go into the log, and outcomes to the client, without being decoded. It is for grpc.ForceServerCodecV2.
-func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2(proto.Name)} }
+func Codec(log *zap.Logger) encoding.CodecV2 { return codec{encoding.GetCodecV2(proto.Name), log} }
 
-type codec struct{ encoding.CodecV2 }
+type codec struct {
+	encoding.CodecV2
+	log *zap.Logger
+}
 
 // received is a ClientFrame as it came. Its bytes are good until free.
 type received struct{ buffer mem.Buffer }
@@ -25,7 +31,9 @@ func (r *received) free() {
 // sent is a ServerFrame: the parts of its encoding, which nobody changes any more.
 type sent [][]byte
 
-func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+// Unmarshal runs outside of any interceptor: who sends what makes it panic gets an error, as for whatever does not parse.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
+	defer guard.Recover(c.log, "decode", func(cause any) { err = guard.Status(cause) })
 	if r, ok := v.(*received); ok {
 		r.buffer = data.MaterializeToBuffer(mem.DefaultBufferPool())
 		return nil

@@ -53,7 +53,6 @@ func (q *readQueue) takeAll(spare []read) ([]read, []func()) {
 
 // read answers reads until the stream ends: all that gathered during one ReadIndex from one view.
 func (st *stream) read() {
-	defer st.recovered()
 	var spare []read
 	for {
 		select {

@@ -3,20 +3,16 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // protocol is the version of the protocol that a Hello must name.
@@ -81,8 +77,14 @@ func (st *stream) end(err error) {
 // serve runs the stream until it ends. The receiver, and a sender whose client does not read, return only after the handler
 // has: nobody waits for them.
 func (st *stream) serve() error {
-	go st.receive()
-	go st.send()
+	go func() {
+		defer st.recovered()
+		st.receive()
+	}()
+	go func() {
+		defer st.recovered()
+		st.send()
+	}()
 	st.spawn(st.read)
 	err := st.wait()
 	st.close()
@@ -95,15 +97,18 @@ func (st *stream) spawn(work func()) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if !st.mu.closed {
-		st.working.Go(work)
+		st.working.Go(func() {
+			defer st.recovered()
+			work()
+		})
 	}
 }
 
 // recovered ends the stream of a client whose request makes a goroutine of ours panic: the member must go on.
 func (st *stream) recovered() {
 	if cause := recover(); cause != nil {
-		st.server.opts.Logger.Error("panic in a stream", zap.Any("cause", cause), zap.ByteString("stack", debug.Stack()))
-		st.end(status.Error(codes.Internal, fmt.Sprintf("panic: %v", cause)))
+		guard.Note(st.server.opts.Logger, "stream", cause)
+		st.end(guard.Status(cause))
 	}
 }
 
@@ -179,7 +184,6 @@ func (st *stream) send() {
 // receive takes frames until the stream ends. When there is no room for their requests, or the client does not read what it
 // is sent, it reads no further.
 func (st *stream) receive() {
-	defer st.recovered()
 	var in received
 	var f frame
 	greeted := false

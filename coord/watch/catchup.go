@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/recipes/guard"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -184,7 +185,7 @@ func (h *Hub) scanLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case j := <-h.jobs:
-			c := h.scan(ctx, j)
+			c := h.guardedScan(ctx, j)
 			if c.err != nil {
 				select {
 				case <-ctx.Done():
@@ -194,6 +195,14 @@ func (h *Hub) scanLoop(ctx context.Context) {
 			h.box.post(func() { h.scanned(c) })
 		}
 	}
+}
+
+// guardedScan is scan. A panic is an error of the chunk, which the hub asks for again.
+func (h *Hub) guardedScan(ctx context.Context, j job) (c *chunk) {
+	defer guard.Recover(h.opts.Logger, "watch scan", func(cause any) {
+		c = &chunk{job: j, compacted: -1, err: guard.Status(cause)}
+	})
+	return h.scan(ctx, j)
 }
 
 // scan reads one chunk from a fresh view.

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/recipes/guard"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -88,8 +89,8 @@ func New(opts Options) *Hub {
 		behind:  newIndex(),
 		recent:  recent{maxBytes: opts.RecentBytes, maxCommits: opts.RecentRevisions},
 	}
-	h.wg.Go(h.run)
-	h.wg.Go(func() { h.scanLoop(ctx) })
+	h.wg.Go(func() { guard.Loop(ctx, opts.Logger, "watch hub", h.run) })
+	h.wg.Go(func() { guard.Loop(ctx, opts.Logger, "watch scan", func() { h.scanLoop(ctx) }) })
 	return h
 }
 
@@ -136,18 +137,56 @@ func (h *Hub) run() {
 		}
 		clear(tasks) // hold no events
 		spare = tasks
-		more = h.advance()
+		more = h.catchUp()
 	}
 }
 
+// catchUp is advance. A panic ends the streams.
+func (h *Hub) catchUp() (more bool) {
+	defer guard.Recover(h.opts.Logger, "watch hub", func(any) { h.restart(loss{h.revision, h.floor}) })
+	return h.advance()
+}
+
+// do runs a task. A panic ends the streams, not the hub.
 func (h *Hub) do(t task) {
+	defer guard.Recover(h.opts.Logger, "watch hub", func(any) { h.restart(t.lost) })
 	if t.run == nil {
 		h.lose(t.lost)
 		return
 	}
-	t.run()
 	if t.cost > 0 {
-		h.box.free(t.cost)
+		defer h.box.free(t.cost)
+	}
+	t.run()
+}
+
+// restart forgets what a panic may have left half-changed. All streams end with the error upon which clients come back and go on
+// from the revision that they have seen; subscribers are told of a gap up to l and read anew.
+func (h *Hub) restart(l loss) {
+	h.skip(l)
+	h.synced, h.behind, h.order = newIndex(), newIndex(), queue{}
+	h.touched, h.scanning = nil, false
+	for s := range h.streams {
+		for _, w := range s.watchers {
+			h.count.watchers.Add(-w.state.live())
+			h.count.slow.Add(-w.state.slow())
+			w.state, w.batch = gone, nil
+		}
+		clear(s.watchers)
+		clear(s.notify)
+		s.parked = nil
+		if !s.closed {
+			s.closed = true
+			close(s.broken)
+		}
+	}
+	for w := range h.subs {
+		w.state, w.batch = fresh, nil
+		h.place(w, synced)
+		func() {
+			defer guard.Recover(h.opts.Logger, "watch subscriber")
+			w.fn(Delivery{Revision: h.revision, Gap: true})
+		}()
 	}
 }
 

@@ -441,3 +441,35 @@ func TestMerge(t *testing.T) {
 		got += len(other.next(t).Events)
 	}
 }
+
+// TestPanicEndsStreamsOnly: what makes the hub panic ends the streams, whose clients come back, and tells subscribers of a gap; the
+// hub goes on, and its counts are right.
+func TestPanicEndsStreamsOnly(t *testing.T) {
+	f := newFixture(t, Options{}, ServerOptions{})
+	c := f.dial(t)
+	c.create(t, &pb.WatchCreateRequest{Key: []byte("a")})
+	deliveries := make(chan Delivery, 10)
+	_, cancel, err := f.hub.Subscribe([]byte("a"), nil, func(d Delivery) { deliveries <- d })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cancel()
+	f.hub.box.post(func() { panic("a request") })
+	if err := c.wait(); !errors.Is(err, rpctypes.ErrGRPCStopped) {
+		t.Errorf("the stream ended with %v", err)
+	}
+	if d := <-deliveries; !d.Gap {
+		t.Errorf("the subscriber got %v", d)
+	}
+	f.hub.settle()
+	if s := f.hub.Stats(); s.Watchers != 0 || s.Streams != 0 || s.Slow != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	again := f.dial(t)
+	again.create(t, &pb.WatchCreateRequest{Key: []byte("a")})
+	f.put("a")
+	expect(t, again, "0 @2 PUT a@2")
+	if d := <-deliveries; d.Gap || d.Revision != 2 {
+		t.Errorf("the subscriber got %v", d)
+	}
+}

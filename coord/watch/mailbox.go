@@ -17,7 +17,8 @@ type mailbox struct {
 	wake   chan struct{} // holds a token while there may be something to take
 }
 
-// task is either run, or, where run is nil, a loss: events up to lost.revision were dropped.
+// task is run, and lost says what is missed where that fails; or, where run is nil, a loss: events up to lost.revision were
+// dropped.
 type task struct {
 	run  func()
 	cost int
@@ -49,7 +50,7 @@ func (m *mailbox) postCommits(cost int, l loss, run func()) (lost bool) {
 	// One batch always fits into an empty mailbox, whatever its size.
 	if m.bytes == 0 || m.bytes+cost <= m.limit {
 		m.bytes += cost
-		m.append(task{run: run, cost: cost})
+		m.append(task{run: run, cost: cost, lost: l})
 		return false
 	}
 	if n := len(m.tasks); n > 0 && m.tasks[n-1].run == nil {

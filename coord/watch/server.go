@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/status"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // minProgressInterval is the shortest interval of progress notifications, as in etcd.
@@ -81,6 +83,7 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	failed := make(chan error, 1)
 	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
 	go func() {
+		defer guard.Recover(s.opts.Logger, "watch", func(cause any) { failed <- guard.Status(cause) })
 		if err := ses.receive(); err != nil {
 			failed <- err
 		}

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // maxLoaders is how many goroutines read at most.
@@ -30,7 +31,7 @@ func (ls *Lines) recheck(t *Ticket) {
 func (ls *Lines) startLoader() {
 	if ls.work.loaders < maxLoaders && !ls.work.closed {
 		ls.work.loaders++
-		ls.running.Go(ls.loadAll)
+		ls.running.Go(func() { guard.Loop(ls.ctx, ls.source.Logger, "queues", ls.loadAll) })
 	}
 }
 
@@ -41,18 +42,24 @@ func (ls *Lines) loadAll() {
 		if len(load) == 0 && len(check) == 0 {
 			return
 		}
-		view, err := ls.source.View()
-		if err != nil {
-			ls.failAll(load, check, err)
-			continue
-		}
-		for _, l := range load {
-			ls.loadOne(view, l)
-		}
-		for _, t := range check {
-			ls.checkOne(view, t)
-		}
-		view.Close()
+		ls.loadSome(load, check)
+	}
+}
+
+// loadSome reads from one view. Who waits for what was to be read is told if that fails, by a panic too.
+func (ls *Lines) loadSome(load []*line, check []*Ticket) {
+	defer guard.Recover(ls.source.Logger, "queues", func(cause any) { ls.failAll(load, check, guard.Status(cause)) })
+	view, err := ls.source.View()
+	if err != nil {
+		ls.failAll(load, check, err)
+		return
+	}
+	defer view.Close()
+	for _, l := range load {
+		ls.loadOne(view, l)
+	}
+	for _, t := range check {
+		ls.checkOne(view, t)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // Service serves the recipes on one member. Safe for concurrent use.
@@ -57,6 +58,9 @@ func (s *Service) start(fn func()) bool {
 	if s.closed {
 		return false
 	}
-	s.running.Go(fn)
+	s.running.Go(func() {
+		defer guard.Recover(s.backend.Logger, "recipes")
+		fn()
+	})
 	return true
 }
