@@ -23,6 +23,10 @@ const (
 
 // answer fills the answer to a message with one question. own is its OPT record, nil if it has none.
 func (d *DNS) answer(resp *dns.Msg, own *dns.OPT) {
+	if len(resp.Question) != 1 { // the header announced one, and nothing came behind it
+		resp.Rcode = dns.RcodeFormatError
+		return
+	}
 	q := resp.Question[0]
 	name := lower(q.Name)
 	switch {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // Sizes of answers over UDP, in bytes.
@@ -76,22 +77,27 @@ func (d *DNS) Addr() string { return d.udp.LocalAddr().String() }
 // Run serves until ctx ends.
 func (d *DNS) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { d.mirror.run(ctx); return nil })
+	group.Go(func() error {
+		guard.Loop(ctx, d.log, "registry", func() { d.mirror.run(ctx) })
+		return nil
+	})
 	for _, server := range []*dns.Server{
-		{PacketConn: d.udp, Handler: d, UDPSize: dns.DefaultMsgSize},
-		{Listener: d.tcp, Handler: d},
+		{PacketConn: d.udp, Handler: d, UDPSize: dns.DefaultMsgSize, DecorateReader: d.sound},
+		{Listener: d.tcp, Handler: d, DecorateReader: d.sound},
 	} {
 		started := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }
 		ended := make(chan struct{})
-		group.Go(func() error {
+		group.Go(func() (failed error) {
 			defer close(ended)
+			defer guard.Recover(d.log, "dns", func(cause any) { failed = guard.Status(cause) })
 			if err := server.ActivateAndServe(); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("dns: %w", err)
 			}
 			return nil
 		})
 		group.Go(func() error {
+			defer guard.Recover(d.log, "dns")
 			<-ctx.Done()
 			select {
 			case <-started: // before, there is nothing to shut down
@@ -130,9 +136,10 @@ func (d *DNS) changed(touched []roster.Name) {
 	}
 }
 
-// ServeDNS implements dns.Handler. Messages that cannot be parsed, and those without exactly one question, were answered by
-// the library with FORMERR.
+// ServeDNS implements dns.Handler. Messages that cannot be parsed, and those whose header does not announce exactly one
+// question, were answered by the library with FORMERR.
 func (d *DNS) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+	defer guard.Recover(d.log, "dns", func(any) { d.fail(w, req) })
 	resp := new(dns.Msg)
 	resp.SetReply(req)
 	resp.RecursionAvailable = false
@@ -157,6 +164,13 @@ func (d *DNS) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	if err := w.WriteMsg(resp); err != nil {
 		d.log.Debug("answering DNS", zap.Error(err)) // the client is gone
 	}
+}
+
+// fail answers SERVFAIL.
+func (d *DNS) fail(w dns.ResponseWriter, req *dns.Msg) {
+	defer guard.Recover(d.log, "dns")
+	resp := &dns.Msg{MsgHdr: dns.MsgHdr{Id: req.Id, Response: true, Opcode: req.Opcode, Rcode: dns.RcodeServerFailure}}
+	_ = w.WriteMsg(resp)
 }
 
 // text is name=value for a TXT record, nil if it is too long for one.
