@@ -114,8 +114,11 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 	}
 	resp := &coordv1.ForceReleaseResponse{Removed: noted(step, h, kind), Revision: step.Revision() + 1}
 	if !h.Lingers && step.LeaseAlive(h.Lease) {
-		// Tell why. It must not fail for want of space.
-		_, _ = putAsk(step, h, "", req.Reason)
+		// Tell why, if that can be: the release must not fail for want of space.
+		_ = step.Attempt(func() error {
+			_, err := putAsk(step, h, "", req.Reason)
+			return err
+		})
 	}
 	if _, err := step.Delete([]byte(h.Key)); err != nil {
 		return nil, err

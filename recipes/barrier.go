@@ -121,19 +121,19 @@ func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierSt
 }
 
 // left ends the generation when nobody is inside any more.
-func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) {
+func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
 	record := []byte(r.Record(queue))
 	state := BarrierState(step.Get(record))
-	switch {
-	case countLeft(step, queue, were) > 0:
-		keepRecord(step, r.Record(queue), were)
-		return
+	switch entries, err := countLeft(step, queue, were); {
+	case err != nil:
+		return err
+	case entries > 0:
+		return keepRecord(step, r.Record(queue), were)
 	case !state.Open:
-		return
+		return nil
 	}
 	state.Open = false
-	// A reaction is not refused for space.
-	_ = further(step, func() error {
+	return further(step, func() error {
 		_, err := step.Put(record, encode(state), 0)
 		return err
 	})

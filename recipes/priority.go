@@ -73,6 +73,9 @@ func (s seat) taken() bool { return s.entry.Key != "" }
 // campaignByPriority makes a candidate. It leads at once only if nobody does and no place is kept.
 func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID) (proto.Message, error) {
 	queue := ElectionQueue(req.Name, req.Priority)
+	if err := mended(step, queue); err != nil {
+		return nil, err
+	}
 	p := &place{key: Key(queue, lease, req.OwnerId)}
 	old := step.Get([]byte(p.key))
 	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
@@ -225,9 +228,9 @@ func further(step statemachine.Step, write func() error) error {
 }
 
 // left elects the next leader if the last one is gone.
-func (byRecord) left(step statemachine.Step, queue string, _ []*mvccpb.KeyValue) {
-	if !seatOf(step, queue).taken() {
-		// What is refused here is put right by the next campaign.
-		_ = elect(step, queue)
+func (byRecord) left(step statemachine.Step, queue string, _ []*mvccpb.KeyValue) error {
+	if seatOf(step, queue).taken() {
+		return nil
 	}
+	return elect(step, queue)
 }

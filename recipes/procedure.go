@@ -71,21 +71,21 @@ const (
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
 		called(LockAcquire, enqueueAs(KindLock, enterPlain)),
-		called(LockRelease, remove),
+		freeing(called(LockRelease, remove)),
 		called(ElectionCampaign, enqueueAs(KindElection, enterPlain)),
-		called(ElectionResign, remove),
+		freeing(called(ElectionResign, remove)),
 		called(ElectionProclaim, proclaim),
 		called(RWLockAcquire, enqueueAs(KindRWLock, enterRWLock)),
 		called(SemaphoreAcquire, enqueueAs(KindSemaphore, enterSemaphore)),
 		called(BarrierEnter, enqueueAs(KindBarrier, enterBarrier)),
 
 		requested(Acquire, coordv1.Kind_KIND_ACQUIRE, acquire),
-		requested(Release, coordv1.Kind_KIND_RELEASE, release),
+		freeing(requested(Release, coordv1.Kind_KIND_RELEASE, release)),
 		requested(Campaign, coordv1.Kind_KIND_CAMPAIGN, campaign),
 		requested(Proclaim, coordv1.Kind_KIND_PROCLAIM, proclaimRequest),
 		requested(Transfer, coordv1.Kind_KIND_TRANSFER, transfer),
 		requested(AskRelease, coordv1.Kind_KIND_ASK_RELEASE, askRelease),
-		called(ForceRelease, forceRelease),
+		freeing(called(ForceRelease, forceRelease)),
 
 		requested(CounterAdd, coordv1.Kind_KIND_COUNTER_ADD, counterAdd),
 		requested(CounterSet, coordv1.Kind_KIND_COUNTER_SET, counterSet),
@@ -96,7 +96,7 @@ func Procedures() []statemachine.Procedure {
 		requested(GateOpen, coordv1.Kind_KIND_GATE_OPEN, gateOpen),
 		requested(GroupJoin, coordv1.Kind_KIND_GROUP_JOIN, groupJoin),
 		requested(GroupUpdate, coordv1.Kind_KIND_GROUP_UPDATE, groupUpdate),
-		requested(GroupLeave, coordv1.Kind_KIND_GROUP_LEAVE, groupLeave),
+		freeing(requested(GroupLeave, coordv1.Kind_KIND_GROUP_LEAVE, groupLeave)),
 		requested(RWAcquire, coordv1.Kind_KIND_RW_ACQUIRE, rwAcquire),
 		requested(RWDowngrade, coordv1.Kind_KIND_RW_DOWNGRADE, rwDowngrade),
 		requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire),
@@ -112,6 +112,14 @@ func called[T any, Request message[T]](name string, run func(statemachine.Step, 
 func requested[T any, Request message[T]](name string, kind coordv1.Kind, run func(statemachine.Step, Request) (proto.Message, error)) statemachine.Procedure {
 	return procedure[T, Request]{name, kind, run}
 }
+
+// freed is a procedure that only gives something back.
+type freed struct{ statemachine.Procedure }
+
+func freeing(p statemachine.Procedure) statemachine.Procedure { return freed{p} }
+
+// Frees implements statemachine.Procedure.
+func (freed) Frees() bool { return true }
 
 type message[T any] interface {
 	*T
@@ -130,6 +138,9 @@ func (p procedure[T, Request]) Name() string { return p.name }
 
 // Kind implements statemachine.Procedure.
 func (p procedure[T, Request]) Kind() coordv1.Kind { return p.kind }
+
+// Frees implements statemachine.Procedure.
+func (p procedure[T, Request]) Frees() bool { return false }
 
 // Run implements statemachine.Procedure.
 func (p procedure[T, Request]) Run(step statemachine.Step, request []byte) ([]byte, error) {

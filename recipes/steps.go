@@ -29,7 +29,7 @@ func enqueueAs(kind uint64, enter entering) func(statemachine.Step, *recipesv1.E
 			own:   Entry{Lease: req.Lease, OwnerID: req.OwnerId, Value: req.Value, Write: req.Write, Permits: req.Permits},
 			limit: req.Limit, parties: req.Parties, lingerMS: step.Attachment(req.Lease, []byte(key)).LingerMS,
 		}
-		p, made, err := enter(step, w)
+		p, made, err := w.enter(step, enter)
 		switch {
 		case err != nil:
 			return nil, err

@@ -59,28 +59,30 @@ func (c counted) Holds(r Reader, queue string, e Entry, token int64) bool {
 }
 
 // left takes entries off the tally.
-func (c counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) {
-	if countLeft(step, queue, were) > 0 {
-		keepRecord(step, c.Record(queue), were)
+func (c counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
+	entries, err := countLeft(step, queue, were)
+	if err != nil || entries == 0 {
+		return err
 	}
+	return keepRecord(step, c.Record(queue), were)
 }
 
 // keepRecord puts a record again that was deleted by hand from a queue with entries: who holds by it shall not cease to, and who
 // waits shall not do so for ever.
-func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) {
+func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) error {
 	i := slices.IndexFunc(were, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == record })
 	if i < 0 || step.Get([]byte(record)) != nil {
-		return
+		return nil
 	}
-	_ = further(step, func() error { // a reaction is not refused for space
+	return further(step, func() error {
 		_, err := step.Put([]byte(record), were[i].Value, 0)
 		return err
 	})
 }
 
 // countLeft is left, and returns how many entries there are still.
-func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) int64 {
-	t, gone, byHand := parseTally(step.Get(tallyKey(queue))), false, false
+func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) (entries int64, err error) {
+	t, gone, byHand := parseTally(step.Get(tallyKey(queue))), false, step.Broken(queue)
 	for _, kv := range were {
 		e, ok := ParseEntry(queue, kv)
 		if ok && step.Get(kv.Key) == nil {
@@ -101,9 +103,9 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) in
 	switch {
 	case !gone:
 	case t.Entries <= 0:
-		_, _ = deleteKey(step, tallyKey(queue))
+		_, err = deleteKey(step, tallyKey(queue))
 	default:
-		_ = further(step, func() error { return putTally(step, queue, t) }) // a reaction is not refused for space
+		err = further(step, func() error { return putTally(step, queue, t) })
 	}
-	return max(t.Entries, 0)
+	return max(t.Entries, 0), err
 }

@@ -24,6 +24,9 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 	if ByPriority(queue) != (req.Priority != 0) {
 		return nil, invalid("key %q is not one of the election that is meant", req.To)
 	}
+	if err := mended(step, queue); err != nil {
+		return nil, err
+	}
 	if ByPriority(queue) {
 		return transferByPriority(step, queue, req)
 	}
@@ -85,8 +88,7 @@ func movable(step statemachine.Step, ahead []Entry) ([]moving, error) {
 	return moved, nil
 }
 
-// putBehind deletes the leader's entry and all ahead, and makes anew those that are moved. The first write is the note:
-// if there is no space, it is refused, and nothing has been done. It returns the last revision.
+// putBehind deletes the leader's entry and all ahead, and makes anew those that are moved. It returns the last revision.
 func putBehind(step statemachine.Step, queue string, leader Entry, to string, ahead []Entry, moved []moving) (statemachine.Revision, error) {
 	last, err := putTransfer(step, queue, leader, leader.Token, to, moved)
 	if err != nil {

@@ -53,10 +53,18 @@ func (w *wish) take(step statemachine.Step, p *place) (made bool, err error) {
 	return true, p.enter(step, encodeValue(w.kind, p.own), statemachine.Attachment{Kind: w.kind, LingerMS: w.lingerMS})
 }
 
+// enter has the entry made in a queue that is in order.
+func (w *wish) enter(step statemachine.Step, enter entering) (*place, bool, error) {
+	if err := mended(step, w.queue); err != nil {
+		return nil, false, err
+	}
+	return enter(step, w)
+}
+
 // acquired answers a session's wish.
 func (w *wish) acquired(step statemachine.Step, enter entering) (proto.Message, error) {
 	resp := &coordv1.Acquired{Revision: step.Revision()}
-	p, made, err := enter(step, w)
+	p, made, err := w.enter(step, enter)
 	if err != nil {
 		return nil, err
 	}

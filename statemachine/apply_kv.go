@@ -88,6 +88,7 @@ func (b *batch) deleteRange(r *pb.DeleteRangeRequest) Result {
 			return refuse(err)
 		}
 	}
+	b.frees = true
 	return Result{Response: b.doDelete(r)}
 }
 

@@ -49,9 +49,21 @@ func (b *batch) leaseRevoke(r *raftv1.LeaseRevoke) Result {
 	return Result{Response: LeaseRevoked{Revision: b.kv.Revision()}}
 }
 
+// free does one step that gives something back and is never refused.
+func (b *batch) free(do func()) {
+	err := b.step(func() error {
+		do()
+		return nil
+	})
+	if err != nil {
+		b.fail(fmt.Errorf("log entry %d: refused what frees: %w", b.index, err))
+	}
+}
+
 // dropLease deletes a lease and, in one revision and in key order, the keys attached to it. It returns their number. A key
 // whose attachment says so stays for a while if the lease expires, see linger. If the lease is a session's, that ends.
 func (b *batch) dropLease(id LeaseID, expired bool) int {
+	b.frees = true
 	attached := b.attachedTo(id)
 	for _, key := range attached {
 		kv := b.get(key.Key)
@@ -154,8 +166,7 @@ func (b *batch) dropRenewals(seen uint64) {
 func (b *batch) expire() {
 	keys := 0
 	for _, id := range b.m.leases.Due(maxExpiredLeases) {
-		keys += b.dropLease(id, true)
-		b.endRevision() // each has one
+		b.free(func() { keys += b.dropLease(id, true) })
 		if keys >= maxExpiredKeys {
 			break
 		}

@@ -57,7 +57,6 @@ func (b *batch) requests(body []byte) Result {
 	done := RequestsDone{Outcomes: make([][]byte, len(r.requests))}
 	for i, data := range r.requests {
 		done.Outcomes[i] = run.request(data)
-		b.endRevision()
 	}
 	run.store()
 	done.Revision = b.kv.Revision()
@@ -97,6 +96,13 @@ func (r *requestRun) ended() bool { return r.m.sessions.byID[r.s.id] != r.s }
 
 // keep stores an outcome.
 func (r *requestRun) keep(sequence uint64, outcome []byte) {
+	if r.m.undo.Open() {
+		new := len(r.new)
+		r.m.undo.Note(func() {
+			r.s.outcomes.remove(sequence)
+			r.new = r.new[:new]
+		})
+	}
 	r.s.outcomes.add(sequence, outcome, r.row)
 	r.new = appendStoredOutcome(r.new, sequence, outcome)
 }
@@ -119,7 +125,11 @@ func (r *requestRun) request(data []byte) []byte {
 	if r.s.outcomes.full() {
 		return encodeRefusal(ErrBacklog)
 	}
-	outcome, err := r.execute(q)
+	var outcome []byte
+	err := r.step(func() (err error) {
+		outcome, err = r.execute(q)
+		return err
+	})
 	if err != nil {
 		outcome = encodeRefusal(err)
 	}
@@ -140,7 +150,7 @@ func (r *requestRun) checkSequence(sequence uint64) error {
 	return nil
 }
 
-// execute executes a request and returns its outcome. A refusal has had no effect.
+// execute executes a request and returns its outcome.
 func (r *requestRun) execute(q request) ([]byte, error) {
 	if err := r.m.alarms.refuseCorrupt(); err != nil {
 		return nil, err
@@ -207,7 +217,7 @@ func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
 	p := r.m.kinds[q.kind]
 	switch {
 	case p != nil:
-		response, err := r.run(p, s, q.body)
+		response, err := r.runProcedure(p, s, q.body)
 		if err != nil {
 			return nil, err
 		}
@@ -256,6 +266,7 @@ func (r *requestRun) withdraw(own, of uint64) Result {
 		r.keep(of, encodeRefusal(ErrWithdrawn))
 		return Result{Response: &coordv1.Withdrawn{Revision: r.kv.Revision()}}
 	}
+	r.frees = true
 	removed := false
 	for _, key := range acquiredKeys(before.data) {
 		kv := r.get(key)

@@ -90,7 +90,7 @@ func (b *batch) dropSession(id LeaseID) {
 	if s == nil {
 		return
 	}
-	b.m.sessions.remove(id)
+	b.m.sessions.remove(s)
 	b.kv.Rows().Delete(mvcc.IDKey(mvcc.SpaceSessions, uint64(id)))
 	for row := range s.outcomes.rows() {
 		b.dropOutcomes(s, row)

@@ -44,6 +44,7 @@ func (b *batch) txn(r *pb.TxnRequest) Result {
 			return refuse(err)
 		}
 	}
+	b.frees = !path.puts()
 	resp := b.runPath(path)
 	resp.Header.Revision = b.kv.Revision()
 	return Result{Response: resp}
@@ -54,6 +55,16 @@ type txnPath struct {
 	succeeded bool
 	ops       []*pb.RequestOp
 	nested    map[int]*txnPath // by the index of their operation
+}
+
+// puts reports whether an operation on the path is a put.
+func (p *txnPath) puts() bool {
+	for i, op := range p.ops {
+		if op.GetRequestPut() != nil || p.nested[i] != nil && p.nested[i].puts() {
+			return true
+		}
+	}
+	return false
 }
 
 // choosePath evaluates the compares of the whole tree against src. ErrTooManyOps.

@@ -33,8 +33,14 @@ type batch struct {
 	// reacted is how many of applied.Events the reactor has dealt with.
 	reacted int
 	again   changedAgain
+	// frees says that the step gives something back, see react.
+	frees bool
 	// toHash ends the batch after the current entry: a StateHash command asks for the state at its index.
 	toHash bool
+}
+
+func newBatch(m *Machine) *batch {
+	return &batch{m: m, kv: mvcc.NewTx(m.overlay, m.revision), compacted: m.compacted, applied: Applied{Index: m.index}}
 }
 
 // fail keeps the first error that the replica cannot go on after.
@@ -67,8 +73,7 @@ func (b *batch) entry(e sm.Entry) {
 	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot
 	for _, c := range entry.Commands {
 		b.keep, b.unixMS = false, 0
-		r := b.command(c)
-		b.endRevision()
+		r := b.run(c)
 		if b.want {
 			result.Results = append(result.Results, r)
 		}
@@ -76,10 +81,18 @@ func (b *batch) entry(e sm.Entry) {
 	b.applied.Entries = append(b.applied.Entries, result)
 }
 
-// endRevision closes the revision of a command, or of what is like one, with the reactions to it.
-func (b *batch) endRevision() {
-	b.react()
-	b.kv.End()
+// run applies one command. Ticks and requests consist of steps of their own, everything else is one.
+func (b *batch) run(c raftv1.Command) (r Result) {
+	if c.Kind == raftv1.KindTick || c.Kind == raftv1.KindRequests {
+		return b.command(c)
+	}
+	if err := b.step(func() error {
+		r = b.command(c)
+		return r.Err
+	}); err != nil {
+		return refuse(err)
+	}
+	return r
 }
 
 // command applies one command, of one revision at most (a tick, a call and requests may take several).

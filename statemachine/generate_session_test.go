@@ -38,6 +38,8 @@ func (acquiring) Name() string { return "test.acquire.v1" }
 
 func (acquiring) Kind() coordv1.Kind { return coordv1.Kind_KIND_CAMPAIGN }
 
+func (acquiring) Frees() bool { return false }
+
 func (acquiring) Run(s statemachine.Step, request []byte) ([]byte, error) {
 	r := &coordv1.Acquire{}
 	if err := proto.Unmarshal(request, r); err != nil {
@@ -57,15 +59,21 @@ func (acquiring) Run(s statemachine.Step, request []byte) ([]byte, error) {
 	return encode(resp), nil
 }
 
-// reacting answers to deletions with puts, deletions and a further revision.
+// reacting answers to deletions with puts, deletions and a further revision. Where a key says so, it fails at the end.
 type reacting struct{}
 
 func (reacting) Prefix() []byte { return []byte("a\x00") }
 
-func (r reacting) Deleted(s statemachine.Step, were []*mvccpb.KeyValue) {
+func (reacting) QueueOf(key []byte) string { return string(key) }
+
+func (r reacting) Deleted(s statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
 	for _, kv := range were {
 		r.deleted(s, kv.Key)
 	}
+	if kv := s.Get([]byte("aa")); kv != nil && kv.ModRevision%3 == 0 {
+		return fmt.Errorf("%d does not please", kv.ModRevision)
+	}
+	return nil
 }
 
 func (reacting) deleted(s statemachine.Step, key []byte) {

@@ -356,6 +356,7 @@ func (g *generator) script() []byte {
 	for range g.IntN(6) {
 		a := action{Do: pick(g, []string{
 			"get", "scan", "put", "put", "entry", "entry", "touch", "delete", "next", "alive", "keys", "attachment", "session", "clock",
+			"refuse", "attempt", "broken", "mend",
 		})}
 		a.Key, a.End = g.keys()
 		a.Value = g.value()
@@ -381,6 +382,9 @@ func (scripted) Kind() coordv1.Kind { return scriptKind }
 // scriptKind is that of a recipe: the procedures of this package's tests are no recipes.
 const scriptKind = coordv1.Kind_KIND_ACQUIRE
 
+// Frees implements statemachine.Procedure.
+func (scripted) Frees() bool { return false }
+
 func (scripted) Run(s statemachine.Step, request []byte) ([]byte, error) {
 	var script []action
 	if err := json.Unmarshal(request, &script); err != nil {
@@ -390,7 +394,19 @@ func (scripted) Run(s statemachine.Step, request []byte) ([]byte, error) {
 		return nil, statemachine.ErrKeyNotFound // a refusal of its own
 	}
 	saw := fmt.Appendf(nil, "at %d\n", s.Revision())
-	for _, a := range script {
+	for i, a := range script {
+		switch a.Do {
+		case "refuse": // whatever was done
+			return nil, statemachine.NewRefusal(coordv1.Error_REASON_NOT_HOLDER, string(saw))
+		case "attempt": // all that follows, in vain
+			err := s.Attempt(func() error {
+				for _, a := range script[i+1:] {
+					saw = fmt.Appendf(saw, "%s %q %d: %s\n", a.Do, a.Key, s.Revision(), a.run(s))
+				}
+				return statemachine.ErrInvalid
+			})
+			saw = fmt.Appendf(saw, "%d %s\n", s.Revision(), refusal(err))
+		}
 		saw = fmt.Appendf(saw, "%s %q %d: %s\n", a.Do, a.Key, s.Revision(), a.run(s))
 	}
 	return saw, nil
@@ -429,6 +445,10 @@ func (a action) run(s statemachine.Step) string {
 		return fmt.Sprint(s.LeaseAlive(a.Lease))
 	case "keys":
 		return fmt.Sprintf("%q", s.LeaseKeys(a.Lease))
+	case "broken":
+		return fmt.Sprint(s.Broken(string(a.Key)))
+	case "mend":
+		s.Mend(string(a.Key))
 	case "clock":
 		return fmt.Sprint(s.ClockMS())
 	}

@@ -31,7 +31,7 @@ func (v *View) Lease(id LeaseID) (l LeaseRow, ok bool, err error) {
 	if err != nil || !ok {
 		return l, err == nil, err
 	}
-	t := newSessions()
+	t := newSessions(nil)
 	if err := t.load(id, row); err != nil {
 		return LeaseRow{}, false, err
 	}

@@ -169,7 +169,7 @@ func TestLingeringLeaseEndsWithItsKey(t *testing.T) {
 		"written, not moved":  command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), IgnoreLease: true}),
 		"written by a recipe": call("rewrite"),
 	} {
-		d := newDriver(t, acquiring{}, procedure{"rewrite", func(s statemachine.Step) error {
+		d := newDriver(t, acquiring{}, procedure{name: "rewrite", run: func(s statemachine.Step) error {
 			_, err := s.Touch([]byte("a"))
 			return err
 		}})
@@ -193,7 +193,7 @@ func TestLingeringLeaseEndsWithItsKey(t *testing.T) {
 
 // What was noted with an attachment is for that writing of the key: any other forgets it, but Touch.
 func TestAttachmentLastsUntilTheKeyIsWritten(t *testing.T) {
-	d := newDriver(t, acquiring{}, procedure{"touch", func(s statemachine.Step) error {
+	d := newDriver(t, acquiring{}, procedure{name: "touch", run: func(s statemachine.Step) error {
 		_, err := s.Touch([]byte("a"))
 		return err
 	}})
@@ -228,10 +228,13 @@ type reactor func(s statemachine.Step, key string)
 
 func (reactor) Prefix() []byte { return []byte("q/") }
 
-func (r reactor) Deleted(s statemachine.Step, were []*mvccpb.KeyValue) {
+func (reactor) QueueOf([]byte) string { return "q" }
+
+func (r reactor) Deleted(s statemachine.Step, _ string, were []*mvccpb.KeyValue) error {
 	for _, kv := range were {
 		r(s, string(kv.Key))
 	}
+	return nil
 }
 
 // Whatever deletes a key below the reactor's prefix, the reaction is in the same revision, and what it deletes brings no
@@ -239,7 +242,7 @@ func (r reactor) Deleted(s statemachine.Step, were []*mvccpb.KeyValue) {
 func TestReactionSharesTheRevisionOfTheDeletion(t *testing.T) {
 	var seen []string
 	oneRevision := true
-	d := newDriver(t, acquiring{}, procedure{"two", func(s statemachine.Step) error {
+	d := newDriver(t, acquiring{}, procedure{name: "two", run: func(s statemachine.Step) error {
 		s.Delete([]byte("q/1"))
 		s.NextRevision()
 		s.Delete([]byte("q/2"))

@@ -18,6 +18,7 @@ import (
 	"github.com/coord-dev/coord/statemachine/lease"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 	"github.com/coord-dev/coord/statemachine/pebblefs"
+	"github.com/coord-dev/coord/statemachine/undo"
 )
 
 // Options configure a Machine.
@@ -69,8 +70,10 @@ type Machine struct {
 	executed  executed
 	alarms    alarms
 	members   []*raftv1.Member
+	broken    broken
 	overlay   *mvcc.Overlay
 	latest    *mvcc.Cache
+	undo      undo.Log // of the step that is running
 
 	// mu guards what readers see. It is held for a pointer swap only.
 	mu struct {
@@ -170,7 +173,7 @@ func (m *Machine) load() error {
 	}
 	m.latest = mvcc.NewCache(latestCache)
 	m.overlay = mvcc.NewOverlay(m.applyRows())
-	return m.loadTables(rows, lease.NewLoader(clock, tick))
+	return m.loadTables(rows, lease.NewLoader(clock, tick, &m.undo))
 }
 
 // latestCache is the size of the cache that the apply reads latest versions through, in bytes: half of what a put costs
@@ -184,11 +187,11 @@ func (m *Machine) applyRows() mvcc.Source {
 
 // loadTables builds the tables that are caches of rows.
 func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
-	m.executed, m.sessions = make(executed), newSessions()
-	m.alarms, m.members = nil, nil
+	m.executed, m.sessions = make(executed), newSessions(&m.undo)
+	m.alarms, m.members, m.broken = nil, nil, nil
 	for _, space := range []struct {
 		id   byte
-		size int // of the key
+		size int // of the key; 0: any
 		load func(id uint64, key, value []byte) error
 	}{
 		{mvcc.SpaceLeases, 9, func(id uint64, _, v []byte) error { return loader.Lease(LeaseID(id), v) }},
@@ -206,14 +209,19 @@ func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 			return err
 		}},
 		{mvcc.SpaceSessions, 9, func(id uint64, _, v []byte) error { return m.sessions.load(LeaseID(id), v) }},
+		{mvcc.SpaceBroken, 0, func(_ uint64, k, v []byte) error { return m.broken.load(k, v) }},
 		{mvcc.SpaceOutcomes, 21, func(_ uint64, k, v []byte) error { return m.sessions.loadOutcomes(k, v) }},
 	} {
 		lower, upper := mvcc.SpaceBounds(space.id)
 		err := mvcc.ScanRows(rows, lower, upper, func(k, v []byte) (bool, error) {
-			if len(k) != space.size {
+			if space.size != 0 && len(k) != space.size {
 				return false, fmt.Errorf("%w: row key %x", mvcc.ErrCorrupt, k)
 			}
-			return true, space.load(binary.BigEndian.Uint64(k[1:]), k, v)
+			id := uint64(0)
+			if len(k) >= 9 {
+				id = binary.BigEndian.Uint64(k[1:])
+			}
+			return true, space.load(id, k, v)
 		})
 		if err != nil {
 			return err
@@ -240,8 +248,7 @@ func (m *Machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 
 // apply applies and commits entries up to the next StateHash command, and returns their number.
 func (m *Machine) apply(entries []sm.Entry) (int, error) {
-	b := &batch{m: m, kv: mvcc.NewTx(m.overlay, m.revision), compacted: m.compacted}
-	b.applied.Index = m.index
+	b := newBatch(m)
 	n := 0
 	for n < len(entries) && !b.toHash && b.err == nil {
 		if e := entries[n]; e.Index > m.index { // Dragonboat promises so; a replay must never apply twice

@@ -56,6 +56,14 @@ func (o *outcomes) add(sequence uint64, data []byte, row *outcomeRow) {
 	row.live++
 }
 
+// remove takes back add.
+func (o *outcomes) remove(sequence uint64) {
+	one := o.bySequence[sequence]
+	delete(o.bySequence, sequence)
+	o.bytes -= len(one.data)
+	one.row.live--
+}
+
 // acknowledge forgets the outcomes with a sequence <= to, and returns the rows that have none any more. The newest may be
 // one of them: who moves the watermark writes a newer row.
 func (o *outcomes) acknowledge(to uint64) (empty []*outcomeRow) {

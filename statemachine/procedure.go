@@ -15,8 +15,11 @@ type Procedure interface {
 	Name() string
 	// Kind is how a request of a session names it; KIND_UNSPECIFIED if none can.
 	Kind() coordv1.Kind
-	// Run reads and writes through step and answers. An error is a refusal: it becomes the result, and Run must not have
-	// written anything. It must not panic on any request.
+	// Frees says that it only gives something back. Then what it deletes stays deleted even where what has to follow from that
+	// cannot be done, see Reactor.
+	Frees() bool
+	// Run reads and writes through step and answers. An error is a refusal: it becomes the result, and whatever Run has written,
+	// at however many revisions, is undone. It must not panic on any request.
 	Run(step Step, request []byte) (response []byte, err error)
 }
 
@@ -29,6 +32,11 @@ type Step interface {
 	// NextRevision closes the step's current revision, so that the following writes take one of their own. Without a write
 	// before it, it does nothing.
 	NextRevision()
+	// Attempt calls do and returns its error; if it is one, what do has written is undone, and the step goes on from there.
+	Attempt(do func() error) error
+	// Broken reports whether a reaction failed for the queue, and none has succeeded since. Mend says that it is in order again.
+	Broken(queue string) bool
+	Mend(queue string)
 	// Get returns the latest version of key, nil if there is none. The result is shared: do not change it.
 	Get(key []byte) *mvccpb.KeyValue
 	// Scan calls fn for the latest versions in [key, end) in key order until fn returns false; end "\x00" means all keys
@@ -77,8 +85,13 @@ type Attachment struct {
 // space: they pass on what was there.
 type Reactor interface {
 	Prefix() []byte
-	// Deleted gets what the keys were, in the order in which they were deleted, each once. It must not change them.
-	Deleted(step Step, were []*mvccpb.KeyValue)
+	// QueueOf names what a key with the prefix belongs to. Each queue has a reaction of its own.
+	QueueOf(key []byte) string
+	// Deleted gets what the keys of a queue were, in the order in which they were deleted, each once. It must not change them. An
+	// error undoes what it wrote. It refuses the command or request that deleted the keys, with ErrQueueBroken, so that all of
+	// that is undone, unless that only gives something back: a lease that expires or is revoked, the end of a session, a deletion
+	// by itself, a withdrawal, a Procedure that frees. Then the deletion stands and the queue is broken, see BrokenQueue.
+	Deleted(step Step, queue string, were []*mvccpb.KeyValue) error
 }
 
 // Refusal is an error with a reason that goes into the outcome of a request, see RefusalOf.

@@ -235,6 +235,7 @@ func (r *replica) checkView(v *statemachine.View) {
 	}
 	r.w.same(r, index, "members", v.Members(), state.Members())
 	r.w.same(r, index, "alarms", v.Alarms(), state.Alarms())
+	r.w.same(r, index, "broken queues", v.BrokenQueues(), state.BrokenQueues())
 	for range 4 {
 		q := r.gen.rangeRequest()
 		got, err := v.Range(ctx, q)

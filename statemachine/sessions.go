@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/coord-dev/coord/statemachine/mvcc"
+	"github.com/coord-dev/coord/statemachine/undo"
 )
 
 // sessions is the table of sessions: leases with an identity, an epoch, the stream they are attached to, and the outcomes
@@ -21,6 +22,7 @@ import (
 type sessions struct {
 	mu   sync.RWMutex // guards byID, and of each session all but outcomes, against readers: only the apply changes them
 	byID map[LeaseID]*session
+	undo *undo.Log // where put, remove and attach note how to take them back
 }
 
 type session struct {
@@ -32,22 +34,40 @@ type session struct {
 	outcomes outcomes // for the apply only
 }
 
-func newSessions() *sessions { return &sessions{byID: make(map[LeaseID]*session)} }
-
-func (t *sessions) put(s *session) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.byID[s.id] = s
+func newSessions(log *undo.Log) *sessions {
+	return &sessions{byID: make(map[LeaseID]*session), undo: log}
 }
 
-func (t *sessions) remove(id LeaseID) {
+func (t *sessions) put(s *session) {
+	t.undo.Note(func() { t.set(s.id, nil) })
+	t.set(s.id, s)
+}
+
+// remove deletes a session, which is there.
+func (t *sessions) remove(s *session) {
+	t.undo.Note(func() { t.set(s.id, s) })
+	t.set(s.id, nil)
+}
+
+// set makes s the session of an id; nil: there is none.
+func (t *sessions) set(id LeaseID, s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.byID, id)
+	if s == nil {
+		delete(t.byID, id)
+	} else {
+		t.byID[id] = s
+	}
 }
 
 // attach notes the epoch and the stream that a session is attached with.
 func (t *sessions) attach(s *session, epoch, stream uint64) {
+	wasEpoch, wasStream := s.epoch, s.stream
+	t.undo.Note(func() { t.move(s, wasEpoch, wasStream) })
+	t.move(s, epoch, stream)
+}
+
+func (t *sessions) move(s *session, epoch, stream uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.epoch, s.stream = epoch, stream

@@ -1,7 +1,6 @@
 package statemachine
 
 import (
-	"bytes"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -21,21 +20,17 @@ func (b *batch) call(r *raftv1.Call) Result {
 		return Result{}
 	}
 	b.unixMS = r.UnixMs
-	resp, err := b.run(p, &step{batch: b}, r.Request)
+	resp, err := b.runProcedure(p, &step{batch: b}, r.Request)
 	if err != nil {
 		return refuse(err)
 	}
 	return Result{Response: Called{Response: resp, Revision: b.kv.Revision()}}
 }
 
-// run runs a procedure, and sees to it that a refusal had no effect.
-func (b *batch) run(p Procedure, s *step, request []byte) ([]byte, error) {
-	before := b.kv.Revision()
-	resp, err := p.Run(s, request)
-	if err != nil && b.kv.Revision() != before {
-		b.fail(fmt.Errorf("procedure %q refused %v after it had written", p.Name(), err))
-	}
-	return resp, err
+// runProcedure runs a procedure inside of the step of its command or request.
+func (b *batch) runProcedure(p Procedure, s *step, request []byte) ([]byte, error) {
+	b.frees = p.Frees()
+	return p.Run(s, request)
 }
 
 // step is the Step of a procedure, a guard or a reaction.
@@ -53,6 +48,18 @@ func (s *step) NextRevision() {
 	s.batch.kv.End()
 	s.written = nil
 }
+
+func (s *step) Attempt(do func() error) error {
+	err := s.batch.attempt(do)
+	if err != nil {
+		s.written = s.batch.written()
+	}
+	return err
+}
+
+func (s *step) Broken(queue string) bool { return s.batch.m.broken.has(queue) }
+
+func (s *step) Mend(queue string) { s.batch.mendQueue(queue) }
 
 func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.batch.get(key) }
 
@@ -151,37 +158,4 @@ func (s *step) LeaseKeys(id LeaseID) [][]byte {
 func (s *step) ClockMS() int64 {
 	ms, _ := s.batch.m.leases.Clock()
 	return ms
-}
-
-// react lets the reactor answer to the keys with its prefix that were deleted since it was asked last.
-func (b *batch) react() {
-	r := b.m.opts.Reactor
-	if r == nil {
-		return
-	}
-	var were []*mvccpb.KeyValue
-	var told map[string]bool
-	for _, e := range b.applied.Events[b.reacted:] {
-		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
-			continue
-		}
-		if told == nil {
-			told = make(map[string]bool)
-		}
-		told[string(e.Kv.Key)] = true
-		were = append(were, e.PrevKv)
-	}
-	if len(were) > 0 {
-		r.Deleted(&step{batch: b, reaction: true, written: b.written()}, were)
-	}
-	b.reacted = len(b.applied.Events) // not what the reaction adds
-}
-
-// written are the keys written at the current revision.
-func (b *batch) written() map[string]bool {
-	keys := make(map[string]bool)
-	for _, e := range b.applied.Events[len(b.applied.Events)-b.kv.Changed():] {
-		keys[string(e.Kv.Key)] = true
-	}
-	return keys
 }

@@ -18,11 +18,15 @@ import (
 type procedure struct {
 	name string
 	run  func(s statemachine.Step) error
+	// frees says that it only gives something back.
+	frees bool
 }
 
 func (p procedure) Name() string { return p.name }
 
 func (p procedure) Kind() coordv1.Kind { return 0 }
+
+func (p procedure) Frees() bool { return p.frees }
 
 func (p procedure) Run(s statemachine.Step, _ []byte) ([]byte, error) {
 	return []byte(p.name), p.run(s)
@@ -34,7 +38,7 @@ func call(name string) raftv1.Command {
 
 // runStep runs fn as a procedure on a store where "old" is "0", and returns its result.
 func runStep(t *testing.T, fn func(statemachine.Step) error) (*driver, statemachine.Result) {
-	d := newDriver(t, procedure{"test", fn})
+	d := newDriver(t, procedure{name: "test", run: fn})
 	d.do(put("old", "0"))
 	return d, d.do(call("test"))[0]
 }
@@ -133,28 +137,80 @@ func TestStepRefusesWithoutATrace(t *testing.T) {
 	}
 }
 
-// A refusal after a write would be an effect that the caller is told did not happen: the replica stops, and shows nothing
-// of the batch.
-func TestStepThatRefusesAfterWritingStopsTheReplica(t *testing.T) {
-	for name, write := range map[string]func(statemachine.Step){
-		"in the same revision": func(s statemachine.Step) { s.Put([]byte("a"), nil, 0) },
-		"in one before": func(s statemachine.Step) {
-			s.Put([]byte("a"), nil, 0)
-			s.NextRevision()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := newDriver(t, procedure{"test", func(s statemachine.Step) error {
-				write(s)
+// What a procedure wrote before it refused is undone, at however many revisions that was, and what comes after it in the same entry
+// sees nothing of it.
+func TestRefusalAfterWritesLeavesNoTrace(t *testing.T) {
+	procedures := func(refuse bool) []statemachine.Procedure {
+		return []statemachine.Procedure{procedure{name: "test", run: func(s statemachine.Step) error {
+			if !refuse {
 				return errors.New("no")
-			}})
-			if _, err := d.m.Update([]sm.Entry{d.entry(put("b", "1"), call("test"))}); err == nil {
-				t.Fatal("the replica goes on")
 			}
-			if d.value("a", 0) != "-" || d.value("b", 0) != "-" || d.view().Revision() != 1 {
-				t.Error("readers see a batch that failed")
+			for range 3 {
+				s.Delete([]byte("old"))
+				s.Put([]byte("old"), []byte("in vain"), 0)
+				s.Put([]byte("new"), []byte("in vain"), 0)
+				s.PutEntry([]byte("leased"), nil, 5, statemachine.Attachment{Kind: 3, LingerMS: 9})
+				s.Touch([]byte("entry"))
+				s.NextRevision()
 			}
+			s.Delete([]byte("entry"))
+			s.Mend("q")
+			return errors.New("no")
+		}}}
+	}
+	var want string
+	for _, refuse := range []bool{false, true} {
+		d := newDriver(t, procedures(refuse)...)
+		d.do(put("old", "0"), command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 10}),
+			command(raftv1.KindPut, &pb.PutRequest{Key: []byte("entry"), Lease: 5}))
+		results := d.do(put("before", ""), call("test"), put("after", "1"), call("test"))
+		if fmt.Sprint(results[1].Err) != "no" || results[1].Response != nil {
+			t.Fatalf("%+v", results[1])
+		}
+		got := fmt.Sprintf("revision %d, %d, events %v, hash %x", d.last.Revision, results[2].Response.(*pb.PutResponse).Header.Revision,
+			d.last.Events, d.hash())
+		if want == "" {
+			want = got
+		}
+		if got != want {
+			t.Errorf("%s\nwithout the writes %s", got, want)
+		}
+		d.reopen()
+		if hash := d.hash(); !strings.HasSuffix(got, fmt.Sprintf("%x", hash)) {
+			t.Errorf("opened again: hash %x, %s", hash, got)
+		}
+	}
+}
+
+// An attempt that fails is undone; the procedure goes on from there, at the revision it had.
+func TestAttemptIsUndoneAlone(t *testing.T) {
+	d, result := runStep(t, func(s statemachine.Step) error {
+		mustPut(t, s, "a", "1", 3)
+		failed := errors.New("failed")
+		err := s.Attempt(func() error {
+			mustPut(t, s, "b", "in vain", 3)
+			s.Delete([]byte("old"))
+			s.NextRevision()
+			mustPut(t, s, "a", "in vain", 4)
+			return failed
 		})
+		if err != failed {
+			t.Errorf("the attempt returns %v", err)
+		}
+		if _, err := s.Put([]byte("a"), nil, 0); !errors.Is(err, statemachine.ErrInvalid) {
+			t.Errorf("a second put of a at its revision: %v", err)
+		}
+		mustPut(t, s, "b", "2", 3)
+		return s.Attempt(func() error {
+			mustPut(t, s, "c", "3", 3)
+			return nil
+		})
+	})
+	if result.Err != nil || d.value("a", 0) != "1" || d.value("b", 0) != "2" || d.value("c", 0) != "3" || d.value("old", 0) != "0" {
+		t.Errorf("%v: a %q b %q c %q old %q", result.Err, d.value("a", 0), d.value("b", 0), d.value("c", 0), d.value("old", 0))
+	}
+	if len(d.last.Events) != 3 || d.last.Revision != 3 {
+		t.Errorf("events %v, revision %d", d.last.Events, d.last.Revision)
 	}
 }
 
@@ -173,7 +229,7 @@ func TestUnknownCommandStopsTheReplica(t *testing.T) {
 }
 
 func TestStepWithoutSpaceDeletesOnly(t *testing.T) {
-	d := newDriver(t, procedure{"test", func(s statemachine.Step) error {
+	d := newDriver(t, procedure{name: "test", run: func(s statemachine.Step) error {
 		if _, err := s.Put([]byte("a"), nil, 0); !errors.Is(err, statemachine.ErrNoSpace) {
 			t.Errorf("a put without space: %v", err)
 		}
@@ -191,7 +247,7 @@ func TestStepWithoutSpaceDeletesOnly(t *testing.T) {
 // TestStepSeesLeasesAndTheBatch: what the commands before it in the same entry did, leases that are alive, and their keys.
 func TestStepSeesLeasesAndTheBatch(t *testing.T) {
 	var seen string
-	d := newDriver(t, procedure{"test", func(s statemachine.Step) error {
+	d := newDriver(t, procedure{name: "test", run: func(s statemachine.Step) error {
 		seen = fmt.Sprintf("%v %v %q %d:", s.LeaseAlive(5), s.LeaseAlive(6), s.LeaseKeys(5), s.ClockMS())
 		s.Scan([]byte("a"), []byte("c"), func(kv *kv) bool {
 			seen += fmt.Sprintf(" %s@%d", kv.Key, kv.ModRevision)

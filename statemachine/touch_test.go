@@ -12,7 +12,7 @@ import (
 
 // Touch writes a key as it is, though there is no space, and once in a revision.
 func TestTouchKeepsEverythingButTheRevision(t *testing.T) {
-	touch := procedure{"touch", func(s statemachine.Step) error {
+	touch := procedure{name: "touch", run: func(s statemachine.Step) error {
 		if _, err := s.Put([]byte("k"), []byte("w"), 7); !errors.Is(err, statemachine.ErrNoSpace) {
 			t.Errorf("put: %v", err)
 		}

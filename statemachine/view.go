@@ -26,6 +26,7 @@ type state struct {
 	alarms    alarms
 	members   []*raftv1.Member
 	budget    Budget
+	broken    broken
 }
 
 func (s *state) release() {
@@ -41,7 +42,7 @@ func (m *Machine) publish() {
 	db := m.store.hold()
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index,
-		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, budget: m.opts.Budget,
+		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, budget: m.opts.Budget,
 	}
 	next.refs.Store(1)
 	m.mu.Lock()

@@ -66,10 +66,10 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("attachment %+v, again %+v, %v", a, again, err)
 			}
 		}
-		if newSessions().load(1, data) == nil {
-			s := newSessions()
+		if newSessions(nil).load(1, data) == nil {
+			s := newSessions(nil)
 			s.load(1, data)
-			if err := newSessions().load(1, s.byID[1].row()); err != nil {
+			if err := newSessions(nil).load(1, s.byID[1].row()); err != nil {
 				t.Fatal(err)
 			}
 		}

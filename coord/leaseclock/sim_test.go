@@ -68,7 +68,7 @@ func newSimulation(seed uint64) *simulation {
 	s := &simulation{rng: rand.New(rand.NewPCG(seed, 1)), held: map[lease.ID]*held{}}
 	for i := range 1 + s.rng.IntN(5) {
 		s.members = append(s.members, &member{
-			table: lease.NewTable(),
+			table: lease.NewTable(nil),
 			clock: New(uint64(i)<<32, func() time.Duration { return s.now }),
 		})
 	}

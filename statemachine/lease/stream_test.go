@@ -56,7 +56,7 @@ func (s *scene) wantDue(want ...ID) {
 // A lease of a small TTL that joins a stream becomes due by its own time, though the others of the stream are far from it,
 // and those stay due by theirs.
 func TestDueOfAStreamWhereASmallTTLJoined(t *testing.T) {
-	s := &scene{t: t, table: NewTable()}
+	s := &scene{t: t, table: NewTable(nil)}
 	s.grant(1, 100, 9)
 	s.tick(0)
 	s.renew(9)
@@ -75,7 +75,7 @@ func TestDueOfAStreamWhereASmallTTLJoined(t *testing.T) {
 // S4: a renewal revives nobody, neither who joined late nor who was renewed with the stream before; they leave it with the
 // deadline that they had there, and are deleted in its order.
 func TestS4OverdueLeasesLeaveTheStreamFirst(t *testing.T) {
-	s := &scene{t: t, table: NewTable()}
+	s := &scene{t: t, table: NewTable(nil)}
 	s.grant(1, 100, 9)
 	s.grant(2, 60, 9)
 	s.grant(4, 67, 0)
@@ -103,7 +103,7 @@ func TestS4OverdueLeasesLeaveTheStreamFirst(t *testing.T) {
 
 // Ties are in the order of the ids, whether the leases are attached to streams or not.
 func TestTiesOfStreamsAreByID(t *testing.T) {
-	s := &scene{t: t, table: NewTable()}
+	s := &scene{t: t, table: NewTable(nil)}
 	for _, id := range []ID{3, -5, 1} {
 		s.grant(id, 10, 9)
 	}
@@ -118,7 +118,7 @@ func TestTiesOfStreamsAreByID(t *testing.T) {
 
 // However many leases a stream has and however often it is renewed, a renewal costs one entry at most.
 func TestRenewalOfAStreamDoesNotListItsLeases(t *testing.T) {
-	s := &scene{t: t, table: NewTable()}
+	s := &scene{t: t, table: NewTable(nil)}
 	const leases = 5000
 	for id := range ID(leases) {
 		s.grant(id+1, 1000, 9)

@@ -40,6 +40,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/coord-dev/coord/statemachine/undo"
 )
 
 // ID identifies a lease; not 0.
@@ -109,6 +111,7 @@ type Table struct {
 	ttls    map[int64]int // number of leases by TTL
 	minTTL  int64         // the smallest of them, 0 without leases
 	waiting int           // leases and streams that are pending
+	undo    *undo.Log     // where changes note how to take them back; nil: nowhere
 }
 
 // entry is a lease in the table. Its deadline and pending index are its own.
@@ -143,9 +146,10 @@ type pendingRef struct {
 	index  uint64
 }
 
-// NewTable returns an empty table at log time 0.
-func NewTable() *Table {
-	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: make(map[int64]int)}
+// NewTable returns an empty table at log time 0. What Grant, Renew, Attach, RenewStream and Remove change while a step of log is
+// open is taken back when that is rolled back; log may be nil. Log time is not: Tick is called outside of steps.
+func NewTable(log *undo.Log) *Table {
+	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: make(map[int64]int), undo: log}
 }
 
 // Get returns a copy of the lease, with the deadline and the pending index that its stream gives it.
@@ -268,6 +272,7 @@ func (t *Table) GrantLingering(seed uint64, ttl int64, index uint64) Lease {
 }
 
 func (t *Table) grant(id ID, ttl int64, index uint64) Lease {
+	t.remember(id)
 	e := &entry{Lease: Lease{ID: id, TTL: ttl, Created: index}}
 	t.add(e)
 	t.setPending(e, index)
@@ -290,6 +295,7 @@ func (t *Table) Renew(id ID, index uint64) int64 {
 	if !t.alive(e) {
 		return 0
 	}
+	t.remember(id)
 	t.setPending(e, index)
 	return e.TTL
 }
@@ -313,6 +319,7 @@ func (t *Table) Attach(id ID, stream, index uint64) (Lease, bool) {
 	if !t.alive(e) {
 		return Lease{}, false
 	}
+	t.remember(id, stream)
 	if e.Stream != stream {
 		t.leave(e)
 		t.join(e, stream)
@@ -362,6 +369,7 @@ func (t *Table) RenewStream(id, index uint64) (left []Lease, ok bool) {
 	if s == nil {
 		return nil, false
 	}
+	t.rememberStream(id)
 	if s.Pending == 0 && s.bound <= t.clock {
 		if left = t.dismissOverdue(s); len(s.leases) == 0 {
 			return left, false
@@ -382,6 +390,7 @@ func (t *Table) dismissOverdue(s *stream) (left []Lease) {
 	s.minTTL = 0
 	for _, e := range s.leases {
 		if t.overdue(e) {
+			t.remember(e.ID)
 			e.Deadline = e.now().Deadline
 			t.leave(e)
 			heap.Push(&t.due, dueEntry{deadline: e.Deadline, id: e.ID})
@@ -402,16 +411,21 @@ func (t *Table) Remove(id ID) bool {
 	if e == nil {
 		return false
 	}
+	t.remember(id)
 	t.leave(e)
 	delete(t.leases, id)
-	if t.ttls[e.TTL]--; t.ttls[e.TTL] == 0 {
-		delete(t.ttls, e.TTL)
-		t.lostTTL(e.TTL)
-	}
+	t.dropTTL(e.TTL)
 	if e.Pending > 0 {
 		t.waiting--
 	}
 	return true
+}
+
+func (t *Table) dropTTL(ttl int64) {
+	if t.ttls[ttl]--; t.ttls[ttl] == 0 {
+		delete(t.ttls, ttl)
+		t.lostTTL(ttl)
+	}
 }
 
 // lostTTL keeps minTTL when the last lease of a TTL is gone.
@@ -640,9 +654,9 @@ func uvarints(data []byte) ([]uint64, error) {
 // Loader builds a table from its rows. Lease rows come first, then streams and renewals, each in key order, then Done.
 type Loader struct{ t *Table }
 
-// NewLoader starts a table whose clock stands at clock since the tick of the given number.
-func NewLoader(clock int64, tick uint64) *Loader {
-	t := NewTable()
+// NewLoader starts a table whose clock stands at clock since the tick of the given number. See NewTable for log.
+func NewLoader(clock int64, tick uint64, log *undo.Log) *Loader {
+	t := NewTable(log)
 	t.clock, t.tick = clock, tick
 	return &Loader{t}
 }

@@ -96,7 +96,7 @@ func (w *twin) firstDue(limit int) []ID {
 
 // load builds a table from the rows alone.
 func (w *twin) load(t *rapid.T) *Table {
-	loader := NewLoader(w.clock, w.tick)
+	loader := NewLoader(w.clock, w.tick, nil)
 	for id, row := range w.rows { // in any order
 		if err := loader.Lease(id, row); err != nil {
 			t.Fatal(err)
@@ -121,7 +121,7 @@ var operations = []string{"grant", "renew", "renew", "attach", "attach", "stream
 // from the rows as they are stored by then, must say what the twin says.
 func TestTableAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		table := NewTable()
+		table := NewTable(nil)
 		w := newTwin()
 		index := uint64(0)
 		id := rapid.SampledFrom([]ID{1, 2, 3, 4, -1})
@@ -329,7 +329,7 @@ func FuzzLoader(f *testing.F) {
 	f.Add(EncodeRow(Lease{ID: 1, TTL: 5, Pending: 3, Created: 3, Stream: 7}), EncodeStream(Stream{Renewed: 3, Pending: 1}),
 		EncodeRenewals([]ID{1, -1}))
 	f.Fuzz(func(t *testing.T, row, stream, renewals []byte) {
-		loader := NewLoader(0, 0)
+		loader := NewLoader(0, 0, nil)
 		if loader.Lease(1, row) == nil && loader.Stream(7, stream) == nil && loader.Renewals(9, renewals) == nil {
 			table := loader.Done()
 			table.Due(1)
@@ -342,7 +342,7 @@ func FuzzLoader(f *testing.F) {
 
 // A renewal that a tick settles without time between gives the deadline that the lease had.
 func TestSettledTwiceIsDueOnce(t *testing.T) {
-	table := NewTable()
+	table := NewTable(nil)
 	for id := ID(1); id <= 3; id++ {
 		table.Grant(id, 10, 1)
 	}
@@ -360,7 +360,7 @@ func TestSettledTwiceIsDueOnce(t *testing.T) {
 
 // The ids of lingering leases are given by GrantLingering alone, each once, whatever its seed.
 func TestLingeringIDs(t *testing.T) {
-	table := NewTable()
+	table := NewTable(nil)
 	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64, FirstLingering - 1, FirstLingering + LingeringIDs} {
 		if _, ok := table.Grant(id, 10, 1); !ok || Lingering(id) || !table.Alive(id) {
 			t.Errorf("lease %d: granted %t, lingers %t", id, ok, Lingering(id))

@@ -143,6 +143,7 @@ func (m *Model) deleteCommand(r *pb.DeleteRangeRequest) (any, error) {
 	if len(r.Key) == 0 {
 		return nil, statemachine.ErrInvalid
 	}
+	m.frees = true
 	return m.doDelete(r), nil
 }
 

@@ -85,6 +85,7 @@ func (m *Model) revoke(r *raftv1.LeaseRevoke) (any, error) {
 
 // drop deletes a lease and its keys, and returns their number. Of one that expires, some linger. Its session ends.
 func (m *Model) drop(id int64, expired bool) int {
+	m.frees = true
 	keys := m.leaseKeys(id)
 	for _, key := range keys {
 		if a := m.notes[string(key)]; expired && a.LingerMS > 0 {
@@ -156,8 +157,10 @@ func (m *Model) expire() {
 	}
 	slices.SortFunc(due, byExpiry)
 	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys; leases++ {
-		keys += m.drop(due[leases].id, true)
-		m.end()
+		_ = m.step(func() error { // it frees
+			keys += m.drop(due[leases].id, true)
+			return nil
+		})
 	}
 }
 
@@ -218,6 +221,7 @@ func (m *Model) call(r *raftv1.Call) (any, error) {
 	m.unixMS = r.UnixMs
 	for _, p := range m.options.Procedures {
 		if p.Name() == r.Procedure {
+			m.frees = p.Frees()
 			resp, err := p.Run(&step{m: m}, r.Request)
 			if err != nil {
 				return nil, err

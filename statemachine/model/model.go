@@ -43,6 +43,8 @@ type Model struct {
 	tick     uint64
 	alarms   []*pb.AlarmMember // by type and member
 	members  []*raftv1.Member  // by id
+	broken   []statemachine.BrokenQueue
+	frees    bool // the running step gives something back
 	origins  []origin
 
 	out *Outcome // of the running entry
@@ -105,12 +107,7 @@ func (m *Model) Alarms() []*pb.AlarmMember { return m.alarms }
 // Members are the members, by id.
 func (m *Model) Members() []*raftv1.Member { return m.members }
 
-// end closes the revision of a command, or of what is like one, after the reactions to it.
-func (m *Model) end() {
-	m.react()
-	m.close()
-}
-
+// close ends a revision.
 func (m *Model) close() {
 	m.revision = m.Revision()
 	m.wrote = 0
@@ -133,8 +130,7 @@ func (m *Model) Apply(index uint64, data []byte) *Outcome {
 	m.out.Entry.Results = []statemachine.Result{}
 	for _, c := range e.Commands {
 		m.unixMS = 0
-		response, err := m.command(c)
-		m.end()
+		response, err := m.run(c)
 		m.out.Entry.Results = append(m.out.Entry.Results, statemachine.Result{Response: response, Err: err})
 	}
 	return m.out

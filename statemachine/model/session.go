@@ -1,7 +1,6 @@
 package model
 
 import (
-	"bytes"
 	"cmp"
 	"hash/fnv"
 	"maps"
@@ -236,7 +235,6 @@ func (m *Model) requests(r *raftv1.Requests) (any, error) {
 		if err != nil {
 			outcome = &coordv1.Outcome{Refusal: statemachine.RefusalOf(err)}
 		}
-		m.end()
 		encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(outcome)
 		if err != nil {
 			panic(err)
@@ -262,7 +260,11 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 	if before := s.outcomes[r.Sequence]; before != nil {
 		return before, nil
 	}
-	response, err := m.execute(s, r)
+	var response []byte
+	err := m.step(func() (err error) {
+		response, err = m.execute(s, r)
+		return err
+	})
 	outcome := &coordv1.Outcome{Response: response}
 	if err == statemachine.ErrNoSpace || err == statemachine.ErrCorrupt {
 		return nil, err
@@ -319,6 +321,7 @@ func (m *Model) execute(s *session, r *coordv1.Request) ([]byte, error) {
 	}
 	for _, p := range m.options.Procedures {
 		if p.Kind() == r.Kind && r.Kind != 0 {
+			m.frees = p.Frees()
 			return p.Run(at, r.Body)
 		}
 	}
@@ -354,6 +357,7 @@ func (m *Model) withdraw(s *session, own, of uint64) (any, error) {
 		s.outcomes[of] = &coordv1.Outcome{Refusal: statemachine.RefusalOf(statemachine.ErrWithdrawn)}
 		return &coordv1.Withdrawn{Revision: m.Revision()}, nil
 	}
+	m.frees = true
 	made := &coordv1.Acquired{}
 	if proto.Unmarshal(outcome.Response, made) != nil {
 		made = &coordv1.Acquired{} // of another kind
@@ -366,26 +370,4 @@ func (m *Model) withdraw(s *session, own, of uint64) (any, error) {
 		}
 	}
 	return &coordv1.Withdrawn{Removed: removed, Revision: m.Revision()}, nil
-}
-
-// react runs the reactor for the keys with its prefix that the running command deleted.
-func (m *Model) react() {
-	from := m.reacted
-	m.reacted = len(m.out.Events)
-	if m.options.Reactor == nil {
-		return
-	}
-	told := map[string]bool{}
-	var were []*mvccpb.KeyValue
-	for _, e := range m.out.Events[from:m.reacted] {
-		key := string(e.Kv.Key)
-		if e.Type == mvccpb.Event_DELETE && e.PrevKv != nil && !told[key] && bytes.HasPrefix(e.Kv.Key, m.options.Reactor.Prefix()) {
-			told[key] = true
-			were = append(were, e.PrevKv)
-		}
-	}
-	if len(were) > 0 {
-		m.options.Reactor.Deleted(&step{m: m, reaction: true}, were)
-	}
-	m.reacted = len(m.out.Events)
 }

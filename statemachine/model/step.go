@@ -19,6 +19,10 @@ type step struct {
 func (s *step) Revision() statemachine.Revision { return s.m.Revision() }
 func (s *step) NextRevision()                   { s.m.close() }
 
+func (s *step) Attempt(do func() error) error { return s.m.attempt(do) }
+func (s *step) Broken(queue string) bool      { return s.m.isBroken(queue) }
+func (s *step) Mend(queue string)             { s.m.mend(queue) }
+
 func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.m.latest(key) }
 
 func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {

@@ -21,6 +21,14 @@ func (b branches) ops(r *pb.TxnRequest) []*pb.RequestOp {
 	return r.Failure
 }
 
+// puts reports whether an operation on the chosen path is a put.
+func (b branches) puts(r *pb.TxnRequest) bool {
+	return slices.ContainsFunc(b.ops(r), func(op *pb.RequestOp) bool {
+		nested := op.GetRequestTxn()
+		return op.GetRequestPut() != nil || nested != nil && b.puts(nested)
+	})
+}
+
 func (m *Model) txn(r *pb.TxnRequest) (any, error) { return m.runOrRead(r, true) }
 
 // runOrRead runs a transaction of the log, or one that only reads: that blocks nobody, so what its ranges cost is not counted.
@@ -41,6 +49,7 @@ func (m *Model) runOrRead(r *pb.TxnRequest, logged bool) (any, error) {
 	if logged && !m.affords(b, r, w) {
 		return nil, statemachine.ErrTooManyOps
 	}
+	m.frees = !b.puts(r)
 	resp := m.runTxn(b, r)
 	resp.Header = m.header()
 	return resp, nil

@@ -20,6 +20,7 @@
 //	0d lease:8                                     sessions  → session, see statemachine
 //	0e lease:8 index:8 ordinal:4                   outcomes  → what a command with requests of a session brought about, see
 //	                                                           statemachine
+//	0f queue                                       broken    → a queue for which a reaction failed, see statemachine
 //
 // esc(key) replaces each 00 by 00 ff; the terminator 00 01 then makes the encoding prefix-free and order-preserving ("a"
 // sorts before "a\x00" before "ab"). In the versions space Pebble's Split ends after the terminator: prefix bloom filters

@@ -22,6 +22,7 @@ const (
 	SpaceStreams   byte = 0x0c
 	SpaceSessions  byte = 0x0d
 	SpaceOutcomes  byte = 0x0e
+	SpaceBroken    byte = 0x0f
 )
 
 const (

@@ -82,9 +82,19 @@ func rowLess(a, b row) bool { return bytes.Compare(a.key, b.key) < 0 }
 
 // Overlay holds the writes of a batch in front of the rows they will be committed to, so that each command of the batch
 // sees what the ones before it wrote. It is not safe for concurrent use.
+//
+// While a savepoint is open it remembers what each row was before it was written, see Tx.Begin.
 type Overlay struct {
-	base Source
-	tree *btree.BTreeG[row]
+	base    Source
+	tree    *btree.BTreeG[row]
+	open    int // savepoints
+	written []writtenRow
+}
+
+// writtenRow is what stood in the overlay before a row was written there: nothing where !had.
+type writtenRow struct {
+	before row
+	had    bool
 }
 
 // NewOverlay returns an empty overlay in front of base.
@@ -97,11 +107,53 @@ func (o *Overlay) Set(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	o.tree.ReplaceOrInsert(row{key, value})
+	o.write(row{key, value})
 }
 
 // Delete removes a row. The overlay keeps the slice.
-func (o *Overlay) Delete(key []byte) { o.tree.ReplaceOrInsert(row{key, nil}) }
+func (o *Overlay) Delete(key []byte) { o.write(row{key, nil}) }
+
+func (o *Overlay) write(r row) {
+	before, had := o.tree.ReplaceOrInsert(r)
+	if o.open == 0 {
+		return
+	}
+	if !had {
+		before.key = r.key
+	}
+	o.written = append(o.written, writtenRow{before, had})
+}
+
+// begin opens a savepoint and returns the mark to roll back to.
+func (o *Overlay) begin() (mark int) {
+	o.open++
+	return len(o.written)
+}
+
+// rollback makes the overlay what it was at the mark. The savepoint stays open.
+func (o *Overlay) rollback(mark int) {
+	for i := len(o.written) - 1; i >= mark; i-- {
+		if w := o.written[i]; w.had {
+			o.tree.ReplaceOrInsert(w.before)
+		} else {
+			o.tree.Delete(w.before)
+		}
+	}
+	o.written = o.written[:mark]
+}
+
+// maxKept is how many rows the memory of one step may have had for the next one to use it again.
+const maxKept = 1 << 12
+
+// end closes the savepoint that was opened last.
+func (o *Overlay) end() {
+	if o.open--; o.open > 0 {
+		return
+	}
+	if o.written = o.written[:0]; cap(o.written) > maxKept {
+		o.written = nil
+	}
+}
 
 // Len is the number of rows written or deleted.
 func (o *Overlay) Len() int { return o.tree.Len() }

@@ -4,8 +4,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// Tx writes changes of keys through an overlay. Between Begin and End all writes share one main revision; without a
-// write the revision does not move. It is not safe for concurrent use.
+// Tx writes changes of keys through an overlay. Until End all writes share one main revision; without a write the
+// revision does not move. It is not safe for concurrent use.
 type Tx struct {
 	rows *Overlay
 	// begin is the store's revision when the current step began.
@@ -36,6 +36,25 @@ func (t *Tx) End() {
 	t.begin = t.Revision()
 	t.sub = 0
 }
+
+// Savepoint is a state of a Tx to go back to.
+type Savepoint struct {
+	begin int64
+	sub   uint32
+	rows  int
+}
+
+// Begin opens a savepoint, inside of the one that is open if there is one. The caller ends it, whether it rolled back or not.
+func (t *Tx) Begin() Savepoint { return Savepoint{t.begin, t.sub, t.rows.begin()} }
+
+// Rollback makes rows and revision what they were when the savepoint was opened. The savepoint stays open.
+func (t *Tx) Rollback(s Savepoint) {
+	t.rows.rollback(s.rows)
+	t.begin, t.sub = s.begin, s.sub
+}
+
+// EndSavepoint closes the savepoint that was opened last. What was written since stays as far as those around it do.
+func (t *Tx) EndSavepoint() { t.rows.end() }
 
 // Put writes a version of key and returns it. prev is the latest version before (nil: none), which the caller has read.
 // The Tx keeps both slices.

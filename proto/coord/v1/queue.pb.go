@@ -222,6 +222,10 @@ const (
 	Error_REASON_CONFIG_BAD_SCHEMA Error_Reason = 52
 	// A document fails its schema.
 	Error_REASON_CONFIG_BAD_DOCUMENT Error_Reason = 53
+	// What must follow from the deletion of a key below "_coord/" cannot be done for its queue: nothing was done.
+	Error_REASON_QUEUE_BROKEN Error_Reason = 64
+	// The operator had the members refuse this command: see coordd refuse-command.
+	Error_REASON_REFUSED_BY_OPERATOR Error_Reason = 65
 )
 
 // Enum value maps for Error_Reason.
@@ -275,6 +279,8 @@ var (
 		51: "REASON_CONFIG_CONFLICT",
 		52: "REASON_CONFIG_BAD_SCHEMA",
 		53: "REASON_CONFIG_BAD_DOCUMENT",
+		64: "REASON_QUEUE_BROKEN",
+		65: "REASON_REFUSED_BY_OPERATOR",
 	}
 	Error_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -325,6 +331,8 @@ var (
 		"REASON_CONFIG_CONFLICT":        51,
 		"REASON_CONFIG_BAD_SCHEMA":      52,
 		"REASON_CONFIG_BAD_DOCUMENT":    53,
+		"REASON_QUEUE_BROKEN":           64,
+		"REASON_REFUSED_BY_OPERATOR":    65,
 	}
 )
 
@@ -971,10 +979,11 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\x93\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\xcc\n" +
 	"\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xd9\t\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\x92\n" +
+	"\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eREASON_INVALID\x10\x01\x12\x1c\n" +
@@ -1024,7 +1033,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x1cREASON_CONFIG_UNKNOWN_SCHEMA\x102\x12\x1a\n" +
 	"\x16REASON_CONFIG_CONFLICT\x103\x12\x1c\n" +
 	"\x18REASON_CONFIG_BAD_SCHEMA\x104\x12\x1e\n" +
-	"\x1aREASON_CONFIG_BAD_DOCUMENT\x105*\xad\x01\n" +
+	"\x1aREASON_CONFIG_BAD_DOCUMENT\x105\x12\x17\n" +
+	"\x13REASON_QUEUE_BROKEN\x10@\x12\x1e\n" +
+	"\x1aREASON_REFUSED_BY_OPERATOR\x10A*\xad\x01\n" +
 	"\tQueueKind\x12\x15\n" +
 	"\x11QUEUE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +

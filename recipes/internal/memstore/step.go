@@ -3,6 +3,7 @@ package memstore
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -19,23 +20,56 @@ type step struct {
 	reacts   bool                 // the reactor runs
 	events   []statemachine.Event // of the current revision
 	deleted  []*mvccpb.KeyValue   // by the command, for the reactor
+	done     []change             // the revisions that are closed
 }
 
 // end lets the reactor run and closes the command.
 func (s *step) end() {
 	s.reacts = true
 	reactor := recipes.Reactor()
-	var were []*mvccpb.KeyValue
+	var queues []string
+	were := map[string][]*mvccpb.KeyValue{}
 	for _, kv := range s.deleted {
-		if bytes.HasPrefix(kv.Key, reactor.Prefix()) {
-			were = append(were, kv)
+		if !bytes.HasPrefix(kv.Key, reactor.Prefix()) {
+			continue
+		}
+		queue := reactor.QueueOf(kv.Key)
+		if were[queue] == nil {
+			queues = append(queues, queue)
+		}
+		were[queue] = append(were[queue], kv)
+	}
+	for _, queue := range queues {
+		err := s.Attempt(func() error { return reactor.Deleted(s, queue, were[queue]) })
+		if err == nil {
+			delete(s.store.broken, queue)
+		} else {
+			s.store.broken[queue] = true
 		}
 	}
-	if len(were) > 0 {
-		reactor.Deleted(s, were)
-	}
 	s.NextRevision()
+	for _, c := range s.done {
+		if s.store.Committed != nil {
+			s.store.Committed(c.rev, c.events)
+		}
+	}
+	s.done = nil
 }
+
+// Attempt is like the machine's.
+func (s *step) Attempt(do func() error) error {
+	before, kvs, notes, rev := *s, s.store.kvs.Clone(), maps.Clone(s.store.notes), s.store.Rev
+	err := do()
+	if err != nil {
+		*s = before
+		s.store.kvs, s.store.notes, s.store.Rev = kvs, notes, rev
+	}
+	return err
+}
+
+func (s *step) Broken(queue string) bool { return s.store.broken[queue] }
+
+func (s *step) Mend(queue string) { delete(s.store.broken, queue) }
 
 // Revision is like the machine's: with the writes of the current revision, if there are any.
 func (s *step) Revision() statemachine.Revision {
@@ -47,9 +81,7 @@ func (s *step) NextRevision() {
 		return
 	}
 	s.store.Rev++
-	if s.store.Committed != nil {
-		s.store.Committed(s.store.Rev, s.events)
-	}
+	s.done = append(s.done, change{s.store.Rev, s.events})
 	s.events = nil
 }
 

@@ -30,17 +30,18 @@ type Store struct {
 	// Committed, if set, is called with the events of each revision.
 	Committed func(statemachine.Revision, []statemachine.Event)
 
-	kvs   *btree.BTreeG[*mvccpb.KeyValue] // they are never changed, only replaced
-	notes map[string]statemachine.Attachment
-	kept  *lease.Table // gives lingering places the ids of their leases
+	kvs    *btree.BTreeG[*mvccpb.KeyValue] // they are never changed, only replaced
+	notes  map[string]statemachine.Attachment
+	broken map[string]bool // queues
+	kept   *lease.Table    // gives lingering places the ids of their leases
 }
 
 // New returns an empty Store at revision 1.
 func New() *Store {
 	return &Store{
 		Rev: 1, Leases: map[statemachine.LeaseID]bool{}, Sessions: map[statemachine.LeaseID]bool{}, notes: map[string]statemachine.Attachment{},
-		kept: lease.NewTable(),
-		kvs:  btree.NewG(16, func(a, b *mvccpb.KeyValue) bool { return bytes.Compare(a.Key, b.Key) < 0 }),
+		kept: lease.NewTable(nil), broken: map[string]bool{},
+		kvs: btree.NewG(16, func(a, b *mvccpb.KeyValue) bool { return bytes.Compare(a.Key, b.Key) < 0 }),
 	}
 }
 
@@ -112,7 +113,7 @@ func (s *Store) endLease(id statemachine.LeaseID, linger bool) {
 	st.end()
 }
 
-// Call runs a procedure as one command. A refusal that came after a write is an error that wraps nothing.
+// Call runs a procedure as one command.
 func (s *Store) Call(procedure string, request []byte) ([]byte, error) {
 	for _, p := range recipes.Procedures() {
 		if p.Name() == procedure {
@@ -146,11 +147,11 @@ func (s *Store) RequestBytes(session statemachine.LeaseID, sequence uint64, kind
 }
 
 func (s *Store) run(p statemachine.Procedure, st *step, request []byte) ([]byte, error) {
-	before := s.Rev
-	response, err := p.Run(st, request)
-	if err != nil && (len(st.events) > 0 || s.Rev != before) {
-		return nil, fmt.Errorf("%s was refused after it had written: %v", p.Name(), err)
-	}
+	var response []byte
+	err := st.Attempt(func() (err error) {
+		response, err = p.Run(st, request)
+		return err
+	})
 	st.end()
 	return response, err
 }

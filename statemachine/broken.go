@@ -1,0 +1,169 @@
+package statemachine
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// BrokenQueue is a queue for which what follows from a deletion could not be done: the deletion stands, as it frees something, and
+// the queue is not what it should be. It is so until a later reaction, or Step.Mend, succeeds.
+//
+//	row: 0f queue → uvarint index | uvarint revision | text
+type BrokenQueue struct {
+	Queue    string
+	Index    uint64   // of the log entry that broke it
+	Revision Revision // of the deletion
+	Err      string   // why
+}
+
+// maxBrokenText bounds what is kept of an error.
+const maxBrokenText = 512
+
+// broken are the broken queues, by name. The slice is replaced, never changed in place.
+type broken []BrokenQueue
+
+func (q broken) find(queue string) (at int, found bool) {
+	return slices.BinarySearchFunc(q, queue, func(one BrokenQueue, queue string) int { return cmp.Compare(one.Queue, queue) })
+}
+
+func (q broken) has(queue string) bool {
+	if len(q) == 0 {
+		return false
+	}
+	_, found := q.find(queue)
+	return found
+}
+
+// brokenError is the refusal of a step because of what a reaction to it cannot do. It implements Refusal.
+type brokenError struct{ text string }
+
+// NewQueueBroken is the refusal of a command for which the reaction of a queue failed. It wraps ErrQueueBroken.
+func NewQueueBroken(queue string, err error) error {
+	return brokenError{fmt.Sprintf("%v: queue %q: %v", ErrQueueBroken, queue, err)}
+}
+
+func (e brokenError) Error() string                { return e.text }
+func (e brokenError) Reason() coordv1.Error_Reason { return coordv1.Error_REASON_QUEUE_BROKEN }
+func (e brokenError) Is(target error) bool         { return target == ErrQueueBroken }
+
+func brokenKey(queue string) []byte { return append([]byte{mvcc.SpaceBroken}, queue...) }
+
+// breakQueue notes that a reaction failed. The first failure is the one to know of.
+func (b *batch) breakQueue(queue string, err error) {
+	at, found := b.m.broken.find(queue)
+	if found {
+		return
+	}
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ") // as newRefusal does
+	one := BrokenQueue{Queue: queue, Index: b.index, Revision: b.kv.Revision(), Err: text[:min(len(text), maxBrokenText)]}
+	value := binary.AppendUvarint(binary.AppendUvarint(nil, one.Index), uint64(one.Revision))
+	b.kv.Rows().Set(brokenKey(queue), append(value, one.Err...))
+	b.m.broken = slices.Insert(slices.Clone(b.m.broken), at, one)
+}
+
+func (b *batch) mendQueue(queue string) {
+	if at, found := b.m.broken.find(queue); found {
+		b.kv.Rows().Delete(brokenKey(queue))
+		b.m.broken = slices.Delete(slices.Clone(b.m.broken), at, at+1)
+	}
+}
+
+// load adds a row. Rows come in order.
+func (q *broken) load(key, value []byte) error {
+	index, n := binary.Uvarint(value)
+	if n <= 0 {
+		return fmt.Errorf("%w: broken queue %q", mvcc.ErrCorrupt, key[1:])
+	}
+	revision, k := binary.Uvarint(value[n:])
+	if k <= 0 {
+		return fmt.Errorf("%w: broken queue %q", mvcc.ErrCorrupt, key[1:])
+	}
+	*q = append(*q, BrokenQueue{Queue: string(key[1:]), Index: index, Revision: Revision(revision), Err: string(value[n+k:])})
+	return nil
+}
+
+// BrokenQueues are the queues that a reaction failed for, by name. Shared: do not change them.
+func (v *View) BrokenQueues() []BrokenQueue { return v.broken }
+
+// QueueBroken reports whether a queue is broken in the latest published state.
+func (m *Machine) QueueBroken(queue string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.mu.state != nil && m.mu.state.broken.has(queue)
+}
+
+// deletions are what was deleted of one queue.
+type deletions struct {
+	queue string
+	were  []*mvccpb.KeyValue
+}
+
+// react lets the reactor answer, queue by queue, to the keys with its prefix that were deleted since it was asked last. What it
+// cannot do refuses the step, unless that frees something: then it is undone for that queue alone, which is broken.
+func (b *batch) react() error {
+	r := b.m.opts.Reactor
+	if r == nil {
+		return nil
+	}
+	gone := b.deleted(r)
+	if len(gone) == 0 {
+		b.reacted = len(b.applied.Events)
+		return nil
+	}
+	s := &step{batch: b, reaction: true, written: b.written()}
+	for _, d := range gone {
+		err := b.attempt(func() error { return r.Deleted(s, d.queue, d.were) })
+		switch {
+		case err == nil:
+			b.mendQueue(d.queue)
+			continue
+		case !b.frees:
+			return NewQueueBroken(d.queue, err)
+		}
+		b.breakQueue(d.queue, err)
+		s.written = b.written()
+	}
+	b.reacted = len(b.applied.Events) // not what the reactions add
+	return nil
+}
+
+// deleted gathers by queue, in the order of the first deletion of each, the keys that the reactor is to hear of, each once.
+func (b *batch) deleted(r Reactor) (gone []deletions) {
+	var told map[string]bool
+	var at map[string]int
+	for _, e := range b.applied.Events[b.reacted:] {
+		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
+			continue
+		}
+		if told == nil {
+			told, at = make(map[string]bool), make(map[string]int)
+		}
+		told[string(e.Kv.Key)] = true
+		queue := r.QueueOf(e.Kv.Key)
+		i, ok := at[queue]
+		if !ok {
+			i = len(gone)
+			at[queue], gone = i, append(gone, deletions{queue: queue})
+		}
+		gone[i].were = append(gone[i].were, e.PrevKv)
+	}
+	return gone
+}
+
+// written are the keys written at the current revision.
+func (b *batch) written() map[string]bool {
+	keys := make(map[string]bool)
+	for _, e := range b.applied.Events[len(b.applied.Events)-b.kv.Changed():] {
+		keys[string(e.Kv.Key)] = true
+	}
+	return keys
+}
