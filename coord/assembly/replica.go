@@ -47,6 +47,7 @@ type ReplicaOptions struct {
 type Replica struct {
 	Machine  *statemachine.Machine
 	Proposer *propose.Proposer
+	Lane     *propose.Lane // of heavy commands, in front of the proposer
 	Clock    *leaseclock.Clock
 	Hub      *watch.Hub
 	Streams  *stream.Registry
@@ -59,6 +60,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		Clock:    leaseclock.New(opts.Nonce, opts.Now),
 		Streams:  &stream.Registry{},
 	}
+	r.Lane = propose.NewLane(r.Proposer)
 	told := observers{r.Clock, r.Streams, hubObserver{r}}
 	if opts.Members != nil {
 		told = append(told, opts.Members)
@@ -74,6 +76,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 
 // Close ends the waits for results and the watches. The machine belongs to whoever applies the log.
 func (r *Replica) Close() {
+	r.Lane.Close()
 	r.Proposer.Close()
 	r.Hub.Close()
 }
@@ -87,13 +90,29 @@ var proposeErrors = []struct{ err, known error }{
 
 // Propose implements api.Log.
 func (r *Replica) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
-	resp, err := r.Proposer.Propose(ctx, kind, body)
+	resp, err := r.propose(ctx, kind, body)
 	for _, row := range proposeErrors {
 		if errors.Is(err, row.err) {
 			err = fmt.Errorf("%w: %w", row.known, err)
 		}
 	}
 	return resp, err
+}
+
+func (r *Replica) propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
+	weight := r.weightOf(kind, body)
+	if weight <= propose.LightWeight {
+		return r.Proposer.Propose(ctx, kind, body)
+	}
+	answered := make(chan statemachine.Result, 1) // buffered: the apply never waits
+	cancel := r.Lane.Submit(kind, body, weight, func(result statemachine.Result) { answered <- result })
+	select {
+	case result := <-answered:
+		return result.Response, result.Err
+	case <-ctx.Done():
+		cancel()
+		return nil, ctx.Err()
+	}
 }
 
 // View implements api.Store.
