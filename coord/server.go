@@ -129,7 +129,7 @@ func (s *Server) assemble() {
 	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
 		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(),
-		Now: func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
+		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
 		Members: s.members, Logger: s.log,
 	})
 }
@@ -137,18 +137,20 @@ func (s *Server) assemble() {
 // startNode starts raft. founding are the members of a cluster that is being founded.
 func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err error) {
 	s.node, err = node.Start(ctx, node.Config{
-		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID, Incarnation: s.dir.Incarnation(),
+		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID,
+		Incarnation: s.dir.Incarnation(), Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Dir: s.dir.WALPath(), PeerListeners: s.listeners.peer,
 		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
 		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
 		PeerHandler: s.dir.Handler(s.members.cluster()),
-		Admit:       s.admitPeer, Refused: s.refusedByPeer,
+		Keeper:      s.dir.Keeper(s.members.cluster()), Refused: s.refusedByPeer,
 		Events: node.Events{
 			Leader:     s.leaderChanged,
 			Membership: s.members.changed,
 			Dropped:    s.replica.Proposer.LeaderChanged,
 			Removed:    func() { s.fail(ErrRemoved) },
+			Outcast:    s.outcast,
 		},
 		Logger: s.log.Named("raft"),
 	})
@@ -185,7 +187,6 @@ func (s *Server) startServices() (err error) {
 	s.startRegistry()
 	s.spawn(func() error { return s.services.API.Run(s.ctx) })
 	s.spawn(s.members.refresh)
-	s.spawn(s.announce)
 	if s.cfg.ClusterState == ClusterStateExisting {
 		s.spawn(s.findPeers)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // TLS is the pair of configurations of a transport that encrypts. Server is
@@ -19,7 +21,7 @@ type TLS struct {
 // Options configures a transport.
 type Options struct {
 	// Self is what this member shows to its peers.
-	Self Identity
+	Self handshake.Identity
 	// Listen are the addresses (host:port) to listen on.
 	Listen []string
 	// Listeners, when set, are used instead of Listen. The transport closes them.
@@ -28,14 +30,12 @@ type Options struct {
 	Book *Book
 	// Handler serves what is not raft traffic on the listeners. Nil answers 404.
 	Handler http.Handler
-	// Admit refuses a peer by returning why, in text meant for the operator on
-	// the other side. It is called for every connection, accepted or dialled,
-	// after the cluster id was found equal, and must not block. Nil admits all.
-	Admit func(cluster, member, incarnation uint64) error
-	// Refused is called with each refusal by a peer (and by Admit for a peer
-	// dialled by us), about once a second while it lasts. It must not block. Nil
-	// ignores them.
-	Refused func(*RefusedError)
+	// Keeper has the incarnations of the peers on record and judges them. Nil keeps them in memory.
+	Keeper handshake.Keeper
+	// Refused is called with each refusal by a peer that was dialled (or by this member of such a peer), about once a second
+	// while it lasts, Admitted when a peer that was dialled let this member in. They must not block. Nil is not called.
+	Refused  func(*handshake.RefusedError)
+	Admitted func(member uint64)
 	// TakeOver is called when a leader told this member to take over from it. It
 	// must not block. Nil is not called.
 	TakeOver func(shard uint64)
@@ -53,6 +53,9 @@ type Options struct {
 	// IdleTimeout is how long a peer may leave pings unanswered, or not take any
 	// bytes, before its connection is given up. Zero means 3 s.
 	IdleTimeout time.Duration
+	// ProbeTimeout is how long the start of a peer's process that is connected may take to answer when another start of the
+	// same directory wants in. Zero means 450 ms.
+	ProbeTimeout time.Duration
 	// Logger receives connects, losses and refusals. Nil is silent.
 	Logger *zap.Logger
 }
@@ -78,7 +81,16 @@ func (o *Options) ensureDefaults() {
 		o.Handler = http.NotFoundHandler()
 	}
 	if o.Refused == nil {
-		o.Refused = func(*RefusedError) {}
+		o.Refused = func(*handshake.RefusedError) {}
+	}
+	if o.Admitted == nil {
+		o.Admitted = func(uint64) {}
+	}
+	if o.Keeper == nil {
+		o.Keeper = &handshake.Memory{}
+	}
+	if o.ProbeTimeout == 0 {
+		o.ProbeTimeout = 450 * time.Millisecond
 	}
 	if o.TakeOver == nil {
 		o.TakeOver = func(uint64) {}

@@ -3,17 +3,20 @@ package peer
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -109,9 +112,9 @@ func (t *Transport) serveConn(raw net.Conn) {
 	}
 }
 
-// handshake runs shake under the handshake's deadline.
-func handshake(w *wire, shake func() error) error {
-	if err := w.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+// handshake runs shake under a deadline, which leaves time for the probe of another start of the same peer.
+func (t *Transport) handshake(w *wire, shake func() error) error {
+	if err := w.SetDeadline(time.Now().Add(handshakeTimeout + 2*t.opt.ProbeTimeout)); err != nil {
 		return err
 	}
 	if err := shake(); err != nil {
@@ -122,16 +125,26 @@ func handshake(w *wire, shake func() error) error {
 
 // servePeer serves raft traffic until the connection ends.
 func (t *Transport) servePeer(w *wire) error {
-	var from hello
-	err := handshake(w, func() (err error) {
-		from, err = shakeAcceptor(w, t.opt.Self, t.opt.Admit)
+	var from handshake.Hello
+	err := t.handshake(w, func() (err error) {
+		from, err = handshake.Accept(w, t.party(), handshake.Raft, handshake.Snapshot)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	in := t.inbound(from.Member)
-	if from.purpose == purposeRaft {
+	out := &answerer{wire: w}
+	probe := out.probe
+	if from.Purpose == handshake.Snapshot {
+		probe = nil // its dialer reads nothing until all is sent
+	}
+	leave, ok := t.attach(from, w, probe)
+	if !ok {
+		return errors.New("the peer was started again meanwhile")
+	}
+	defer leave()
+	if from.Purpose == handshake.Raft {
 		in.raft.Add(1)
 		t.link(from.Member).up()
 		defer t.left(from.Member, in)
@@ -142,11 +155,11 @@ func (t *Transport) servePeer(w *wire) error {
 		if err := w.SetReadDeadline(time.Now().Add(2 * t.opt.IdleTimeout)); err != nil {
 			return err
 		}
-		k, payload, err := t.next(w, from.purpose, buf)
+		k, payload, err := t.next(w, from.Purpose, buf)
 		if err != nil {
 			return err
 		}
-		if err := t.handle(w, from, k, payload, in); err != nil {
+		if err := t.handle(out, from, k, payload, in); err != nil {
 			return err
 		}
 		in.bytes.Add(uint64(headerSize + len(payload)))
@@ -165,8 +178,8 @@ func (t *Transport) left(peer uint64, in *inbound) {
 
 // next reads a frame. Raft batches carry pings between them; a snapshot is as
 // slow as its sender's disk, so its connection has no deadline of its own.
-func (t *Transport) next(w *wire, p purpose, buf []byte) (kind, []byte, error) {
-	if p == purposeSnapshot {
+func (t *Transport) next(w *wire, p handshake.Purpose, buf []byte) (kind, []byte, error) {
+	if p == handshake.Snapshot {
 		if err := w.SetReadDeadline(time.Time{}); err != nil {
 			return 0, nil, err
 		}
@@ -174,15 +187,39 @@ func (t *Transport) next(w *wire, p purpose, buf []byte) (kind, []byte, error) {
 	return readFrame(w, buf, MaxFrame)
 }
 
-func (t *Transport) handle(w *wire, from hello, k kind, payload []byte, in *inbound) error {
+// answerer is an accepted connection, to which answers and probes are written.
+type answerer struct {
+	*wire
+	mu sync.Mutex
+}
+
+func (a *answerer) send(k kind, payload []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.wire.send(k, payload)
+}
+
+// probe asks the dialer for an answer with that number.
+func (a *answerer) probe(_ *wire, number uint64) {
+	_ = a.send(kindPing, binary.LittleEndian.AppendUint64(nil, number))
+}
+
+func (t *Transport) handle(w *answerer, from handshake.Hello, k kind, payload []byte, in *inbound) error {
 	switch {
 	case k == kindPing:
-		return w.send(kindPong, nil)
-	case k == kindBatch && from.purpose == purposeRaft:
+		if _, err := pingNumber(k, payload); err != nil {
+			return err
+		}
+		return w.send(kindPong, payload)
+	case k == kindPong:
+		number, err := pingNumber(k, payload)
+		t.starts.answered(number)
+		return err
+	case k == kindBatch && from.Purpose == handshake.Raft:
 		return t.handleBatch(from, payload, in)
-	case k == kindChunk && from.purpose == purposeSnapshot:
+	case k == kindChunk && from.Purpose == handshake.Snapshot:
 		return t.handleChunk(from, payload)
-	case k == kindEnd && from.purpose == purposeSnapshot:
+	case k == kindEnd && from.Purpose == handshake.Snapshot:
 		if err := w.send(kindEndAck, nil); err != nil {
 			return err
 		}
@@ -191,7 +228,7 @@ func (t *Transport) handle(w *wire, from hello, k kind, payload []byte, in *inbo
 	return fmt.Errorf("%w: kind %d does not belong here", ErrBadFrame, k)
 }
 
-func (t *Transport) handleBatch(from hello, payload []byte, in *inbound) error {
+func (t *Transport) handleBatch(from handshake.Hello, payload []byte, in *inbound) error {
 	batch, err := decodeBatch(payload, from.Member, t.opt.Self.Member)
 	if err != nil {
 		return err
@@ -208,7 +245,7 @@ func (t *Transport) handleBatch(from hello, payload []byte, in *inbound) error {
 	return nil
 }
 
-func (t *Transport) handleChunk(from hello, payload []byte) error {
+func (t *Transport) handleChunk(from handshake.Hello, payload []byte) error {
 	chunk, err := decodeChunk(payload, from.Member, t.opt.Self.Member)
 	if err != nil {
 		return err
