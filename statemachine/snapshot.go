@@ -306,7 +306,7 @@ func (m *Machine) recovered() error {
 	m.publish()
 	m.compactor.restart()
 	if m.opts.Observer != nil {
-		ran := m.executed.snapshotOf(m.opts.Member, m.opts.Boot)
+		ran := m.executed.snapshotOf(m.opts.Member, m.opts.Boot, m.opts.Start)
 		m.opts.Observer.Recovered(m.fill(&Applied{MembersChanged: true, AlarmsChanged: true}), ran)
 	}
 	return nil

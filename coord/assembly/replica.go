@@ -30,10 +30,13 @@ type ReplicaOptions struct {
 	// Dir is the directory of the store on FS, vfs.Default if nil.
 	Dir string
 	FS  vfs.FS
-	// Shard is the keyspace; Member and Boot name the entries of this member.
-	Shard, Member, Boot uint64
+	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
+	Shard, Member, Boot, Start uint64
 	// Retry is the time after which an entry without a result is proposed again.
 	Retry time.Duration
+	// Displaced is called once if another start of the member's data directory has taken its place in the log. It must not
+	// block. Nil is not called.
+	Displaced func(error)
 	// Now is monotonic time from any origin, and Nonce where the lease clock starts to count its ticks.
 	Now   func() time.Duration
 	Nonce uint64
@@ -56,9 +59,11 @@ type Replica struct {
 // NewReplica makes the parts. Machine.Open has to be called, and in the end Close.
 func NewReplica(opts ReplicaOptions) *Replica {
 	r := &Replica{
-		Proposer: propose.New(propose.Options{Member: opts.Member, Boot: opts.Boot, Log: opts.Log, Retry: opts.Retry}),
-		Clock:    leaseclock.New(opts.Nonce, opts.Now),
-		Streams:  &stream.Registry{},
+		Proposer: propose.New(propose.Options{
+			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
+		}),
+		Clock:   leaseclock.New(opts.Nonce, opts.Now),
+		Streams: &stream.Registry{},
 	}
 	r.Lane = propose.NewLane(r.Proposer)
 	told := observers{r.Clock, r.Streams, hubObserver{r}}
@@ -66,7 +71,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		told = append(told, opts.Members)
 	}
 	r.Machine = statemachine.New(statemachine.Options{
-		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot,
+		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
 		Observer: append(told, r.Proposer),
 	})
