@@ -9,8 +9,6 @@ import (
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/raftio"
 	"go.uber.org/zap"
-
-	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // eventLoop stands between Dragonboat's listener thread, which must never be
@@ -35,11 +33,7 @@ type eventLoop struct {
 	changed chan struct{}
 }
 
-type pendingEvents struct {
-	leader, membership, dropped, removed, takeOver bool
-	// outcast is why a majority of the voters does not let this member in, nil while it does.
-	outcast *handshake.RefusedError
-}
+type pendingEvents struct{ leader, membership, dropped, removed, takeOver bool }
 
 var (
 	_ raftio.IRaftEventListener   = (*eventLoop)(nil)
@@ -177,9 +171,6 @@ func (e *eventLoop) deliver() {
 	}
 	if p.removed && on.Removed != nil {
 		on.Removed()
-	}
-	if p.outcast != nil && on.Outcast != nil {
-		on.Outcast(p.outcast)
 	}
 }
 

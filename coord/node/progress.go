@@ -21,6 +21,7 @@ const (
 	PathPrefix   = "/coord/raft/"
 	progressPath = PathPrefix + "progress"
 	barrierPath  = PathPrefix + "barrier"
+	membersPath  = PathPrefix + "members"
 	bereftPath   = PathPrefix + "bereft"
 )
 

@@ -11,7 +11,9 @@ import (
 type kind uint8
 
 const (
-	kindBatch kind = iota + 3 // 1 and 2 were the handshake's
+	kindHello kind = iota + 1
+	kindVerdict
+	kindBatch
 	kindChunk
 	kindEnd
 	kindEndAck
@@ -21,8 +23,8 @@ const (
 
 const (
 	headerSize = 9
-	// pingSize is that of the number in a ping, which the pong repeats.
-	pingSize = 8
+	// maxHandshake bounds a frame read before the sender is known.
+	maxHandshake = 4 << 10
 	// MaxFrame is the largest payload in bytes of one frame. Dragonboat sends at
 	// most 64 MiB of entries in a batch, beside one message of up to that size.
 	MaxFrame = 160 << 20
@@ -30,7 +32,7 @@ const (
 	readStep = 1 << 20
 )
 
-var magic = [4]byte{0xc0, 'C', 'R', 2}
+var magic = [4]byte{0xc0, 'C', 'R', 1}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -65,7 +67,7 @@ func readFrame(r io.Reader, buf []byte, limit int) (kind, []byte, error) {
 		return 0, buf, err
 	}
 	k, size := kind(h[0]), int(binary.LittleEndian.Uint32(h[1:]))
-	if k < kindBatch || k > kindPong {
+	if k < kindHello || k > kindPong {
 		return 0, buf, fmt.Errorf("%w: kind %d", ErrBadFrame, k)
 	}
 	if size > limit {

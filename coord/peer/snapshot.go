@@ -23,9 +23,7 @@ type snapshotConn struct {
 	w    *wire
 	link *link
 	stop func() bool
-	// leave closes w and takes it from the connections of the receiver's start.
-	leave func()
-	buf   []byte
+	buf  []byte
 }
 
 // SendChunk implements raftio.ISnapshotConnection. After the last chunk it waits
@@ -72,5 +70,5 @@ func (c *snapshotConn) end() error {
 // Close ends the connection.
 func (c *snapshotConn) Close() {
 	c.stop()
-	c.leave()
+	c.w.Close()
 }
