@@ -2,7 +2,6 @@ package coord
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/datadir"
-	"github.com/coord-dev/coord/coord/peer"
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -101,31 +100,6 @@ func others(members []datadir.Member, self uint64) []datadir.Peer {
 	return peers
 }
 
-// announceTimeout is how long one attempt to reach everybody may take: members may be replaced meanwhile.
-const announceTimeout = 10 * time.Second
-
-// announce makes the directory known to all peers, however long some take to be reached.
-func (s *Server) announce() error {
-	for s.ctx.Err() == nil {
-		if s.cfg.ClusterState == ClusterStateExisting && s.members.known() == nil {
-			// Until it has caught up, a member that joins may take those for members that had its addresses before.
-			s.pause(publishPause)
-			continue
-		}
-		ctx, cancel := context.WithTimeout(s.ctx, announceTimeout)
-		err := s.dir.Announce(ctx, datadir.Introduction{Peers: others(s.members.list(), s.identity.MemberID)})
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, datadir.ErrWiped) || errors.Is(err, datadir.ErrRefused) {
-			return err
-		}
-		s.log.Warn("announcing this member", zap.Error(err))
-	}
-	return nil
-}
-
 // pause waits, or until the member stops.
 func (s *Server) pause(d time.Duration) {
 	select {
@@ -152,18 +126,15 @@ func (s *Server) findPeers() error {
 	return nil
 }
 
-// admitPeer lets a peer's raft traffic in, once its directory is on record.
-func (s *Server) admitPeer(cluster, member, incarnation uint64) error {
-	if cluster != s.identity.ClusterID {
-		return fmt.Errorf("cluster ID mismatch: this member is of cluster %x, not %x", s.identity.ClusterID, cluster)
-	}
-	return s.dir.NotePeer(member, incarnation)
+// refusedByPeer hears why a peer does not talk to this member. One confused peer, or a stranger at its address, must not take
+// a healthy member down: see outcast for what does.
+func (s *Server) refusedByPeer(err *handshake.RefusedError) {
+	s.log.Warn("a peer refuses this member, or is refused", zap.Bool("proven", err.Proven), zap.Error(err))
 }
 
-// refusedByPeer hears why a peer does not talk to this member. That is the peer's concern, or an operator's: one
-// confused peer must not take healthy members down.
-func (s *Server) refusedByPeer(err *peer.RefusedError) {
-	s.log.Warn("a peer refuses this member", zap.Error(err))
+// outcast ends the member because a majority of the voters, each proven to be who it says, does not let it in.
+func (s *Server) outcast(err *handshake.RefusedError) {
+	s.fail(fmt.Errorf("a majority of the voters refuses this member and its data directory %q; member %s says: %s", s.cfg.DataDir, hex(err.Peer), err.Reason))
 }
 
 // knownPeers are the peer addresses to begin with: what the flags say of founding members. The members' rows in the store

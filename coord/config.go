@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/coord-dev/coord/coord/registry"
 	"github.com/coord-dev/coord/coord/stream"
 )
 
@@ -117,6 +119,10 @@ type Config struct {
 	DNSTTL time.Duration
 	// NoServiceProbes keeps this member from probing registered instances that ask for it while it leads.
 	NoServiceProbes bool
+	// ProbeDeny and ProbeAllow are addresses, or ranges such as 10.0.0.0/8, to which probes do not or do connect: the longest
+	// range that holds an address decides. Denied by default are link-local addresses, those of clouds' metadata services,
+	// multicast and unspecified ones, and this machine's loopback unless clients are served on loopback alone.
+	ProbeDeny, ProbeAllow []string
 
 	// LogLevel is debug, info, warn, error, panic or fatal. Default info.
 	LogLevel string
@@ -268,7 +274,39 @@ func (c *Config) checkRegistry() error {
 	if c.DNSTTL < 0 || c.DNSTTL > maxDNSTTL || c.DNSTTL%time.Second != 0 {
 		return fmt.Errorf("--dns-ttl must be a whole number of seconds between 0s and %v (set to %v)", maxDNSTTL, c.DNSTTL)
 	}
+	for flag, list := range map[string][]string{"--probe-deny": c.ProbeDeny, "--probe-allow": c.ProbeAllow} {
+		if _, err := parsePrefixes(list); err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+	}
 	return nil
+}
+
+func parsePrefixes(list []string) (out []netip.Prefix, err error) {
+	for _, s := range list {
+		p, err := registry.ParsePrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// probePolicy is the policy of a valid configuration. Where clients are told of loopback addresses alone, all there is runs on
+// one machine.
+func (c *Config) probePolicy() *registry.Policy {
+	deny, _ := parsePrefixes(c.ProbeDeny)
+	allow, _ := parsePrefixes(c.ProbeAllow)
+	local := !slices.ContainsFunc(c.AdvertiseClientURLs, func(raw string) bool {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return true
+		}
+		ip, err := netip.ParseAddr(u.Hostname())
+		return u.Hostname() != "localhost" && (err != nil || !ip.IsLoopback())
+	})
+	return registry.NewPolicy(deny, allow, local)
 }
 
 func (c *Config) checkLogging() error {

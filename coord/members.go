@@ -155,6 +155,7 @@ func (m *members) learn(raft *node.Membership) {
 		return
 	}
 	for _, id := range raft.Removed {
+		m.s.node.Book().Remove(id)
 		if err := m.s.dir.ForgetPeer(id); err != nil {
 			m.s.log.Warn("forgetting a removed member", zap.Error(err))
 		}

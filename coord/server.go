@@ -49,7 +49,6 @@ type Server struct {
 	ready   chan struct{}
 	fate    chan error    // why the member must stop by itself
 	diskLow chan struct{} // signalled when the disk runs low
-	room    func() error  // nil if the disk is not watched
 	done    chan struct{}
 	err     error // set before done is closed
 	stop    sync.Once
@@ -90,9 +89,6 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if disk != nil {
-		s.room = disk.Room
-	}
 	s.assemble()
 	if err := s.startNode(ctx, founding); err != nil {
 		return err
@@ -132,8 +128,9 @@ func (s *Server) assemble() {
 	s.members = newMembers(s)
 	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
-		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(),
-		Now: func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
+		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
+		Displaced: s.fail,
+		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
 		Members: s.members, Logger: s.log,
 	})
 }
@@ -141,19 +138,20 @@ func (s *Server) assemble() {
 // startNode starts raft. founding are the members of a cluster that is being founded.
 func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err error) {
 	s.node, err = node.Start(ctx, node.Config{
-		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID, Incarnation: s.dir.Incarnation(),
+		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID,
+		Incarnation: s.dir.Incarnation(), Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Dir: s.dir.WALPath(), PeerListeners: s.listeners.peer,
 		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
-		Machine:      func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
-		CheckCommand: checkCommand, CheckSnapshot: checkSnapshot, Room: s.room,
+		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
 		PeerHandler: s.dir.Handler(s.members.cluster()),
-		Admit:       s.admitPeer, Refused: s.refusedByPeer,
+		Keeper:      s.dir.Keeper(s.members.cluster()), Refused: s.refusedByPeer,
 		Events: node.Events{
 			Leader:     s.leaderChanged,
 			Membership: s.members.changed,
 			Dropped:    s.replica.Proposer.LeaderChanged,
 			Removed:    func() { s.fail(ErrRemoved) },
+			Outcast:    s.outcast,
 		},
 		Logger: s.log.Named("raft"),
 	})
@@ -190,7 +188,6 @@ func (s *Server) startServices() (err error) {
 	s.startRegistry()
 	s.spawn(func() error { return s.services.API.Run(s.ctx) })
 	s.spawn(s.members.refresh)
-	s.spawn(s.announce)
 	if s.cfg.ClusterState == ClusterStateExisting {
 		s.spawn(s.findPeers)
 	}

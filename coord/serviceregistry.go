@@ -18,7 +18,7 @@ func (s *Server) startRegistry() {
 		Logger: s.log.Named("registry"),
 	}
 	if !s.cfg.NoServiceProbes {
-		prober := registry.NewProber(backend)
+		prober := registry.NewProber(backend, s.cfg.probePolicy(), registry.ProbeLimits{})
 		s.spawn(func() error { return prober.Run(s.ctx) })
 	}
 	if s.listeners.dnsUDP != nil {

@@ -166,10 +166,13 @@ type SessionInfo struct {
 
 // EntryResult tells what became of one entry of the log, with a result for each of its commands.
 type EntryResult struct {
-	Member, Boot, Number uint64
+	Member, Boot, Start, Number uint64
 	// Duplicate: the entry had been executed before, or its proposer had given it up; nothing was done now. Results is nil.
 	Duplicate bool
-	// Results is filled only where Member is the machine's own member id and Boot its current boot counter: nobody else
+	// Displaced: another start of the proposer's data directory counts, so nothing was done, and no later entry of this start
+	// will ever run. Results is nil.
+	Displaced bool
+	// Results is filled only where Member is the machine's own member id, and Boot and Start name its process: nobody else
 	// waits for them. It is as long as the entry's commands.
 	Results []Result
 }
@@ -216,7 +219,7 @@ type Observer interface {
 	// applied for long, and leases go on meanwhile.
 	Applied(*Applied)
 	// Recovered is called after the whole state was replaced by a snapshot: revision, leases, members, anything may have
-	// jumped ahead. executed reports whether the snapshot says that the entry (own member id, own boot, number) ran.
+	// jumped ahead. executed reports whether the snapshot says that the entry (own member id, own start, number) ran.
 	Recovered(a *Applied, executed func(number uint64) bool)
 }
 

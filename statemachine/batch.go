@@ -63,14 +63,14 @@ func (b *batch) entry(e sm.Entry) {
 		b.m.log.Error("passing over a log entry", zapIndex(e.Index), zapError(err))
 		return
 	}
-	result := EntryResult{Member: entry.Member, Boot: entry.Boot, Number: entry.Number}
-	if !b.m.executed.admit(entry) {
-		result.Duplicate = true
+	result := EntryResult{Member: entry.Member, Boot: entry.Boot, Start: entry.Start, Number: entry.Number}
+	if a := b.m.executed.admit(entry); a != admitted {
+		result.Duplicate, result.Displaced = a == duplicate, a == displaced
 		b.applied.Entries = append(b.applied.Entries, result)
 		return
 	}
 	b.kv.Rows().Set(mvcc.IDKey(mvcc.SpaceExecuted, entry.Member), b.m.executed.row(entry.Member))
-	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot
+	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot && entry.Start == b.m.opts.Start
 	for _, c := range entry.Commands {
 		b.keep, b.unixMS = false, 0
 		r := b.run(c)

@@ -28,7 +28,7 @@ type generator struct {
 
 // proposer is one member that proposes entries; some stay under way for a while, and come again.
 type proposer struct {
-	member, boot, number uint64
+	member, boot, number uint64 // its start is startOf(boot)
 	underway             []*raftv1.Entry
 }
 
@@ -37,6 +37,9 @@ var modelKeys = []string{
 }
 
 var modelLeases = []int64{1, 2, 3, 4, -1, -7, 1 << 62}
+
+// startOf numbers the start of a boot; the next number is that of a copy with the same boot.
+func startOf(boot uint64) uint64 { return 100 * boot }
 
 func newGenerator(rng *rand.Rand) *generator {
 	return &generator{Rand: rng, proposers: []*proposer{{member: 7, boot: 1}, {member: 8, boot: 1}}}
@@ -71,7 +74,10 @@ func (g *generator) entry(index uint64) []byte {
 
 func (g *generator) newEntry(p *proposer, index uint64) *raftv1.Entry {
 	p.number++
-	e := &raftv1.Entry{Member: p.member, Boot: p.boot, Number: p.number}
+	e := &raftv1.Entry{Member: p.member, Boot: p.boot, Start: startOf(p.boot), Number: p.number}
+	if g.chance(3) { // a copy of the member's directory runs beside it
+		e.Start++
+	}
 	if g.chance(70) { // it waits for all from the oldest that is under way, or has given up some of them
 		e.Settled = p.number - 1
 		for _, u := range p.underway {

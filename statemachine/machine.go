@@ -29,8 +29,8 @@ type Options struct {
 	FS vfs.FS
 	// Shard is the keyspace that the machine holds.
 	Shard uint64
-	// Member and Boot say whose results are wanted here, see EntryResult.
-	Member, Boot uint64
+	// Member, Boot and Start say whose results are wanted here, see EntryResult.
+	Member, Boot, Start uint64
 	// Procedures can be called by the log. All members of a cluster have the same.
 	Procedures []Procedure
 	// Guard reports whether a grant holds at the step's point of the log. Nil: none does. All members have the same.

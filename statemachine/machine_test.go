@@ -157,12 +157,45 @@ func TestEntryRunsOnce(t *testing.T) {
 		if _, err := d.m.Update([]sm.Entry{{Index: d.index, Cmd: raftv1.AppendEntry(nil, e)}}); err != nil {
 			t.Fatal(err)
 		}
-		if got := d.last.Entries[0].Duplicate; got != (i != 1) {
-			t.Errorf("entry %d: duplicate is %v", i, got)
+		if got := d.last.Entries[0]; got.Duplicate != (i == 2) || got.Displaced != (i == 0) {
+			t.Errorf("entry %d: %+v", i, got)
 		}
 	}
 	if got := d.value("a", 0); got != "1" {
 		t.Errorf("a is %q", got)
+	}
+}
+
+// TestCopyDoesNotPassForItsOriginal: of two starts of one data directory with the same boot the one that the log has first
+// counts, across a restart of the machine, and its numbers are its own. A higher boot ends both.
+func TestCopyDoesNotPassForItsOriginal(t *testing.T) {
+	d := newDriver(t)
+	put2 := func(value string) []raftv1.Command { return []raftv1.Command{put("a", value)} }
+	for i, tc := range []struct {
+		entry     raftv1.Entry
+		displaced bool
+		want      string
+	}{
+		{raftv1.Entry{Member: 9, Boot: 5, Start: 50, Number: 1, Commands: put2("original 1")}, false, "original 1"},
+		{raftv1.Entry{Member: 9, Boot: 5, Start: 51, Number: 1, Commands: put2("copy 1")}, true, "original 1"},
+		{raftv1.Entry{Member: 9, Boot: 5, Start: 51, Number: 2, Settled: 1, Commands: put2("copy 2")}, true, "original 1"},
+		{raftv1.Entry{Member: 9, Boot: 5, Start: 50, Number: 2, Settled: 1, Commands: put2("original 2")}, false, "original 2"},
+		{raftv1.Entry{Member: 9, Boot: 4, Start: 40, Number: 3, Commands: put2("older copy")}, true, "original 2"},
+		{raftv1.Entry{Member: 9, Boot: 6, Start: 60, Number: 1, Commands: put2("restart 1")}, false, "restart 1"},
+		{raftv1.Entry{Member: 9, Boot: 5, Start: 50, Number: 3, Commands: put2("original 3")}, true, "restart 1"},
+		{raftv1.Entry{Member: 9, Boot: 6, Start: 60, Number: 2, Commands: put2("restart 2")}, false, "restart 2"},
+	} {
+		d.index++
+		if _, err := d.m.Update([]sm.Entry{{Index: d.index, Cmd: raftv1.AppendEntry(nil, &tc.entry)}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.last.Entries[0]; got.Displaced != tc.displaced || got.Duplicate || got.Start != tc.entry.Start {
+			t.Errorf("entry %d: %+v", i, got)
+		}
+		if got := d.value("a", 0); got != tc.want {
+			t.Errorf("after entry %d a is %q, want %q", i, got, tc.want)
+		}
+		d.reopen()
 	}
 }
 

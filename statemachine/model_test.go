@@ -174,7 +174,7 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 			w.t.Fatalf("%s: no result for the entry at index %d", r.name, i+1)
 		}
 		want := out.Entry
-		if want.Member != r.member || want.Boot != r.boot {
+		if want.Member != r.member || want.Boot != r.boot || want.Start != startOf(r.boot) {
 			want.Results = nil
 		}
 		w.same(r, i+1, "result", entries[0], want)
@@ -201,7 +201,7 @@ func (w *world) describe(index uint64) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%d/%d/%d settled %d: %q", e.Member, e.Boot, e.Number, e.Settled, e.Commands)
+	return fmt.Sprintf("%d/%d/%d/%d settled %d: %q", e.Member, e.Boot, e.Start, e.Number, e.Settled, e.Commands)
 }
 
 // equal is reflect.DeepEqual that compares messages as messages, errors and outcomes as refusals, and nil slices as empty
@@ -283,7 +283,7 @@ func refusal(err error) string {
 func show(v any) string {
 	switch v := v.(type) {
 	case statemachine.EntryResult:
-		out := fmt.Sprintf("%d/%d/%d duplicate %v", v.Member, v.Boot, v.Number, v.Duplicate)
+		out := fmt.Sprintf("%d/%d/%d/%d duplicate %v displaced %v", v.Member, v.Boot, v.Start, v.Number, v.Duplicate, v.Displaced)
 		for _, r := range v.Results {
 			out += fmt.Sprintf("\n  %T %s %v", r.Response, show(r.Response), r.Err)
 		}

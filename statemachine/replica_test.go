@@ -42,7 +42,7 @@ func (r *replica) Applied(a *statemachine.Applied) { r.applied = append(r.applie
 func (r *replica) Recovered(a *statemachine.Applied, executed func(uint64) bool) {
 	state := r.w.states[a.Index]
 	for number := range uint64(100) {
-		if ran, known := state.Executed(r.member, r.boot, number); known && number > 0 && ran != executed(number) {
+		if ran, known := state.Executed(r.member, r.boot, startOf(r.boot), number); known && number > 0 && ran != executed(number) {
 			r.w.t.Fatalf("%s: snapshot at %d says of entry %d that it ran: %v", r.name, a.Index, number, !ran)
 		}
 	}
@@ -53,7 +53,7 @@ func (r *replica) Recovered(a *statemachine.Applied, executed func(uint64) bool)
 
 func (r *replica) open() {
 	o := randomOptions()
-	o.Dir, o.FS, o.Member, o.Boot, o.Observer = "db", r.fs, r.member, r.boot, r
+	o.Dir, o.FS, o.Member, o.Boot, o.Start, o.Observer = "db", r.fs, r.member, r.boot, startOf(r.boot), r
 	o.OnHash = func(h statemachine.Hashed) { r.hashed <- h }
 	r.m = statemachine.New(o)
 	index, err := r.m.Open(nil)

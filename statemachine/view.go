@@ -91,6 +91,16 @@ func (v *View) rows() mvcc.Rows { return mvcc.Rows{Reader: v.snapshot} }
 // Get returns the latest version of key, nil if there is none. The caller owns it.
 func (v *View) Get(key []byte) (*mvccpb.KeyValue, error) { return mvcc.Latest(v.rows(), key) }
 
+// Width is the number of keys in [key, end), limit if there are more; end "\x00" means all keys >= key.
+func (v *View) Width(key, end []byte, limit int64) (n int64) {
+	// A store that cannot be read ends the replica elsewhere.
+	_ = mvcc.EachLatest(v.rows(), mvcc.Range{Key: key, End: end}, func(*mvccpb.KeyValue) bool {
+		n++
+		return n < limit
+	})
+	return n
+}
+
 // Range answers a range request. ErrFutureRev, ErrCompacted, ErrCorrupt. Header.Revision is the view's revision.
 func (v *View) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if err := v.alarms.refuseCorrupt(); err != nil {
@@ -195,6 +205,23 @@ func (m *Machine) Lease(id LeaseID) (info LeaseInfo, keys [][]byte, ok bool) {
 	info = leaseInfo(l)
 	info.Keys = len(keys)
 	return info, keys, true
+}
+
+// LeaseWidth is the number of keys attached to a lease, limit if there are more.
+func (m *Machine) LeaseWidth(id LeaseID, limit int64) (n int64) {
+	view, err := m.View()
+	if err != nil {
+		return 0
+	}
+	defer view.Close()
+	_ = view.AttachedKeys(context.Background(), id, nil, func(k AttachedKey) bool {
+		if k.Lease != id {
+			return false
+		}
+		n++
+		return n < limit
+	})
+	return n
 }
 
 func leaseInfo(l lease.Lease) LeaseInfo {

@@ -30,10 +30,13 @@ type ReplicaOptions struct {
 	// Dir is the directory of the store on FS, vfs.Default if nil.
 	Dir string
 	FS  vfs.FS
-	// Shard is the keyspace; Member and Boot name the entries of this member.
-	Shard, Member, Boot uint64
+	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
+	Shard, Member, Boot, Start uint64
 	// Retry is the time after which an entry without a result is proposed again.
 	Retry time.Duration
+	// Displaced is called once if another start of the member's data directory has taken its place in the log. It must not
+	// block. Nil is not called.
+	Displaced func(error)
 	// Now is monotonic time from any origin, and Nonce where the lease clock starts to count its ticks.
 	Now   func() time.Duration
 	Nonce uint64
@@ -47,6 +50,7 @@ type ReplicaOptions struct {
 type Replica struct {
 	Machine  *statemachine.Machine
 	Proposer *propose.Proposer
+	Lane     *propose.Lane // of heavy commands, in front of the proposer
 	Clock    *leaseclock.Clock
 	Hub      *watch.Hub
 	Streams  *stream.Registry
@@ -55,16 +59,19 @@ type Replica struct {
 // NewReplica makes the parts. Machine.Open has to be called, and in the end Close.
 func NewReplica(opts ReplicaOptions) *Replica {
 	r := &Replica{
-		Proposer: propose.New(propose.Options{Member: opts.Member, Boot: opts.Boot, Log: opts.Log, Retry: opts.Retry}),
-		Clock:    leaseclock.New(opts.Nonce, opts.Now),
-		Streams:  &stream.Registry{},
+		Proposer: propose.New(propose.Options{
+			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
+		}),
+		Clock:   leaseclock.New(opts.Nonce, opts.Now),
+		Streams: &stream.Registry{},
 	}
+	r.Lane = propose.NewLane(r.Proposer)
 	told := observers{r.Clock, r.Streams, hubObserver{r}}
 	if opts.Members != nil {
 		told = append(told, opts.Members)
 	}
 	r.Machine = statemachine.New(statemachine.Options{
-		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot,
+		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
 		Observer: append(told, r.Proposer),
 	})
@@ -74,6 +81,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 
 // Close ends the waits for results and the watches. The machine belongs to whoever applies the log.
 func (r *Replica) Close() {
+	r.Lane.Close()
 	r.Proposer.Close()
 	r.Hub.Close()
 }
@@ -87,13 +95,29 @@ var proposeErrors = []struct{ err, known error }{
 
 // Propose implements api.Log.
 func (r *Replica) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
-	resp, err := r.Proposer.Propose(ctx, kind, body)
+	resp, err := r.propose(ctx, kind, body)
 	for _, row := range proposeErrors {
 		if errors.Is(err, row.err) {
 			err = fmt.Errorf("%w: %w", row.known, err)
 		}
 	}
 	return resp, err
+}
+
+func (r *Replica) propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
+	weight := r.weightOf(kind, body)
+	if weight <= propose.LightWeight {
+		return r.Proposer.Propose(ctx, kind, body)
+	}
+	answered := make(chan statemachine.Result, 1) // buffered: the apply never waits
+	cancel := r.Lane.Submit(kind, body, weight, func(result statemachine.Result) { answered <- result })
+	select {
+	case result := <-answered:
+		return result.Response, result.Err
+	case <-ctx.Done():
+		cancel()
+		return nil, ctx.Err()
+	}
 }
 
 // View implements api.Store.

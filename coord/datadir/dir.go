@@ -1,8 +1,6 @@
 package datadir
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 const (
@@ -60,15 +60,22 @@ type Dir struct {
 
 	// mu guards meta and is held while meta is written: that is rare, and the order of the writes must be that of the
 	// changes. meta is nil until the directory was given an identity.
-	mu   sync.Mutex
-	meta *metadata
+	mu     sync.Mutex
+	meta   *metadata
+	closed bool
+	// start was drawn when the directory was opened.
+	start uint64
 }
 
 // Open opens a member's data directory, creating and locking it. It refuses, with one of this package's errors, a
 // directory that is in use, damaged, incomplete, or of another member. The boot counter of a directory that was admitted
 // has been incremented durably when Open returns. Close the Dir when all that uses it is closed.
 func Open(o Options) (*Dir, error) {
-	d := &Dir{path: o.DataDir, walDir: o.WALDir, choices: maps.Clone(o.Choices), fs: o.FS, log: o.Logger}
+	start, err := handshake.NewStart()
+	if err != nil {
+		return nil, err
+	}
+	d := &Dir{path: o.DataDir, walDir: o.WALDir, choices: maps.Clone(o.Choices), fs: o.FS, log: o.Logger, start: start}
 	if err := d.prepare(); err != nil {
 		return nil, err
 	}
@@ -184,7 +191,7 @@ func (d *Dir) Init(id Identity) error {
 		return err
 	}
 	for _, p := range d.parts() {
-		if err := d.createPart(p, m.Incarnation); err != nil {
+		if err := d.createPart(p, m.Incarnation.Incarnation); err != nil {
 			return err
 		}
 	}
@@ -195,7 +202,7 @@ func (d *Dir) Init(id Identity) error {
 func (d *Dir) newMeta(id Identity) (metadata, error) {
 	m := metadata{
 		Format: formatVersion, ClusterID: hexID(id.ClusterID), MemberID: hexID(id.MemberID), Name: id.Name,
-		PeerURLs: slices.Clone(id.PeerURLs), Boot: 1, Choices: d.choices, Peers: map[hexID]hexID{},
+		PeerURLs: slices.Clone(id.PeerURLs), Boot: 1, Choices: d.choices, Peers: map[hexID]acquaintance{},
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -207,20 +214,8 @@ func (d *Dir) newMeta(id Identity) (metadata, error) {
 		return m, nil
 	}
 	var err error
-	m.Incarnation, err = randomID()
+	m.Incarnation.Incarnation, err = handshake.NewIncarnation()
 	return m, err
-}
-
-func randomID() (hexID, error) {
-	var b [8]byte
-	for {
-		if _, err := rand.Read(b[:]); err != nil {
-			return 0, fmt.Errorf("draw an incarnation: %w", err)
-		}
-		if id := hexID(binary.BigEndian.Uint64(b[:])); id != 0 {
-			return id, nil
-		}
-	}
 }
 
 // admit records that the member may take part in Raft.
@@ -269,6 +264,9 @@ func (d *Dir) store(m metadata) error {
 }
 
 func (d *Dir) storeLocked(m metadata) error {
+	if d.closed { // the lock is given up: the directory may be another process' by now
+		return fmt.Errorf("write %q: the data directory was closed", d.metaPath())
+	}
 	b, err := encodeMeta(m)
 	if err != nil {
 		return fmt.Errorf("encode %q: %w", d.metaPath(), err)
@@ -308,8 +306,12 @@ func (d *Dir) Populated() bool { return d.current().Populated }
 // Boot is the number of the current start, from 1, and never the same again. It is 0 before Init.
 func (d *Dir) Boot() uint64 { return d.current().Boot }
 
-// Incarnation tells this directory from every other one the member has ever had. It is 0 before Init.
-func (d *Dir) Incarnation() uint64 { return uint64(d.current().Incarnation) }
+// Start is a random number that names the current start beside Boot: a copy of the directory may count the same boot.
+func (d *Dir) Start() uint64 { return d.start }
+
+// Incarnation tells this directory from every other one the member has ever had, and proves to the peers that this is it.
+// It is zero before Init.
+func (d *Dir) Incarnation() handshake.Incarnation { return d.current().Incarnation.Incarnation }
 
 // Identity is who the directory belongs to, and zero before Init. Of a directory from an earlier start that is still
 // Fresh it is who it was meant for.
@@ -338,6 +340,9 @@ func (d *Dir) metaPath() string { return d.fs.PathJoin(d.memberPath(), metaFile)
 
 // Close gives up the lock. Nothing may use the directory afterwards.
 func (d *Dir) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
 	if d.lock == nil {
 		return nil
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 var testIdentity = Identity{ClusterID: 0xc1, MemberID: 0xa1, Name: "a", PeerURLs: []string{"http://127.0.0.1:2380"}}
@@ -90,19 +92,19 @@ const fixText = "; remove the member from the cluster, add it again as a learner
 func TestNewDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "down")
 	d := open(t, options(path))
-	if !d.Fresh() || d.Boot() != 0 || d.Incarnation() != 0 {
+	if !d.Fresh() || d.Boot() != 0 || !d.Incarnation().IsZero() {
 		t.Errorf("a new directory has fresh %v, boot %d, incarnation %x", d.Fresh(), d.Boot(), d.Incarnation())
 	}
 	if err := d.MarkPopulated(); err == nil {
 		t.Error("a directory without parts was marked as populated")
 	}
-	if err := d.NotePeer(2, 3); err == nil {
+	if err := record(d, 2, 3); err == nil {
 		t.Error("a peer was noted without a place to note it")
 	}
 	if err := d.Init(testIdentity); err != nil {
 		t.Fatal(err)
 	}
-	if !d.Fresh() || d.Boot() != 1 || d.Incarnation() == 0 {
+	if !d.Fresh() || d.Boot() != 1 || d.Incarnation().IsZero() {
 		t.Errorf("after Init: fresh %v, boot %d, incarnation %x", d.Fresh(), d.Boot(), d.Incarnation())
 	}
 	if err := d.Introduce(t.Context(), Introduction{}); err != nil {
@@ -124,7 +126,7 @@ func TestNewDirectory(t *testing.T) {
 func TestReopen(t *testing.T) {
 	o := options(t.TempDir())
 	first := admitted(t, o, testIdentity)
-	if err := first.NotePeer(0xb2, 0x1234); err != nil {
+	if err := record(first, 0xb2, 0x1234); err != nil {
 		t.Fatal(err)
 	}
 	first.Close()
@@ -136,8 +138,8 @@ func TestReopen(t *testing.T) {
 		if id := d.Identity(); id.MemberID != 0xa1 || id.ClusterID != 0xc1 || id.Name != "a" || id.PeerURLs[0] != testIdentity.PeerURLs[0] {
 			t.Fatalf("identity is %+v", id)
 		}
-		if known, met := d.peer(0xb2); !met || known != 0x1234 {
-			t.Fatalf("peer is known as %s, %v", known, met)
+		if !metAs(d, 0xb2, 0x1234) {
+			t.Fatal("the peer is not known any more")
 		}
 		d.Close()
 	}
@@ -257,7 +259,7 @@ func TestPartOfAnotherDirectory(t *testing.T) {
 	if err := os.Rename(db.DBPath(), da.DBPath()); err != nil {
 		t.Fatal(err)
 	}
-	incarnation := hexID(da.Incarnation()).String()
+	incarnation := da.Incarnation().String()
 	refused(t, a, ErrWiped, `data directory "`+a.DataDir+`" is inconsistent: part db at "`+da.DBPath()+`" was made for another data directory (its marker is not of incarnation `+incarnation+`); if it was wiped or replaced`+strings.Replace(fixText, ";", ",", 1))
 }
 
@@ -321,12 +323,12 @@ func TestDamagedMetadata(t *testing.T) {
 }
 
 func TestNewerFormat(t *testing.T) {
-	m := metadata{Format: 2, ClusterID: 1, MemberID: 2, Incarnation: 3, Boot: 4}
+	m := metadata{Format: 3, ClusterID: 1, MemberID: 2, Incarnation: secret{incarnation(3)}, Boot: 4}
 	b, err := encodeMeta(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "it has format 2, this version of coord reads format 1"
+	want := "it has format 3, this version of coord reads format 2"
 	if _, err := decodeMeta(b); err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
 	}
@@ -338,14 +340,14 @@ func TestCrashDuringFirstStart(t *testing.T) {
 	crashes := newCrashFS()
 	o := Options{DataDir: "/data/x", Choices: testChoices, Logger: zap.NewNop(), FS: crashes}
 	d := admitted(t, o, testIdentity)
-	if err := d.NotePeer(7, 70); err != nil {
+	if err := record(d, 7, 70); err != nil {
 		t.Fatal(err)
 	}
 	final := crashes.crash()
 	if len(crashes.states) < 10 {
 		t.Fatalf("only %d states were seen", len(crashes.states))
 	}
-	incarnations := map[uint64]bool{}
+	incarnations := map[handshake.Incarnation]bool{}
 	for i, state := range crashes.states {
 		o.FS = state
 		again := admitted(t, o, testIdentity)
@@ -359,8 +361,8 @@ func TestCrashDuringFirstStart(t *testing.T) {
 	}
 	o.FS = final
 	last := admitted(t, o, testIdentity)
-	if known, met := last.peer(7); last.Boot() != 2 || !met || known != 70 {
-		t.Errorf("what was acknowledged is lost: boot %d, peer %s, %v", last.Boot(), known, met)
+	if last.Boot() != 2 || !metAs(last, 7, 70) {
+		t.Errorf("what was acknowledged is lost: boot %d", last.Boot())
 	}
 }
 
@@ -386,17 +388,17 @@ func TestAcknowledgedIsDurable(t *testing.T) {
 	if c := crash(t); c.Fresh() || c.Boot() != 2 {
 		t.Errorf("after Introduce and a crash: fresh %v, boot %d", c.Fresh(), c.Boot())
 	}
-	if err := d.NotePeer(7, 70); err != nil {
+	if err := record(d, 7, 70); err != nil {
 		t.Fatal(err)
 	}
-	if known, met := crash(t).peer(7); !met || known != 70 {
-		t.Errorf("after NotePeer and a crash: %s, %v", known, met)
+	if !metAs(crash(t), 7, 70) {
+		t.Error("after Record and a crash a member is not known any more")
 	}
 	if err := d.ForgetPeer(7); err != nil {
 		t.Fatal(err)
 	}
-	if known, met := crash(t).peer(7); met {
-		t.Errorf("after ForgetPeer and a crash: %s", known)
+	if metAs(crash(t), 7, 70) {
+		t.Error("after ForgetPeer and a crash a member is known again")
 	}
 	mem = mem.CrashClone(vfs.CrashCloneCfg{})
 	o.FS = mem

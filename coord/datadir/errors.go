@@ -3,6 +3,8 @@ package datadir
 import (
 	"errors"
 	"fmt"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // The reasons for which a member does not start. The errors this package returns have one line of text each, and are
@@ -15,14 +17,14 @@ var (
 	// ErrOther: the directory belongs to another cluster or member, or was written with other choices. From Open.
 	ErrOther = errors.New("data directory of another member")
 	// ErrWiped: a part of the directory is missing (Open, Init), or the member's directory was wiped or replaced
-	// (NotePeer, Introduce, Announce).
+	// (Introduce, JoinExisting).
 	ErrWiped = errors.New("data directory wiped")
-	// ErrRefused: a peer does not let this member in for another reason. From Introduce, Announce and JoinExisting.
+	// ErrRefused: a peer does not let this member in for another reason. From Introduce and JoinExisting.
 	ErrRefused = errors.New("refused by the cluster")
 )
 
 // fix is what to do about a member whose data is gone.
-const fix = "remove the member from the cluster, add it again as a learner under a new ID with an empty data directory, then promote it"
+const fix = handshake.Fix
 
 // refusal is an error of one of the kinds above, with a text of its own.
 type refusal struct {

@@ -51,15 +51,15 @@ func TestFailedWriteChangesNothing(t *testing.T) {
 	mem := vfs.NewMem()
 	d := admitted(t, Options{DataDir: "/data", Logger: zap.NewNop(), FS: mem}, testIdentity)
 	d.fs = failWrites(mem, syscall.EIO)
-	if err := d.NotePeer(7, 70); !errors.Is(err, syscall.EIO) {
-		t.Fatalf("NotePeer on a broken disk: %v", err)
+	if err := record(d, 7, 70); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("Record on a broken disk: %v", err)
 	}
-	if known, met := d.peer(7); met {
-		t.Errorf("peer is known as %s although that was not recorded", known)
+	if metAs(d, 7, 70) {
+		t.Error("a peer is known although that was not recorded")
 	}
 	d.fs = mem
-	if err := d.NotePeer(7, 71); err != nil {
-		t.Errorf("NotePeer once the disk works: %v", err)
+	if err := record(d, 7, 71); err != nil {
+		t.Errorf("Record once the disk works: %v", err)
 	}
 }
 

@@ -2,12 +2,14 @@ package datadir
 
 import (
 	"encoding/json"
-	"errors"
+	"io"
 	"net/http"
-	"slices"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 const (
@@ -15,11 +17,8 @@ const (
 	introducePath = "/coord/introduce"
 	// clusterHeader carries the cluster's id, as etcd's peers send it.
 	clusterHeader = "X-Etcd-Cluster-ID"
-	// refusalHeader tells, beside 409, why: refusedWiped, or anything else for other reasons.
-	refusalHeader = "X-Coord-Refusal"
-	refusedWiped  = "wiped"
-	// maxIntroduction bounds the body of an introduction.
-	maxIntroduction = 4096
+	// protocol is what an introduction upgrades to: the handshake of package handshake.
+	protocol = "coord-introduce"
 )
 
 // A Member is one member as GET /members shows it: the JSON is etcd's.
@@ -43,112 +42,49 @@ type Cluster struct {
 	Removed func(id uint64) bool
 }
 
-// introduction is the body of POST /coord/introduce.
-type introduction struct {
-	ClusterID   hexID `json:"clusterID"`
-	MemberID    hexID `json:"memberID"`
-	Incarnation hexID `json:"incarnation"`
-	// Fresh: the sender has never taken part in Raft from its directory.
-	Fresh bool `json:"fresh"`
-	// Record asks to record the incarnation. Without it the answer only says whether it would be, so that a member
-	// refused by one peer has left no trace at the others.
-	Record bool `json:"record"`
-}
-
-// acquaintance is the body of the answer 200.
-type acquaintance struct {
-	ClusterID   hexID `json:"clusterID"`
-	MemberID    hexID `json:"memberID"`
-	Incarnation hexID `json:"incarnation"`
-	// Peers is what the answering member knows of others.
-	Peers map[hexID]hexID `json:"peers"`
-}
-
-// Handler serves GET /members and POST /coord/introduce, for the port on which peers are served. It needs a directory
+// Handler serves GET /members and GET /coord/introduce, for the port on which peers are served. It needs a directory
 // with an identity (after Open unless Fresh, after Init otherwise) and must be served before Raft starts: the members of
 // a new cluster introduce themselves to each other.
-//
-// An introduction is answered with 200 once it has been recorded, with 409 and a reason if the member must not start,
-// and with 503 if it should ask again.
 func (d *Dir) Handler(c Cluster) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+membersPath, func(w http.ResponseWriter, r *http.Request) { d.serveMembers(w, c) })
-	mux.HandleFunc("POST "+introducePath, func(w http.ResponseWriter, r *http.Request) { d.serveIntroduction(w, r, c) })
+	mux.HandleFunc("GET "+introducePath, func(w http.ResponseWriter, r *http.Request) { d.serveIntroduction(w, r, c) })
 	return mux
 }
 
 func (d *Dir) serveMembers(w http.ResponseWriter, c Cluster) {
 	w.Header().Set(clusterHeader, strconv.FormatUint(d.Identity().ClusterID, 16))
-	d.writeJSON(w, c.Members())
-}
-
-func (d *Dir) serveIntroduction(w http.ResponseWriter, r *http.Request, c Cluster) {
-	w.Header().Set(clusterHeader, strconv.FormatUint(d.Identity().ClusterID, 16))
-	var in introduction
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxIntroduction)).Decode(&in); err != nil {
-		http.Error(w, "bad introduction: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	if err := d.receive(in, c); err != nil {
-		d.log.Warn("introduction not accepted", zap.Stringer("member", in.MemberID), zap.Stringer("incarnation", in.Incarnation), zap.Error(err))
-		answerRefused(w, err)
-		return
-	}
-	m := d.current()
-	d.writeJSON(w, acquaintance{ClusterID: m.ClusterID, MemberID: m.MemberID, Incarnation: m.Incarnation, Peers: m.Peers})
-}
-
-// errNotYet: the answer may be another one later.
-var errNotYet = errors.New("not a member of this cluster as far as this member knows")
-
-func answerRefused(w http.ResponseWriter, err error) {
-	status := http.StatusServiceUnavailable
-	if errors.Is(err, ErrWiped) {
-		w.Header().Set(refusalHeader, refusedWiped)
-	}
-	if isRefusal(err) {
-		status = http.StatusConflict
-	}
-	http.Error(w, err.Error(), status)
-}
-
-// receive decides about an introduction and records it. Its error says what to do about it, for the member refused.
-func (d *Dir) receive(in introduction, c Cluster) error {
-	self := d.current()
-	if in.ClusterID != self.ClusterID {
-		return refuse(ErrRefused, "this is a member of cluster %s, not of cluster %s: compare --initial-cluster and --initial-cluster-token of the members", self.ClusterID, in.ClusterID)
-	}
-	if in.MemberID == self.MemberID {
-		return refuse(ErrRefused, "this is member %s itself: two members must not share a peer URL", self.MemberID)
-	}
-	if c.Removed(uint64(in.MemberID)) {
-		return refuse(ErrRefused, "member %s was removed from the cluster and its ID cannot return: add it again as a learner under a new ID with an empty data directory, then promote it", in.MemberID)
-	}
-	if known, met := self.Peers[in.MemberID]; met {
-		return d.checkPeer(in.MemberID, known, in.Incarnation)
-	}
-	return d.meet(in, c)
-}
-
-// meet decides about a member of which nothing was known.
-func (d *Dir) meet(in introduction, c Cluster) error {
-	members := c.Members()
-	i := slices.IndexFunc(members, func(m Member) bool { return m.ID == uint64(in.MemberID) })
-	if i < 0 {
-		return errNotYet
-	}
-	if in.Fresh && members[i].Started() {
-		return refuse(ErrWiped, "member %s (%s) has already been bootstrapped and this data directory is new: its data directory was wiped or replaced; %s", in.MemberID, members[i].Name, fix)
-	}
-	if !in.Record {
-		return nil
-	}
-	return d.NotePeer(uint64(in.MemberID), uint64(in.Incarnation))
-}
-
-func (d *Dir) writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
+	if err := json.NewEncoder(w).Encode(c.Members()); err != nil {
 		d.log.Warn("answer a peer", zap.Error(err))
+	}
+}
+
+// serveIntroduction shakes hands with a member that asks to be introduced.
+func (d *Dir) serveIntroduction(w http.ResponseWriter, r *http.Request, c Cluster) {
+	if r.Header.Get("Upgrade") != protocol {
+		w.Header().Set("Upgrade", protocol)
+		http.Error(w, "only for upgrades to "+protocol, http.StatusUpgradeRequired)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(askTimeout)); err != nil {
+		return
+	}
+	const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n"
+	if _, err := io.WriteString(conn, switching); err != nil {
+		return
+	}
+	rw := struct {
+		io.Reader
+		io.Writer
+	}{buffered.Reader, conn}
+	if from, err := handshake.Accept(rw, d.party(c), handshake.Ask, handshake.Introduce); err != nil {
+		d.log.Warn("introduction not accepted", zap.Stringer("member", hexID(from.Member)), zap.Stringer("incarnation", from.Fingerprint), zap.Error(err))
 	}
 }

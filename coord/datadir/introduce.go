@@ -1,9 +1,7 @@
 package datadir
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -65,9 +64,10 @@ func (in *Introduction) ensureDefaults() {
 
 // Introduce admits a Fresh directory to Raft: it asks every peer whether the member may start, and then has its
 // incarnation recorded. It waits without limit until a majority of the cluster, this member included, has answered, and
-// for the others no longer than the grace time; who did not answer is to be met by Announce. If any peer refuses, the
-// error (ErrWiped or ErrRefused) has the peer's reason, the directory stays Fresh, and the member must not start. The
-// package doc says what this promises. A directory that is not Fresh is left as it is.
+// for the others no longer than the grace time; who did not answer meets this member when raft first connects the two. If
+// any peer of this cluster refuses, the error (ErrWiped or ErrRefused) has the peer's reason, the directory stays Fresh,
+// and the member must not start. What answers for another cluster or another member is waited for like one that is
+// silent. The package doc says what this promises. A directory that is not Fresh is left as it is.
 //
 // This member's Handler must be served already: its peers may be waiting for it in the same way.
 func (d *Dir) Introduce(ctx context.Context, in Introduction) error {
@@ -76,29 +76,20 @@ func (d *Dir) Introduce(ctx context.Context, in Introduction) error {
 	}
 	in.ensureDefaults()
 	enough := (len(in.Peers) + 1) / 2
-	asked, err := d.meetPeers(ctx, in, enough, false)
+	asked, err := d.meetPeers(ctx, in, enough, handshake.Ask)
 	if err != nil {
 		return err
 	}
 	in.Peers = slices.DeleteFunc(slices.Clone(in.Peers), func(p Peer) bool { return !asked[p.ID] })
-	if _, err := d.meetPeers(ctx, in, enough, true); err != nil {
+	if _, err := d.meetPeers(ctx, in, enough, handshake.Introduce); err != nil {
 		return err
 	}
 	return d.admit()
 }
 
-// Announce makes a member that was admitted known to every peer, and learns whom they know. It returns nil when each
-// has answered, and otherwise goes on until the context ends. ErrWiped or ErrRefused means that the member must stop: a
-// peer knows it from another directory, or the cluster removed it.
-func (d *Dir) Announce(ctx context.Context, in Introduction) error {
-	in.ensureDefaults()
-	_, err := d.meetPeers(ctx, in, len(in.Peers), true)
-	return err
-}
-
 // meetPeers calls on all peers at once, again and again, until all have answered, or enough have and the grace time is
 // over. It returns who answered.
-func (d *Dir) meetPeers(ctx context.Context, in Introduction, enough int, record bool) (map[uint64]bool, error) {
+func (d *Dir) meetPeers(ctx context.Context, in Introduction, enough int, purpose handshake.Purpose) (map[uint64]bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan answer)
@@ -107,7 +98,7 @@ func (d *Dir) meetPeers(ctx context.Context, in Introduction, enough int, record
 	defer cancel() // before the wait
 	for _, p := range in.Peers {
 		callers.Go(func() {
-			guard.Loop(ctx, d.log, "introduction", func() { d.call(ctx, in, p, record, answers) })
+			guard.Loop(ctx, d.log, "introduction", func() { d.call(ctx, in, p, purpose, answers) })
 		})
 	}
 	return d.gather(ctx, in, enough, answers)
@@ -121,9 +112,9 @@ type answer struct {
 }
 
 // call attempts to reach one peer until it has answered.
-func (d *Dir) call(ctx context.Context, in Introduction, p Peer, record bool, answers chan<- answer) {
+func (d *Dir) call(ctx context.Context, in Introduction, p Peer, purpose handshake.Purpose, answers chan<- answer) {
 	for ctx.Err() == nil {
-		err := d.ask(ctx, in, p, record)
+		err := d.ask(ctx, in, p, purpose)
 		select {
 		case answers <- answer{p, err}:
 		case <-ctx.Done():
@@ -156,7 +147,7 @@ func (d *Dir) gather(ctx context.Context, in Introduction, enough int, answers <
 			}
 			note(a, met, silent)
 		case <-report.C:
-			d.log.Info("waiting for other members to answer", zap.Int("answered", len(met)), zap.Int("enough", enough), zap.String("silent", describe(silent)))
+			d.log.Warn("waiting for other members to answer", zap.Int("answered", len(met)), zap.Int("enough", enough), zap.String("silent", describe(silent)))
 		case <-grace:
 			d.log.Warn("starting before every other member has answered", zap.String("silent", describe(silent)))
 			return met, nil
@@ -186,75 +177,82 @@ func describe(silent map[uint64]error) string {
 	return strings.Join(parts, "; ")
 }
 
-// ask introduces this member to one peer, by the first of its URLs that answers, and remembers who answered.
-func (d *Dir) ask(ctx context.Context, in Introduction, p Peer, record bool) error {
+// ask introduces this member to one peer, by the first of its URLs that answers.
+func (d *Dir) ask(ctx context.Context, in Introduction, p Peer, purpose handshake.Purpose) error {
 	err := fmt.Errorf("member %s has no peer URL", hexID(p.ID))
 	for _, u := range p.URLs {
-		var got acquaintance
-		got, err = d.post(ctx, in.Client, u, record)
-		if err == nil {
-			return d.remember(p, u, got, record)
-		}
-		if isRefusal(err) {
+		err = d.askAt(ctx, in.Client, u, p, purpose)
+		if err == nil || isRefusal(err) {
 			return err
 		}
 	}
 	return err
 }
 
-// remember records the peer that answered and all it knows, unless this is only a question.
-func (d *Dir) remember(p Peer, url string, got acquaintance, record bool) error {
-	if uint64(got.MemberID) != p.ID {
-		return fmt.Errorf("%s is member %s, not %s", url, got.MemberID, hexID(p.ID))
-	}
-	if known, met := d.peer(p.ID); met && known != got.Incarnation {
-		// It is the peer that was wiped and must not start. This member only does not count its answer.
-		return fmt.Errorf("answer of %s not accepted: %v", url, d.checkPeer(hexID(p.ID), known, got.Incarnation))
-	}
-	if !record {
-		return nil
-	}
-	if err := d.NotePeer(p.ID, uint64(got.Incarnation)); err != nil {
-		return fmt.Errorf("answer of %s not accepted: %v", url, err)
-	}
-	return d.learn(got.Peers)
-}
-
-// post sends one introduction. A refusal by the peer is an error of its kind.
-func (d *Dir) post(ctx context.Context, client *http.Client, url string, record bool) (got acquaintance, err error) {
+// askAt introduces this member to the peer at url. A refusal that counts is an error of its kind.
+func (d *Dir) askAt(ctx context.Context, client *http.Client, url string, p Peer, purpose handshake.Purpose) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	m := d.current()
-	body, err := json.Marshal(introduction{ClusterID: m.ClusterID, MemberID: m.MemberID, Incarnation: m.Incarnation, Fresh: !m.Admitted, Record: record})
+	rw, err := upgrade(ctx, client, url)
 	if err != nil {
-		return got, err
+		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+introducePath, bytes.NewReader(body))
+	defer rw.Close()
+	defer context.AfterFunc(ctx, func() { rw.Close() })()
+	theirs, err := handshake.Dial(rw, d.party(Cluster{}), purpose, p.ID)
+	var refused *handshake.RefusedError
+	if errors.As(err, &refused) {
+		return d.weigh(url, theirs, refused)
+	}
 	if err != nil {
-		return got, err
+		return fmt.Errorf("%s answered something else than a member of coord does: %w", url, err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, answer, err := send(client, req)
-	switch {
-	case err != nil:
-		return got, err
-	case resp.StatusCode == http.StatusConflict:
-		return got, d.refusedBy(url, resp.Header.Get(refusalHeader), answer)
-	case resp.StatusCode != http.StatusOK:
-		return got, fmt.Errorf("%s answered %s: %s", url, resp.Status, oneLine(answer))
-	}
-	if err := json.Unmarshal(answer, &got); err != nil {
-		return got, fmt.Errorf("%s answered something else than a member of coord does: %w", url, err)
-	}
-	return got, nil
+	return nil
 }
 
-func (d *Dir) refusedBy(url, why string, reason []byte) error {
-	kind := ErrRefused
-	if why == refusedWiped {
-		kind = ErrWiped
+// upgrade makes a connection to the peer port at url one for a handshake.
+func upgrade(ctx context.Context, client *http.Client, url string) (io.ReadWriteCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+introducePath, nil)
+	if err != nil {
+		return nil, err
 	}
-	return refuse(kind, "member %s must not start from data directory %q: the member at %s says: %s", d.current().MemberID, d.path, url, oneLine(reason))
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", protocol)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	rw, ok := resp.Body.(io.ReadWriteCloser)
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Upgrade") != protocol || !ok {
+		defer resp.Body.Close()
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		return nil, fmt.Errorf("%s answered %s: %s", url, resp.Status, oneLine(answer))
+	}
+	return rw, nil
+}
+
+// weigh tells a refusal that is final for a new directory from an answer that does not count. It takes a peer's word
+// without a proof, which it has no means to check: the worst is a member that does not start.
+func (d *Dir) weigh(url string, theirs handshake.Hello, r *handshake.RefusedError) error {
+	itself := theirs.Member == d.Identity().MemberID
+	switch {
+	case itself && !theirs.Fresh && r.Kind == handshake.Refused:
+		return d.refusedBy(url, ErrRefused, fmt.Sprintf("this is member %x itself, and it has been started: two members must not share a peer URL", theirs.Member))
+	case r.Local && r.Kind == handshake.Wiped:
+		// It is the peer that was wiped and must not start. This member only does not count its answer.
+		return fmt.Errorf("answer of %s not accepted: %s", url, r.Reason)
+	case r.Local, itself:
+		return fmt.Errorf("%s is not the member that the flags say it is: %s", url, r.Reason)
+	case r.Kind == handshake.Wiped:
+		return d.refusedBy(url, ErrWiped, r.Reason)
+	case r.Kind == handshake.Removed || r.Kind == handshake.Copy || r.Kind == handshake.Refused:
+		return d.refusedBy(url, ErrRefused, r.Reason)
+	}
+	return fmt.Errorf("%s answered: %s", url, r.Reason)
+}
+
+func (d *Dir) refusedBy(url string, kind error, reason string) error {
+	return refuse(kind, "member %s must not start from data directory %q: the member at %s says: %s", d.current().MemberID, d.path, url, reason)
 }
 
 // send does a request and returns the answer, whose body is read and closed, and the body.

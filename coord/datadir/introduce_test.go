@@ -160,8 +160,8 @@ func (c *testCluster) wantRefused(i int, kind error, url, reason string) {
 
 // knows reports whether one member recorded another's present incarnation.
 func (c *testCluster) knows(i, j int) bool {
-	known, met := c.peers[i].d.peer(c.peers[j].id)
-	return met && uint64(known) == c.peers[j].d.Incarnation()
+	known, met := c.peers[i].d.Keeper(Cluster{}).Known(c.peers[j].id)
+	return met && known.Equal(c.peers[j].d.Incarnation())
 }
 
 func TestFoundingMembersMeetAtTheSameTime(t *testing.T) {
@@ -224,15 +224,15 @@ func TestWipedMemberIsRefused(t *testing.T) {
 		c.start(i)
 	}
 	c.introduce(0, 1, 2)
-	old := hexID(c.peers[0].d.Incarnation())
+	old := c.peers[0].d.Incarnation()
 	c.wipe(0)
 	c.stop(2)
 	for range 2 { // a second attempt is refused as well
 		d := c.start(0)
-		if uint64(old) == d.Incarnation() {
+		if old == d.Incarnation() {
 			t.Fatal("a wiped directory got its old incarnation")
 		}
-		c.wantRefused(0, ErrWiped, c.peers[1].url, fmt.Sprintf("member a1 has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", hexID(d.Incarnation()), old, fix))
+		c.wantRefused(0, ErrWiped, c.peers[1].url, fmt.Sprintf("member a1 has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", d.Incarnation(), old, fix))
 		c.stop(0)
 	}
 }
@@ -284,7 +284,7 @@ func TestOneRefusalCountsAndLeavesNoTrace(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	if known, met := c.peers[2].d.peer(c.peers[0].id); met {
-		t.Errorf("a refused member left its incarnation %s behind", known)
+		t.Errorf("a refused member left its incarnation %s behind", known.Fingerprint)
 	}
 }
 
@@ -304,62 +304,6 @@ func TestRestartNeedsNobody(t *testing.T) {
 	}
 }
 
-func TestAnnounceReachesWhoWasDown(t *testing.T) {
-	c := newTestCluster(t, 3)
-	c.start(0)
-	c.start(1)
-	c.introduce(0, 1)
-	c.publish(0)
-	done := make(chan error)
-	go func() { done <- c.peers[0].d.Announce(t.Context(), c.introduction(0)) }()
-	select {
-	case err := <-done:
-		t.Fatalf("ended while a member was down: %v", err)
-	case <-time.After(4 * c.grace):
-	}
-	c.start(2)
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if !c.knows(2, 0) || !c.knows(0, 2) {
-		t.Error("after Announce the members do not know each other")
-	}
-	if !c.knows(0, 1) {
-		t.Error("member 0 does not know member 1")
-	}
-}
-
-func TestAnnounceFromACopy(t *testing.T) {
-	c := newTestCluster(t, 3)
-	for i := range 3 {
-		c.start(i)
-	}
-	c.introduce(0, 1, 2)
-	c.stop(0)
-	// The members met another directory of member 0 in between.
-	for i := 1; i < 3; i++ {
-		if err := c.peers[i].d.ForgetPeer(c.peers[0].id); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.peers[i].d.NotePeer(c.peers[0].id, 77); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.start(0).Announce(t.Context(), c.introduction(0)); !errors.Is(err, ErrWiped) {
-		t.Errorf("error is %v", err)
-	}
-}
-
-func TestAnnounceEndsWithItsContext(t *testing.T) {
-	c := newTestCluster(t, 3)
-	c.start(0)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := c.peers[0].d.Announce(ctx, c.introduction(0)); !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v", err)
-	}
-}
-
 func TestOtherRefusals(t *testing.T) {
 	c := newTestCluster(t, 2)
 	c.start(0)
@@ -371,15 +315,17 @@ func TestOtherRefusals(t *testing.T) {
 	if err := c.peers[0].d.Init(Identity{ClusterID: 0xc2, MemberID: 0xa1}); err != nil {
 		t.Fatal(err)
 	}
-	c.wantRefused(0, ErrRefused, c.peers[1].url, "this is a member of cluster c1, not of cluster c2: compare --initial-cluster and --initial-cluster-token of the members")
+	c.neverAdmits(0, "this is a member of cluster c2, not of cluster c1: compare --initial-cluster and --initial-cluster-token of the members")
 
 	if err := c.peers[0].d.Init(Identity{ClusterID: 0xc1, MemberID: 0xa2}); err != nil {
 		t.Fatal(err)
 	}
-	err := c.peers[0].d.Introduce(t.Context(), c.introduction(0))
-	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "says: this is member a2 itself: two members must not share a peer URL") {
-		t.Errorf("error is %v", err)
+	c.neverAdmits(0, "this is member a2 itself: two members must not share a peer URL")
+	if err := c.peers[1].d.admit(); err != nil {
+		t.Fatal(err)
 	}
+	c.peers[0].id = 0xa2
+	c.wantRefused(0, ErrRefused, c.peers[1].url, "this is member a2 itself, and it has been started: two members must not share a peer URL")
 }
 
 // TestAddedMemberWaitsUntilItIsKnown: the cluster's members learn of an added member at different times.
@@ -410,7 +356,7 @@ func TestWipedPeersAnswerDoesNotCount(t *testing.T) {
 	for i := range 2 {
 		c.start(i)
 	}
-	if err := c.peers[0].d.NotePeer(c.peers[1].id, 0x1234); err != nil {
+	if err := record(c.peers[0].d, c.peers[1].id, 0x1234); err != nil {
 		t.Fatal(err)
 	}
 	c.neverAdmits(0, "answer of "+c.peers[1].url+" not accepted: member a2 has incarnation ")
@@ -421,7 +367,7 @@ func TestWipedPeerDoesNotKeepOthersOut(t *testing.T) {
 	c := newTestCluster(t, 3)
 	c.start(0)
 	c.start(1)
-	if err := c.peers[0].d.NotePeer(c.peers[1].id, 0x1234); err != nil {
+	if err := record(c.peers[0].d, c.peers[1].id, 0x1234); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -435,62 +381,26 @@ func TestWipedPeerDoesNotKeepOthersOut(t *testing.T) {
 	}
 }
 
-func TestNotePeer(t *testing.T) {
-	d := admitted(t, options(t.TempDir()), testIdentity)
-	for range 2 {
-		if err := d.NotePeer(7, 70); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := "member 7 has incarnation 47 but was known as 46: its data directory was wiped or replaced" + fixText
-	if err := d.NotePeer(7, 71); !errors.Is(err, ErrWiped) || err.Error() != want {
-		t.Errorf("error is\n%v, want\n%s", err, want)
-	}
-	if err := d.ForgetPeer(7); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.NotePeer(7, 71); err != nil {
-		t.Errorf("after it was forgotten: %v", err)
-	}
-}
-
-// TestFirstSightCounts: what others tell changes nothing that is known, and nothing about this member itself.
-func TestFirstSightCounts(t *testing.T) {
-	d := admitted(t, options(t.TempDir()), testIdentity)
-	if err := d.NotePeer(7, 70); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.learn(map[hexID]hexID{7: 71, 8: 80, hexID(testIdentity.MemberID): 1}); err != nil {
-		t.Fatal(err)
-	}
-	if got := d.peers(); len(got) != 2 || got[7] != 70 || got[8] != 80 {
-		t.Errorf("known are %v", got)
-	}
-}
-
 func TestHandlerRefusesBadRequests(t *testing.T) {
 	d := admitted(t, options(t.TempDir()), testIdentity)
 	h := d.Handler(Cluster{Members: func() []Member { return nil }, Removed: func(uint64) bool { return false }})
 	for _, tc := range []struct {
-		method, path, body string
-		status             int
+		method, path string
+		status       int
 	}{
-		{"GET", "/coord/introduce", "", 405},
-		{"POST", "/members", "", 405},
-		{"GET", "/other", "", 404},
-		{"POST", "/coord/introduce", "", 400},
-		{"POST", "/coord/introduce", `{"clusterID":"zz"}`, 400},
-		{"POST", "/coord/introduce", `{"pad":"` + strings.Repeat("0", 5000) + `","clusterID":"c1","memberID":"ff"}`, 400},
-		{"POST", "/coord/introduce", `{"clusterID":"c1","memberID":"ff","incarnation":"1","record":true}`, 503},
+		{"POST", "/coord/introduce", 405},
+		{"POST", "/members", 405},
+		{"GET", "/other", 404},
+		{"GET", "/coord/introduce", 426},
 	} {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.body)))
+		h.ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, nil))
 		if w.Code != tc.status {
-			t.Errorf("%s %s %.80q answered %d %s, want %d", tc.method, tc.path, tc.body, w.Code, w.Body, tc.status)
+			t.Errorf("%s %s answered %d %s, want %d", tc.method, tc.path, w.Code, w.Body, tc.status)
 		}
 	}
-	if len(d.peers()) > 0 {
-		t.Errorf("bad requests were recorded: %v", d.peers())
+	if len(d.current().Peers) > 0 {
+		t.Errorf("bad requests were recorded: %v", d.current().Peers)
 	}
 }
 

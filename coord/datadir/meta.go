@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // formatVersion is the version of the directory's layout and of the metadata. A directory with another one is refused.
-const formatVersion = 1
+const formatVersion = 2
 
 // metadata is the content of meta.json.
 type metadata struct {
@@ -19,7 +22,7 @@ type metadata struct {
 	MemberID    hexID    `json:"memberID"`
 	Name        string   `json:"name"`
 	PeerURLs    []string `json:"peerURLs"`
-	Incarnation hexID    `json:"incarnation"`
+	Incarnation secret   `json:"incarnation"`
 	// Boot counts the starts of processes on this directory, the current one included.
 	Boot uint64 `json:"boot"`
 	// Admitted is set once the member was introduced: from then on it may have taken part in Raft.
@@ -30,8 +33,46 @@ type metadata struct {
 	Choices map[string]string `json:"choices"`
 	// Parts are the parts that were created, sorted.
 	Parts []string `json:"parts"`
-	// Peers has the incarnation of every other member that was met.
-	Peers map[hexID]hexID `json:"peers"`
+	// Peers has every other member that was met or heard of.
+	Peers map[hexID]acquaintance `json:"peers"`
+}
+
+// acquaintance is what is on record of another member.
+type acquaintance struct {
+	// Fingerprint is that of its incarnation: what members tell each other of third ones.
+	Fingerprint fingerprint `json:"fingerprint"`
+	// Incarnation is there once the member was met.
+	Incarnation secret `json:"incarnation,omitzero"`
+}
+
+func (a acquaintance) met() bool { return !a.Incarnation.IsZero() }
+
+func metWith(i handshake.Incarnation) acquaintance {
+	return acquaintance{Fingerprint: fingerprint{i.Fingerprint()}, Incarnation: secret{i}}
+}
+
+// secret is an incarnation as it stands in the file, and only there.
+type secret struct{ handshake.Incarnation }
+
+// MarshalText implements encoding.TextMarshaler.
+func (s secret) MarshalText() ([]byte, error) { return []byte(s.Reveal()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *secret) UnmarshalText(b []byte) (err error) {
+	s.Incarnation, err = handshake.ParseIncarnation(string(b))
+	return err
+}
+
+// fingerprint is a fingerprint as it stands in the file, whole.
+type fingerprint struct{ handshake.Fingerprint }
+
+// MarshalText implements encoding.TextMarshaler.
+func (f fingerprint) MarshalText() ([]byte, error) { return []byte(f.Digits()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *fingerprint) UnmarshalText(b []byte) (err error) {
+	f.Fingerprint, err = handshake.ParseFingerprint(string(b))
+	return err
 }
 
 // envelope is what the file holds: the checksum covers the bytes of Meta as they stand.
@@ -97,8 +138,13 @@ func decodeStrict(b []byte, v any) error {
 
 // check reports what a member could never have written.
 func (m *metadata) check() error {
-	if m.ClusterID == 0 || m.MemberID == 0 || m.Incarnation == 0 || m.Boot == 0 {
-		return fmt.Errorf("cluster id %s, member id %s, incarnation %s and boot %d must not be 0", m.ClusterID, m.MemberID, m.Incarnation, m.Boot)
+	if m.ClusterID == 0 || m.MemberID == 0 || m.Incarnation.IsZero() || m.Boot == 0 {
+		return fmt.Errorf("cluster id %s, member id %s, incarnation and boot %d must not be 0", m.ClusterID, m.MemberID, m.Boot)
+	}
+	for id, a := range m.Peers {
+		if a.met() && a.Fingerprint.Fingerprint != a.Incarnation.Fingerprint() {
+			return fmt.Errorf("fingerprint %s of member %s is not that of its incarnation", a.Fingerprint, id)
+		}
 	}
 	if m.Populated && !m.Admitted {
 		return fmt.Errorf("it has data of a member that was never admitted")
@@ -110,10 +156,8 @@ func (m *metadata) check() error {
 func (m *metadata) clone() metadata {
 	c := *m
 	c.Parts = slices.Clone(m.Parts)
-	c.Peers = make(map[hexID]hexID, len(m.Peers))
-	for id, incarnation := range m.Peers {
-		c.Peers[id] = incarnation
-	}
+	c.Peers = make(map[hexID]acquaintance, len(m.Peers))
+	maps.Copy(c.Peers, m.Peers)
 	return c
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 const (
@@ -23,12 +25,12 @@ func (d *Dir) parts() []part {
 	return []part{{partDB, d.DBPath()}, {partWAL, d.WALPath()}}
 }
 
-func marker(name string, incarnation hexID) string {
+func marker(name string, incarnation handshake.Incarnation) string {
 	return fmt.Sprintf("coord part %s\nincarnation %s\n", name, incarnation)
 }
 
 // createPart makes an empty part with its marker, durably. It may have been interrupted before.
-func (d *Dir) createPart(p part, incarnation hexID) error {
+func (d *Dir) createPart(p part, incarnation handshake.Incarnation) error {
 	if err := makeDir(d.fs, p.path); err != nil {
 		return fmt.Errorf("create part %s of the data directory: %w", p.name, err)
 	}
@@ -53,7 +55,7 @@ func (d *Dir) createPart(p part, incarnation hexID) error {
 }
 
 // checkMarker returns an os.ErrNotExist if the part or its marker is missing.
-func (d *Dir) checkMarker(p part, incarnation hexID) error {
+func (d *Dir) checkMarker(p part, incarnation handshake.Incarnation) error {
 	b, err := readFile(d.fs, d.fs.PathJoin(p.path, markerFile))
 	if err != nil {
 		return err
@@ -70,7 +72,7 @@ func (d *Dir) checkParts(m *metadata) error {
 		if !slices.Contains(m.Parts, p.name) {
 			continue
 		}
-		err := d.checkMarker(p, m.Incarnation)
+		err := d.checkMarker(p, m.Incarnation.Incarnation)
 		if errors.Is(err, os.ErrNotExist) {
 			return d.wiped(p, "is missing or has lost its file "+markerFile)
 		}

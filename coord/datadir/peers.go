@@ -1,81 +1,138 @@
 package datadir
 
 import (
+	"errors"
 	"maps"
+	"slices"
 
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
-// NotePeer remembers the incarnation of another member. When it returns nil, the incarnation has been recorded durably,
-// now or before; call it before anything of that member's Raft traffic is accepted. An incarnation other than the one
-// known is refused with ErrWiped.
-func (d *Dir) NotePeer(id, incarnation uint64) error {
-	if known, met := d.peer(id); met {
-		return d.checkPeer(hexID(id), known, hexID(incarnation))
+// Keeper is the record of the peers for the handshakes with them. c is what is known of the cluster.
+func (d *Dir) Keeper(c Cluster) handshake.Keeper { return keeper{d, c} }
+
+// Party is this member's side of a handshake.
+func (d *Dir) party(c Cluster) handshake.Party {
+	m := d.current()
+	return handshake.Party{Keeper: keeper{d, c}, Self: handshake.Identity{
+		Cluster: uint64(m.ClusterID), Member: uint64(m.MemberID), Incarnation: m.Incarnation.Incarnation,
+		Boot: m.Boot, Start: d.start, Fresh: !m.Admitted,
+	}}
+}
+
+type keeper struct {
+	d *Dir
+	c Cluster
+}
+
+// Known implements handshake.Keeper.
+func (k keeper) Known(member uint64) (handshake.Incarnation, bool) {
+	a, _ := k.d.peer(member)
+	return a.Incarnation.Incarnation, a.met()
+}
+
+// errNotYet: the answer may be another one later.
+var errNotYet = errors.New("not a member of this cluster as far as this member knows")
+
+// Judge implements handshake.Keeper: it refuses who was removed, who is known by another directory, and a new directory
+// for a member that nobody has met but that has published itself.
+//
+// Who comes for raft's sake need not be among the members known here: it may be the leader from whom this member has yet
+// to hear of it. Who wants to be introduced can wait.
+func (k keeper) Judge(h handshake.Hello) error {
+	if k.c.Removed != nil && k.c.Removed(h.Member) {
+		return handshake.RefuseRemoved(h.Member)
 	}
+	if a, heard := k.d.peer(h.Member); heard {
+		return checkPeer(h.Member, a.Fingerprint.Fingerprint, h.Fingerprint)
+	}
+	if k.c.Members == nil || h.Purpose != handshake.Ask && h.Purpose != handshake.Introduce {
+		return nil
+	}
+	members := k.c.Members()
+	i := slices.IndexFunc(members, func(m Member) bool { return m.ID == h.Member })
+	if i < 0 {
+		return errNotYet
+	}
+	if h.Fresh && members[i].Started() {
+		return handshake.Refuse(handshake.Wiped, "member %x (%s) has already been bootstrapped and this data directory is new: its data directory was wiped or replaced; %s", h.Member, members[i].Name, fix)
+	}
+	return nil
+}
+
+func checkPeer(member uint64, known, shown handshake.Fingerprint) error {
+	if known == shown {
+		return nil
+	}
+	return handshake.Refuse(handshake.Wiped, "member %x has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", member, shown, known, fix)
+}
+
+// Record implements handshake.Keeper. When it returns nil, the incarnation has been recorded durably, now or before.
+func (k keeper) Record(member uint64, i handshake.Incarnation) error {
+	d := k.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.meta == nil {
 		return d.noIdentity()
 	}
-	if known, met := d.meta.Peers[hexID(id)]; met {
-		return d.checkPeer(hexID(id), known, hexID(incarnation))
+	a, heard := d.meta.Peers[hexID(member)]
+	if heard {
+		if err := checkPeer(member, a.Fingerprint.Fingerprint, i.Fingerprint()); err != nil {
+			return err
+		}
+	}
+	if a.met() {
+		return nil
 	}
 	m := d.meta.clone()
-	m.Peers[hexID(id)] = hexID(incarnation)
+	m.Peers[hexID(member)] = metWith(i)
 	return d.storeLocked(m)
 }
 
-func (d *Dir) checkPeer(id, known, incarnation hexID) error {
-	if known == incarnation {
-		return nil
+// Heard implements handshake.Keeper.
+func (k keeper) Heard() map[uint64]handshake.Fingerprint {
+	heard := make(map[uint64]handshake.Fingerprint)
+	for id, a := range k.d.current().Peers {
+		heard[uint64(id)] = a.Fingerprint.Fingerprint
 	}
-	return refuse(ErrWiped, "member %s has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", id, incarnation, known, fix)
+	return heard
 }
 
-// peer is what is known of another member. It writes nothing.
-func (d *Dir) peer(id uint64) (hexID, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.meta == nil {
-		return 0, false
-	}
-	incarnation, met := d.meta.Peers[hexID(id)]
-	return incarnation, met
-}
-
-// peers is a copy of all that is known of other members.
-func (d *Dir) peers() map[hexID]hexID {
-	return maps.Clone(d.current().Peers)
-}
-
-// ForgetPeer drops what is known of a member that was removed from the cluster, durably.
-func (d *Dir) ForgetPeer(id uint64) error {
-	if _, met := d.peer(id); !met {
-		return nil
-	}
-	return d.update(func(m *metadata) { delete(m.Peers, hexID(id)) })
-}
-
-// learn takes over what another member knows. What is known already stays: the first sight counts.
-func (d *Dir) learn(told map[hexID]hexID) error {
-	self, known := hexID(d.Identity().MemberID), d.peers()
+// Learn implements handshake.Keeper. What is known already stays: the first sight counts.
+func (k keeper) Learn(told map[uint64]handshake.Fingerprint) error {
+	d, m := k.d, k.d.current()
 	fresh := maps.Clone(told)
-	maps.DeleteFunc(fresh, func(id, incarnation hexID) bool {
-		had, met := known[id]
-		if met && had != incarnation {
-			d.log.Warn("members disagree about an incarnation", zap.Stringer("member", id), zap.Stringer("known", had), zap.Stringer("told", incarnation))
+	maps.DeleteFunc(fresh, func(id uint64, f handshake.Fingerprint) bool {
+		had, heard := m.Peers[hexID(id)]
+		if heard && had.Fingerprint.Fingerprint != f {
+			d.log.Warn("members disagree about an incarnation", zap.Stringer("member", hexID(id)), zap.Stringer("known", had.Fingerprint), zap.Stringer("told", f))
 		}
-		return met || id == self
+		return heard || hexID(id) == m.MemberID || k.c.Removed != nil && k.c.Removed(id)
 	})
 	if len(fresh) == 0 {
 		return nil
 	}
 	return d.update(func(m *metadata) {
-		for id, incarnation := range fresh {
-			if _, met := m.Peers[id]; !met {
-				m.Peers[id] = incarnation
+		for id, f := range fresh {
+			if _, heard := m.Peers[hexID(id)]; !heard {
+				m.Peers[hexID(id)] = acquaintance{Fingerprint: fingerprint{f}}
 			}
 		}
 	})
+}
+
+// peer is what is on record of another member. It writes nothing.
+func (d *Dir) peer(id uint64) (acquaintance, bool) {
+	a, heard := d.current().Peers[hexID(id)]
+	return a, heard
+}
+
+// ForgetPeer drops what is known of a member that was removed from the cluster, durably.
+func (d *Dir) ForgetPeer(id uint64) error {
+	if _, heard := d.peer(id); !heard {
+		return nil
+	}
+	return d.update(func(m *metadata) { delete(m.Peers, hexID(id)) })
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/coord-dev/coord/coord/coordtest/loopback"
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 const (
@@ -57,6 +59,9 @@ type member struct {
 	acks *acks
 	// edit changes the configuration before each start.
 	edit func(*Config)
+	// keeper and boot are what the member's directory would keep.
+	keeper *handshake.Memory
+	boot   uint64
 	// beforeRecover is given to the state machine at each start.
 	beforeRecover func(stop <-chan struct{}) error
 }
@@ -96,14 +101,14 @@ func (c *cluster) add(id uint64, edit func(*Config)) *member {
 	if c.addrs[id] == "" {
 		c.addrs[id] = freeAddr(c.t)
 	}
-	m := &member{t: c.t, id: id, dir: c.t.TempDir(), addr: c.addrs[id], acks: newAcks(), edit: edit}
+	m := &member{t: c.t, id: id, dir: c.t.TempDir(), addr: c.addrs[id], acks: newAcks(), edit: edit, keeper: &handshake.Memory{}}
 	c.members[id] = m
 	return m
 }
 
 func (c *cluster) config(m *member) Config {
 	cfg := Config{
-		ClusterID: testCluster, Shard: testShard, Replica: m.id, Incarnation: 100 + m.id,
+		ClusterID: testCluster, Shard: testShard, Replica: m.id, Incarnation: incarnation(100 + m.id), Keeper: m.keeper,
 		Dir: filepath.Join(m.dir, "raft"), PeerListen: []string{m.addr},
 		Peers: map[uint64][]string{}, Logger: testLogger(c.t),
 	}
@@ -114,6 +119,15 @@ func (c *cluster) config(m *member) Config {
 	return cfg
 }
 
+// incarnation is made up of a number.
+func incarnation(n uint64) handshake.Incarnation {
+	i, err := handshake.ParseIncarnation(fmt.Sprintf("%064x", n))
+	if err != nil {
+		panic(err)
+	}
+	return i
+}
+
 func (m *member) start(cfg Config) {
 	m.t.Helper()
 	if err := m.tryStart(cfg); err != nil {
@@ -122,6 +136,8 @@ func (m *member) start(cfg Config) {
 }
 
 func (m *member) tryStart(cfg Config) error {
+	m.boot++
+	cfg.Boot, cfg.Start = m.boot, rand.Uint64()
 	cfg.Machine = func(_, _ uint64) sm.IOnDiskStateMachine {
 		m.machine = &logMachine{dir: filepath.Join(m.dir, "sm"), fs: vfs.Default, onApply: m.acks.applied, beforeRecover: m.beforeRecover}
 		return m.machine
@@ -147,13 +163,6 @@ func (m *member) stop() {
 }
 
 func (c *cluster) close() {
-	for _, m := range c.live() { // members take everything that members send
-		for reason, n := range m.node.Transport().Rejected() {
-			if n > 0 {
-				c.t.Errorf("member %d rejected %d messages of its peers for %s", m.id, n, reason)
-			}
-		}
-	}
 	var wg sync.WaitGroup
 	for _, m := range c.members {
 		wg.Go(m.stop)

@@ -3,7 +3,6 @@ package node
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/coord/peer"
 )
 
@@ -22,8 +22,9 @@ type Config struct {
 	ClusterID uint64
 	// Shard is the raft group, Replica this member's id in it. Both are not zero.
 	Shard, Replica uint64
-	// Incarnation is the random number made together with the data directory.
-	Incarnation uint64
+	// Incarnation is the random number made together with the data directory. Boot and Start name the start of this process.
+	Incarnation handshake.Incarnation
+	Boot, Start uint64
 	// Dir holds the raft log; the directory must be locked by the caller and is
 	// created. WALDir, when set, holds the log's write-ahead log.
 	Dir, WALDir string
@@ -63,19 +64,11 @@ type Config struct {
 
 	// Machine creates the state machine. It is called once by Start.
 	Machine func(shard, replica uint64) statemachine.IOnDiskStateMachine
-	// CheckCommand returns what is wrong with the bytes of an entry that proposer wants in the log, or that is in the
-	// leader's log when proposer is 0; an entry of a peer's that is refused gets no further. Nil takes all.
-	CheckCommand func(proposer uint64, cmd []byte) error
-	// CheckSnapshot reads what Machine's SaveSnapshot wrote on another member and returns the index of its state, or why
-	// Machine would not take it. Nil takes all.
-	CheckSnapshot func(r io.Reader) (applied uint64, err error)
-	// Room returns why there is no room on disk for a snapshot from a peer. Nil: there always is.
-	Room func() error
 	// PeerHandler serves HTTP requests on the peer port outside of PathPrefix.
 	PeerHandler http.Handler
-	// Admit and Refused are the hooks of peer.Options.
-	Admit   func(cluster, member, incarnation uint64) error
-	Refused func(*peer.RefusedError)
+	// Keeper and Refused are those of peer.Options. What the Keeper has on record must outlive the process.
+	Keeper  handshake.Keeper
+	Refused func(*handshake.RefusedError)
 	// TLS encrypts traffic between members; nil does not.
 	TLS *peer.TLS
 	// Events are called as things happen.
@@ -103,6 +96,8 @@ type Events struct {
 	Dropped func()
 	// Removed is called when this member was removed from the group.
 	Removed func()
+	// Outcast is called when a majority of the voters refuses this member for another reason than its removal.
+	Outcast func(*handshake.RefusedError)
 }
 
 const (

@@ -23,8 +23,7 @@
 //
 // # Goroutines
 //
-// Every Node owns six: the read loop, the proposal reaper, the event loop, the
-// compaction loop, the succession, and the watch for its own removal; one more waits for each
-// ReadIndex under way. Dragonboat's callbacks only set flags for the event loop: it
+// Every Node owns five: the read loop, the proposal reaper, the event loop, the
+// compaction loop and the succession; one more waits for each ReadIndex under way. Dragonboat's callbacks only set flags for the event loop: it
 // calls them while it holds locks.
 package node

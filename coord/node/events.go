@@ -9,6 +9,8 @@ import (
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/raftio"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // eventLoop stands between Dragonboat's listener thread, which must never be
@@ -33,7 +35,11 @@ type eventLoop struct {
 	changed chan struct{}
 }
 
-type pendingEvents struct{ leader, membership, dropped, removed, takeOver bool }
+type pendingEvents struct {
+	leader, membership, dropped, removed, takeOver bool
+	// outcast is why a majority of the voters does not let this member in, nil while it does.
+	outcast *handshake.RefusedError
+}
 
 var (
 	_ raftio.IRaftEventListener   = (*eventLoop)(nil)
@@ -171,6 +177,9 @@ func (e *eventLoop) deliver() {
 	}
 	if p.removed && on.Removed != nil {
 		on.Removed()
+	}
+	if p.outcast != nil && on.Outcast != nil {
+		on.Outcast(p.outcast)
 	}
 }
 

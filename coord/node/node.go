@@ -16,6 +16,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/peer"
 )
@@ -68,6 +69,7 @@ type Node struct {
 	events     *eventLoop
 	compactor  *compactor
 	succession *succession
+	refusals   *refusals
 }
 
 // Start opens the raft log, starts the replica and returns when its state machine
@@ -127,6 +129,7 @@ func newNode(cfg Config) *Node {
 	n.reaper = newReaper(n)
 	n.compactor = newCompactor(n)
 	n.succession = newSuccession(n)
+	n.refusals = newRefusals(n)
 	for id, addr := range cfg.Initial {
 		n.book.Set(id, []string{addr})
 	}
@@ -134,18 +137,22 @@ func newNode(cfg Config) *Node {
 		n.book.Set(id, addrs)
 	}
 	n.factory = peer.NewFactory(peer.Options{
-		Self:      peer.Identity{Cluster: cfg.ClusterID, Member: cfg.Replica, Incarnation: cfg.Incarnation},
+		Self: handshake.Identity{
+			Cluster: cfg.ClusterID, Member: cfg.Replica, Incarnation: cfg.Incarnation, Boot: cfg.Boot, Start: cfg.Start,
+		},
 		Listen:    cfg.PeerListen,
 		Listeners: cfg.PeerListeners,
 		Book:      n.book,
 		Handler:   n.handler(),
-		Admit:     cfg.Admit,
-		Refused:   cfg.Refused,
-		TakeOver:  n.events.takeOver,
-		Gone:      n.succession.gone,
-		Content:   n.content(),
-		TLS:       cfg.TLS,
-		Logger:    cfg.Logger,
+		Keeper:    cfg.Keeper,
+		Refused:   n.refusals.refused,
+		Admitted:  n.refusals.admitted,
+		// With the connection it makes less than the two election timeouts that a restart may be delayed.
+		ProbeTimeout: cfg.ElectionTimeout * 3 / 2,
+		TakeOver:     n.events.takeOver,
+		Gone:         n.succession.gone,
+		TLS:          cfg.TLS,
+		Logger:       cfg.Logger,
 	})
 	return n
 }
@@ -279,7 +286,7 @@ func (n *Node) hostDir() string {
 }
 
 func (n *Node) startLoops() {
-	for _, run := range []func(){n.reads.run, n.reaper.run, n.events.run, n.compactor.run, n.succession.run, n.watchRemoval} {
+	for _, run := range []func(){n.reads.run, n.reaper.run, n.events.run, n.compactor.run, n.succession.run} {
 		n.wg.Go(run)
 	}
 }
@@ -343,7 +350,6 @@ func (n *Node) handler() http.Handler {
 	}
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET " + progressPath: n.serveProgress,
-		"GET " + membersPath:  n.serveMembers,
 		"GET " + bereftPath:   n.serveBereft,
 		"POST " + barrierPath: n.serveBarrier,
 	} {

@@ -21,7 +21,6 @@ const (
 	PathPrefix   = "/coord/raft/"
 	progressPath = PathPrefix + "progress"
 	barrierPath  = PathPrefix + "barrier"
-	membersPath  = PathPrefix + "members"
 	bereftPath   = PathPrefix + "bereft"
 )
 

@@ -16,7 +16,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/peer"
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // neverFatal fails the test when Dragonboat panics.
@@ -310,27 +310,21 @@ func TestCallsBesideClose(t *testing.T) {
 
 // A member of another cluster, or one that lost its data, is kept out.
 func TestStrangersAreRefused(t *testing.T) {
-	refusals := make(chan *peer.RefusedError, 1000)
+	refusals := make(chan *handshake.RefusedError, 1000)
 	c := newCluster(t, 3, func(cfg *Config) {
-		cfg.Admit = func(_, member, incarnation uint64) error {
-			if incarnation != 100+member {
-				return errors.New("this member lost its data")
-			}
-			return nil
-		}
-		cfg.Refused = func(r *peer.RefusedError) { refusals <- r }
+		cfg.Refused = func(r *handshake.RefusedError) { refusals <- r }
 	})
 	leader := c.leader()
 	wiped := c.members[leader.id%3+1]
 	wiped.stop()
 	replaceDir(t, wiped.dir, "")
 	cfg := c.config(wiped)
-	cfg.Incarnation = 999
+	cfg.Incarnation, cfg.Keeper = incarnation(999), &handshake.Memory{}
 	wiped.start(cfg)
 	for {
 		select {
 		case r := <-refusals:
-			if !r.Local && strings.Contains(r.Reason, "lost its data") {
+			if !r.Local && strings.Contains(r.Reason, "but was known as") {
 				if wiped.machine.Count() != 0 {
 					t.Error("the wiped member was given entries")
 				}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,8 @@ func ParseTarget(target string) (uint64, error) {
 type Book struct {
 	mu struct {
 		sync.RWMutex
-		addrs    map[uint64][]string
+		addrs map[uint64][]string
+		// removed has, by replica, those that raft removed. Ids are never used twice.
 		removed  map[raftio.NodeInfo]struct{}
 		watchers map[int]func(member uint64)
 		nextID   int
@@ -68,20 +70,60 @@ func (b *Book) Set(member uint64, addrs []string) {
 	} else {
 		b.mu.addrs[member] = slices.Clone(addrs)
 	}
-	watchers := make([]func(uint64), 0, len(b.mu.watchers))
-	for _, f := range b.mu.watchers {
-		watchers = append(watchers, f)
-	}
 	b.mu.Unlock()
+	b.tell(member)
+}
+
+// tell calls the watchers.
+func (b *Book) tell(member uint64) {
+	b.mu.RLock()
+	watchers := slices.Collect(maps.Values(b.mu.watchers))
+	b.mu.RUnlock()
 	for _, f := range watchers {
 		f(member)
 	}
 }
 
-// Addrs returns where member listens, nil when that is not known.
+// allShards is in place of a shard, of which none has the number 0.
+const allShards = 0
+
+// Remove says that a member was removed for good: its connections end, and it is told so when it comes back. Raft says so
+// itself of a removal that it applies, but not of one that is part of a snapshot.
+func (b *Book) Remove(member uint64) { b.remove(raftio.GetNodeInfo(allShards, member)) }
+
+func (b *Book) remove(replica raftio.NodeInfo) {
+	b.mu.Lock()
+	_, known := b.mu.removed[replica]
+	b.mu.removed[replica] = struct{}{}
+	b.mu.Unlock()
+	if !known {
+		b.tell(replica.ReplicaID)
+	}
+}
+
+// Removed says whether raft has removed the member, as far as this process has seen.
+func (b *Book) Removed(member uint64) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.removedLocked(member)
+}
+
+func (b *Book) removedLocked(member uint64) bool {
+	for replica := range b.mu.removed {
+		if replica.ReplicaID == member {
+			return true
+		}
+	}
+	return false
+}
+
+// Addrs returns where member listens, nil when that is not known or the member was removed: nobody calls on it any more.
 func (b *Book) Addrs(member uint64) []string {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
+	if b.removedLocked(member) {
+		return nil
+	}
 	return slices.Clone(b.mu.addrs[member])
 }
 
@@ -126,14 +168,10 @@ func (f registryFactory) Create(string, uint64, config.TargetValidator) (raftio.
 // ids are never used twice.
 type registry struct{ book *Book }
 
-func (r registry) Close() error              { return nil }
-func (r registry) Add(_, _ uint64, _ string) {}
-func (r registry) RemoveShard(_ uint64)      {}
-func (r registry) Remove(shard, replica uint64) {
-	r.book.mu.Lock()
-	defer r.book.mu.Unlock()
-	r.book.mu.removed[raftio.GetNodeInfo(shard, replica)] = struct{}{}
-}
+func (r registry) Close() error                 { return nil }
+func (r registry) Add(_, _ uint64, _ string)    {}
+func (r registry) RemoveShard(_ uint64)         {}
+func (r registry) Remove(shard, replica uint64) { r.book.remove(raftio.GetNodeInfo(shard, replica)) }
 
 // Resolve returns the member's target both as its address and as the key of its
 // send queue: all shards share one connection.

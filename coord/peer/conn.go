@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -48,6 +50,29 @@ func (w *wire) send(k kind, payload []byte) error {
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// sendNumber writes a ping or a pong.
+func (w *wire) sendNumber(k kind, number uint64) error {
+	return w.send(k, binary.LittleEndian.AppendUint64(nil, number))
+}
+
+// readNumber reads a ping or a pong.
+func readNumber(r io.Reader) (kind, uint64, error) {
+	k, payload, err := readFrame(r, nil, pingSize)
+	if err != nil {
+		return 0, 0, err
+	}
+	number, err := pingNumber(k, payload)
+	return k, number, err
+}
+
+// pingNumber is the number in a ping or a pong, 0 in those that only show life.
+func pingNumber(k kind, payload []byte) (uint64, error) {
+	if k != kindPing && k != kindPong || len(payload) != pingSize {
+		return 0, fmt.Errorf("%w: kind %d of %d bytes where a ping or a pong belongs", ErrBadFrame, k, len(payload))
+	}
+	return binary.LittleEndian.Uint64(payload), nil
 }
 
 // errNobodyThere is part of the error of a dial when at every address the host

@@ -11,9 +11,7 @@ import (
 type kind uint8
 
 const (
-	kindHello kind = iota + 1
-	kindVerdict
-	kindBatch
+	kindBatch kind = iota + 3 // 1 and 2 were the handshake's
 	kindChunk
 	kindEnd
 	kindEndAck
@@ -23,8 +21,8 @@ const (
 
 const (
 	headerSize = 9
-	// maxHandshake bounds a frame read before the sender is known.
-	maxHandshake = 4 << 10
+	// pingSize is that of the number in a ping, which the pong repeats.
+	pingSize = 8
 	// MaxFrame is the largest payload in bytes of one frame. Dragonboat sends at
 	// most 64 MiB of entries in a batch, beside one message of up to that size.
 	MaxFrame = 160 << 20
@@ -32,7 +30,7 @@ const (
 	readStep = 1 << 20
 )
 
-var magic = [4]byte{0xc0, 'C', 'R', 1}
+var magic = [4]byte{0xc0, 'C', 'R', 2}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -67,7 +65,7 @@ func readFrame(r io.Reader, buf []byte, limit int) (kind, []byte, error) {
 		return 0, buf, err
 	}
 	k, size := kind(h[0]), int(binary.LittleEndian.Uint32(h[1:]))
-	if k < kindHello || k > kindPong {
+	if k < kindBatch || k > kindPong {
 		return 0, buf, fmt.Errorf("%w: kind %d", ErrBadFrame, k)
 	}
 	if size > limit {

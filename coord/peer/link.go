@@ -11,6 +11,7 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -116,7 +117,7 @@ func (l *link) addressed(ctx context.Context) bool {
 
 // pause reports the failure and returns how long to wait before the next try.
 func (l *link) pause(err error, backoff time.Duration) time.Duration {
-	var refused *RefusedError
+	var refused *handshake.RefusedError
 	if errors.As(err, &refused) {
 		if l.stats.refused.Add(1) == 1 {
 			l.t.opt.Logger.Warn("peer connection refused", zap.Error(err))
@@ -129,13 +130,15 @@ func (l *link) pause(err error, backoff time.Duration) time.Duration {
 
 // session dials, shakes hands and serves the connection until it breaks.
 func (l *link) session(ctx context.Context) error {
-	w, err := l.t.connect(ctx, l.peer, purposeRaft)
+	w, leave, err := l.t.connect(ctx, l.peer, handshake.Raft, l.probe)
 	if err != nil {
 		return err
 	}
+	defer leave()
 	stop := context.AfterFunc(ctx, func() { w.Close() })
 	defer stop()
 	l.set(w)
+	l.t.opt.Admitted(l.peer)
 	l.t.opt.Logger.Info("peer connected", zap.Uint64("member", l.peer), zap.Stringer("address", w.RemoteAddr()))
 	err = l.watch(ctx, w)
 	l.lost(w)
@@ -209,33 +212,44 @@ func (l *link) watch(ctx context.Context, w *wire) error {
 }
 
 func (l *link) ping(w *wire) error {
-	l.out.Lock()
-	defer l.out.Unlock()
 	l.stats.pinged.Store(time.Now().UnixNano())
-	return w.send(kindPing, nil)
+	return l.control(w, kindPing, 0)
 }
 
+// probe asks the peer for an answer with that number.
+func (l *link) probe(w *wire, number uint64) { _ = l.control(w, kindPing, number) }
+
+// control sends a ping or a pong.
+func (l *link) control(w *wire, k kind, number uint64) error {
+	l.out.Lock()
+	defer l.out.Unlock()
+	return w.sendNumber(k, number)
+}
+
+// readPongs reads the peer's answers, and answers its probes.
 func (l *link) readPongs(w *wire, pong *atomic.Int64) error {
 	for {
-		k, _, err := readFrame(w, nil, 0)
+		k, number, err := readNumber(w)
 		if err != nil {
 			return err
 		}
-		if k != kindPong {
-			return ErrBadFrame
+		switch {
+		case k == kindPing:
+			if err := l.control(w, kindPong, number); err != nil {
+				return err
+			}
+		case number != 0:
+			l.t.starts.answered(number)
+		default:
+			now := time.Now().UnixNano()
+			pong.Store(now)
+			l.stats.rtt.Store(now - l.stats.pinged.Load())
 		}
-		now := time.Now().UnixNano()
-		pong.Store(now)
-		l.stats.rtt.Store(now - l.stats.pinged.Load())
 	}
 }
 
 // send delivers the batch or drops it.
 func (l *link) send(ctx context.Context, batch pb.MessageBatch) {
-	l.t.prepare(&batch)
-	if len(batch.Requests) == 0 {
-		return
-	}
 	w := l.await(ctx)
 	if w == nil {
 		l.stats.dropped.Add(uint64(len(batch.Requests)))

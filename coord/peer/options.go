@@ -2,13 +2,13 @@ package peer
 
 import (
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"time"
 
-	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 // TLS is the pair of configurations of a transport that encrypts. Server is
@@ -21,7 +21,7 @@ type TLS struct {
 // Options configures a transport.
 type Options struct {
 	// Self is what this member shows to its peers.
-	Self Identity
+	Self handshake.Identity
 	// Listen are the addresses (host:port) to listen on.
 	Listen []string
 	// Listeners, when set, are used instead of Listen. The transport closes them.
@@ -30,22 +30,18 @@ type Options struct {
 	Book *Book
 	// Handler serves what is not raft traffic on the listeners. Nil answers 404.
 	Handler http.Handler
-	// Admit refuses a peer by returning why, in text meant for the operator on
-	// the other side. It is called for every connection, accepted or dialled,
-	// after the cluster id was found equal, and must not block. Nil admits all.
-	Admit func(cluster, member, incarnation uint64) error
-	// Refused is called with each refusal by a peer (and by Admit for a peer
-	// dialled by us), about once a second while it lasts. It must not block. Nil
-	// ignores them.
-	Refused func(*RefusedError)
+	// Keeper has the incarnations of the peers on record and judges them. Nil keeps them in memory.
+	Keeper handshake.Keeper
+	// Refused is called with each refusal by a peer that was dialled (or by this member of such a peer), about once a second
+	// while it lasts, Admitted when a peer that was dialled let this member in. They must not block. Nil is not called.
+	Refused  func(*handshake.RefusedError)
+	Admitted func(member uint64)
 	// TakeOver is called when a leader told this member to take over from it. It
 	// must not block. Nil is not called.
 	TakeOver func(shard uint64)
 	// Gone is called when Transport.Gone becomes true for a member. It must not
 	// block. Nil is not called.
 	Gone func(member uint64)
-	// Content is what messages of peers are judged by.
-	Content Content
 	// TLS encrypts the connections; nil does not.
 	TLS *TLS
 	// Patience is how long a message waits for a connection that was not tried
@@ -57,26 +53,11 @@ type Options struct {
 	// IdleTimeout is how long a peer may leave pings unanswered, or not take any
 	// bytes, before its connection is given up. Zero means 3 s.
 	IdleTimeout time.Duration
+	// ProbeTimeout is how long the start of a peer's process that is connected may take to answer when another start of the
+	// same directory wants in. Zero means 450 ms.
+	ProbeTimeout time.Duration
 	// Logger receives connects, losses and refusals. Nil is silent.
 	Logger *zap.Logger
-}
-
-// Content is what is known of the one raft group whose messages are taken, beside what raft itself prescribes. The zero
-// value knows nothing and judges the form alone. Its functions must be safe for concurrent use.
-type Content struct {
-	// Shard is the group, 0 for any.
-	Shard uint64
-	// Log tells of this member's log; false before it is open.
-	Log func() (LogState, bool)
-	// CheckCommand returns what is wrong with the command in an entry that proposer wants in the log, or that is in the
-	// leader's log when proposer is 0. It is called for each, and must be fast.
-	CheckCommand func(proposer uint64, cmd []byte) error
-	// AdmitMembers returns why this member cannot take a snapshot of index with these members.
-	AdmitMembers func(index uint64, m pb.Membership) error
-	// CheckSnapshot reads a snapshot's content and returns the index of its state, or what is wrong with it.
-	CheckSnapshot func(r io.Reader) (applied uint64, err error)
-	// Room returns why there is no room on disk for more of a snapshot.
-	Room func() error
 }
 
 const (
@@ -91,13 +72,6 @@ const (
 	httpIdle = 2 * time.Minute
 	// writeStep is how many bytes are written under one deadline.
 	writeStep = 256 << 10
-	// snapshotIdle is how long a connection for a snapshot may bring no chunk.
-	snapshotIdle = 10 * time.Minute
-	// maxConns is how many connections a member may have to this one: two are in use, and some may have been lost without
-	// notice.
-	maxConns = 8
-	// rejectedPause lies between two log lines about rejected messages of one peer.
-	rejectedPause = 10 * time.Second
 	// keepBuffer bounds the buffer a connection keeps between two messages.
 	keepBuffer = 1 << 20
 )
@@ -107,7 +81,16 @@ func (o *Options) ensureDefaults() {
 		o.Handler = http.NotFoundHandler()
 	}
 	if o.Refused == nil {
-		o.Refused = func(*RefusedError) {}
+		o.Refused = func(*handshake.RefusedError) {}
+	}
+	if o.Admitted == nil {
+		o.Admitted = func(uint64) {}
+	}
+	if o.Keeper == nil {
+		o.Keeper = &handshake.Memory{}
+	}
+	if o.ProbeTimeout == 0 {
+		o.ProbeTimeout = 450 * time.Millisecond
 	}
 	if o.TakeOver == nil {
 		o.TakeOver = func(uint64) {}

@@ -23,7 +23,9 @@ type snapshotConn struct {
 	w    *wire
 	link *link
 	stop func() bool
-	buf  []byte
+	// leave closes w and takes it from the connections of the receiver's start.
+	leave func()
+	buf   []byte
 }
 
 // SendChunk implements raftio.ISnapshotConnection. After the last chunk it waits
@@ -70,5 +72,5 @@ func (c *snapshotConn) end() error {
 // Close ends the connection.
 func (c *snapshotConn) Close() {
 	c.stop()
-	c.w.Close()
+	c.leave()
 }

@@ -8,13 +8,13 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -64,9 +64,6 @@ type Transport struct {
 	deployment uint64
 	batches    raftio.MessageHandler
 	chunks     raftio.ChunkHandler
-	validator  validator
-	history    history
-	rejections map[string]*atomic.Uint64
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -75,6 +72,7 @@ type Transport struct {
 	handed *handedListener
 	// peerHTTP asks the HTTP side of the peers.
 	peerHTTP *http.Client
+	starts   *starts
 
 	mu struct {
 		sync.Mutex
@@ -83,31 +81,20 @@ type Transport struct {
 		links     map[uint64]*link
 		conns     map[net.Conn]struct{}
 		inbound   map[uint64]*inbound
-		intakes   map[uint64]*intake // by sender
 	}
 }
 
 var _ raftio.ITransport = (*Transport)(nil)
 
 func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler, chunks raftio.ChunkHandler) *Transport {
-	t := &Transport{
-		opt: opt, deployment: deployment, batches: batches, chunks: chunks,
-		validator: validator{
-			self: opt.Self.Member, deployment: deployment, shard: opt.Content.Shard, command: opt.Content.CheckCommand,
-		},
-		history:    history{log: opt.Content.Log},
-		rejections: make(map[string]*atomic.Uint64),
-	}
-	for _, reason := range reasons {
-		t.rejections[reason] = &atomic.Uint64{}
-	}
+	t := &Transport{opt: opt, deployment: deployment, batches: batches, chunks: chunks}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.mu.listeners = opt.Listeners
 	t.mu.links = make(map[uint64]*link)
 	t.mu.conns = make(map[net.Conn]struct{})
 	t.mu.inbound = make(map[uint64]*inbound)
-	t.mu.intakes = make(map[uint64]*intake)
 	t.peerHTTP = t.newClient()
+	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn)
 	return t
 }
 
@@ -214,10 +201,14 @@ func (t *Transport) link(peer uint64) *link {
 	return l
 }
 
-// moved is told by the book that a member's addresses changed.
+// moved is told by the book that a member's addresses changed, or that it was removed: then its connections end, and it
+// hears why when it comes back.
 func (t *Transport) moved(member uint64) {
 	if member == t.opt.Self.Member {
 		return
+	}
+	if t.opt.Book.Removed(member) {
+		t.starts.drop(member)
 	}
 	l := t.link(member)
 	select {
@@ -232,25 +223,71 @@ func (t *Transport) stillAt(member uint64, remote net.Addr) bool {
 	return slices.Contains(t.opt.Book.Addrs(member), remote.String())
 }
 
-// connect dials a peer and shakes hands with it.
-func (t *Transport) connect(ctx context.Context, peer uint64, p purpose) (*wire, error) {
+// party is this member's side of a handshake.
+func (t *Transport) party() handshake.Party {
+	return handshake.Party{Self: t.opt.Self, Keeper: keeper{t.opt.Keeper, t.opt.Book}, Contend: t.starts.contend}
+}
+
+// keeper refuses those whom raft has removed, beside those whom the Keeper refuses.
+type keeper struct {
+	handshake.Keeper
+	book *Book
+}
+
+// Judge implements handshake.Keeper.
+func (k keeper) Judge(h handshake.Hello) error {
+	if k.book.Removed(h.Member) {
+		return handshake.RefuseRemoved(h.Member)
+	}
+	return k.Keeper.Judge(h)
+}
+
+// connect dials a peer and shakes hands with it. The connection is attached to the start that answered; whoever got it
+// closes it by leave.
+func (t *Transport) connect(ctx context.Context, peer uint64, p handshake.Purpose, probe func(*wire, uint64)) (w *wire, leave func(), err error) {
 	idle := t.opt.IdleTimeout
-	if p == purposeSnapshot {
+	if p == handshake.Snapshot {
 		idle *= snapshotPatience
 	}
-	w, err := dial(ctx, t.opt.Book.Addrs(peer), t.opt.TLS, idle)
+	w, err = dial(ctx, t.opt.Book.Addrs(peer), t.opt.TLS, idle)
 	if err != nil {
-		return nil, fmt.Errorf("connect to member %x: %w", peer, err)
+		return nil, nil, fmt.Errorf("connect to member %x: %w", peer, err)
 	}
 	stop := context.AfterFunc(ctx, func() { w.Close() })
 	defer stop()
-	if err := handshake(w, func() error {
-		return shakeDialer(w, hello{p, t.opt.Self, peer}, t.opt.Admit)
-	}); err != nil {
+	var from handshake.Hello
+	err = t.handshake(w, func() (err error) {
+		if _, err = w.Write(magic[:]); err == nil {
+			from, err = handshake.Dial(w, t.party(), p, peer)
+		}
+		return err
+	})
+	if err != nil {
 		w.Close()
-		return nil, fmt.Errorf("connect to member %x at %s: %w", peer, w.RemoteAddr(), err)
+		return nil, nil, fmt.Errorf("connect to member %x at %s: %w", peer, w.RemoteAddr(), err)
 	}
-	return w, nil
+	leave, ok := t.attach(from, w, probe)
+	if !ok {
+		return nil, nil, fmt.Errorf("connect to member %x at %s: it was started again meanwhile", peer, w.RemoteAddr())
+	}
+	return w, leave, nil
+}
+
+// attach makes w a connection of the start that said from. Leave closes it. It closes it at once if another start of that
+// member has been let in since.
+func (t *Transport) attach(from handshake.Hello, w *wire, probe func(*wire, uint64)) (leave func(), ok bool) {
+	p := &presence{close: func() { w.Close() }}
+	if probe != nil {
+		p.probe = func(number uint64) { probe(w, number) }
+	}
+	if !t.starts.attach(from, p) {
+		w.Close()
+		return nil, false
+	}
+	return func() {
+		w.Close()
+		t.starts.detach(from, p)
+	}, true
 }
 
 // unreachable tells raft that messages to peer may have been lost, so that it
@@ -326,11 +363,11 @@ func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (r
 	if err != nil {
 		return nil, err
 	}
-	w, err := t.connect(ctx, peer, purposeSnapshot)
+	w, leave, err := t.connect(ctx, peer, handshake.Snapshot, nil)
 	if err != nil {
 		return nil, err
 	}
-	c := &snapshotConn{t: t, w: w, link: t.link(peer)}
+	c := &snapshotConn{t: t, w: w, link: t.link(peer), leave: leave}
 	c.stop = context.AfterFunc(ctx, func() { w.Close() })
 	t.opt.Logger.Info("snapshot connection opened", zap.Uint64("member", peer))
 	return c, nil

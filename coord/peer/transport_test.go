@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coord-dev/coord/coord/coordtest/loopback"
+	"github.com/coord-dev/coord/coord/handshake"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,7 +38,7 @@ type end struct {
 	id      uint64
 	batches chan pb.MessageBatch
 	chunks  chan pb.Chunk
-	refused chan *RefusedError
+	refused chan *handshake.RefusedError
 }
 
 func listen(t testing.TB, addr string) net.Listener {
@@ -50,15 +50,29 @@ func listen(t testing.TB, addr string) net.Listener {
 	return l
 }
 
+// identity is that of a member, at its first start.
+func identity(id uint64) handshake.Identity {
+	return handshake.Identity{Cluster: 7, Member: id, Incarnation: incarnation(id), Boot: 1, Start: id}
+}
+
+// incarnation is made up of a number.
+func incarnation(n uint64) handshake.Incarnation {
+	i, err := handshake.ParseIncarnation(fmt.Sprintf("%064x", n))
+	if err != nil {
+		panic(err)
+	}
+	return i
+}
+
 func newEnd(t testing.TB, id uint64, l net.Listener, edit func(*Options)) *end {
 	t.Helper()
 	e := &end{
 		id: id, batches: make(chan pb.MessageBatch, 1000), chunks: make(chan pb.Chunk, 1000),
-		refused: make(chan *RefusedError, 1000),
+		refused: make(chan *handshake.RefusedError, 1000),
 	}
 	opt := Options{
-		Self: Identity{Cluster: 7, Member: id, Incarnation: 70 + id}, Listeners: []net.Listener{l}, Book: NewBook(),
-		Refused: func(r *RefusedError) { e.refused <- r },
+		Self: identity(id), Listeners: []net.Listener{l}, Book: NewBook(),
+		Refused: func(r *handshake.RefusedError) { e.refused <- r },
 	}
 	if edit != nil {
 		edit(&opt)
@@ -89,8 +103,8 @@ func (e *end) conn(t testing.TB, to uint64) raftio.IConnection {
 
 func batchFrom(from, to, index uint64, payload int) pb.MessageBatch {
 	return pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: 1, SourceAddress: Target(from), Requests: []pb.Message{{
-		Type: pb.Replicate, From: from, To: to, ShardID: 1, Term: 1, LogIndex: index, LogTerm: min(index, 1),
-		Entries: []pb.Entry{{Index: index + 1, Term: 1, Type: pb.EncodedEntry, Key: 1, ClientID: 1, Cmd: make([]byte, 2+payload)}},
+		Type: pb.Replicate, From: from, To: to, ShardID: 1, LogIndex: index,
+		Entries: []pb.Entry{{Index: index + 1, Term: 1, Cmd: make([]byte, payload)}},
 	}}}
 }
 
@@ -125,7 +139,7 @@ func TestBatchesArrive(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := receive(t, b.batches, "batch")
-		if got.SourceAddress != "" || len(got.Requests) != 1 || len(got.Requests[0].Entries[0].Cmd) != 2+size {
+		if got.SourceAddress != "" || len(got.Requests) != 1 || len(got.Requests[0].Entries[0].Cmd) != size {
 			t.Fatalf("batch %d arrived as %v", i, got.Requests[0].LogIndex)
 		}
 	}
@@ -245,6 +259,15 @@ func TestAddressChange(t *testing.T) {
 	receive(t, b.batches, "batch at the new address")
 }
 
+// known keeps the incarnation of one member.
+func known(member, n uint64) *handshake.Memory {
+	m := &handshake.Memory{}
+	if err := m.Record(member, incarnation(n)); err != nil {
+		panic(err)
+	}
+	return m
+}
+
 func TestRefusals(t *testing.T) {
 	no := errors.New("member 2 lost its data: remove it and add it under a new id")
 	for _, tc := range []struct {
@@ -253,20 +276,26 @@ func TestRefusals(t *testing.T) {
 		local      bool
 		wantReason string
 	}{
-		{"other cluster", nil, func(o *Options) { o.Self.Cluster = 8 }, true, "cluster id mismatch"},
-		{"other member", nil, func(o *Options) { o.Self.Member = 3 }, true, "address of member 2 answered as member 3"},
-		{"same member", nil, func(o *Options) { o.Self.Member = 1 }, true, "used by both sides"},
+		{"other cluster", nil, func(o *Options) { o.Self.Cluster = 8 }, true, "this is a member of cluster 7, not of cluster 8"},
+		{"other member", nil, func(o *Options) { o.Self.Member = 3 }, true, "this is the address of member 2, and member 3 answered"},
+		{"same member", nil, func(o *Options) { o.Self.Member = 1 }, true, "this is member 1 itself"},
 		{"dialler refuses", func(o *Options) {
-			o.Admit = func(_, member, incarnation uint64) error {
-				if member == 2 && incarnation == 72 {
+			o.Keeper = &handshake.Memory{Refuse: func(h handshake.Hello) error {
+				if h.Member == 2 && h.Fingerprint == incarnation(2).Fingerprint() {
 					return no
 				}
 				return nil
-			}
+			}}
 		}, nil, true, no.Error()},
 		{"acceptor refuses", nil, func(o *Options) {
-			o.Admit = func(_, member, incarnation uint64) error { return fmt.Errorf("no %d %d", member, incarnation) }
-		}, false, "no 1 71"},
+			o.Keeper = &handshake.Memory{Refuse: func(h handshake.Hello) error { return fmt.Errorf("no %d %s", h.Member, h.Fingerprint) }}
+		}, false, "no 1 " + incarnation(1).String()},
+		{"known as another", nil, func(o *Options) {
+			o.Keeper = known(1, 99)
+		}, false, "but was known as " + incarnation(99).String()},
+		{"removed", nil, func(o *Options) {
+			registry{o.Book}.Remove(1, 1)
+		}, false, "was removed from the cluster"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newEnd(t, 1, listen(t, "127.0.0.1:0"), tc.a)
@@ -301,7 +330,7 @@ func TestSnapshotChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(5) {
-		if err := c.SendChunk(chunk(i, i == 4)); err != nil {
+		if err := c.SendChunk(chunk(i, 5)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -311,29 +340,11 @@ func TestSnapshotChunks(t *testing.T) {
 	c.Close()
 }
 
-// chunk is one of a snapshot from member 1 to member 2.
-func chunk(id uint64, last bool) pb.Chunk {
-	c := pb.Chunk{
+func chunk(id, count uint64) pb.Chunk {
+	return pb.Chunk{
 		BinVer: raftio.TransportBinVersion, DeploymentId: 1, From: 1, ReplicaID: 2, ShardID: 1,
-		ChunkId: id, FileChunkId: id, Index: 9, OnDiskIndex: 8, Term: 1, Filepath: snapshotName(9),
-		Membership: pb.Membership{ConfigChangeId: 2, Addresses: map[uint64]string{1: Target(1), 2: Target(2)}},
-		Data:       make([]byte, blockSize+blockSum),
+		ChunkId: id, ChunkCount: count, Data: make([]byte, 2<<20), Filepath: "snapshot",
 	}
-	if id == 0 {
-		c.Data = append(streamHeader(pb.SnapshotHeader{Version: streamVersion}), c.Data...)
-		binary.LittleEndian.PutUint64(c.Data[chunkHeader:], sessionTable)
-	}
-	if last {
-		c.ChunkCount, c.FileChunkCount = pb.LastChunkCount, pb.LastChunkCount
-	}
-	return c
-}
-
-func streamHeader(h pb.SnapshotHeader) []byte {
-	b, encoded := make([]byte, chunkHeader), pb.MustMarshal(&h)
-	binary.LittleEndian.PutUint64(b, uint64(len(encoded)))
-	copy(b[8:], encoded)
-	return b
 }
 
 // A snapshot counts as sent when the receiver took it, and not when the kernel has
@@ -341,13 +352,7 @@ func streamHeader(h pb.SnapshotHeader) []byte {
 func TestSnapshotIsSentWhenItIsTaken(t *testing.T) {
 	taking, take := make(chan struct{}), make(chan bool)
 	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
-	b.Transport.chunks = func(c pb.Chunk) bool {
-		if c.ChunkId > 0 {
-			return false // what ends the one that was not taken
-		}
-		taking <- struct{}{}
-		return <-take
-	}
+	b.Transport.chunks = func(pb.Chunk) bool { taking <- struct{}{}; return <-take }
 	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
 	a.knows(b)
 	for _, taken := range []bool{true, false} {
@@ -356,7 +361,7 @@ func TestSnapshotIsSentWhenItIsTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 		sent := make(chan error, 1)
-		go func() { sent <- c.SendChunk(chunk(0, true)) }()
+		go func() { sent <- c.SendChunk(chunk(0, pb.LastChunkCount)) }()
 		<-taking
 		select {
 		case err := <-sent:
@@ -376,18 +381,26 @@ func TestSnapshotIsSentWhenItIsTaken(t *testing.T) {
 func TestGarbageIsCutOff(t *testing.T) {
 	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
 	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
-	shake := appendFrame(append(magic[:4:4], appendFrame(nil, kindHello, hello{purposeRaft, Identity{7, 3, 9}, 2}.encode())...), kindVerdict, nil)
-	for what, b2 := range map[string][]byte{
-		"no frame":       append(magic[:4:4], "garbage that is long enough"...),
-		"bad batch":      append(shake[:len(shake):len(shake)], appendFrame(nil, kindBatch, []byte("\xff\xff\xff"))...),
-		"wrong kind":     append(shake[:len(shake):len(shake)], appendFrame(nil, kindChunk, nil)...),
-		"other's sender": append(shake[:len(shake):len(shake)], appendFrame(nil, kindBatch, pb.MustMarshal(ptr(batchFrom(1, 2, 1, 1))))...),
+	for what, tc := range map[string]struct {
+		shake bool
+		bytes []byte
+	}{
+		"no handshake":    {false, append(magic[:4:4], "garbage that is long enough"...)},
+		"bad batch":       {true, appendFrame(nil, kindBatch, []byte("\xff\xff\xff"))},
+		"wrong kind":      {true, appendFrame(nil, kindChunk, nil)},
+		"short ping":      {true, appendFrame(nil, kindPing, nil)},
+		"long pong":       {true, appendFrame(nil, kindPong, make([]byte, pingSize+1))},
+		"other's sender":  {true, appendFrame(nil, kindBatch, pb.MustMarshal(ptr(batchFrom(1, 2, 1, 1))))},
+		"other's purpose": {false, append(magic[:4:4], 1, 4, 0, 1, 1, 0, 3)},
 	} {
 		c, err := net.Dial("tcp", b.addr())
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = c.Write(b2)
+		if tc.shake {
+			shake(t, c, identity(3), 2)
+		}
+		_, _ = c.Write(tc.bytes)
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%s: connection stays open", what)
@@ -399,6 +412,17 @@ func TestGarbageIsCutOff(t *testing.T) {
 	}
 	a.knows(b)
 	eventually(t, "connection", func() bool { return a.Stats()[0].Connected })
+}
+
+// shake makes c a connection of a member that nobody knows yet.
+func shake(t testing.TB, c net.Conn, self handshake.Identity, wanted uint64) {
+	t.Helper()
+	if _, err := c.Write(magic[:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handshake.Dial(c, handshake.Party{Self: self, Keeper: &handshake.Memory{}}, handshake.Raft, wanted); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -420,7 +444,7 @@ func TestStalledPeer(t *testing.T) {
 	if _, err := io.ReadFull(w, make([]byte, len(magic))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := shakeAcceptor(w, Identity{7, 3, 73}, nil); err != nil {
+	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), Keeper: &handshake.Memory{}}, handshake.Raft); err != nil {
 		t.Fatal(err)
 	}
 	toStalled, toB := a.conn(t, 3), a.conn(t, 2)
@@ -458,7 +482,7 @@ func TestCloseBesideStalledPeer(t *testing.T) {
 	defer c.Close()
 	w := newWire(c, patience)
 	_, _ = io.ReadFull(w, make([]byte, len(magic)))
-	if _, err := shakeAcceptor(w, Identity{7, 3, 73}, nil); err != nil {
+	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), Keeper: &handshake.Memory{}}, handshake.Raft); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

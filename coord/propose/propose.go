@@ -10,6 +10,7 @@ package propose
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +26,10 @@ var (
 	ErrTimeout = errors.New("the result of the command is not known")
 	// ErrStopped: the member is stopping. A command that was in flight may or may not run.
 	ErrStopped = errors.New("proposer is stopped")
+	// ErrDisplaced: another process that runs from a copy of this member's data directory proposes under its name, and the log
+	// has taken its side. Nothing that this process proposes runs any more; a command that was in flight may have run. It is
+	// an ErrStopped, for the member has to stop.
+	ErrDisplaced = fmt.Errorf("%w: another process runs from a copy of this member's data directory and has taken its place in the log", ErrStopped)
 	// ErrTooManyRequests: the queue is full; the command was not proposed.
 	ErrTooManyRequests = errors.New("too many requests")
 	// ErrTooLarge: the command does not fit into a log entry; it was not proposed.
@@ -38,8 +43,12 @@ type Log interface {
 
 // Options configure a Proposer. Zero values mean the defaults.
 type Options struct {
-	Member, Boot uint64
-	Log          Log
+	// Member, Boot and Start name this process.
+	Member, Boot, Start uint64
+	Log                 Log
+	// Displaced is called with what says so when another start of this member's directory has taken its place in the log, once,
+	// on the goroutine that applies the log. It must not block. Nil is not called.
+	Displaced func(error)
 	// InFlight is how many entries may wait for their results at a time, 4 by default.
 	InFlight int
 	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default, or how many
@@ -89,6 +98,7 @@ type Proposer struct {
 		held     int
 		again    bool // propose everything in flight again now
 		closed   bool
+		stopped  error // why nothing is taken any more: ErrStopped once closed, or ErrDisplaced
 	}
 }
 
@@ -123,8 +133,17 @@ func New(opts Options) *Proposer {
 
 // Close ends every wait with ErrStopped and returns when the proposer has stopped.
 func (p *Proposer) Close() {
+	p.end(ErrStopped)
+	<-p.gone
+}
+
+// end takes no more commands, and answers those that wait.
+func (p *Proposer) end(why error) (first bool) {
 	p.mu.Lock()
-	p.mu.closed = true
+	first = !p.mu.closed
+	if first {
+		p.mu.closed, p.mu.stopped = true, why
+	}
 	waiting := p.mu.queue
 	for _, e := range p.mu.inFlight {
 		waiting = append(waiting, e.calls...)
@@ -132,9 +151,9 @@ func (p *Proposer) Close() {
 	p.mu.queue, p.mu.left, p.mu.bytes = nil, 0, 0
 	clear(p.mu.inFlight)
 	p.mu.Unlock()
-	answerAll(waiting, ErrStopped)
+	answerAll(waiting, why)
 	p.wake()
-	<-p.gone
+	return first
 }
 
 // Propose sends one command through the log and returns the Response of its result, or its refusal. After any other
@@ -172,7 +191,7 @@ func (p *Proposer) enqueue(c *call) error {
 	defer p.mu.Unlock()
 	switch {
 	case p.mu.closed:
-		return ErrStopped
+		return p.mu.stopped
 	case len(p.mu.queue)-p.mu.left >= p.opts.MaxQueued, p.mu.bytes > 0 && p.mu.bytes+c.size() > p.opts.MaxQueuedBytes:
 		return ErrTooManyRequests
 	}
@@ -255,7 +274,17 @@ func (p *Proposer) LeaderChanged() {
 // Applied delivers the results that a batch brought. It is called from the apply, in order.
 func (p *Proposer) Applied(a *statemachine.Applied) {
 	for _, r := range a.Entries {
-		if r.Results == nil || r.Member != p.opts.Member || r.Boot != p.opts.Boot {
+		if p.displacedBy(r) {
+			err := fmt.Errorf("%w: this is boot %d, start %x", ErrDisplaced, p.opts.Boot, p.opts.Start)
+			if r.Start != p.opts.Start {
+				err = fmt.Errorf("%w, the other one is boot %d, start %x", err, r.Boot, r.Start)
+			}
+			if p.end(err) && p.opts.Displaced != nil {
+				p.opts.Displaced(err)
+			}
+			return
+		}
+		if r.Results == nil || r.Member != p.opts.Member || r.Boot != p.opts.Boot || r.Start != p.opts.Start {
 			continue
 		}
 		p.mu.Lock()
@@ -270,6 +299,18 @@ func (p *Proposer) Applied(a *statemachine.Applied) {
 			}
 		}
 	}
+}
+
+// displacedBy says whether an entry shows that another start of this member's directory counts in its place: one of its own
+// that was passed over for that, or one that ran of another start which does not come from before this one.
+func (p *Proposer) displacedBy(r statemachine.EntryResult) bool {
+	switch {
+	case r.Member != p.opts.Member:
+		return false
+	case r.Boot == p.opts.Boot && r.Start == p.opts.Start:
+		return r.Displaced
+	}
+	return !r.Displaced && r.Boot >= p.opts.Boot
 }
 
 // Recovered ends the waits for entries that ran before a received snapshot: their results are lost.
@@ -402,7 +443,7 @@ func (p *Proposer) form(now time.Time) *entry {
 		commands[i] = c.command
 	}
 	e.data = raftv1.AppendEntry(make([]byte, 0, size+64), &raftv1.Entry{
-		Member: p.opts.Member, Boot: p.opts.Boot, Number: e.number, Settled: p.settled(), Commands: commands,
+		Member: p.opts.Member, Boot: p.opts.Boot, Start: p.opts.Start, Number: e.number, Settled: p.settled(), Commands: commands,
 	})
 	return e
 }

@@ -51,7 +51,7 @@ func (l *lossyLog) apply(data []byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := statemachine.EntryResult{Member: e.Member, Boot: e.Boot, Number: e.Number, Duplicate: true}
+	r := statemachine.EntryResult{Member: e.Member, Boot: e.Boot, Start: e.Start, Number: e.Number, Duplicate: true}
 	if !l.ran[e.Number] && e.Number > l.settled {
 		l.ran[e.Number], r.Duplicate = true, false
 		l.settled = max(l.settled, e.Settled)
@@ -66,7 +66,7 @@ func (l *lossyLog) apply(data []byte) {
 
 func start(t *testing.T, opts Options, lose func() bool) (*Proposer, *lossyLog) {
 	l := &lossyLog{ran: map[uint64]bool{}, bodies: map[string]int{}, lose: lose}
-	opts.Log, opts.Member, opts.Boot = l, 7, 1
+	opts.Log, opts.Member, opts.Boot, opts.Start = l, 7, 1, 11
 	l.p = New(opts)
 	t.Cleanup(func() {
 		l.p.Close()

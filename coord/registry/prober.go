@@ -20,26 +20,70 @@ import (
 // ErrProbeTimeout: a target did not answer within its probe's timeout.
 var ErrProbeTimeout = errors.New("the target did not answer in time")
 
-// Bounds of what is probed at a time.
-const (
-	answeringSlots = 256 // for targets that answered last time, or were never asked
-	hangingSlots   = 64  // for those that did not
-)
+// ProbeLimits bound what probing may cost, whoever registers. Zero stands for the default.
+type ProbeLimits struct {
+	// Targets is how many instances are probed at most; those beyond wait until others leave. Default 10,000.
+	Targets int
+	// Rate is how many probes begin in a second. Default 1,000: all targets, at the default interval.
+	Rate int
+	// Answering and Hanging are how many may be under way: of targets that answered last time or were never asked, and of
+	// those that did not. Default 256 and 64. Each may have a connection.
+	Answering, Hanging int
+}
+
+// EnsureDefaults fills in what is zero.
+func (l *ProbeLimits) EnsureDefaults() {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{{&l.Targets, 10_000}, {&l.Rate, 1000}, {&l.Answering, 256}, {&l.Hanging, 64}} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+	}
+}
 
 // Prober probes the instances that ask for it, while this member leads.
 type Prober struct {
 	backend Backend
+	limits  ProbeLimits
 	probe   func(context.Context, *roster.Probe) error
+	pace    pace
 	// Slots of probes under way.
 	answering, hanging chan struct{}
 }
 
-// NewProber returns a prober. It does nothing before Run.
-func NewProber(b Backend) *Prober {
+// NewProber returns a prober, which connects to what the policy allows. It does nothing before Run.
+func NewProber(b Backend, policy *Policy, limits ProbeLimits) *Prober {
+	limits.EnsureDefaults()
 	return &Prober{
-		backend: b, probe: probe,
-		answering: make(chan struct{}, answeringSlots), hanging: make(chan struct{}, hangingSlots),
+		backend: b, limits: limits, probe: newAsker(policy).ask, pace: pace{step: time.Second / time.Duration(limits.Rate)},
+		answering: make(chan struct{}, limits.Answering), hanging: make(chan struct{}, limits.Hanging),
 	}
+}
+
+// pace spreads what begins: one thing each step.
+type pace struct {
+	step time.Duration
+	mu   sync.Mutex
+	next time.Time
+}
+
+// wait returns when the caller may begin; false if ctx ended.
+func (p *pace) wait(ctx context.Context) bool {
+	p.mu.Lock()
+	now := time.Now()
+	p.next = later(now, p.next.Add(p.step))
+	turn := p.next.Sub(now)
+	p.mu.Unlock()
+	return turn <= 0 && ctx.Err() == nil || sleep(ctx, turn)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // leaderPoll is how often a member looks whether it leads.
@@ -58,7 +102,7 @@ func (p *Prober) Run(ctx context.Context) error {
 // lead probes as long as this member leads. When it returns, nothing is under way.
 func (p *Prober) lead(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	term := &term{Prober: p, ctx: ctx, targets: map[roster.Name]*target{}}
+	term := &term{Prober: p, ctx: ctx, targets: map[roster.Name]*target{}, waiting: map[roster.Name]bool{}}
 	term.mirror = newMirror(&p.backend, term.changed)
 	defer term.running.Wait()
 	defer cancel()
@@ -76,6 +120,8 @@ type term struct {
 	ctx     context.Context
 	mirror  *mirror
 	targets map[roster.Name]*target // belongs to mirror.run
+	waiting map[roster.Name]bool    // for there to be fewer; likewise
+	warned  time.Time               // that there are too many; likewise
 	running sync.WaitGroup
 }
 
@@ -89,10 +135,40 @@ func (t *term) changed(names []roster.Name) {
 		case have != nil && !probed:
 			have.stop()
 			delete(t.targets, name)
+			t.beginNext()
 		case have != nil:
 			have.tell(in)
-		case probed:
+		case probed && t.admits(in):
 			t.targets[name] = t.begin(in)
+		case !probed:
+			delete(t.waiting, name)
+		}
+	}
+}
+
+// admits reports whether one more instance may be probed. One that may not waits until another leaves.
+func (t *term) admits(in *roster.Instance) bool {
+	name := roster.Name{Service: in.Service, ID: in.ID}
+	if len(t.targets) < t.limits.Targets {
+		delete(t.waiting, name)
+		return true
+	}
+	t.waiting[name] = true
+	if now := time.Now(); now.Sub(t.warned) > time.Minute {
+		t.warned = now
+		t.backend.Logger.Warn("too many instances ask for probes: some are not probed", zap.Int("probed", len(t.targets)),
+			zap.Int("waiting", len(t.waiting)), zap.String("service", in.Service), zap.String("id", in.ID))
+	}
+	return false
+}
+
+// beginNext begins with one that waits.
+func (t *term) beginNext() {
+	for name := range t.waiting {
+		delete(t.waiting, name)
+		if in := t.mirror.get(name); in != nil && in.Probe != nil && !in.Stale {
+			t.targets[name] = t.begin(in)
+			return
 		}
 	}
 }
@@ -178,6 +254,10 @@ func (t *target) ask(ctx context.Context) bool {
 	select {
 	case slots <- struct{}{}:
 	case <-ctx.Done():
+		return false
+	}
+	if !t.term.pace.wait(ctx) {
+		<-slots
 		return false
 	}
 	err := t.dial(ctx)

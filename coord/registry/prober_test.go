@@ -26,7 +26,7 @@ func TestFlapsAreDamped(t *testing.T) {
 		{roster.Critical, "++---++", "cpppccp"},
 	} {
 		target := &target{
-			term: &term{Prober: NewProber(Backend{Logger: zap.NewNop()})}, verdict: c.begin,
+			term: &term{Prober: NewProber(Backend{Logger: zap.NewNop()}, NewPolicy(nil, nil, true), ProbeLimits{})}, verdict: c.begin,
 			in: &roster.Instance{Probe: &roster.Probe{Failures: 3, Successes: 2}},
 		}
 		got := ""

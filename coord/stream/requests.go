@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/coord-dev/coord/coord/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -90,7 +91,8 @@ func (st *stream) takeLone(r *request) {
 	}
 }
 
-// takeBatch proposes the requests of a session as one command.
+// takeBatch proposes the requests of a session as one command, but for those that look at many keys: these must not keep the others
+// waiting, nor stand in one entry of the log by the hundred.
 func (st *stream) takeBatch(b batch, requests []request) error {
 	for i := range requests {
 		if requests[i].sequence == 0 {
@@ -108,11 +110,13 @@ func (st *stream) takeBatch(b batch, requests []request) error {
 		st.refuseForeign(b.session, requests)
 		return nil
 	}
-	c := st.newCommand(s, b, requests)
-	if len(c.items) == 0 && !fresh {
-		return nil
+	light, heavy := st.newCommands(s, b, requests)
+	if len(light.items) > 0 || fresh {
+		light.submit()
 	}
-	st.submit(raftv1.KindRequests, c.body, c.done)
+	for _, c := range heavy {
+		c.submit()
+	}
 	return nil
 }
 
@@ -133,16 +137,12 @@ type command struct {
 	session *session
 	items   []item
 	body    []byte
+	weight  int64
 }
 
-// newCommand makes the command of those requests that pass the checks; the others are refused.
-func (st *stream) newCommand(s *session, b batch, requests []request) *command {
-	c := &command{st: st, session: s, items: make([]item, 0, len(requests))}
-	c.body = make([]byte, 0, 64+size(requests)+8*len(requests))
-	c.body = appendVarint(c.body, 1, uint64(s.id))
-	c.body = appendVarint(c.body, 2, s.created)
-	c.body = appendVarint(c.body, 3, s.epoch)
-	c.body = appendVarint(c.body, 4, b.acknowledged)
+// newCommands makes the commands of those requests that pass the checks; the others are refused. Those that are light are one.
+func (st *stream) newCommands(s *session, b batch, requests []request) (light *command, heavy []*command) {
+	light = st.newCommand(s, b, len(requests), size(requests))
 	for i := range requests {
 		r := &requests[i]
 		item := r.item() // before the check, which may put another encoding into its place
@@ -151,12 +151,32 @@ func (st *stream) newCommand(s *session, b batch, requests []request) *command {
 			continue
 		}
 		item.recipe = st.entries.prepare(s, r)
+		c, weight := light, st.server.opts.Backend.Weigh(r.kind, r.body)
+		if weight > propose.LightWeight {
+			if n := len(heavy); n == 0 || heavy[n-1].weight+weight > propose.LaneWeight {
+				heavy = append(heavy, st.newCommand(s, b, 1, len(r.raw)))
+			}
+			c = heavy[len(heavy)-1]
+			c.weight += weight
+		}
 		c.items = append(c.items, item)
 		c.body = appendBytes(c.body, 5, r.raw)
 	}
+	return light, heavy
+}
+
+func (st *stream) newCommand(s *session, b batch, requests, bytes int) *command {
+	c := &command{st: st, session: s, items: make([]item, 0, requests)}
+	c.body = make([]byte, 0, 64+bytes+8*requests)
+	c.body = appendVarint(c.body, 1, uint64(s.id))
+	c.body = appendVarint(c.body, 2, s.created)
+	c.body = appendVarint(c.body, 3, s.epoch)
+	c.body = appendVarint(c.body, 4, b.acknowledged)
 	c.body = appendVarint(c.body, 6, uint64(time.Now().UnixMilli()))
 	return c
 }
+
+func (c *command) submit() { c.st.submitHeavy(raftv1.KindRequests, c.body, c.weight, c.done) }
 
 // done answers the requests. Nothing of a session follows the news that it is lost.
 func (c *command) done(result statemachine.Result) {

@@ -20,8 +20,10 @@ import (
 
 // Backend is the member behind the streams. All methods are safe for concurrent use.
 type Backend interface {
-	// Submit sends a command through the log, see propose.Proposer.
-	Submit(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func())
+	// Submit sends a command through the log, see propose.Lane. weight is that of the requests in it.
+	Submit(kind raftv1.Kind, body []byte, weight int64, done func(statemachine.Result)) (cancel func())
+	// Weigh is the weight of a request of a session.
+	Weigh(kind coordv1.Kind, body []byte) int64
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex(ctx context.Context) error
 	// View is a consistent view at the latest revision. The caller closes it.
@@ -110,7 +112,9 @@ func New(opts Options) (*Server, error) {
 	for _, kind := range opts.Kinds {
 		s.recipes[kind] = true
 	}
-	s.renewer.submit = opts.Backend.Submit
+	s.renewer.submit = func(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+		return opts.Backend.Submit(kind, body, 0, done)
+	}
 	s.drain, s.drained = context.WithCancel(context.Background())
 	var err error
 	s.metrics, err = newMetrics(opts.Metrics, s)

@@ -122,7 +122,11 @@ func (m *Model) Apply(index uint64, data []byte) *Outcome {
 		return m.out
 	}
 	m.out.Ran = true
-	m.out.Entry = statemachine.EntryResult{Member: e.Member, Boot: e.Boot, Number: e.Number}
+	m.out.Entry = statemachine.EntryResult{Member: e.Member, Boot: e.Boot, Start: e.Start, Number: e.Number}
+	if m.displaced(e) {
+		m.out.Entry.Displaced = true
+		return m.out
+	}
 	if !m.firstTime(e) {
 		m.out.Entry.Duplicate = true
 		return m.out
@@ -136,25 +140,32 @@ func (m *Model) Apply(index uint64, data []byte) *Outcome {
 	return m.out
 }
 
-// origin is what is known of the entries of one boot of a member.
+// origin is what is known of the entries of one start of a member.
 type origin struct {
-	member, boot uint64
-	settled      uint64   // the highest number that an entry said its proposer waits for no more
-	ran          []uint64 // every number that ran
+	member, boot, start uint64
+	settled             uint64   // the highest number that an entry said its proposer waits for no more
+	ran                 []uint64 // every number that ran
 }
 
-// firstTime reports whether an entry is to run: not twice, not behind its proposer's back, not from an earlier boot.
+// displaced reports whether another start of the proposer counts: one of a higher boot, or one of the same that came first.
+func (m *Model) displaced(e *raftv1.Entry) bool {
+	for _, o := range m.origins {
+		if o.member == e.Member {
+			return e.Boot < o.boot || e.Boot == o.boot && e.Start != o.start
+		}
+	}
+	return false
+}
+
+// firstTime reports whether an entry is to run: not twice, and not behind its proposer's back.
 func (m *Model) firstTime(e *raftv1.Entry) bool {
 	for i := range m.origins {
 		o := &m.origins[i]
 		if o.member != e.Member {
 			continue
 		}
-		if e.Boot < o.boot {
-			return false
-		}
 		if e.Boot > o.boot {
-			*o = origin{member: e.Member, boot: e.Boot}
+			*o = origin{member: e.Member, boot: e.Boot, start: e.Start}
 		}
 		if e.Number <= o.settled || slices.Contains(o.ran, e.Number) {
 			return false
@@ -163,14 +174,14 @@ func (m *Model) firstTime(e *raftv1.Entry) bool {
 		o.settled = max(o.settled, e.Settled)
 		return true
 	}
-	m.origins = append(m.origins, origin{e.Member, e.Boot, e.Settled, []uint64{e.Number}})
+	m.origins = append(m.origins, origin{e.Member, e.Boot, e.Start, e.Settled, []uint64{e.Number}})
 	return true
 }
 
 // Executed reports whether the entry ran, for one that its proposer still waits for; known is false otherwise.
-func (m *Model) Executed(member, boot, number uint64) (ran, known bool) {
+func (m *Model) Executed(member, boot, start, number uint64) (ran, known bool) {
 	for _, o := range m.origins {
-		if o.member == member && o.boot == boot {
+		if o.member == member && o.boot == boot && o.start == start {
 			return slices.Contains(o.ran, number), number > o.settled
 		}
 	}

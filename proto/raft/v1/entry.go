@@ -39,14 +39,15 @@ type Command struct {
 
 // Entry is what one Raft log entry carries: commands that were coalesced by one member, each with its own result.
 //
-//	version=1 | uvarint member | uvarint boot | uvarint number | uvarint settled | uvarint n | n × (kind | uvarint len | body)
+//	version=1 | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled | uvarint n | n × (kind | uvarint len | body)
 //
-// (Member, Boot, Number) identifies the entry: a member may propose the same entry again until it knows the result,
+// (Member, Boot, Start, Number) identifies the entry: a member may propose the same entry again until it knows the result,
 // and the state machine executes it once.
 type Entry struct {
 	Member uint64 // the proposer's member id
 	Boot   uint64 // the proposer's boot counter: grows with each start of the member's process
-	Number uint64 // from 1, one sequence for each boot
+	Start  uint64 // drawn by the proposer at that start: a copy of its data directory may count the same boot
+	Number uint64 // from 1, one sequence for each start
 	// Settled says that the proposer waits for no entry with Number <= Settled any more.
 	Settled  uint64
 	Commands []Command
@@ -60,7 +61,7 @@ var ErrMalformed = errors.New("malformed log entry")
 // AppendEntry appends the encoding of e to dst and returns the extended slice.
 func AppendEntry(dst []byte, e *Entry) []byte {
 	dst = append(dst, entryVersion)
-	for _, v := range [...]uint64{e.Member, e.Boot, e.Number, e.Settled, uint64(len(e.Commands))} {
+	for _, v := range [...]uint64{e.Member, e.Boot, e.Start, e.Number, e.Settled, uint64(len(e.Commands))} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	for _, c := range e.Commands {
@@ -79,7 +80,7 @@ func DecodeEntry(data []byte) (*Entry, error) {
 	rest := data[1:]
 	e := &Entry{}
 	var n uint64
-	for _, field := range [...]*uint64{&e.Member, &e.Boot, &e.Number, &e.Settled, &n} {
+	for _, field := range [...]*uint64{&e.Member, &e.Boot, &e.Start, &e.Number, &e.Settled, &n} {
 		v, size := binary.Uvarint(rest)
 		if size <= 0 {
 			return nil, fmt.Errorf("%w: header cut short", ErrMalformed)

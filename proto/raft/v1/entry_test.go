@@ -8,7 +8,7 @@ import (
 )
 
 func sampleEntry() *Entry {
-	return &Entry{Member: 1 << 63, Boot: 7, Number: 300, Settled: 299, Commands: []Command{
+	return &Entry{Member: 1 << 63, Boot: 7, Start: 1<<63 + 9, Number: 300, Settled: 299, Commands: []Command{
 		{Kind: KindPut, Body: []byte("abc")}, {Kind: KindTick, Body: []byte{}}, {Kind: KindTxn, Body: bytes.Repeat([]byte{1}, 300)},
 	}}
 }

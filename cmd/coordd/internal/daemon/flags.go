@@ -61,6 +61,8 @@ var sections = []section{
 		{"listen-dns", "", "IP:PORT to answer DNS on, UDP and TCP, for SERVICE.service.coord. and TAG.SERVICE.service.coord.", text(func(c *coord.Config) *string { return &c.ListenDNS })},
 		{"dns-ttl", "0s", "How long DNS answers may be remembered, in whole seconds.", duration(func(c *coord.Config) *time.Duration { return &c.DNSTTL })},
 		{"service-probes", "true", "Whether this member probes registered instances that ask for it while it leads.", setServiceProbes},
+		{"probe-deny", "", "Comma-separated addresses and ranges that probes must not connect to, beside link-local and cloud metadata ones.", urls(func(c *coord.Config) *[]string { return &c.ProbeDeny })},
+		{"probe-allow", "", "Comma-separated addresses and ranges that they may. The longest range that holds an address decides.", urls(func(c *coord.Config) *[]string { return &c.ProbeAllow })},
 	}},
 	{"Logging", []setting{
 		{"log-level", coord.DefaultLogLevel, "debug, info, warn, error, panic or fatal.", text(func(c *coord.Config) *string { return &c.LogLevel })},

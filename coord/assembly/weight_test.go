@@ -1,0 +1,95 @@
+package assembly
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	sm "github.com/lni/dragonboat/v4/statemachine"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coord-dev/coord/coord/propose"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+)
+
+// silentLog takes entries and loses them.
+type silentLog struct{}
+
+func (silentLog) Propose([]byte) error { return nil }
+
+func encode(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestWeights: a command weighs what its ranges look at, in whatever branch of whatever level, and nothing else does.
+func TestWeights(t *testing.T) {
+	r := NewReplica(ReplicaOptions{
+		Log: silentLog{}, Dir: "db", FS: vfs.NewMem(), Member: 1, Boot: 1, Now: func() time.Duration { return 0 }, Logger: zap.NewNop(),
+	})
+	if _, err := r.Machine.Open(nil); err != nil {
+		t.Fatal(err)
+	}
+	defer r.Machine.Close()
+	defer r.Close()
+	commands := []raftv1.Command{{Kind: raftv1.KindLeaseGrant, Body: encode(t, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000})}}
+	for i := range maxWeighed + 100 {
+		put := &pb.PutRequest{Key: fmt.Appendf(nil, "k%05d", i)}
+		if i < 100 {
+			put.Lease = 7
+		}
+		commands = append(commands, raftv1.Command{Kind: raftv1.KindPut, Body: encode(t, put)})
+	}
+	entry := raftv1.AppendEntry(nil, &raftv1.Entry{Member: 1, Boot: 1, Number: 1, Commands: commands})
+	if _, err := r.Machine.Update([]sm.Entry{{Index: 1, Cmd: entry}}); err != nil {
+		t.Fatal(err)
+	}
+	key, end := []byte("k00010"), []byte("k00030") // 20 keys
+	compare := &pb.Compare{Key: key, RangeEnd: end, TargetUnion: &pb.Compare_Version{Version: 1}}
+	read := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key, RangeEnd: end, Revision: 7, Limit: 1}}}
+	del := &pb.DeleteRangeRequest{Key: key, RangeEnd: end, PrevKv: true}
+	deletion := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: del}}
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: end}}}
+	tree := func(r *pb.TxnRequest) *pb.TxnRequest {
+		return &pb.TxnRequest{Failure: []*pb.RequestOp{put, {Request: &pb.RequestOp_RequestTxn{RequestTxn: r}}}}
+	}
+	for _, c := range []struct {
+		what    string
+		kind    raftv1.Kind
+		session coordv1.Kind // likewise, of a session; 0: none
+		body    proto.Message
+		want    int64
+	}{
+		{"put", raftv1.KindPut, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: key, Value: []byte("\x1a\x01k")}, 0},
+		{"delete of a key", raftv1.KindDeleteRange, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: key}, 0},
+		{"delete of a range", raftv1.KindDeleteRange, coordv1.Kind_KIND_DELETE_RANGE, del, 20 * perDeleted},
+		{"delete of all", raftv1.KindDeleteRange, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, propose.LaneWeight},
+		{"txn of keys", raftv1.KindTxn, coordv1.Kind_KIND_TXN, &pb.TxnRequest{Compare: []*pb.Compare{{Key: key}}, Success: []*pb.RequestOp{put}}, 0},
+		{"txn with a compare", raftv1.KindTxn, coordv1.Kind_KIND_TXN, &pb.TxnRequest{Compare: []*pb.Compare{compare}}, 20},
+		{"txn with a range", raftv1.KindTxn, coordv1.Kind_KIND_TXN, &pb.TxnRequest{Success: []*pb.RequestOp{read, put}}, 20},
+		{"nested", raftv1.KindTxn, coordv1.Kind_KIND_TXN, tree(tree(&pb.TxnRequest{Compare: []*pb.Compare{compare}, Success: []*pb.RequestOp{read, deletion}})), 20 * (2 + perDeleted)},
+		{"revoke of no lease", raftv1.KindLeaseRevoke, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 6}, 0},
+		{"revoke", raftv1.KindLeaseRevoke, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 7}, 100 * perDeleted},
+		{"end of a session", raftv1.KindSessionEnd, 0, &raftv1.SessionEnd{Id: 7}, 100 * perDeleted},
+		{"transfer", raftv1.KindStateHash, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{}, perTransfer},
+	} {
+		body := encode(t, c.body)
+		if got := r.weightOf(c.kind, body); got != c.want && c.what != "transfer" {
+			t.Errorf("%s weighs %d, not %d", c.what, got, c.want)
+		}
+		if got := r.Weigh(c.session, body); c.session != 0 && got != c.want {
+			t.Errorf("%s of a session weighs %d, not %d", c.what, got, c.want)
+		}
+	}
+	for _, broken := range [][]byte{{0xff}, {1<<3 | 2, 9}, {1<<3 | 2, 2, 0x1a, 9}, {1<<3 | 5}} {
+		_ = r.weightOf(raftv1.KindTxn, broken) // what does not parse is refused by the state machine
+	}
+}

@@ -1,0 +1,77 @@
+package handshake
+
+import (
+	"maps"
+	"sync"
+)
+
+// Memory is a Keeper that forgets everything with its process, for tests and for who runs without a data directory. Its
+// zero value knows nobody.
+type Memory struct {
+	// Refuse, if set, judges; it is set before the first use.
+	Refuse func(Hello) error
+
+	mu    sync.Mutex
+	known map[uint64]Incarnation
+	heard map[uint64]Fingerprint
+}
+
+// Known implements Keeper.
+func (m *Memory) Known(member uint64) (Incarnation, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i, met := m.known[member]
+	return i, met
+}
+
+// Judge implements Keeper.
+func (m *Memory) Judge(h Hello) error {
+	m.mu.Lock()
+	heard, ok := m.heard[h.Member]
+	m.mu.Unlock()
+	if ok && heard != h.Fingerprint {
+		return Refuse(Wiped, "member %x has incarnation %s but was known as %s", h.Member, h.Fingerprint, heard)
+	}
+	if m.Refuse == nil {
+		return nil
+	}
+	return m.Refuse(h)
+}
+
+// Record implements Keeper.
+func (m *Memory) Record(member uint64, i Incarnation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.known == nil {
+		m.known, m.heard = make(map[uint64]Incarnation), make(map[uint64]Fingerprint)
+	}
+	if had, met := m.known[member]; met && !had.Equal(i) {
+		return Refuse(Wiped, "member %x has incarnation %s but was known as %s", member, i, had)
+	}
+	m.known[member], m.heard[member] = i, i.Fingerprint()
+	return nil
+}
+
+// Heard implements Keeper.
+func (m *Memory) Heard() map[uint64]Fingerprint {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	heard := make(map[uint64]Fingerprint)
+	maps.Copy(heard, m.heard)
+	return heard
+}
+
+// Learn implements Keeper.
+func (m *Memory) Learn(told map[uint64]Fingerprint) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.heard == nil {
+		m.known, m.heard = make(map[uint64]Incarnation), make(map[uint64]Fingerprint)
+	}
+	for member, f := range told {
+		if _, ok := m.heard[member]; !ok {
+			m.heard[member] = f
+		}
+	}
+	return nil
+}
