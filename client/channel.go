@@ -18,7 +18,12 @@ const (
 	channelWindow = 1 << 20
 	// firstCredit is what we may send before the server has said anything.
 	firstCredit = 64 << 10
+	// messageOverhead is what each message counts beside its bytes, see stream.proto.
+	messageOverhead = 64
 )
+
+// messageCost is what a message counts in credit.
+func messageCost(m []byte) int64 { return int64(len(m)) + messageOverhead }
 
 // errLinkLost ends channels and requests that cannot go on over another link; etcd's clients try again.
 var errLinkLost = status.Error(codes.Unavailable, "the connection was lost")
@@ -88,7 +93,7 @@ func (ch *channel) recv() ([]byte, error) {
 		if len(ch.in) > 0 {
 			message := ch.in[0]
 			ch.in = ch.in[1:]
-			ch.wasRead(len(message))
+			ch.wasRead(messageCost(message))
 			ch.t.unlock()
 			return message, nil
 		}
@@ -103,8 +108,8 @@ func (ch *channel) recv() ([]byte, error) {
 }
 
 // wasRead gives credit again, half a window at a time.
-func (ch *channel) wasRead(n int) {
-	if ch.read += int64(n); ch.read >= channelWindow/2 {
+func (ch *channel) wasRead(n int64) {
+	if ch.read += n; ch.read >= channelWindow/2 {
 		ch.grant += ch.read
 		ch.read = 0
 		ch.speak()
@@ -188,7 +193,7 @@ func (ch *channel) say(size *int) *coordv1.ChannelFrame {
 	}
 	for len(ch.out) > 0 && ch.credit > 0 {
 		f.Messages = append(f.Messages, ch.out[0])
-		ch.credit -= int64(len(ch.out[0]))
+		ch.credit -= messageCost(ch.out[0])
 		*size += len(ch.out[0])
 		ch.out = ch.out[1:]
 	}

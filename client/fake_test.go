@@ -518,7 +518,7 @@ func (f *fakeCluster) channel(s *fakeStream, c *coordv1.ChannelFrame) {
 	answer := &coordv1.ChannelFrame{Id: c.Id, Messages: c.Messages, Close: c.Close}
 	if len(c.Messages) > 0 {
 		for _, m := range c.Messages {
-			answer.Credit += int64(len(m))
+			answer.Credit += messageCost(m)
 		}
 	}
 	s.say(&coordv1.ServerFrame{Channels: []*coordv1.ChannelFrame{answer}})

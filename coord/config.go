@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/coord/registry"
 	"github.com/coord-dev/coord/coord/stream"
 )
@@ -53,6 +54,8 @@ const (
 	maxDNSTTL           = 24 * time.Hour
 	// maxRequestBytes keeps one request well inside what one log entry can carry between members.
 	maxRequestBytes = 16 << 20
+	// minClientMemory leaves each kind of what is held for clients a megabyte or more.
+	minClientMemory = 16 << 20
 )
 
 // logLevels are the values of Config.LogLevel, least severe first.
@@ -110,6 +113,9 @@ type Config struct {
 	// 64 MiB, less on a small file system; negative: the disk is not watched.
 	DiskReserve int64
 
+	// ClientMemoryBytes bounds what this member holds in memory for all clients together, beside the replicated state:
+	// watchers, channels, requests under way, what waits for slow clients. Default 320 MiB.
+	ClientMemoryBytes int64
 	// StreamLimits bound what one native stream may cost. They have no flag.
 	StreamLimits stream.Limits
 
@@ -146,6 +152,7 @@ func (c *Config) EnsureDefaults() {
 	setDefault(&c.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
 	setDefault(&c.QuotaBackendBytes, DefaultQuotaBackendBytes)
 	setDefault(&c.DiskReserve, DefaultDiskReserve)
+	setDefault(&c.ClientMemoryBytes, limit.DefaultBytes)
 	setDefault(&c.LogLevel, DefaultLogLevel)
 	setDefault(&c.LogFormat, DefaultLogFormat)
 }
@@ -258,6 +265,9 @@ func (c *Config) checkTimes() error {
 func (c *Config) checkSizes() error {
 	if c.MaxRequestBytes > maxRequestBytes {
 		return fmt.Errorf("--max-request-bytes must be at most %d (set to %d)", maxRequestBytes, c.MaxRequestBytes)
+	}
+	if c.ClientMemoryBytes < minClientMemory {
+		return fmt.Errorf("--client-memory-bytes must be at least %d (set to %d)", minClientMemory, c.ClientMemoryBytes)
 	}
 	if c.MaxTxnOps > math.MaxInt32 {
 		return fmt.Errorf("--max-txn-ops must be at most %d (set to %d)", math.MaxInt32, c.MaxTxnOps)

@@ -15,6 +15,7 @@ import (
 	"github.com/coord-dev/coord/coord/assembly"
 	"github.com/coord-dev/coord/coord/datadir"
 	"github.com/coord-dev/coord/coord/leaseclock"
+	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/node"
 	"github.com/coord-dev/coord/recipes/guard"
@@ -89,7 +90,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.assemble()
+	if err := s.assemble(); err != nil {
+		return err
+	}
 	if err := s.startNode(ctx, founding); err != nil {
 		return err
 	}
@@ -123,16 +126,21 @@ func (s *Server) openDir() (*datadir.Dir, error) {
 }
 
 // assemble makes the parts that hear from the state machine. None of them does anything before the node runs.
-func (s *Server) assemble() {
+func (s *Server) assemble() error {
 	began := time.Now()
+	memory, err := limit.NewMember(s.cfg.ClientMemoryBytes, s.registry)
+	if err != nil {
+		return err
+	}
 	s.members = newMembers(s)
 	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
 		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
-		Members: s.members, Logger: s.log,
+		Members: s.members, Memory: memory, Logger: s.log,
 	})
+	return nil
 }
 
 // startNode starts raft. founding are the members of a cluster that is being founded.

@@ -15,9 +15,15 @@ type gate struct {
 	backend Backend
 	metrics *metrics
 	streams *leaderStreams
+	calls   *calls
 }
 
 func (g *gate) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	call, err := g.calls.begin(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	defer call.end()
 	raft := g.backend.Status()
 	if raft.Learner && !learnerAnswers(req) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
@@ -35,6 +41,11 @@ func (g *gate) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, hand
 
 // stream lets a client that requires a leader have its stream only while there is one, see leaderStreams.
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	call, err := g.calls.begin(ss.Context(), nil)
+	if err != nil {
+		return err
+	}
+	defer call.end()
 	raft := g.backend.Status()
 	if raft.Learner && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/coord-dev/coord/coord/limit"
 )
 
 const (
@@ -53,6 +55,8 @@ type Options struct {
 	QuotaBytes int64
 	// SpoolDir is where a snapshot for a client is written first; empty: the system's directory for temporary files.
 	SpoolDir string
+	// Memory bounds the calls that are under way; nil: they are not bounded.
+	Memory *limit.Member
 	// SlowRequest is how long a request may take before it is logged; 0: 300 ms.
 	SlowRequest time.Duration
 
@@ -64,6 +68,9 @@ type Options struct {
 func (o *Options) ensureDefaults() {
 	if o.QuotaBytes == 0 {
 		o.QuotaBytes = defaultQuota
+	}
+	if o.Memory == nil {
+		o.Memory = &limit.Member{}
 	}
 	if o.SlowRequest == 0 {
 		o.SlowRequest = defaultSlow
@@ -164,7 +171,7 @@ func (s *Server) register() {
 // serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
 // see what the gate refuses and what became of a panic, and may panic themselves.
 func (s *Server) serverOptions() []grpc.ServerOption {
-	g := &gate{backend: s.opts.Backend, metrics: s.metrics, streams: s.streams}
+	g := &gate{backend: s.opts.Backend, metrics: s.metrics, streams: s.streams, calls: newCalls(s.opts.Memory.Calls)}
 	o := &observer{log: s.opts.Logger, slow: s.opts.SlowRequest}
 	option := recovery.WithRecoveryHandlerContext(o.recovered)
 	unary, stream := recovery.UnaryServerInterceptor(option), recovery.StreamServerInterceptor(option)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/leaseclock"
+	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/coord/propose"
 	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
@@ -42,7 +43,9 @@ type ReplicaOptions struct {
 	Nonce uint64
 	// Members hears from the state machine behind the watch hub and before the proposer. It may be nil.
 	Members statemachine.Observer
-	Logger  *zap.Logger
+	// Memory bounds what is held for clients; nil: nothing does.
+	Memory *limit.Member
+	Logger *zap.Logger
 }
 
 // Replica is this member's copy of one keyspace, and what hears from it. The log is applied by calling Machine's methods,
@@ -54,6 +57,7 @@ type Replica struct {
 	Clock    *leaseclock.Clock
 	Hub      *watch.Hub
 	Streams  *stream.Registry
+	Memory   *limit.Member
 }
 
 // NewReplica makes the parts. Machine.Open has to be called, and in the end Close.
@@ -64,6 +68,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		}),
 		Clock:   leaseclock.New(opts.Nonce, opts.Now),
 		Streams: &stream.Registry{},
+		Memory:  opts.Memory,
 	}
 	r.Lane = propose.NewLane(r.Proposer)
 	told := observers{r.Clock, r.Streams, hubObserver{r}}
@@ -75,7 +80,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
 		Observer: append(told, r.Proposer),
 	})
-	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Logger: opts.Logger.Named("watch")})
+	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})
 	return r
 }
 

@@ -80,7 +80,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining)), grpc.ForceServerCodecV2(stream.Codec(opts.Logger))),
 		ElectionTimeout: opts.ElectionTimeout,
 		MaxRequestBytes: opts.MaxRequestBytes, MaxTxnOps: opts.MaxTxnOps,
-		QuotaBytes: opts.QuotaBytes, SpoolDir: opts.SpoolDir,
+		QuotaBytes: opts.QuotaBytes, SpoolDir: opts.SpoolDir, Memory: opts.Replica.Memory,
 		Registry: opts.Registry, Logger: opts.Logger.Named("api"),
 	})
 	if err = errors.Join(err, streamErr); err != nil {
@@ -98,7 +98,7 @@ func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err er
 		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
 		Kinds: kinds(recipes.Procedures()), ClusterID: s.opts.ClusterID, MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
-		Lines: s.lines, Limits: s.opts.Streams, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
+		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
 	configsvc.New(etcd).Register(r)

@@ -58,8 +58,9 @@ type Options struct {
 	MaxEntry int
 	// MaxCommand is the size of the largest command, 64 MiB by default.
 	MaxCommand int
-	// MaxQueued bounds the commands that wait for an entry, 100,000 by default, and MaxQueuedBytes their bodies, 256 MiB by
-	// default. One command is taken whatever its size.
+	// MaxQueued bounds the commands that wait for an entry, 100,000 by default, and MaxQueuedBytes their bodies, 64 MiB by
+	// default. One command is taken whatever its size. What only frees or renews may use an eighth more of both: a queue that
+	// somebody fills must not keep others from giving up what they have.
 	MaxQueued, MaxQueuedBytes int
 	// Retry is the time after which an entry without a result is proposed again, at first; it doubles up to 8 × Retry.
 	// 500 ms by default.
@@ -70,7 +71,7 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 256 << 20}} {
+	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 64 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -189,10 +190,14 @@ func (p *Proposer) enqueue(c *call) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	most, mostBytes := p.opts.MaxQueued, p.opts.MaxQueuedBytes
+	if frees(c.command.Kind) {
+		most, mostBytes = most+most/8, mostBytes+mostBytes/8
+	}
 	switch {
 	case p.mu.closed:
 		return p.mu.stopped
-	case len(p.mu.queue)-p.mu.left >= p.opts.MaxQueued, p.mu.bytes > 0 && p.mu.bytes+c.size() > p.opts.MaxQueuedBytes:
+	case len(p.mu.queue)-p.mu.left >= most, p.mu.bytes > 0 && p.mu.bytes+c.size() > mostBytes:
 		return ErrTooManyRequests
 	}
 	p.mu.queue = append(p.mu.queue, c)
@@ -201,6 +206,16 @@ func (p *Proposer) enqueue(c *call) error {
 		p.wake()
 	}
 	return nil
+}
+
+// frees reports whether commands of a kind only give something back, or keep what is there alive.
+func frees(kind raftv1.Kind) bool {
+	switch kind {
+	case raftv1.KindSessionEnd, raftv1.KindLeaseRevoke, raftv1.KindDeleteRange, raftv1.KindCompact, raftv1.KindTick,
+		raftv1.KindStreamRenew, raftv1.KindLeaseRenew, raftv1.KindAlarm:
+		return true
+	}
+	return false
 }
 
 // mayForm reports whether another entry may go: at once when none is in flight; beside others only when it would carry

@@ -224,6 +224,24 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 	}
 }
 
+// A queue that is full takes what frees or renews: an eighth more of it, exactly.
+func TestWhatFreesHasRoomInAFullQueue(t *testing.T) {
+	p, _ := start(t, Options{MaxQueued: 16}, func() bool { return true })
+	defer p.Hold()()
+	submit := func(kind raftv1.Kind) (refused bool) {
+		p.Submit(kind, []byte("x"), func(r statemachine.Result) { refused = errors.Is(r.Err, ErrTooManyRequests) })
+		return refused
+	}
+	for range 16 {
+		if submit(raftv1.KindPut) {
+			t.Fatal("refused below the bound")
+		}
+	}
+	if !submit(raftv1.KindPut) || submit(raftv1.KindSessionEnd) || submit(raftv1.KindLeaseRevoke) || !submit(raftv1.KindStreamRenew) {
+		t.Error("not two more, of what frees alone")
+	}
+}
+
 // What is given up while nothing can be proposed must not keep its place in the queue.
 func TestGivenUpCommandsLeaveTheQueue(t *testing.T) {
 	p, _ := start(t, Options{MaxQueued: 10, MaxQueuedBytes: 1000}, func() bool { return false })

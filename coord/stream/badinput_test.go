@@ -48,20 +48,22 @@ func TestWhoBreaksTheProtocolIsToldHow(t *testing.T) {
 	open := &coordv1.ChannelFrame{Id: 3, Open: coordv1.ChannelKind_CHANNEL_WATCH}
 	large := make([]byte, 100<<10)
 	for want, frames := range map[string][]any{
-		"no hello":           {batch(0)},
-		"version 2":          {&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 2}}},
-		"a second hello":     {&coordv1.ClientFrame{Hello: hello}, &coordv1.ClientFrame{Hello: hello}},
-		"frame:":             {&coordv1.ClientFrame{Hello: hello}, []byte{0xff}},
-		"batch:":             {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 2, 0x1a, 5}},
-		"request:":           {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 4, 0x1a, 2, 0x1a, 5}},
-		"sequence number 0":  {&coordv1.ClientFrame{Hello: hello}, batch(9, &coordv1.Request{Kind: 1})},
-		"channel frame:":     {&coordv1.ClientFrame{Hello: hello}, []byte{0x22, 1, 0xff}},
-		"channel 3 was not":  {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Credit: 1})},
-		"kind 77 is unknown": {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 77})},
-		"opened twice":       {&coordv1.ClientFrame{Hello: hello}, channel(open, open)},
-		"a credit of -1":     {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 1, Credit: -1})},
-		"after the last one": {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Close: true}, &coordv1.ChannelFrame{Id: 3, Messages: [][]byte{{1}}})},
-		"without credit":     {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Messages: [][]byte{large, large, large}})},
+		"no hello":            {batch(0)},
+		"version 2":           {&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 2}}},
+		"a second hello":      {&coordv1.ClientFrame{Hello: hello}, &coordv1.ClientFrame{Hello: hello}},
+		"frame:":              {&coordv1.ClientFrame{Hello: hello}, []byte{0xff}},
+		"batch:":              {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 2, 0x1a, 5}},
+		"request:":            {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 4, 0x1a, 2, 0x1a, 5}},
+		"sequence number 0":   {&coordv1.ClientFrame{Hello: hello}, batch(9, &coordv1.Request{Kind: 1})},
+		"channel frame:":      {&coordv1.ClientFrame{Hello: hello}, []byte{0x22, 1, 0xff}},
+		"channel 3 was not":   {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Credit: 1})},
+		"kind 77 is unknown":  {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 77})},
+		"opened twice":        {&coordv1.ClientFrame{Hello: hello}, channel(open, open)},
+		"a credit of -1":      {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 1, Credit: -1})},
+		"after the last one":  {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Close: true}, &coordv1.ChannelFrame{Id: 3, Messages: [][]byte{{1}}})},
+		"3073 messages":       {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 2, Messages: make([][]byte, 3073)})},
+		"channel 3: messages": {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Messages: make([][]byte, 3000)})},
+		"without credit":      {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Messages: [][]byte{large, large, large}})},
 	} {
 		c := silent(t, endpoint, grpc.ForceCodec(bytesCodec{}))
 		for _, f := range frames {

@@ -13,16 +13,28 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/limit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// channelWindow is how many bytes of messages a client may have sent that were not taken: with so much it begins, and it
-// gets more when half of it was taken.
-const channelWindow = 64 << 10
+const (
+	// channelWindow is how many bytes of messages a client may have sent that were not taken: with so much it begins, and it
+	// gets more when half of it was taken.
+	channelWindow = 64 << 10
+	// messageOverhead is what each message counts beside its bytes, in credit and in memory: an empty one is not for nothing.
+	// Client and server count alike, see stream.proto.
+	messageOverhead = 64
+	// channelCost is what an open channel counts in memory: its goroutines, mostly.
+	channelCost = 12 << 10
+)
+
+// messageCost is what a message counts.
+func messageCost(m []byte) int { return len(m) + messageOverhead }
 
 // channels are the channels of one stream.
 type channels struct {
-	st *stream
+	st     *stream
+	holder *limit.Holder // of open channels, and of the messages in them
 
 	mu   sync.Mutex
 	open map[uint64]*channel
@@ -35,6 +47,9 @@ type channels struct {
 
 // take takes a frame of the client. An error ends the stream.
 func (cs *channels) take(data []byte) error {
+	if err := checkMessages(data); err != nil {
+		return err
+	}
 	f := &coordv1.ChannelFrame{}
 	if err := proto.Unmarshal(data, f); err != nil {
 		return broken("channel frame: %v", err)
@@ -60,6 +75,20 @@ func (cs *channels) take(data []byte) error {
 	return broken("channel %d was not opened", f.Id)
 }
 
+// checkMessages refuses a frame with more messages than any credit allows, before memory is given to each of them.
+func checkMessages(data []byte) error {
+	messages := 0
+	for p := (fields{rest: data}); p.next(); {
+		if p.isBytes(fieldMessages) {
+			messages++
+		}
+	}
+	if messages*messageOverhead > 3*channelWindow {
+		return broken("%d messages in one frame of a channel: messages without credit", messages)
+	}
+	return nil
+}
+
 // start opens a channel.
 func (cs *channels) start(f *coordv1.ChannelFrame) error {
 	serve := cs.st.channelHandler(f.Open)
@@ -67,9 +96,9 @@ func (cs *channels) start(f *coordv1.ChannelFrame) error {
 		return broken("channel %d: kind %d is unknown", f.Id, f.Open)
 	}
 	c := newChannel(cs.st, f)
-	if !cs.add(c) {
-		c.close(refuse(coordv1.Error_REASON_TOO_MANY_REQUESTS, codes.ResourceExhausted,
-			fmt.Sprintf("the stream has %d channels already", cs.st.server.opts.Limits.Channels)))
+	if err := cs.add(c); err != nil {
+		c.cancel()
+		c.close(tooMuch(err))
 		return nil
 	}
 	if err := c.take(f); err != nil {
@@ -79,26 +108,33 @@ func (cs *channels) start(f *coordv1.ChannelFrame) error {
 	return nil
 }
 
-// add reports false where there are too many.
-func (cs *channels) add(c *channel) bool {
+// add refuses a channel where there are too many.
+func (cs *channels) add(c *channel) error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if len(cs.open) >= cs.st.server.opts.Limits.Channels {
+	err := error(nil)
+	if most := cs.st.server.opts.Limits.Channels; len(cs.open) >= most {
+		err = fmt.Errorf("the stream has %d channels already", most)
+	} else {
+		err = cs.holder.Take(channelCost)
+	}
+	if err != nil {
 		cs.forget(c.id)
-		return false
+		return err
 	}
 	if cs.open == nil {
 		cs.open = map[uint64]*channel{}
 	}
 	cs.open[c.id] = c
-	return true
+	return nil
 }
 
-func (cs *channels) remove(id uint64) {
+func (cs *channels) remove(c *channel) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	delete(cs.open, id)
-	cs.forget(id)
+	delete(cs.open, c.id)
+	cs.forget(c.id)
+	cs.holder.Give(channelCost + int64(c.drop()))
 }
 
 // forget notes that a channel is over.
@@ -159,12 +195,15 @@ type channel struct {
 	wake   chan struct{} // has a token when there may be a message, or the end of them
 	paid   chan struct{} // has a token when there may be credit
 
+	// Messages and bytes are counted by messageCost.
 	mu     sync.Mutex
-	in     [][]byte // messages that were not taken
-	bytes  int      // of them
-	taken  int      // bytes that were taken since the client got credit for them
-	eof    bool     // the client sends nothing more
-	credit int64    // bytes that the client is ready for
+	in     [][]byte         // messages that were not taken
+	bytes  int              // of them; the stream's holder holds as much
+	taken  int              // bytes that were taken since the client got credit for them
+	eof    bool             // the client sends nothing more
+	over   bool             // the handler has returned: nothing more is kept
+	why    *coordv1.Refusal // the server has ended the channel for this
+	credit int64            // bytes that the client is ready for
 }
 
 func newChannel(st *stream, f *coordv1.ChannelFrame) *channel {
@@ -178,8 +217,10 @@ func (c *channel) run(serve func(*channel) error) {
 	err := serve(c)
 	cancelled := c.ctx.Err() != nil
 	c.cancel()
-	c.st.channels.remove(c.id)
+	c.st.channels.remove(c)
 	switch {
+	case c.why != nil: // nobody writes it any more
+		c.close(c.why)
 	case err == nil || cancelled && c.st.ctx.Err() == nil:
 		c.close(nil)
 	default:
@@ -201,9 +242,9 @@ func (c *channel) take(f *coordv1.ChannelFrame) error {
 			return broken("channel %d: a message after the last one", c.id)
 		case c.bytes > 2*channelWindow:
 			return broken("channel %d: messages without credit", c.id)
+		case !c.keep(m):
+			return nil
 		}
-		c.in = append(c.in, m)
-		c.bytes += len(m)
 	}
 	if f.Credit > 0 {
 		c.credit = min(c.credit+f.Credit, 1<<40)
@@ -217,6 +258,30 @@ func (c *channel) take(f *coordv1.ChannelFrame) error {
 	}
 	signal(c.wake)
 	return nil
+}
+
+// keep queues a message. It reports false where the channel is over, or is now, as there is no room for more. The caller
+// holds the mutex.
+func (c *channel) keep(m []byte) bool {
+	if c.over || c.why != nil {
+		return false
+	}
+	if err := c.st.channels.holder.Take(int64(messageCost(m))); err != nil {
+		c.why = tooMuch(err)
+		c.cancel()
+		return false
+	}
+	c.in = append(c.in, m)
+	c.bytes += messageCost(m)
+	return true
+}
+
+// drop forgets what was not taken, and returns how much it was.
+func (c *channel) drop() (bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bytes, c.bytes, c.in, c.over = c.bytes, 0, nil, true
+	return bytes
 }
 
 // RecvMsg implements grpc.ServerStream.
@@ -253,8 +318,9 @@ func (c *channel) next() ([]byte, error) {
 	m := c.in[0]
 	c.in[0] = nil
 	c.in = c.in[1:]
-	c.bytes -= len(m)
-	if c.taken += len(m); c.taken >= channelWindow/2 && !c.eof {
+	c.bytes -= messageCost(m)
+	c.st.channels.holder.Give(int64(messageCost(m)))
+	if c.taken += messageCost(m); c.taken >= channelWindow/2 && !c.eof {
 		c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Credit: int64(c.taken)})
 		c.taken = 0
 	}
@@ -270,7 +336,7 @@ func (c *channel) SendMsg(m any) error {
 	if err != nil {
 		return err
 	}
-	for !c.pay(len(data)) {
+	for !c.pay(messageCost(data)) {
 		select {
 		case <-c.paid:
 		case <-c.ctx.Done():

@@ -26,7 +26,7 @@ func (c *raw) messages(id uint64, n int) [][]byte {
 			}
 			for _, m := range f.Messages {
 				found = append(found, m)
-				credit += len(m)
+				credit += len(m) + 64
 			}
 		}
 		c.channels = rest
@@ -143,7 +143,7 @@ func TestLeasesAreKeptAliveInAChannel(t *testing.T) {
 	for sent := 0; answered < n; {
 		for ; sent < n && window > 0; sent++ {
 			frame.Messages = append(frame.Messages, one)
-			window -= len(one)
+			window -= len(one) + 64
 		}
 		c.send(&coordv1.ClientFrame{Channels: []*coordv1.ChannelFrame{frame}})
 		frame = &coordv1.ChannelFrame{Id: 1}

@@ -8,7 +8,7 @@ import (
 // The receiver waits until there is room, by number and by bytes; a frame that is larger than all room goes alone.
 func TestFlowHoldsTheReceiverBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlow(10, 1000)
+		f := newFlow(10, 1000, nil)
 		f.acquire(20, 5000)
 		took := 0
 		go func() {

@@ -70,7 +70,7 @@ func FuzzFrame(f *testing.F) {
 
 // What the outbox writes by hand is what the client reads.
 func TestOutboxFrames(t *testing.T) {
-	o := newOutbox(1<<20, 0, func() {})
+	o := newOutbox(1<<20, nil, 0, func() {})
 	refused := &coordv1.Outcome{Refusal: &coordv1.Refusal{Reason: coordv1.Error_REASON_FENCED, Message: "m"}}
 	o.respond(5, 5, answer{1, encode(refused)}, answer{2, outcomeOf(outcomeResponse, nil)})
 	o.push(&coordv1.Push{Session: 5})

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/limit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
@@ -21,6 +22,8 @@ const (
 	fieldSession  = 1
 	fieldSequence = 2
 	fieldOutcome  = 3
+
+	fieldMessages = 3 // of a ChannelFrame
 )
 
 // maxFrame is the size from which on a frame takes nothing more, in bytes.
@@ -30,18 +33,22 @@ const maxFrame = 1 << 20
 // appends it and never waits; the sender takes all there is as one frame.
 type outbox struct {
 	limit    int           // bytes from which on the client is behind
+	holder   *limit.Holder // of as much as mu.bytes
 	patience time.Duration // how long it may be
 	slow     func()        // called when it was behind for too long
 	wake     chan struct{} // has a token when there may be something to take
 
 	mu struct {
 		sync.Mutex
-		room   sync.Cond   // signalled when the client is not behind any more, or the outbox is closed
-		parts  []*outFrame // in the order in which they are sent; the last one is being filled
-		bytes  int         // of parts, and of what was taken and is not sent yet
-		usual  int         // size of the responses in the last frame, as the next one's may be
-		timer  *time.Timer // runs while the client is behind
-		closed bool
+		room  sync.Cond   // signalled when the client is not behind any more, or the outbox is closed
+		parts []*outFrame // in the order in which they are sent; the last one is being filled
+		bytes int         // of parts, and of what was taken and is not sent yet
+		usual int         // size of the responses in the last frame, as the next one's may be
+		timer *time.Timer // runs while the client is behind
+		// hurried: the timer runs for less than patience, as the member holds too much for all clients.
+		hurried bool
+		looking bool // look will be called
+		closed  bool
 	}
 }
 
@@ -57,8 +64,8 @@ func (f *outFrame) size() int {
 	return len(f.responses) + len(f.pushes) + len(f.channels) + len(f.welcome)
 }
 
-func newOutbox(limit int, patience time.Duration, slow func()) *outbox {
-	o := &outbox{limit: limit, patience: patience, slow: slow, wake: make(chan struct{}, 1)}
+func newOutbox(limit int, holder *limit.Holder, patience time.Duration, slow func()) *outbox {
+	o := &outbox{limit: limit, holder: holder, patience: patience, slow: slow, wake: make(chan struct{}, 1)}
 	o.mu.room.L = &o.mu
 	return o
 }
@@ -80,27 +87,49 @@ func (o *outbox) fill(fits func(*outFrame) bool, fn func(*outFrame)) {
 	}
 	before := f.size()
 	fn(f)
-	o.mu.bytes += f.size() - before
+	n := f.size() - before
+	o.mu.bytes += n
+	o.holder.Force(int64(n))
 	o.watch(false)
 	signal(o.wake)
 }
 
+// hurried is the patience with a client that holds more than its share while the member holds more than it may.
+const hurried = time.Second
+
+// behind reports whether nothing more is to be read of the client: it is behind by itself, or by more than its share of what
+// waits for all clients. The caller holds the mutex.
+func (o *outbox) behind() bool { return o.mu.bytes >= o.limit || o.holder.Greedy(nil) }
+
 // watch runs the timer while the client is behind; sent says that it has just read something. Pushes cannot be held back,
 // so a client that is behind by as much again is given up at once.
 func (o *outbox) watch(sent bool) {
-	switch {
-	case o.mu.bytes < o.limit:
+	if !o.behind() {
 		if o.mu.timer != nil {
 			o.mu.timer.Stop()
-			o.mu.timer = nil
+			o.mu.timer, o.mu.hurried = nil, false
 		}
+		return
+	}
+	over := o.holder.Over()
+	patience := o.patience
+	if over {
+		patience = min(patience, hurried)
+	}
+	switch {
 	case o.mu.timer == nil:
-		o.mu.timer = time.AfterFunc(o.patience, o.slow)
+		o.mu.timer, o.mu.hurried = time.AfterFunc(patience, o.giveUp), over
 	case o.mu.bytes >= 2*o.limit:
 		o.mu.timer.Reset(0)
-	case sent:
-		o.mu.timer.Reset(o.patience)
+	case sent || over && !o.mu.hurried:
+		o.mu.timer.Reset(patience)
+		o.mu.hurried = over
 	}
+}
+
+func (o *outbox) giveUp() {
+	o.holder.Refused()
+	o.slow()
 }
 
 // answer is the outcome of one request.
@@ -216,17 +245,40 @@ func (o *outbox) sent(f *outFrame) {
 		return
 	}
 	o.mu.bytes -= f.size()
+	o.holder.Give(int64(f.size()))
 	o.watch(true)
-	if o.mu.bytes < o.limit {
+	if !o.behind() {
 		o.mu.room.Broadcast()
 	}
+}
+
+// greedy reports whether the client holds too much for others to go on; then look is called when that may have changed.
+func (o *outbox) greedy() bool {
+	look := o.look
+	if o.mu.looking {
+		look = nil
+	}
+	greedy := o.holder.Greedy(look)
+	o.mu.looking = o.mu.looking || greedy
+	return greedy
+}
+
+// look is for when others hold less than before.
+func (o *outbox) look() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.looking = false
+	if !o.mu.closed {
+		o.watch(false)
+	}
+	o.mu.room.Broadcast()
 }
 
 // wait waits until the client is not behind; false if the outbox is closed.
 func (o *outbox) wait() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for o.mu.bytes >= o.limit && !o.mu.closed {
+	for !o.mu.closed && (o.mu.bytes >= o.limit || o.greedy()) {
 		o.mu.room.Wait()
 	}
 	return !o.mu.closed
@@ -244,6 +296,7 @@ func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mu.closed, o.mu.parts = true, nil
+	o.holder.GiveAll()
 	if o.mu.timer != nil {
 		o.mu.timer.Stop()
 	}

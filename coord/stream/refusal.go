@@ -78,6 +78,11 @@ func refuse(reason coordv1.Error_Reason, code codes.Code, message string) *coord
 	return &coordv1.Refusal{Reason: reason, Code: uint32(code), Message: strings.ToValidUTF8(message, "\uFFFD")}
 }
 
+// tooMuch is the refusal at a limit of this member, which err names.
+func tooMuch(err error) *coordv1.Refusal {
+	return refuse(coordv1.Error_REASON_TOO_MANY_REQUESTS, codes.ResourceExhausted, err.Error())
+}
+
 // invalid is the refusal of a request that is malformed.
 func invalid(format string, args ...any) *coordv1.Refusal {
 	return refuse(coordv1.Error_REASON_INVALID, codes.InvalidArgument, fmt.Sprintf(format, args...))

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/api"
+	"github.com/coord-dev/coord/coord/limit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes/line"
@@ -61,7 +62,7 @@ func (l *Limits) ensureDefaults() {
 	}
 }
 
-// Options of a Server. All but Limits, Permit and Logger are required.
+// Options of a Server. All but Limits, Memory, Permit and Logger are required.
 type Options struct {
 	Backend Backend
 	// Etcd shares the checks and answers of etcd's API, Watch is etcd's Watch service.
@@ -78,6 +79,8 @@ type Options struct {
 	ClusterID, MemberID uint64
 	MaxRequestBytes     int
 	Limits              Limits
+	// Memory bounds what all streams hold together; nil: it is not bounded.
+	Memory *limit.Member
 	// Permit is the one place where a stream's user is checked. Nil: everybody may open one.
 	Permit func(ctx context.Context, hello *coordv1.Hello) error
 	// Lines tells of entries.
@@ -105,6 +108,9 @@ type Server struct {
 // New makes the service and registers its metrics. Its owner registers it with a gRPC server that has Codec, and closes it.
 func New(opts Options) (*Server, error) {
 	opts.Limits.ensureDefaults()
+	if opts.Memory == nil {
+		opts.Memory = &limit.Member{}
+	}
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
 	}

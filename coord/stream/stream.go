@@ -57,8 +57,10 @@ func newStream(s *Server, grpc grpc.ServerStream) *stream {
 	st.ctx, st.cancel = context.WithCancel(grpc.Context())
 	st.ended.c = make(chan struct{})
 	l := &s.opts.Limits
-	st.out = newOutbox(l.OutBytes, l.Patience, func() { st.end(errSlowConsumer) })
-	st.flow = newFlow(l.Requests, l.RequestBytes)
+	memory := s.opts.Memory
+	st.out = newOutbox(l.OutBytes, memory.Responses.Holder(), l.Patience, func() { st.end(errSlowConsumer) })
+	st.flow = newFlow(l.Requests, l.RequestBytes, memory.Requests.Holder())
+	st.channels.holder = memory.Channels.Holder()
 	st.reads.wake = make(chan struct{}, 1)
 	st.channels.st, st.entries.st = st, st
 	st.compactions = make(chan struct{}, maxCompactions)

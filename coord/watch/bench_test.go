@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -185,7 +186,7 @@ func BenchmarkHub(b *testing.B) {
 	for _, matching := range []int{0, 1, 1000} {
 		b.Run(fmt.Sprintf("matching=%d", matching), func(b *testing.B) {
 			f := newFixture(b, Options{StreamBytes: 1 << 40}, ServerOptions{})
-			s := newStream(1 << 40)
+			s := newStream(1<<40, &limit.Member{})
 			f.hub.open(s)
 			for i := range 100_000 {
 				f.hub.box.post(func() { f.hub.create(s, &pb.WatchCreateRequest{Key: keyOf(i)}, "") })

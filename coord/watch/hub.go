@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/recipes/guard"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -25,6 +27,10 @@ type Options struct {
 	ScanRevisions   int // revisions read from the store at once, and most revisions in one response; default 1000
 	ScanBytes       int // the same in bytes of events, exceeded by at most one revision; default 1 MiB
 
+	// StallTime is how long a client may take nothing while there is no room for the events of others, default 5 s.
+	StallTime time.Duration
+	// Memory bounds what all watchers hold together; nil: it is not bounded.
+	Memory *limit.Member
 	Logger *zap.Logger // default: none
 }
 
@@ -40,6 +46,12 @@ func (o *Options) EnsureDefaults() {
 		if *f.field <= 0 {
 			*f.field = f.value
 		}
+	}
+	if o.StallTime <= 0 {
+		o.StallTime = 5 * time.Second
+	}
+	if o.Memory == nil {
+		o.Memory = &limit.Member{}
 	}
 	if o.Logger == nil {
 		o.Logger = zap.NewNop()
@@ -71,6 +83,7 @@ type Hub struct {
 	recent   recent
 	scanning bool // a job is under way
 	touched  []*watcher
+	looks    bool // will look for streams to end
 }
 
 // New starts a hub. The caller must Close it.
@@ -261,11 +274,41 @@ func (h *Hub) send(w *watcher, revision statemachine.Revision) bool {
 	h.count.pending.Add(int64(len(w.batch)))
 	if !w.stream.offer(r) {
 		h.count.pending.Add(-int64(len(w.batch)))
+		h.endStalled()
 		return false
 	}
 	h.count.events.Add(uint64(len(w.batch)))
 	w.idle = false
 	return true
+}
+
+// endStalled comes after an event found no room. It ends the streams whose clients have taken nothing for some seconds, so
+// that others get theirs. It looks again soon as long as there may be such clients.
+func (h *Hub) endStalled() {
+	if h.looks {
+		return
+	}
+	now, some := time.Now(), false
+	for s := range h.streams {
+		holds, stalled := s.stalled(now, h.opts.StallTime)
+		switch {
+		case s.ending:
+		case stalled:
+			s.ending = true
+			s.pending.Refused()
+			close(s.slow)
+		case holds:
+			some = true
+		}
+	}
+	if h.looks = some; some {
+		time.AfterFunc(h.opts.StallTime/5, func() {
+			h.box.post(func() {
+				h.looks = false
+				h.endStalled()
+			})
+		})
+	}
 }
 
 // lose goes on at a revision whose commits, or some of them, did not come as events: synced watchers are behind from the

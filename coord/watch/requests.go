@@ -21,6 +21,17 @@ func (h *Hub) open(s *stream) bool {
 	})
 }
 
+// newStream makes a stream that hears of room for the events of all.
+func (h *Hub) newStream() *stream {
+	s := newStream(h.opts.StreamBytes, h.opts.Memory)
+	s.roomy = func() {
+		if s.room() {
+			h.box.post(func() { h.drained(s) })
+		}
+	}
+	return s
+}
+
 // release forgets a stream and its watchers. unsent is the number of events taken from it and not sent.
 func (h *Hub) release(s *stream, unsent int) {
 	h.count.pending.Add(-int64(unsent + s.shut()))
@@ -40,6 +51,7 @@ func (h *Hub) drop(w *watcher) {
 	h.place(w, gone)
 	delete(w.stream.watchers, w.id)
 	delete(w.stream.notify, w.id)
+	w.stream.charged.Give(w.cost())
 }
 
 // create answers a create request. refusal is the reason to cancel it at once, or empty.
@@ -59,6 +71,11 @@ func (h *Hub) create(s *stream, req *pb.WatchCreateRequest, refusal string) {
 	}
 	if refusal == "" && req.WatchId != autoID && s.watchers[req.WatchId] != nil {
 		refusal = duplicateID
+	}
+	if refusal == "" {
+		if err := s.charged.Take(w.cost()); err != nil {
+			refusal = "etcdserver: too many requests: " + err.Error()
+		}
 	}
 	r := response{revision: h.revision, created: true, size: responseOverhead, claim: true}
 	if refusal != "" {

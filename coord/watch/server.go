@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/coord-dev/coord/recipes/guard"
@@ -71,11 +72,12 @@ type session struct {
 	ended  chan struct{}
 }
 
-// Watch serves one stream. The calling goroutine sends; a second one receives. It ends with ErrGRPCWatchCanceled when the
-// client goes away, with the error of the stream's context where that has one of its own (no leader), and with
-// ErrGRPCStopped when the hub is closed or the store is not open.
+// Watch serves one stream. The calling goroutine waits for its end; a second one sends, a third one receives. It ends with
+// ErrGRPCWatchCanceled when the client goes away, with the error of the stream's context where that has one of its own (no
+// leader), with ErrGRPCStopped when the hub is closed or the store is not open, and with ResourceExhausted for a client that
+// does not read while others find no room.
 func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
-	ses := &session{Server: s, grpc: grpc, stream: newStream(s.hub.opts.StreamBytes), ended: make(chan struct{})}
+	ses := &session{Server: s, grpc: grpc, stream: s.hub.newStream(), ended: make(chan struct{})}
 	if !s.hub.open(ses.stream) {
 		return rpctypes.ErrGRPCStopped
 	}
@@ -88,9 +90,29 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 			failed <- err
 		}
 	}()
-	unsent, err := ses.sendLoop(failed)
-	s.hub.release(ses.stream, unsent)
-	return ses.cause(err)
+	// Nobody waits for the sender of a client that does not read, either: it ends when this method has returned.
+	sent := make(chan error, 1)
+	go func() {
+		defer guard.Recover(s.opts.Logger, "watch", func(cause any) { sent <- guard.Status(cause) })
+		sent <- ses.sendAndRelease(failed)
+	}()
+	select {
+	case err := <-sent:
+		return ses.cause(err)
+	case <-ses.stream.slow:
+		return errSlowConsumer
+	}
+}
+
+var errSlowConsumer = status.Error(codes.ResourceExhausted, "etcdserver: too many requests: this member holds as many events for "+
+	"slow clients as it may, and this one has taken none for some seconds: watch again from the last revision that was seen")
+
+// sendAndRelease sends until the end, and has the hub forget the stream.
+func (s *session) sendAndRelease(failed <-chan error) (err error) {
+	unsent := 0
+	defer func() { s.hub.release(s.stream, unsent) }()
+	unsent, err = s.sendLoop(failed)
+	return err
 }
 
 // cause is the status of a stream that ends with err.

@@ -2,7 +2,9 @@ package watch
 
 import (
 	"sync"
+	"time"
 
+	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -31,6 +33,9 @@ const maxRequests = 128
 
 // stream is a client's watch stream. The fields above out belong to the hub goroutine.
 type stream struct {
+	// charged holds what the stream's watchers cost, pending what its responses do that wait for the client.
+	charged, pending *limit.Holder
+
 	watchers map[int64]*watcher
 	notify   map[int64]*watcher // those that want progress notifications
 	parked   []*watcher         // may hold watchers that are gone
@@ -38,24 +43,33 @@ type stream struct {
 	closed   bool // nothing is created any more
 
 	broken chan struct{} // closed when the stream cannot be served
+	slow   chan struct{} // closed when it is ended because its client does not read
+	ending bool          // slow is closed
+	roomy  func()        // has the hub look at the stream again, for there is room for events of all
 
 	limit int           // bytes of responses beyond which no event is accepted
 	wake  chan struct{} // holds a token while out may have something to send
 	slots chan struct{} // holds a token for each unanswered request
 	out   struct {
 		sync.Mutex
-		queue  []response
-		bytes  int  // of queue, and of what was taken and is not sent yet
-		full   bool // an offer was refused since half of the limit was last reached from above
+		queue []response
+		bytes int  // of queue, and of what was taken and is not sent yet
+		full  bool // an offer was refused since half of the limit was last reached from above
+		// waits: an offer was refused because of what all streams hold; roomy will be called.
+		waits  bool
+		moved  time.Time // when the client last took something, or began to have to
 		closed bool
 	}
 }
 
-func newStream(limit int) *stream {
+func newStream(limit int, memory *limit.Member) *stream {
 	return &stream{
+		charged:  memory.Watchers.Holder(),
+		pending:  memory.Events.Holder(),
 		watchers: make(map[int64]*watcher),
 		notify:   make(map[int64]*watcher),
 		broken:   make(chan struct{}),
+		slow:     make(chan struct{}),
 		limit:    limit,
 		wake:     make(chan struct{}, 1),
 		slots:    make(chan struct{}, maxRequests),
@@ -69,7 +83,7 @@ func (s *stream) offer(r response) bool {
 	if s.out.closed {
 		return false
 	}
-	if s.out.bytes >= s.limit {
+	if s.out.bytes >= s.limit || !s.fits(r) {
 		s.out.full = true
 		return false
 	}
@@ -77,16 +91,60 @@ func (s *stream) offer(r response) bool {
 	return true
 }
 
+// smallResponse is the size up to which a client that waits for nothing gets a response whatever others hold.
+const smallResponse = 16 << 10
+
+// fits takes room for a response from what all streams may hold. The caller holds the mutex.
+func (s *stream) fits(r response) bool {
+	roomy := s.roomy
+	if s.out.waits {
+		roomy = nil
+	}
+	if s.pending.TakeOr(int64(r.size), roomy) == nil {
+		return true
+	}
+	s.out.waits = s.out.waits || s.roomy != nil
+	if s.out.bytes == 0 && r.size <= smallResponse {
+		s.pending.Force(int64(r.size))
+		return true
+	}
+	return false
+}
+
+// room is told when others hold less. It reports whether the hub has to look at the stream.
+func (s *stream) room() bool {
+	s.out.Lock()
+	defer s.out.Unlock()
+	s.out.waits = false
+	was := s.out.full
+	s.out.full = s.out.bytes > s.limit/2
+	return was && !s.out.full
+}
+
+// stalled reports whether much waits for the client, and whether it has taken nothing for so long that it may be ended.
+func (s *stream) stalled(now time.Time, patience time.Duration) (holds, stalled bool) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	holds = s.out.bytes > smallResponse
+	return holds, holds && now.Sub(s.out.moved) > patience
+}
+
 // push queues a response in any case; the number of those is bounded by the requests of the client.
 func (s *stream) push(r response) {
 	s.out.Lock()
 	defer s.out.Unlock()
+	if !s.out.closed {
+		s.pending.Force(int64(r.size))
+	}
 	s.append(r)
 }
 
 func (s *stream) append(r response) {
 	if s.out.closed {
 		return
+	}
+	if s.out.bytes == 0 {
+		s.out.moved = time.Now()
 	}
 	s.out.queue = append(s.out.queue, r)
 	s.out.bytes += r.size
@@ -119,6 +177,10 @@ func (s *stream) sent(bytes int) bool {
 	s.out.Lock()
 	defer s.out.Unlock()
 	s.out.bytes -= bytes
+	if !s.out.closed {
+		s.pending.Give(int64(bytes))
+	}
+	s.out.moved = time.Now()
 	if !s.out.full || s.out.bytes > s.limit/2 {
 		return false
 	}
@@ -131,6 +193,7 @@ func (s *stream) shut() (events int) {
 	s.out.Lock()
 	defer s.out.Unlock()
 	s.out.closed = true
+	s.pending.GiveAll()
 	for _, r := range s.out.queue {
 		events += len(r.events)
 	}

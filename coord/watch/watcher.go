@@ -60,6 +60,12 @@ type watcher struct {
 	batch []*event // events being collected for the next response; nil between tasks
 }
 
+// watcherCost is what a watcher costs in memory beside its key and its end: itself, and its places in the maps of its stream
+// and in an index.
+const watcherCost = 512
+
+func (w *watcher) cost() int64 { return int64(watcherCost + len(w.key) + len(w.end)) }
+
 func (w *watcher) interval() adt.Interval { return adt.NewStringAffineInterval(w.key, w.end) }
 
 // collect adds event i of c to the batch, unless a filter drops it, and reports whether it is the batch's first.

@@ -2714,7 +2714,7 @@ func (x *Asked) GetRevision() int64 {
 // ChannelFrame is a part of a stream inside the stream. The client opens; both sides send messages as far as the other
 // side's credit goes (a message may exceed it, then nothing more goes out until there is credit again), and either side closes.
 // The client begins with credit for 65536 bytes, so that its first messages go with the frame that opens; the server begins
-// with what that frame says.
+// with what that frame says. A message counts 64 bytes more than it has: many empty ones would be memory for nothing else.
 type ChannelFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the client, never used again on this stream.

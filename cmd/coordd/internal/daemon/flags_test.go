@@ -35,6 +35,7 @@ var everyFlag = map[string]string{
 	"initial-cluster": "a=http://h:9,b=http://h:3", "initial-cluster-state": "existing", "initial-cluster-token": "t",
 	"heartbeat-interval": "70", "election-timeout": "700", "snapshot-count": "5",
 	"max-request-bytes": "1000", "max-txn-ops": "7", "quota-backend-bytes": "-1", "disk-reserve-bytes": "12345",
+	"client-memory-bytes": "23456789",
 	"listen-dns": "127.0.0.1:53", "dns-ttl": "7s", "service-probes": "false", "probe-deny": "10.0.0.0/8, fd00::/8", "probe-allow": "10.1.0.1",
 	"watch-progress-notify-interval": "1m30s", "log-level": "debug", "log-format": "console",
 }
@@ -45,7 +46,7 @@ var everyField = coord.Config{
 	ListenPeerURLs: []string{"http://0.0.0.0:3"}, InitialAdvertisePeerURLs: []string{"http://h:3"},
 	InitialCluster: "a=http://h:9,b=http://h:3", ClusterState: "existing", ClusterToken: "t",
 	HeartbeatInterval: 70 * time.Millisecond, ElectionTimeout: 700 * time.Millisecond, SnapshotCount: 5,
-	MaxRequestBytes: 1000, MaxTxnOps: 7, QuotaBackendBytes: -1, DiskReserve: 12345,
+	MaxRequestBytes: 1000, MaxTxnOps: 7, QuotaBackendBytes: -1, DiskReserve: 12345, ClientMemoryBytes: 23456789,
 	ListenDNS: "127.0.0.1:53", DNSTTL: 7 * time.Second, NoServiceProbes: true,
 	ProbeDeny: []string{"10.0.0.0/8", "fd00::/8"}, ProbeAllow: []string{"10.1.0.1"},
 	WatchProgressNotifyInterval: 90 * time.Second, LogLevel: "debug", LogFormat: "console",
