@@ -23,7 +23,7 @@ func askRelease(step statemachine.Step, req *coordv1.AskRelease) (proto.Message,
 	}
 	queue := ElectionQueue(req.Name, req.Priority)
 	h, kind, ok := first(step, queue)
-	if !ok || h.Lingers || !step.LeaseAlive(h.Lease) {
+	if !ok || h.Lingers || h.Foreign || !step.LeaseAlive(h.Lease) {
 		return &coordv1.Asked{Revision: step.Revision()}, nil
 	}
 	rev, err := putAsk(step, h, req.From, req.Reason)
@@ -35,7 +35,7 @@ func askRelease(step statemachine.Step, req *coordv1.AskRelease) (proto.Message,
 
 // first returns the oldest who holds, or the place that is kept for who did, with the token of the grant.
 func first(step statemachine.Step, queue string) (e Entry, kind uint64, ok bool) {
-	for e := range Read(step, queue).Inside() {
+	for e := range insideOf(step, queue) {
 		return e, notedKind(step, queue, e), true
 	}
 	return Entry{}, 0, false
@@ -95,7 +95,8 @@ func ParseAsk(kv *mvccpb.KeyValue) *recipesv1.Ask {
 	return ask
 }
 
-// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token.
+// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token. What is not
+// the entry of the lease in its name stays: nobody here knows whose it is. ErrForeignKey.
 func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (proto.Message, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
@@ -107,6 +108,9 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 	h, err := inside(step, queue, req.Token)
 	if err != nil {
 		return nil, err
+	}
+	if h.Foreign {
+		return nil, refuse(ErrForeignKey, "%q", h.Key)
 	}
 	kind := notedKind(step, queue, h)
 	if kind != 0 && req.Kind != coordv1.QueueKind_QUEUE_UNSPECIFIED && kind != uint64(req.Kind) {
@@ -129,7 +133,10 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 // inside finds who is inside by the token of the grant, or the only one if the token is 0. ErrNotHolder.
 func inside(step statemachine.Step, queue string, token int64) (found Entry, err error) {
 	n := 0
-	for e := range Read(step, queue).Inside() {
+	for e := range insideOf(step, queue) {
+		if e.Foreign {
+			return e, nil
+		}
 		if token == 0 || token == e.Token {
 			found = e
 			n++

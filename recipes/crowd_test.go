@@ -258,6 +258,12 @@ type scanner struct {
 	*statemachine.View
 }
 
+func (s scanner) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	if err := s.View.Children(context.Background(), parent, fn); err != nil {
+		s.Fatal(err)
+	}
+}
+
 func (s scanner) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	resp, err := s.Range(context.Background(), &pb.RangeRequest{Key: key, RangeEnd: end})
 	must(s.T, err)

@@ -8,14 +8,35 @@
 //	<name>/<lease id in lower-case hex>                the first owner in a session
 //	<name>/<lease id in lower-case hex>.<owner id>     each other one
 //
-// that are attached to the very lease in their name. Everything else under the prefix is not an entry, so "a" and "a/b" are
-// two queues. The entries are ordered by create revision (by key, should an etcd transaction have made two at once), and the
-// first one holds: the holder is a function of the keys at one revision, and a hand-off happens in whatever commit removes
-// the holder, be it a release, a revoked or expired lease, or a plain delete by an etcd client.
+// that are attached to the very lease in their name. The entries are ordered by create revision, and the first one holds: the
+// holder is a function of the keys at one revision, and a hand-off happens in whatever commit removes the holder, be it a release, a
+// revoked or expired lease, or a plain delete by an etcd client.
 //
-// This is the layout of etcd's clientv3/concurrency. Plain etcd clients count every key under "<name>/", entry or not, so
-// they wait for at least what we wait for: an etcd client on "a" also waits behind the entries of "a/b", and never holds
-// together with anybody of "a".
+// This is the layout of etcd's clientv3/concurrency, whose clients count every key below "<name>/" by its create revision, and
+// look at neither its lease nor its value nor the form of its name. So every key directly below counts here, too, "<name>/" itself
+// included: one on a lease with a negative id, one without a lease, one whose name is no UTF-8. Such a foreign key has a place
+// in the queue like any other and is granted to nobody here, since nobody knows who acts by it. Two keys that one transaction
+// created are two holders to etcd's clients; ours wait until neither is there. Nothing but an etcd client's transaction
+// makes such.
+//
+// A lease is one owner, as it is for etcd's clients, which take over the key of their lease if it is there. Who is put in
+// front of what is decided so:
+//
+//   - An entry that is put again and stays on its own lease stays what it is, whatever its value: only a client of this lease
+//     can act by it, and etcd's Mutex that finds its key there does not even write it.
+//   - An entry that is put again on another lease, or on none, keeps its create revision, and so its place and its token. Somebody
+//     may act by it now: etcd's Election, resumed with a leader's key, its revision and another session, compares the create
+//     revision and puts the key on that session. So from this revision on the session that made it does not hold and does not
+//     wait by it; it is told that the entry is lost, guards of its token fail, and the key stands as a foreign one. The
+//     token still names it: a release deletes it. That it is put back on its lease later does not bring the grant back: the loss was told
+//     for good.
+//
+// So at no revision a session of ours and another client both act as the holder. Keys nested deeper, as those of "a/b" are for
+// "a", do not count here, but do for etcd's clients: an etcd client on "a" waits also behind the entries of "a/b". It waits
+// for at least what we wait for, in the same order, and never holds together with anybody of "a".
+//
+// The state machine keeps the keys directly below a name in the order of their create revisions (see package mvcc), so to find who
+// is first takes one look, however many stand behind or deeper below.
 //
 // What is not in etcd's layout stands under a prefix that no name begins with:
 //
@@ -52,7 +73,7 @@
 // # Kinds
 //
 // What kind a queue is, is noted with the attachment of each entry that a recipe made, and the other kind is refused. An
-// entry of an etcd client has no kind and stands in both. Looked at are the first 32 entries in key order.
+// entry of an etcd client has no kind and stands in both. Looked at are the oldest 32 entries.
 //
 // # Tokens and claims
 //
@@ -74,7 +95,7 @@
 // Who leads is decided by the order of create revisions alone, for etcd's clients, too. So to make another candidate the
 // leader, the leader's entry is deleted, and so are those of the candidates ahead of the target, which are then made anew in
 // their order, one revision each: behind everybody. Only a session's candidate can be moved, because only it is told of its new
-// token; any other in between refuses the transfer. A note, written first, tells the lines that these entries are moved
+// token; any other in between refuses the transfer, and so does a foreign key that leads. A note, written first, tells the lines that these entries are moved
 // and not gone, and which tokens they had, for who was not there.
 //
 // # Elections with priorities

@@ -45,8 +45,10 @@ var (
 	ErrBarrierFull error = &refusal{reason: coordv1.Error_REASON_BARRIER_FULL, text: "the barrier has all its parties"}
 	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
 	ErrPartiesMismatch error = &refusal{reason: coordv1.Error_REASON_PARTIES_MISMATCH, text: "the barrier is for another number of parties"}
+	// ErrForeignKey: what holds is a key that no session of this name made.
+	ErrForeignKey error = &refusal{reason: coordv1.Error_REASON_FOREIGN_KEY, text: "a key that is not the entry of the lease in its name stands first: delete it by its full key"}
 	// ErrForeignCandidate: a candidate that cannot be put behind stands between the leader and the target of a transfer.
-	ErrForeignCandidate error = &refusal{reason: coordv1.Error_REASON_FOREIGN_CANDIDATE, text: "a candidate that is not a session's stands before the target"}
+	ErrForeignCandidate error = &refusal{reason: coordv1.Error_REASON_FOREIGN_CANDIDATE, text: "a key that is not that of a session's candidate stands before the target"}
 )
 
 // refusal implements statemachine.Refusal. One with details wraps the one without.

@@ -27,7 +27,7 @@ type kind struct {
 }
 
 // plain is the kind of queues in etcd's layout: locks, elections, and those that only etcd's clients use.
-var plain = &kind{is: coordv1.QueueKind_QUEUE_ETCD, rule: oneByOne}
+var plain = &kind{is: coordv1.QueueKind_QUEUE_ETCD, rule: oldest{}}
 
 // reservedKinds are those that stand under prefixes of their own. The suffixes of records are not hex, so no record is an entry.
 var reservedKinds = []*kind{

@@ -2,6 +2,8 @@ package recipes
 
 import (
 	"slices"
+	"strconv"
+	"unicode/utf8"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
@@ -39,7 +41,7 @@ func lookAt(step statemachine.Step, queue string, full func(*recipesv1.Tally) Do
 // find finds the owner's entry, or makes it what is wanted. ErrKeyTaken.
 func (p *place) find(step statemachine.Step, queue string, wanted Entry) error {
 	old := step.Get([]byte(p.key))
-	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
+	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers || p.own.Foreign) {
 		// Written over, it would lend us its create revision: a place in the queue and a token that may be passed already.
 		return refuse(ErrKeyTaken, "%q", p.key)
 	}
@@ -52,29 +54,31 @@ func (p *place) find(step statemachine.Step, queue string, wanted Entry) error {
 
 // glance is a bounded look at a queue.
 type glance struct {
-	entries []Entry // oldest first; nil unless all is set
-	all     bool    // that is the whole queue
-	empty   bool
-	kind    uint64 // of the first entry in key order that a recipe made; 0: among those seen there is none
+	entries []Entry // the oldest, in order; all of them if all is set
+	all     bool
+	kind    uint64 // of the oldest that a recipe made; 0: among those seen there is none
 }
 
 func glanceAt(step statemachine.Step, queue string) glance {
-	g := glance{all: true, empty: true}
+	g := glance{all: true}
 	eachEntry(step, queue, func(e Entry) bool {
-		g.empty = false
 		if g.all = len(g.entries) < maxGlance; g.all {
 			g.entries = append(g.entries, e)
 		}
-		if g.kind == 0 && !e.Lingers {
+		if g.kind == 0 && !e.Lingers && !e.Foreign {
 			g.kind = step.Attachment(e.Lease, []byte(e.Key)).Kind
 		}
 		return g.all
 	})
-	if !g.all {
-		g.entries = nil
-	}
-	slices.SortFunc(g.entries, Entry.Compare)
 	return g
+}
+
+// head is the oldest entry, which holds if it can; its key is empty if there is none.
+func (g *glance) head() Entry {
+	for e := range oldestOf(slices.Values(g.entries)) {
+		return e
+	}
+	return Entry{}
 }
 
 // look finds the owner's entry, or the place for the one that it wants, in a queue in etcd's layout. ErrKeyTaken, ErrWrongKind.
@@ -86,21 +90,9 @@ func look(step statemachine.Step, queue string, wanted Entry, kind uint64) (*pla
 	if p.kind != 0 && p.kind != kind {
 		return nil, refuse(ErrWrongKind, "%q", queue)
 	}
-	p.holds = admitted(&turnstile{}, p.own, func(fn func(Entry) bool) { p.each(step, queue, fn) })
+	head := p.head()
+	p.holds = head.Key == "" || p.exists && head.Key == p.key && !head.Foreign
 	return p, nil
-}
-
-// each calls fn for the entries of the queue until it returns false.
-func (p *place) each(step statemachine.Step, queue string, fn func(Entry) bool) {
-	if !p.all {
-		eachEntry(step, queue, fn)
-		return
-	}
-	for _, e := range p.entries {
-		if !fn(e) {
-			return
-		}
-	}
 }
 
 // answer describes the entry to its owner. made: it exists now.
@@ -117,11 +109,17 @@ func (p *place) answer(step statemachine.Step, name string, kind uint64, made bo
 		p.answerByTally(step, kind, made, a)
 		return a
 	}
-	if len(p.entries) == 0 {
-		return a
+	// Of several that were created at once one that is not the owner's says what stands in the way.
+	for e := range oldestOf(slices.Values(p.entries)) {
+		if e.Key != p.key {
+			if !e.Lingers {
+				a.Holder = noted(step, e, kind)
+			}
+			break
+		}
 	}
-	if head := p.entries[0]; !head.Lingers && head.Key != p.key {
-		a.Holder = noted(step, head, kind)
+	if !p.all {
+		return a // how many there are is not known
 	}
 	for _, e := range p.entries {
 		if made && e.Key != p.key && (!p.exists || e.Compare(p.own) < 0) {
@@ -145,9 +143,16 @@ func (p *place) answerByTally(step statemachine.Step, kind uint64, made bool, a 
 
 // Proto describes an entry. For its value see HasIdentity and WithIdentity.
 func (e Entry) Proto() *coordv1.Entry {
-	return &coordv1.Entry{
+	p := &coordv1.Entry{
 		Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value, Write: e.Write, Permits: e.Permits,
 	}
+	if e.Foreign {
+		p.ForeignKey = []byte(e.Key)
+	}
+	if !utf8.ValidString(e.Key) {
+		p.Key = strconv.Quote(e.Key)
+	}
+	return p
 }
 
 // WithIdentity decodes the value of an entry that says who its owner is; nil stays nil.

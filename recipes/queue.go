@@ -1,9 +1,7 @@
 package recipes
 
 import (
-	"bytes"
 	"cmp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -29,11 +27,14 @@ type Entry struct {
 	Key     string
 	Token   int64                // create revision
 	Claim   int64                // mod revision
-	Lease   statemachine.LeaseID // the one in the key
+	Lease   statemachine.LeaseID // the one in the key; of a foreign key the one that it is attached to, 0 if to none
 	OwnerID string
 	Value   []byte // shared: do not change it
 	// Lingers: the lease has expired and the place is kept for a while. It is never granted.
 	Lingers bool
+	// Foreign: a key that counts in the queue and is not the entry of the lease in its name. Who acts by it is not known here, so
+	// it is never granted, and goes when whoever put it deletes it or its lease ends.
+	Foreign bool
 	// Of elections with priorities: the candidate's, and whether it was made the leader.
 	Priority int64
 	Elected  bool
@@ -50,6 +51,9 @@ func (e Entry) Compare(o Entry) int {
 type Reader interface {
 	// Scan calls fn for the keys in [key, end) in key order until fn returns false.
 	Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool)
+	// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false. It does not
+	// read what is behind, nor what stands deeper below.
+	Children(parent []byte, fn func(*mvccpb.KeyValue) bool)
 }
 
 // CheckName says whether name can name a queue. The error wraps statemachine.ErrInvalid.
@@ -83,11 +87,6 @@ func Key(queue string, lease statemachine.LeaseID, ownerID string) string {
 	return key
 }
 
-// Range is the interval [key, end) in which the entries of queue are, among others.
-func Range(queue string) (key, end []byte) {
-	return []byte(queue + "/"), []byte(queue + "0") // '0' follows '/'
-}
-
 // ParseKey takes apart the key of an entry of queue. It is strict: two keys never mean the same lease and owner.
 func ParseKey(queue, key string) (lease statemachine.LeaseID, ownerID string, ok bool) {
 	rest, ok := strings.CutPrefix(key, queue)
@@ -102,18 +101,25 @@ func ParseKey(queue, key string) (lease statemachine.LeaseID, ownerID string, ok
 	return lease, ownerID, true
 }
 
-// ParseEntry returns the entry of queue that kv is; ok is false if it is none.
+// ParseEntry returns what kv is in a queue; ok is false if it is nothing there. In etcd's layout every key directly below the
+// queue's name counts, as etcd's clients count it.
 func ParseEntry(queue string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
-	lease, ownerID, ok := ParseKey(queue, string(kv.Key))
-	if !ok || lease != kv.Lease && !statemachine.Lingers(kv.Lease) {
+	if of, ok := QueueOfKey(string(kv.Key)); !ok || of != queue {
 		return Entry{}, false
 	}
-	e = Entry{
-		Key: string(kv.Key), Token: kv.CreateRevision, Claim: kv.ModRevision,
-		Lease: lease, OwnerID: ownerID, Value: kv.Value, Lingers: statemachine.Lingers(kv.Lease),
-	}
+	e = Entry{Key: string(kv.Key), Token: kv.CreateRevision, Claim: kv.ModRevision, Lease: kv.Lease, Value: kv.Value}
+	lease, ownerID, ok := ParseKey(queue, e.Key)
+	e.Lingers = ok && statemachine.Lingers(kv.Lease)
 	k := kindOf(queue)
-	return e, k.decode == nil || k.decode(&e)
+	switch {
+	case ok && (lease == kv.Lease || e.Lingers):
+		e.Lease, e.OwnerID = lease, ownerID
+		return e, k.decode == nil || k.decode(&e)
+	case k == plain:
+		e.Foreign = true
+		return e, true
+	}
+	return Entry{}, false
 }
 
 // Queue returns the entries of queue, oldest first.
@@ -123,27 +129,15 @@ func Queue(r Reader, queue string) []Entry {
 		entries = append(entries, e)
 		return true
 	})
-	slices.SortFunc(entries, Entry.Compare)
 	return entries
 }
 
-// eachEntry calls fn for the entries of queue in key order until fn returns false. It jumps over what is nested deeper
-// (the queue of "a" does not read through the waiters of "a/b").
+// eachEntry calls fn for the entries of queue, oldest first, until fn returns false.
 func eachEntry(r Reader, queue string, fn func(Entry) bool) {
-	from, end := Range(queue)
-	prefix := len(from)
-	for from != nil {
-		var next []byte
-		r.Scan(from, end, func(kv *mvccpb.KeyValue) bool {
-			if slash := bytes.IndexByte(kv.Key[prefix:], '/'); slash >= 0 {
-				next = append(bytes.Clone(kv.Key[:prefix+slash]), '0')
-				return false
-			}
-			e, ok := ParseEntry(queue, kv)
-			return !ok || fn(e)
-		})
-		from = next
-	}
+	r.Children([]byte(queue), func(kv *mvccpb.KeyValue) bool {
+		e, ok := ParseEntry(queue, kv)
+		return !ok || fn(e)
+	})
 }
 
 func entryOf(queue string, kv *mvccpb.KeyValue) (Entry, bool) {

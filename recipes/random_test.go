@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -27,7 +28,9 @@ type grant struct {
 	lease int64
 	token int64
 	claim int64
-	etcd  bool // made by an etcd client, and not taken over
+	etcd  bool // made by an etcd client, or written over by one, and not taken over
+	// foreign: it counts, and is not the entry of the lease in its name. lease is then the one that it is attached to.
+	foreign bool
 }
 
 // world runs random operations against the procedures and against a line of people, and compares after each.
@@ -64,7 +67,7 @@ func must(t *testing.T, err error) {
 }
 
 // TestRandomOperations checks L1, L2, L4, L5, L7 and L8 after every step of random sequences, mixed with etcd clients
-// that create and delete entries by themselves and with keys that are none.
+// that create and delete entries by themselves, and put keys of any form directly below the name and below that.
 func TestRandomOperations(t *testing.T) {
 	total := map[string]int{}
 	for seed := range seeds(sequences) {
@@ -81,6 +84,7 @@ func TestRandomOperations(t *testing.T) {
 	for _, kind := range []string{
 		"enqueued", "granted", "retried", "try refused", "try retried", "resumed", "resume gone", "dead session", "released",
 		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "key taken", "wrong kind",
+		"foreign", "written over", "moved to another lease", "together", "nested", "blocked", "no more blocked",
 	} {
 		if total[kind] == 0 {
 			t.Errorf("no sequence reached %q", kind)
@@ -111,7 +115,7 @@ func (w *world) operate() {
 			w.remove(w.past[w.rng.IntN(len(w.past))], w.rng.IntN(3) == 0)
 		}
 	case 6:
-		if len(w.line) > 0 {
+		if len(w.line) > 0 && !w.line[0].foreign {
 			w.remove(w.line[0], false)
 		}
 	case 7:
@@ -130,7 +134,7 @@ func (w *world) operate() {
 	case 10:
 		w.etcdClient(lease)
 	case 11:
-		w.plainKey()
+		w.foreignKey()
 	case 12:
 		w.proclaim()
 	case 13:
@@ -154,10 +158,10 @@ func (w *world) join(g grant) {
 
 func (w *world) enqueue(lease int64, owner string, try bool) {
 	key, req := recipes.Key(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
-	plain := w.store.Get(key) != nil && w.find(key) < 0
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, req, resp)
 	i := w.find(key)
+	plain := i >= 0 && w.line[i].foreign
 	switch {
 	case !w.store.Leases[lease]:
 		if !errors.Is(err, statemachine.ErrLeaseNotFound) {
@@ -171,13 +175,16 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 		w.did("key taken", "%s", key)
 	case err != nil:
 		w.fail("enqueue %s: %v", key, err)
-	case i > 0 && try, i < 0 && try && len(w.line) > 0:
+	case i >= 0 && !w.holds(i) && try, i < 0 && try && len(w.line) > 0:
 		if resp.Token != 0 || resp.Holds {
 			w.fail("L1: try of %s acquired: %v", key, resp)
 		}
 		w.did("try refused", "%s", key)
+		if w.line[0].foreign {
+			w.did("blocked", "%s", key)
+		}
 	case i >= 0:
-		if resp.Token != w.line[i].token || resp.Holds != (i == 0) || resp.Claim <= w.line[i].claim {
+		if resp.Token != w.line[i].token || resp.Holds != w.holds(i) || resp.Claim <= w.line[i].claim {
 			w.fail("L8: repeated enqueue of %+v: %v", w.line[i], resp)
 		}
 		w.line[i].claim, w.line[i].etcd = resp.Claim, false
@@ -252,13 +259,13 @@ func (w *world) resume() {
 		if !errors.Is(err, statemachine.ErrLeaseNotFound) {
 			w.fail("L7: resume of dead session: %v", err)
 		}
-	case i < 0:
+	case i < 0, w.line[i].foreign:
 		if err != nil || resp.Token != 0 {
 			w.fail("resume of %+v, which is gone: %v, %v", g, resp, err)
 		}
 		w.did("resume gone", "%+v", g)
 	default:
-		if err != nil || resp.Token != g.token || resp.Holds != (i == 0) || !bytes.Equal(w.store.Get(g.key).Value, value) {
+		if err != nil || resp.Token != g.token || resp.Holds != w.holds(i) || !bytes.Equal(w.store.Get(g.key).Value, value) {
 			w.fail("resume of %+v: %v, %v", g, resp, err)
 		}
 		w.line[i].claim, w.line[i].etcd = resp.Claim, false
@@ -276,20 +283,72 @@ func (w *world) etcdClient(lease int64) {
 	}
 }
 
-// plainKey writes keys below the name that are no entries.
-func (w *world) plainKey() {
-	lease := int64(0x10 + w.rng.IntN(6))
-	for _, key := range []string{w.name + "/10/20", w.name + "/b/11", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "0", w.name, w.name + "/010"} {
-		if w.rng.IntN(2) == 0 {
-			must(w.T, w.store.Put(key, "", 0))
+// foreignKey puts what etcd's clients may: keys of any form and lease directly below the name, which count, over entries, too; several
+// at once; and keys elsewhere, which do not count.
+func (w *world) foreignKey() {
+	w.store.Leases[-5] = true
+	lease := []int64{0, -5, int64(0x10 + w.rng.IntN(6))}[w.rng.IntN(3)]
+	if !w.store.Leases[lease] {
+		lease = 0
+	}
+	own := int64(0x10 + w.rng.IntN(6))
+	keys := []string{
+		w.name + "/", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "/010", w.name + "/-5", w.name + "/A1", w.name + "/\xff",
+		recipes.Key(w.name, own, ""), recipes.Key(w.name, own, "x"),
+	}
+	key := keys[w.rng.IntN(len(keys))]
+	switch i := w.find(key); {
+	case w.rng.IntN(4) == 0:
+		for _, key := range []string{w.name + "/10/20", w.name + "/b/11", w.name + "//", w.name + "0", w.name} {
+			must(w.T, w.store.Put(key, "", lease))
+		}
+		w.did("nested", "")
+	case i >= 0 && w.line[i].foreign && w.rng.IntN(3) > 0:
+		w.store.Delete(key)
+		w.line = slices.Delete(w.line, i, i+1)
+		w.did("no more blocked", "%q", key)
+	case i >= 0:
+		must(w.T, w.store.Put(key, "over", lease))
+		g := &w.line[i]
+		before := *g
+		g.claim, g.etcd = w.store.Rev, true
+		g.attach(w.name, lease)
+		w.did("written over", "%q", key)
+		if !before.foreign && g.foreign {
+			w.did("moved to another lease", "%q", key)
+		}
+	default:
+		other := w.name + "/together"
+		if together := w.rng.IntN(4) == 0 && w.find(other) < 0; together {
+			must(w.T, w.store.PutTogether(lease, key, other))
+			w.putForeign(lease, min(key, other), max(key, other))
+			w.did("together", "%q and %q", key, other)
+		} else {
+			must(w.T, w.store.Put(key, "", lease))
+			w.putForeign(lease, key)
+			w.did("foreign", "%q of %x", key, lease)
 		}
 	}
-	key := recipes.Key(w.name, lease, "x")
-	if w.store.Get(key) == nil {
-		must(w.T, w.store.Put(key, "attached to nothing", 0))
-	} else if w.find(key) < 0 {
-		w.store.Delete(key)
+}
+
+// putForeign has keys stand at the end of the line, in the order of those that were created at once.
+func (w *world) putForeign(lease int64, keys ...string) {
+	for _, key := range keys {
+		g := grant{key: key, token: w.store.Rev, claim: w.store.Rev, etcd: true}
+		g.attach(w.name, lease)
+		w.line = append(w.line, g)
 	}
+}
+
+// attach says whose key it is that stands on a lease.
+func (g *grant) attach(name string, lease int64) {
+	own, _, ok := recipes.ParseKey(name, g.key)
+	g.lease, g.foreign = lease, !ok || own != lease
+}
+
+// holds says whether who stands at place i holds: the first one, if it came alone and is known.
+func (w *world) holds(i int) bool {
+	return i == 0 && !w.line[0].foreign && (len(w.line) == 1 || w.line[1].token > w.line[0].token)
 }
 
 func (w *world) proclaim() {
@@ -298,10 +357,19 @@ func (w *world) proclaim() {
 	}
 	i := w.rng.IntN(min(2, len(w.line)))
 	g := w.line[i]
+	if !utf8.ValidString(g.key) {
+		return // cannot be said in a request
+	}
 	err := call(w.T, w.store, recipes.ElectionProclaim, &recipesv1.Proclaim{Name: w.name, Key: g.key, Term: g.token, Value: []byte("new")}, &recipesv1.Proclaimed{})
-	if i > 0 {
+	if _, _, ok := recipes.ParseKey(w.name, g.key); !ok {
+		if !errors.Is(err, statemachine.ErrInvalid) {
+			w.fail("proclaim by %q: %v", g.key, err)
+		}
+		return
+	}
+	if !w.holds(i) {
 		if !errors.Is(err, recipes.ErrNotHolder) {
-			w.fail("proclaim of a waiter: %v", err)
+			w.fail("proclaim of %+v at place %d, which does not hold: %v", g, i, err)
 		}
 		w.did("not leader", "%+v", g)
 		return
@@ -329,14 +397,17 @@ func (w *world) check(seed uint64) {
 	}
 	for i, e := range queue {
 		g := w.line[i]
-		if e.Key != g.key || e.Token != g.token || e.Claim != g.claim || e.Lease != g.lease {
+		if got, ok := recipes.Read(w.store, w.name).Granted(e.Key); ok != w.holds(i) || ok && got.Token != g.token {
+			w.fail("seed %d: L1: place %d: granted %+v, %v", seed, i, got, ok)
+		}
+		if e.Key != g.key || e.Token != g.token || e.Claim != g.claim || e.Lease != g.lease || e.Foreign != g.foreign {
 			w.fail("seed %d: place %d: %+v, want %+v", seed, i, e, g)
 		}
-		if recipes.RuleOf(w.name).Holds(w.store, w.name, e, e.Token) != (i == 0) {
+		if recipes.RuleOf(w.name).Holds(w.store, w.name, e, e.Token) != w.holds(i) {
 			w.fail("seed %d: L1: %+v at place %d: holds is wrong", seed, e, i)
 		}
 	}
-	if len(queue) > 0 {
+	if len(queue) > 0 && w.holds(0) {
 		if queue[0].Token < w.top {
 			w.fail("seed %d: L2: token %d granted after %d", seed, queue[0].Token, w.top)
 		}

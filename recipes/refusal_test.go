@@ -2,6 +2,7 @@ package recipes_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,6 +40,13 @@ func (m *machine) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 			return
 		}
 	}
+}
+
+func (m *machine) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	view, err := m.View()
+	must(m.T, err)
+	defer view.Close()
+	must(m.T, view.Children(context.Background(), parent, fn))
 }
 
 func (m *machine) broken() string {

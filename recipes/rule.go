@@ -15,7 +15,7 @@ type Rule interface {
 	// Record is the key that the rule reads beside the entries, "" if it reads none.
 	Record(queue string) string
 	// Inside yields the entries that hold, oldest first and each with the token of its grant, and among them the places that
-	// are kept for holders that died.
+	// are kept for holders that died, and foreign keys by which somebody may hold.
 	Inside(State) iter.Seq[Entry]
 	// Holds says whether the entry holds by this token, as Inside would. It reads as little as it can.
 	Holds(r Reader, queue string, e Entry, token int64) bool
@@ -54,16 +54,6 @@ type inOrder struct {
 	door   func(record *mvccpb.KeyValue) Door
 }
 
-// oneByOne is the rule of locks and elections: the oldest entry holds.
-var oneByOne = inOrder{door: func(*mvccpb.KeyValue) Door { return &turnstile{} }}
-
-// turnstile admits one.
-type turnstile struct{ inside int }
-
-func (d *turnstile) Admits(Entry) bool { return d.inside == 0 }
-func (d *turnstile) Add(Entry)         { d.inside++ }
-func (d *turnstile) Remove(Entry)      { d.inside-- }
-
 func (o inOrder) Record(queue string) string {
 	if o.record == "" {
 		return ""
@@ -100,24 +90,27 @@ func (o inOrder) recordOf(r Reader, queue string) *mvccpb.KeyValue {
 	return get(r, o.Record(queue))
 }
 
-// admitted says whether e is admitted when all before it are inside; they come in any order. Where it is not, that is found
+// admitted says whether e is admitted when all before it are inside; they come oldest first. Where it is not, that is found
 // as soon as those who came leave no room.
 func admitted(door Door, e Entry, each func(fn func(Entry) bool)) bool {
 	ok := door.Admits(e)
 	if ok {
 		each(func(o Entry) bool {
-			if o.Compare(e) < 0 {
-				door.Add(o)
-				ok = door.Admits(e)
+			if o.Compare(e) >= 0 {
+				return false
 			}
+			door.Add(o)
+			ok = door.Admits(e)
 			return ok
 		})
 	}
 	return ok
 }
 
-// Ahead looks at who is behind: who asks has mostly just come.
-func (inOrder) Ahead(s State, e Entry) int {
+func (inOrder) Ahead(s State, e Entry) int { return olderThan(s, e) }
+
+// olderThan is the number of entries that came before e. It looks at who is behind: who asks has mostly just come.
+func olderThan(s State, e Entry) int {
 	ahead := s.Len()
 	for o := range s.Newest() {
 		if o.Compare(e) < 0 {

@@ -77,7 +77,7 @@ func (s *Snapshot) Newest() iter.Seq[Entry] {
 // for holders that died.
 func (s *Snapshot) Inside() iter.Seq[Entry] { return RuleOf(s.Queue).Inside(s) }
 
-// Holders are those that hold, oldest first, each with the token of its grant.
+// Holders are those that hold, oldest first, each with the token of its grant; foreign keys, by which somebody may hold, too.
 func (s *Snapshot) Holders() (holders []Entry) {
 	for e := range s.Inside() {
 		if !e.Lingers {
@@ -97,23 +97,29 @@ func (s *Snapshot) Holder() (e Entry, ok bool) {
 	return Entry{}, false
 }
 
-// Granted is the entry of a key with the token of its grant; ok is false if it does not hold.
-func (s *Snapshot) Granted(key string) (e Entry, ok bool) {
+func (s *Snapshot) isInside(key string) bool {
 	if s.grants == nil {
 		s.grants = map[string]Entry{}
 		for e := range s.Inside() {
 			s.grants[e.Key] = e
 		}
 	}
+	_, ok := s.grants[key]
+	return ok
+}
+
+// Granted is the entry of a key with the token of its grant; ok is false if it does not hold, or a foreign key does.
+func (s *Snapshot) Granted(key string) (e Entry, ok bool) {
+	s.isInside(key)
 	e, ok = s.grants[key]
-	return e, ok && !e.Lingers
+	return e, ok && !e.Lingers && !e.Foreign
 }
 
 // Waiting returns who waits, in the order in which they are granted. Lingering places are not among them.
 func (s *Snapshot) Waiting() []Entry {
 	var waiting []Entry
 	for _, e := range s.Sorted {
-		if _, holds := s.Granted(e.Key); !holds && !e.Lingers {
+		if !s.isInside(e.Key) && !e.Lingers {
 			waiting = append(waiting, e)
 		}
 	}
@@ -146,7 +152,7 @@ func (s *Snapshot) Find(key string, token int64) *coordv1.AcquiredEntry {
 		token = now
 	}
 	e, ok := s.Entry(key)
-	if !ok || e.Lingers {
+	if !ok || e.Lingers || e.Foreign {
 		return a
 	}
 	grant, held := s.Granted(key)

@@ -60,7 +60,7 @@ func checkEnqueue(step statemachine.Step, req *recipesv1.Enqueue) error {
 // resumes says whether the entry that a request wants to go on with is there.
 func resumes(step statemachine.Step, queue, key string, token int64) bool {
 	e, ok := entryOf(queue, step.Get([]byte(key)))
-	return ok && !e.Lingers && e.Token == token
+	return ok && !e.Lingers && !e.Foreign && e.Token == token
 }
 
 // remove deletes the entry of the token, if the claim, where one is given, is still the last.

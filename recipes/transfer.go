@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -30,7 +31,7 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 	if ByPriority(queue) {
 		return transferByPriority(step, queue, req)
 	}
-	entries := Queue(step, queue)
+	entries := upTo(step, queue, req.To)
 	if len(entries) == 0 || entries[0].Lingers {
 		return nil, refuse(ErrNoLeader, "%q", req.Name)
 	}
@@ -42,8 +43,11 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 		return nil, refuse(ErrWrongKind, "%q is no election", req.Name)
 	}
 	at := slices.IndexFunc(entries, func(e Entry) bool { return e.Key == req.To })
-	if at < 0 || entries[at].Lingers || !step.LeaseAlive(entries[at].Lease) {
+	if at < 0 || entries[at].Lingers || entries[at].Foreign || !step.LeaseAlive(entries[at].Lease) {
 		return nil, refuse(ErrNoCandidate, "%q", req.To)
+	}
+	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Foreign }); i >= 0 {
+		return nil, refuse(ErrForeignCandidate, "%q", entries[i].Key)
 	}
 	resp := &coordv1.Transferred{Term: entries[at].Token, Revision: step.Revision()}
 	if at == 0 {
@@ -56,6 +60,26 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 	}
 	resp.Revision, err = putBehind(step, queue, leader, req.To, ahead, moved)
 	return resp, err
+}
+
+// upTo returns the entries of queue up to a key and what was created with it, which is all that is in its way. Those that were
+// created with another one are foreign: only a transaction of an etcd client makes such.
+func upTo(step statemachine.Step, queue, key string) (entries []Entry) {
+	last := int64(math.MaxInt64)
+	eachEntry(step, queue, func(e Entry) bool {
+		if e.Token > last {
+			return false
+		}
+		if n := len(entries); n > 0 && entries[n-1].Token == e.Token {
+			entries[n-1].Foreign, e.Foreign = true, true
+		}
+		if e.Key == key {
+			last = e.Token
+		}
+		entries = append(entries, e)
+		return true
+	})
+	return entries
 }
 
 func checkLeader(want *coordv1.Guard, key string, term int64) error {

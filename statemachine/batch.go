@@ -153,6 +153,11 @@ func (b *batch) scan(r mvcc.Range, fn func(*mvccpb.KeyValue) bool) {
 	b.fail(mvcc.ScanLatest(b.kv.Rows(), r, fn))
 }
 
+// children reads the latest versions of the keys directly below parent, oldest first, until fn returns false.
+func (b *batch) children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	b.fail(mvcc.Children(b.kv.Rows(), parent, fn))
+}
+
 // putKey writes a version of key, attached to lease, and notes the event. What was noted with an attachment is forgotten.
 func (b *batch) putKey(key, value []byte, lease LeaseID, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
 	return b.putEntry(key, value, lease, Attachment{}, prev)
@@ -180,7 +185,7 @@ func (b *batch) putVersion(key, value []byte, lease LeaseID, prev *mvccpb.KeyVal
 
 // deleteKey deletes the key whose latest version is prev, and notes the event.
 func (b *batch) deleteKey(prev *mvccpb.KeyValue) {
-	kv := b.kv.Delete(prev.Key)
+	kv := b.kv.Delete(prev)
 	if prev.Lease != 0 {
 		b.kv.Rows().Delete(mvcc.LeaseKeyKey(prev.Lease, prev.Key))
 		b.endLingering(prev.Lease)

@@ -74,6 +74,7 @@ type Machine struct {
 	overlay   *mvcc.Overlay
 	latest    *mvcc.Cache
 	undo      undo.Log // of the step that is running
+	parents   *mvcc.Parents
 
 	// mu guards what readers see. It is held for a pointer swap only.
 	mu struct {
@@ -171,7 +172,7 @@ func (m *Machine) load() error {
 			fact.set(v)
 		}
 	}
-	m.latest = mvcc.NewCache(latestCache)
+	m.latest, m.parents = mvcc.NewCache(latestCache), mvcc.NewParents(m.revision)
 	m.overlay = mvcc.NewOverlay(m.applyRows())
 	return m.loadTables(rows, lease.NewLoader(clock, tick, &m.undo))
 }
@@ -182,7 +183,7 @@ const latestCache = 16 << 20
 
 // applyRows is what the apply reads: the current database, behind the cache.
 func (m *Machine) applyRows() mvcc.Source {
-	return mvcc.CachedRows{Rows: mvcc.Rows{Reader: m.store.db()}, Cache: m.latest}
+	return mvcc.CachedRows{Rows: mvcc.Rows{Reader: m.store.db()}, Cache: m.latest, Parents: m.parents}
 }
 
 // loadTables builds the tables that are caches of rows.
@@ -273,6 +274,7 @@ func (m *Machine) commit(b *batch) error {
 		return err
 	}
 	m.latest.Learn(rows)
+	m.parents.Learn(rows, b.kv.Revision())
 	rows.Reset(m.applyRows())
 	compacted := b.compacted != m.compacted
 	m.index, m.revision, m.compacted = b.applied.Index, b.kv.Revision(), b.compacted

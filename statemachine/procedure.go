@@ -42,6 +42,10 @@ type Step interface {
 	// Scan calls fn for the latest versions in [key, end) in key order until fn returns false; end "\x00" means all keys
 	// >= key. fn must not write.
 	Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool)
+	// Children calls fn for the latest versions of the keys directly below parent (parent, a slash, and what has none) by create
+	// revision, and by key where a transaction created several at once, until fn returns false. Its cost does not depend on the
+	// keys behind, nor on those that stand deeper below. fn must not write.
+	Children(parent []byte, fn func(*mvccpb.KeyValue) bool)
 	// Put writes key, attached to lease (0: none), and returns the revision of the write. The lease must be alive, see
 	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision, ErrNoSpace while
 	// the NOSPACE alarm is raised.

@@ -67,6 +67,8 @@ func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	s.batch.scan(mvcc.Range{Key: key, End: end}, fn)
 }
 
+func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) { s.batch.children(parent, fn) }
+
 func (s *step) Put(key, value []byte, lease LeaseID) (Revision, error) {
 	return s.put(key, value, lease, Attachment{})
 }

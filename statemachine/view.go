@@ -27,6 +27,7 @@ type state struct {
 	members   []*raftv1.Member
 	budget    Budget
 	broken    broken
+	parents   *mvcc.Parents
 }
 
 func (s *state) release() {
@@ -43,6 +44,7 @@ func (m *Machine) publish() {
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index,
 		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, budget: m.opts.Budget,
+		parents: m.parents,
 	}
 	next.refs.Store(1)
 	m.mu.Lock()
@@ -99,6 +101,23 @@ func (v *View) Width(key, end []byte, limit int64) (n int64) {
 		return n < limit
 	})
 	return n
+}
+
+// Children calls fn for the latest versions of the keys directly below parent, by create revision and then by key, until fn
+// returns false or ctx is done. See Step.Children. The versions are the caller's.
+func (v *View) Children(ctx context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error {
+	n := 0
+	src := mvcc.ViewRows{Rows: v.rows(), Parents: v.parents, Revision: v.revision}
+	err := mvcc.Children(src, parent, func(kv *mvccpb.KeyValue) bool {
+		if n++; n%1024 == 0 && ctx.Err() != nil {
+			return false
+		}
+		return fn(kv)
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
 }
 
 // Range answers a range request. ErrFutureRev, ErrCompacted, ErrCorrupt. Header.Revision is the view's revision.

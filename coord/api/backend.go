@@ -5,6 +5,7 @@ import (
 	"io"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -55,6 +56,8 @@ type View interface {
 	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
 	// Page is Range without a look behind r.Limit: Count is meaningless.
 	Page(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false.
+	Children(ctx context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error
 	// Txn executes a transaction that only reads.
 	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
 	HashKV(ctx context.Context, rev statemachine.Revision) (hash uint32, hashRev, compacted statemachine.Revision, err error)

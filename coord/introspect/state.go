@@ -37,6 +37,13 @@ func (s *state) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	s.fail(r.Err)
 }
 
+// Children implements recipes.Reader.
+func (s *state) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	if s.err == nil {
+		s.fail(s.View.Children(s.ctx, parent, fn))
+	}
+}
+
 // entries calls fn for all entries there are, with the queue that each belongs to, by lease.
 func (s *state) entries(fn func(queue string, k statemachine.AttachedKey)) {
 	s.fail(s.AttachedKeys(s.ctx, 0, nil, func(k statemachine.AttachedKey) bool {

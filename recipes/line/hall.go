@@ -114,7 +114,8 @@ func (d *doorway) first(l *line) recipes.Entry {
 	return recipes.Entry{}
 }
 
-// scanned is for rules that have few holders, and find them without a door.
+// scanned is for rules that have few holders, and find them without a door. Foreign keys may be among them: they stand for a holder,
+// and are granted to nobody.
 type scanned struct{ holders []recipes.Entry }
 
 func (*scanned) restart() {}
@@ -128,6 +129,8 @@ func (s *scanned) settle(l *line) (keys []string) {
 	for e := range l.rule.Inside(l) {
 		if !e.Lingers {
 			s.holders = append(s.holders, e)
+		}
+		if !e.Lingers && !e.Foreign {
 			keys = append(keys, e.Key)
 		}
 	}
@@ -136,7 +139,7 @@ func (s *scanned) settle(l *line) (keys []string) {
 
 func (s *scanned) grantOf(_ *line, key string) int64 {
 	for _, h := range s.holders {
-		if h.Key == key {
+		if h.Key == key && !h.Foreign {
 			return h.Token
 		}
 	}

@@ -278,7 +278,7 @@ func (l *line) judge(t *Ticket) {
 	}
 	grant := l.hall.grantOf(l, t.key)
 	switch {
-	case e.Lingers:
+	case e.Lingers, e.Foreign: // an entry without its lease is nobody's whom we know
 		l.lose(t)
 	case t.held:
 	case e.Claim != t.claim && !e.Elected:

@@ -77,7 +77,7 @@ func TestLineAgainstScan(t *testing.T) {
 		{put(8, 8, 3, "job/3"), "[job/1 job/2]"}, // older than what was read
 		{put(10, 10, 3, "job/3"), "[job/1 job/2 job/3]"},
 		{put(11, 11, 4, "job/x/4"), "[job/1 job/2 job/3]"},
-		{put(12, 5, 0, "job/1"), "[job/2 job/3]"}, // detached from its lease
+		{put(12, 5, 0, "job/1"), "[job/1 job/2 job/3]"}, // put again without its lease: it counts
 		{put(13, 5, 1, "job/1"), "[job/1 job/2 job/3]"},
 		{put(14, 7, 2, "job/2"), "[job/1 job/2 job/3]"},                    // taken over
 		{put(15, 5, lease.FirstLingering, "job/1"), "[job/1 job/2 job/3]"}, // lingers

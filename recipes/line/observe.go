@@ -66,7 +66,8 @@ func (l *line) tellObservers(gap bool) {
 
 func (o *Observer) push(head recipes.Entry, rev int64, gap bool) {
 	gap = gap && o.begun
-	same := o.begun && o.last.Key == head.Key && o.last.Token == head.Token && bytes.Equal(o.last.Value, head.Value)
+	same := o.begun && o.last.Key == head.Key && o.last.Token == head.Token && o.last.Foreign == head.Foreign &&
+		bytes.Equal(o.last.Value, head.Value)
 	if same && !gap {
 		return
 	}

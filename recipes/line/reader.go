@@ -31,6 +31,8 @@ type Reader struct {
 // Ranger is the part of a View that a Reader needs.
 type Ranger interface {
 	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false.
+	Children(ctx context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error
 }
 
 // NewReader reads view as long as ctx lasts.
@@ -53,6 +55,13 @@ func (r *Reader) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 			return
 		}
 		key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
+	}
+}
+
+// Children implements recipes.Reader.
+func (r *Reader) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	if r.Err == nil {
+		r.Err = r.view.Children(r.ctx, parent, fn)
 	}
 }
 

@@ -2,6 +2,7 @@ package model
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"sort"
 
@@ -61,6 +62,17 @@ func (m *Model) versions(start, end []byte, rev int64) []*mvccpb.KeyValue {
 		}
 	}
 	slices.SortFunc(found, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
+	return found
+}
+
+// children returns the latest versions of the keys directly below parent, by create revision and then by key.
+func (m *Model) children(parent []byte) []*mvccpb.KeyValue {
+	dir := append(bytes.Clone(parent), '/')
+	end := append(bytes.Clone(parent), '/'+1)
+	found := slices.DeleteFunc(m.versions(dir, end, m.Revision()), func(kv *mvccpb.KeyValue) bool {
+		return bytes.Contains(kv.Key[len(dir):], []byte("/"))
+	})
+	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
 	return found
 }
 

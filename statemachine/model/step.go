@@ -33,6 +33,15 @@ func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	}
 }
 
+// Children walks through all keys: the order of create revisions is found by sorting.
+func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	for _, kv := range s.m.children(parent) {
+		if !fn(kv) {
+			return
+		}
+	}
+}
+
 // written reports whether the running revision has changed key already.
 func (s *step) written(key []byte) bool {
 	for _, c := range s.m.history[len(s.m.history)-s.m.wrote:] {

@@ -10,7 +10,6 @@ type Cache struct {
 	half       int
 	young, old map[string][]byte // value by row key; nil: no such row
 	bytes      int               // of young
-	dirs       directories
 }
 
 // rowOverhead is about what a row costs in a map beside its bytes.
@@ -18,7 +17,7 @@ const rowOverhead = 64
 
 // NewCache returns an empty cache of about the given number of bytes.
 func NewCache(bytes int) *Cache {
-	return &Cache{half: bytes / 2, young: make(map[string][]byte), dirs: make(directories)}
+	return &Cache{half: bytes / 2, young: make(map[string][]byte)}
 }
 
 // get returns the row's value, nil if it is known not to exist, and whether anything is known of it.
@@ -47,21 +46,17 @@ func (c *Cache) put(key, value []byte) {
 // Learn takes up the rows of the live space that an overlay has just committed.
 func (c *Cache) Learn(o *Overlay) {
 	o.tree.AscendRange(row{key: []byte{SpaceLive}}, row{key: []byte{SpaceLive + 1}}, func(r row) bool {
-		before, known := c.young[string(r.key)]
-		if !known {
-			before, known = c.old[string(r.key)]
-		}
-		c.dirs.changed(r.key, known, before != nil, r.value != nil)
 		c.put(r.key, r.value)
 		return true
 	})
 }
 
-// CachedRows is the Source over rows whose live space has a cache in front. Cursors read the rows, but where a directory is known
-// to be empty.
+// CachedRows is the Source over committed rows that the apply reads: the live space has a cache in front, and scans of children
+// begin where there may be some.
 type CachedRows struct {
 	Rows
-	Cache *Cache
+	Cache   *Cache
+	Parents *Parents
 }
 
 // Get implements Source.
@@ -81,22 +76,8 @@ func (r CachedRows) Get(key []byte) ([]byte, bool, error) {
 
 // Cursor implements Source.
 func (r CachedRows) Cursor(lower, upper []byte) (Cursor, error) {
-	if !isDirectory(lower, upper) {
+	if len(lower) == 0 || lower[0] != SpaceChildren {
 		return r.Rows.Cursor(lower, upper)
 	}
-	if n, known := r.Cache.dirs[string(lower)]; known && n == 0 {
-		return nothing{}, nil
-	}
-	cur, err := r.Rows.Cursor(lower, upper)
-	if err != nil {
-		return nil, err
-	}
-	if cur.Next() {
-		return &begun{Cursor: cur, waiting: true}, nil
-	}
-	if err := cur.Close(); err != nil {
-		return nil, err
-	}
-	r.Cache.dirs.learnEmpty(lower)
-	return nothing{}, nil
+	return r.Parents.latest(r.Rows, lower, upper)
 }

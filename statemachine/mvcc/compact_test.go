@@ -50,7 +50,7 @@ func (c *compacting) write() {
 			if !deletes[i] {
 				tx.Put([]byte(key), fmt.Append(nil, c.revision, i), 0, prev)
 			} else if prev != nil {
-				tx.Delete([]byte(key))
+				tx.Delete(prev)
 			}
 		}
 		b := db.NewBatch()

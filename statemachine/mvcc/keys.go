@@ -23,6 +23,7 @@ const (
 	SpaceSessions  byte = 0x0d
 	SpaceOutcomes  byte = 0x0e
 	SpaceBroken    byte = 0x0f
+	SpaceChildren  byte = 0x18
 )
 
 const (
@@ -41,7 +42,11 @@ func LiveKey(key []byte) []byte {
 
 // versionPrefix is the bare prefix under which all versions of a user key stand. It has room for the suffix.
 func versionPrefix(key []byte) []byte {
-	dst := append(make([]byte, 0, len(key)+3+suffixLen), SpaceVersions)
+	return appendEscaped(append(make([]byte, 0, len(key)+3+suffixLen), SpaceVersions), key)
+}
+
+// appendEscaped appends esc(key) 00 01.
+func appendEscaped(dst, key []byte) []byte {
 	for {
 		i := bytes.IndexByte(key, 0)
 		if i < 0 {

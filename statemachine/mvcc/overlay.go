@@ -166,13 +166,17 @@ func (o *Overlay) Get(key []byte) ([]byte, bool, error) {
 	return o.base.Get(key)
 }
 
-// WriteTo stages all writes in a Pebble batch, in key order.
+// WriteTo stages all writes in a Pebble batch, in key order. The row of a child is written once and deleted once, as its key
+// has the create revision; so a single delete will do, which a flush drops together with the row.
 func (o *Overlay) WriteTo(b *pebble.Batch) error {
 	var err error
 	o.tree.Ascend(func(r row) bool {
-		if r.value == nil {
+		switch {
+		case r.value == nil && r.key[0] == SpaceChildren:
+			err = b.SingleDelete(r.key, nil)
+		case r.value == nil:
 			err = b.Delete(r.key, nil)
-		} else {
+		default:
 			err = b.Set(r.key, r.value, nil)
 		}
 		return err == nil

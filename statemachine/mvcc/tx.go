@@ -70,14 +70,22 @@ func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.
 	record := encodeRecord(kv)
 	t.rows.Set(LiveKey(key), record)
 	t.change(key, record)
+	if prev == nil {
+		if child := childKey(key, main); child != nil {
+			t.rows.Set(child, nil)
+		}
+	}
 	return kv
 }
 
-// Delete writes a tombstone for key, which exists, and returns it.
-func (t *Tx) Delete(key []byte) *mvccpb.KeyValue {
-	t.rows.Delete(LiveKey(key))
-	t.change(key, nil)
-	return &mvccpb.KeyValue{Key: key, ModRevision: t.begin + 1}
+// Delete writes a tombstone for the key whose latest version is prev, and returns it.
+func (t *Tx) Delete(prev *mvccpb.KeyValue) *mvccpb.KeyValue {
+	t.rows.Delete(LiveKey(prev.Key))
+	t.change(prev.Key, nil)
+	if child := childKey(prev.Key, prev.CreateRevision); child != nil {
+		t.rows.Delete(child)
+	}
+	return &mvccpb.KeyValue{Key: prev.Key, ModRevision: t.begin + 1}
 }
 
 func (t *Tx) change(key, record []byte) {

@@ -16,10 +16,14 @@ type Log struct {
 	queues   map[string]*queue
 }
 
-// queue is one name: the entries that exist, and who held since the beginning.
+// queue is one name: the keys that exist directly below it, and who held since the beginning.
 type queue struct {
 	entries map[string]*mvccpb.KeyValue
-	reigns  []Reign
+	used    bool // there was an entry of a session
+	// taken are the entries that were put on another lease than their own, with their create revisions: to be put back does not
+	// bring back what its session has lost.
+	taken  map[string]int64
+	reigns []Reign
 }
 
 // Reign is a change of a name's holder, or of the value of its entry. Token is 0 where nobody held from there on.
@@ -36,7 +40,7 @@ func NewLog() *Log { return &Log{queues: make(map[string]*queue)} }
 // Revision is that of the last event.
 func (l *Log) Revision() int64 { return l.revision }
 
-// Apply takes over the events of one revision, or of several in order. Keys that are no entries are passed over.
+// Apply takes over the events of one revision, or of several in order. Keys that are in no queue are passed over.
 func (l *Log) Apply(events []*mvccpb.Event) error { return eachRevision(events, l.applyRevision) }
 
 // eachRevision calls fn with the events of each revision, in order.
@@ -67,16 +71,24 @@ func (l *Log) applyRevision(revision int64, events []*mvccpb.Event) error {
 		}
 		q := l.queues[name]
 		if q == nil {
-			q = &queue{entries: make(map[string]*mvccpb.KeyValue)}
+			q = &queue{entries: make(map[string]*mvccpb.KeyValue), taken: make(map[string]int64)}
 			l.queues[name] = q
 		}
 		touched[name] = q
+		lease, entry := leaseOf(string(e.Kv.Key))
+		q.used = q.used || entry
+		if entry && e.Type == mvccpb.Event_PUT && e.Kv.Lease != lease && !lingers(e.Kv.Lease) {
+			q.taken[string(e.Kv.Key)] = e.Kv.CreateRevision
+		}
 		delete(q.entries, string(e.Kv.Key))
 		if e.Type == mvccpb.Event_PUT {
 			q.entries[string(e.Kv.Key)] = e.Kv
 		}
 	}
 	for name, q := range touched {
+		if !q.used {
+			continue
+		}
 		if err := q.reign(revision); err != nil {
 			return fmt.Errorf("%q at revision %d: %w", name, revision, err)
 		}
@@ -84,14 +96,15 @@ func (l *Log) applyRevision(revision int64, events []*mvccpb.Event) error {
 	return nil
 }
 
-// entryName is the name whose queue the key may be in: all before its last slash, if a lease and an owner id follow.
+// entryName is the name whose queue the key is in: all before its last slash. In what is not of etcd's layout a lease and an owner
+// id follow.
 func entryName(key string) (string, bool) {
 	slash := strings.LastIndexByte(key, '/')
 	if slash <= 0 {
 		return "", false
 	}
 	_, ok := leaseOf(key)
-	return key[:slash], ok
+	return key[:slash], ok || !strings.HasPrefix(key, "_coord/")
 }
 
 // leaseOf is the lease in the key of an entry.
@@ -104,22 +117,26 @@ func leaseOf(key string) (int64, bool) {
 // lingers says whether a lease is one on which the place of a holder that died is kept: those of no client begin so.
 func lingers(lease int64) bool { return uint64(lease)>>40 == 0xec696e }
 
-// reign notes who holds after a revision: the oldest entry that is attached to the lease in its own name. The place of a
-// holder that died, which stands on a lease that lingers, is held by nobody as long as it is the oldest.
+// reign notes who holds after a revision: the oldest key, if it is attached to the lease in its own name and nothing was created
+// with it. A key of another form, two of one transaction, and the place of a holder that died, which stands on a lease
+// that lingers, are granted to nobody, and nobody is behind them.
 func (q *queue) reign(revision int64) error {
 	now := Reign{Revision: revision}
 	var first *mvccpb.KeyValue
-	for key, kv := range q.entries {
-		lease, _ := leaseOf(key)
-		if kv.Lease != lease && !lingers(kv.Lease) {
-			continue
-		}
-		if first == nil || kv.CreateRevision < first.CreateRevision {
-			first = kv
+	alone := false
+	for _, kv := range q.entries {
+		switch {
+		case first == nil || kv.CreateRevision < first.CreateRevision:
+			first, alone = kv, true
+		case kv.CreateRevision == first.CreateRevision:
+			alone = false
 		}
 	}
-	if first != nil && !lingers(first.Lease) {
-		now.Key, now.Token, now.Value = string(first.Key), first.CreateRevision, first.Value
+	if alone {
+		key := string(first.Key)
+		if lease, ok := leaseOf(key); ok && first.Lease == lease && q.taken[key] != first.CreateRevision {
+			now.Key, now.Token, now.Value = key, first.CreateRevision, first.Value
+		}
 	}
 	last := q.last()
 	if now.Token == last.Token && now.Key == last.Key && bytes.Equal(now.Value, last.Value) {

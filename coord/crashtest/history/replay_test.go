@@ -1,6 +1,7 @@
 package history
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -29,7 +30,6 @@ func reignsOf(t *testing.T, events ...*mvccpb.Event) *Log {
 func TestReplayFollowsTheQueue(t *testing.T) {
 	l := reignsOf(t,
 		put("a/1", "x", 1, 2, 2), put("a/2", "y", 2, 3, 3), put("a/b/3", "", 3, 4, 4), put("a/other", "", 0, 5, 5),
-		put("a/4", "", 5, 1, 6), // attached to another lease than its name says: no entry
 		put("a/1", "x2", 1, 2, 7), del("a/1", 8), del("a/2", 9))
 	var got []string
 	for _, r := range l.Reigns("a") {
@@ -54,6 +54,22 @@ func TestReplayKeepsALingeringPlace(t *testing.T) {
 	}
 	if len(tokens) != 3 || tokens[0] != 2 || tokens[1] != 0 || tokens[2] != 3 {
 		t.Errorf("tokens are %v", tokens)
+	}
+}
+
+// TestReplayCountsForeignKeys: a key that is not the entry of the lease in its name is granted to nobody, as are two that were
+// created at once, and all who came later wait.
+func TestReplayCountsForeignKeys(t *testing.T) {
+	l := reignsOf(t,
+		put("a/", "", 0, 2, 2), put("a/1", "", 1, 3, 3), del("a/", 4),
+		put("a/1", "", 9, 3, 5), put("a/1", "", 1, 3, 6), del("a/1", 7),
+		put("a/2", "", 2, 8, 8), put("a/3", "", 3, 8, 8), put("a/4", "", 4, 9, 9), del("a/2", 10))
+	var got []string
+	for _, r := range l.Reigns("a") {
+		got = append(got, fmt.Sprintf("%d:%s", r.Revision, r.Key))
+	}
+	if want := "4:a/1 5: 10:a/3"; strings.Join(got, " ") != want {
+		t.Errorf("reigns are %q, not %q", strings.Join(got, " "), want)
 	}
 }
 

@@ -197,6 +197,8 @@ const (
 	Error_REASON_VALUE_MISMATCH Error_Reason = 29
 	// A reader of a read-write lock cannot become a writer.
 	Error_REASON_UPGRADE Error_Reason = 30
+	// What holds is a key that is not the entry of the lease in its name, see Entry.foreign_key.
+	Error_REASON_FOREIGN_KEY Error_Reason = 31
 	// Of etcd's API.
 	Error_REASON_COMPACTED         Error_Reason = 32
 	Error_REASON_FUTURE_REVISION   Error_Reason = 33
@@ -262,6 +264,7 @@ var (
 		28: "REASON_LATCH_STATE",
 		29: "REASON_VALUE_MISMATCH",
 		30: "REASON_UPGRADE",
+		31: "REASON_FOREIGN_KEY",
 		32: "REASON_COMPACTED",
 		33: "REASON_FUTURE_REVISION",
 		34: "REASON_KEY_NOT_FOUND",
@@ -314,6 +317,7 @@ var (
 		"REASON_LATCH_STATE":            28,
 		"REASON_VALUE_MISMATCH":         29,
 		"REASON_UPGRADE":                30,
+		"REASON_FOREIGN_KEY":            31,
 		"REASON_COMPACTED":              32,
 		"REASON_FUTURE_REVISION":        33,
 		"REASON_KEY_NOT_FOUND":          34,
@@ -383,7 +387,11 @@ type Entry struct {
 	// Of a read-write lock: it is a writer's.
 	Write bool `protobuf:"varint,9,opt,name=write,proto3" json:"write,omitempty"`
 	// Of a semaphore: how many it holds or waits for.
-	Permits       int64 `protobuf:"varint,10,opt,name=permits,proto3" json:"permits,omitempty"`
+	Permits int64 `protobuf:"varint,10,opt,name=permits,proto3" json:"permits,omitempty"`
+	// Set if the key is not the entry of the lease in its name, but one that another client put directly below the name: the full
+	// key. It counts as etcd's clients count it, is never granted here, and goes when it is deleted or when lease, the one that
+	// it is attached to (0: none), ends. Where a key is not UTF-8, the field key has it in quotes, as Go quotes strings.
+	ForeignKey    []byte `protobuf:"bytes,11,opt,name=foreign_key,json=foreignKey,proto3" json:"foreign_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +494,13 @@ func (x *Entry) GetPermits() int64 {
 		return x.Permits
 	}
 	return 0
+}
+
+func (x *Entry) GetForeignKey() []byte {
+	if x != nil {
+		return x.ForeignKey
+	}
+	return nil
 }
 
 // SemaphoreInfo is what a semaphore is at one revision.
@@ -932,7 +947,7 @@ var File_coord_v1_queue_proto protoreflect.FileDescriptor
 
 const file_coord_v1_queue_proto_rawDesc = "" +
 	"\n" +
-	"\x14coord/v1/queue.proto\x12\bcoord.v1\"\xd0\x02\n" +
+	"\x14coord/v1/queue.proto\x12\bcoord.v1\"\xf1\x02\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\x03R\x05token\x12\x14\n" +
@@ -944,7 +959,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\rsince_unix_ms\x18\b \x01(\x03R\vsinceUnixMs\x12\x14\n" +
 	"\x05write\x18\t \x01(\bR\x05write\x12\x18\n" +
 	"\apermits\x18\n" +
-	" \x01(\x03R\apermits\x1a9\n" +
+	" \x01(\x03R\apermits\x12\x1f\n" +
+	"\vforeign_key\x18\v \x01(\fR\n" +
+	"foreignKey\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Q\n" +
@@ -979,10 +996,10 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\xcc\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\xe4\n" +
 	"\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\x92\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xaa\n" +
 	"\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
@@ -1016,7 +1033,8 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x14REASON_MEMBER_EXISTS\x10\x1b\x12\x16\n" +
 	"\x12REASON_LATCH_STATE\x10\x1c\x12\x19\n" +
 	"\x15REASON_VALUE_MISMATCH\x10\x1d\x12\x12\n" +
-	"\x0eREASON_UPGRADE\x10\x1e\x12\x14\n" +
+	"\x0eREASON_UPGRADE\x10\x1e\x12\x16\n" +
+	"\x12REASON_FOREIGN_KEY\x10\x1f\x12\x14\n" +
 	"\x10REASON_COMPACTED\x10 \x12\x1a\n" +
 	"\x16REASON_FUTURE_REVISION\x10!\x12\x18\n" +
 	"\x14REASON_KEY_NOT_FOUND\x10\"\x12\x1a\n" +

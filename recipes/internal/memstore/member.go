@@ -180,6 +180,12 @@ func (v *View) Close() {}
 // Revision is the view's.
 func (v *View) Revision() statemachine.Revision { return v.store.Rev }
 
+// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false.
+func (v *View) Children(_ context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error {
+	v.store.Children(parent, fn)
+	return nil
+}
+
 // Range knows key, range end and limit.
 func (v *View) Range(_ context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	resp := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: v.store.Rev}}

@@ -89,6 +89,8 @@ func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.store.Get(string(key)
 
 func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) { s.store.Scan(key, end, fn) }
 
+func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) { s.store.Children(parent, fn) }
+
 func (s *step) record(typ mvccpb.Event_EventType, kv *mvccpb.KeyValue) error {
 	if slices.ContainsFunc(s.events, func(e statemachine.Event) bool { return bytes.Equal(e.Kv.Key, kv.Key) }) {
 		return fmt.Errorf("%w: %q written twice in one revision", statemachine.ErrInvalid, kv.Key)

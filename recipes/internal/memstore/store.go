@@ -4,8 +4,10 @@ package memstore
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/google/btree"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -62,12 +64,42 @@ func (s *Store) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	s.kvs.AscendRange(&mvccpb.KeyValue{Key: key}, &mvccpb.KeyValue{Key: end}, fn)
 }
 
+// Children implements recipes.Reader.
+func (s *Store) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	var found []*mvccpb.KeyValue
+	dir := append(bytes.Clone(parent), '/')
+	s.Scan(dir, append(bytes.Clone(parent), '/'+1), func(kv *mvccpb.KeyValue) bool {
+		if !bytes.Contains(kv.Key[len(dir):], []byte("/")) {
+			found = append(found, kv)
+		}
+		return true
+	})
+	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	for _, kv := range found {
+		if !fn(kv) {
+			return
+		}
+	}
+}
+
 // Put writes key as an etcd client would.
 func (s *Store) Put(key, value string, on statemachine.LeaseID) error {
 	st := &step{store: s}
 	_, err := st.Put([]byte(key), []byte(value), on)
 	st.end()
 	return err
+}
+
+// PutTogether writes keys as a transaction of an etcd client would, in one revision.
+func (s *Store) PutTogether(on statemachine.LeaseID, keys ...string) error {
+	st := &step{store: s}
+	for _, key := range keys {
+		if _, err := st.Put([]byte(key), nil, on); err != nil {
+			return err
+		}
+	}
+	st.end()
+	return nil
 }
 
 // Delete deletes keys as an etcd client would, in one revision.
