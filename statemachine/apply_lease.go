@@ -23,8 +23,8 @@ func (b *batch) leaseGrant(r *raftv1.LeaseGrant) Result {
 	if err := b.m.alarms.refuseWrite(); err != nil {
 		return refuse(err)
 	}
-	if r.Id == 0 || r.TtlMs <= 0 {
-		return refuse(fmt.Errorf("%w: lease id %d must not be 0 and ttl %d ms must be positive", ErrInvalid, r.Id, r.TtlMs))
+	if r.Id == 0 || r.TtlMs <= 0 || r.TtlMs > lease.MaxTTL {
+		return refuse(fmt.Errorf("%w: lease id %d must not be 0 and ttl %d ms be between 1 and %d", ErrInvalid, r.Id, r.TtlMs, int64(lease.MaxTTL)))
 	}
 	l, ok := b.m.leases.Grant(r.Id, r.TtlMs, b.index)
 	if !ok {
@@ -132,7 +132,8 @@ func (b *batch) leaseRenew(r *raftv1.LeaseRenew) Result {
 // tick lets log time pass, if it is the next one. Then it settles the deadlines that its proposer had seen, and expires
 // what is due: earliest deadline first, each lease in a revision of its own.
 func (b *batch) tick(r *raftv1.Tick) Result {
-	settled, ok := b.m.leases.Tick(r.Number, r.DeltaMs, r.Seen)
+	seen := min(r.Seen, b.index) // nobody has seen more
+	settled, ok := b.m.leases.Tick(r.Number, r.DeltaMs, seen)
 	_, last := b.m.leases.Clock()
 	if !ok {
 		return Result{Response: Ticked{Number: last}}
@@ -143,7 +144,7 @@ func (b *batch) tick(r *raftv1.Tick) Result {
 	for _, s := range settled.Streams {
 		b.storeStream(s)
 	}
-	b.dropRenewals(r.Seen)
+	b.dropRenewals(seen)
 	b.storeClock()
 	b.expire()
 	b.applied.Ticks = append(b.applied.Ticks, Tick{Number: r.Number, Nonce: r.Nonce, Index: b.index, DeltaMS: r.DeltaMs})

@@ -9,6 +9,7 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine/lease"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
@@ -231,9 +232,8 @@ func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
 
 // grant is leaseGrant with etcd's messages. Who proposes has chosen id and TTL.
 func (b *batch) grant(r *pb.LeaseGrantRequest) Result {
-	const maxTTL = 9_000_000_000 // seconds, etcd's
-	ttl := int64(0)              // is refused
-	if r.TTL > 0 && r.TTL <= maxTTL {
+	ttl := int64(0) // is refused
+	if r.TTL > 0 && r.TTL <= lease.MaxTTL/1000 {
 		ttl = r.TTL * 1000
 	}
 	result := b.leaseGrant(&raftv1.LeaseGrant{Id: r.ID, TtlMs: ttl})

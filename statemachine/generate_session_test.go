@@ -107,11 +107,11 @@ func (g *generator) sessionCommand() raftv1.Command {
 	switch n := g.IntN(100); {
 	case n < 20:
 		return command(raftv1.KindSessionOpen, &raftv1.SessionOpen{
-			Id: pick(g, modelSessions), TtlMs: int64(g.IntN(40)), Stream: g.Uint64N(4), Identity: g.value(),
+			Id: pick(g, modelSessions), TtlMs: extreme(g, int64(g.IntN(40))), Stream: extreme(g, g.Uint64N(4)), Identity: g.value(),
 		})
 	case n < 30:
 		return command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: g.Uint64N(4), Items: []*raftv1.SessionAttach_Item{
-			{Id: s.ID, Created: s.Created, Epoch: s.Epoch + g.Uint64N(3)}, {Id: pick(g, modelSessions), Created: s.Created, Epoch: 9},
+			{Id: s.ID, Created: s.Created, Epoch: extreme(g, s.Epoch+g.Uint64N(3))}, {Id: pick(g, modelSessions), Created: s.Created, Epoch: 9},
 		}})
 	case n < 33:
 		return command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: s.ID, Created: s.Created})
@@ -129,6 +129,7 @@ func (g *generator) sessionCommand() raftv1.Command {
 	if g.chance(40) {
 		r.Acknowledged += g.Uint64N(6)
 	}
+	r.Acknowledged, r.Epoch, r.Created = extreme(g, r.Acknowledged), extreme(g, r.Epoch), extreme(g, r.Created)
 	for range g.IntN(5) {
 		r.Requests = append(r.Requests, g.request(acknowledged))
 	}
@@ -141,6 +142,7 @@ func (g *generator) request(acknowledged uint64) []byte {
 	if g.chance(2) {
 		sequence += statemachine.MaxSequenceLead - 5
 	}
+	sequence = extreme(g, sequence)
 	if g.chance(1) {
 		return []byte("\xff")
 	}
@@ -153,7 +155,7 @@ func (g *generator) request(acknowledged uint64) []byte {
 	case n < 40:
 		r = request(sequence, coordv1.Kind_KIND_TXN, g.txn(0))
 	case n < 46:
-		r = request(sequence, coordv1.Kind_KIND_LEASE_GRANT, &pb.LeaseGrantRequest{ID: g.lease(), TTL: int64(g.IntN(3))})
+		r = request(sequence, coordv1.Kind_KIND_LEASE_GRANT, &pb.LeaseGrantRequest{ID: g.lease(), TTL: extreme(g, int64(g.IntN(3)))})
 	case n < 49:
 		r = request(sequence, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: g.lease()})
 	case n < 64:

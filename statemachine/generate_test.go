@@ -105,9 +105,9 @@ func (g *generator) command(index uint64) raftv1.Command {
 		case n < 56:
 			return command(raftv1.KindTxn, g.txn(0))
 		case n < 59:
-			return command(raftv1.KindCompact, &pb.CompactionRequest{Revision: g.revision()})
+			return command(raftv1.KindCompact, &pb.CompactionRequest{Revision: extreme(g, g.revision())})
 		case n < 66:
-			return command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: g.lease(), TtlMs: int64(g.IntN(30))})
+			return command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: g.lease(), TtlMs: extreme(g, int64(g.IntN(30)))})
 		case n < 68:
 			return command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: g.lease()})
 		case n < 75:
@@ -311,7 +311,16 @@ func (g *generator) ticking(index uint64) *raftv1.Tick {
 	if g.chance(2) {
 		t.DeltaMs = -1
 	}
+	t.Number, t.DeltaMs, t.Seen = extreme(g, t.Number), extreme(g, t.DeltaMs), extreme(g, t.Seen)
 	return t
+}
+
+// extreme draws, instead of a number, seldom one at the ends of its type.
+func extreme[T int64 | uint64](g *generator, usual T) T {
+	if !g.chance(1) {
+		return usual
+	}
+	return T(pick(g, []uint64{0, 1, 1<<31 - 1, 1 << 31, 1<<62 + 1, 1<<63 - 1, 1 << 63, 1<<63 + 1, 1<<64 - 2, 1<<64 - 1}))
 }
 
 // alarm disarms much more than it raises, so that most commands run.

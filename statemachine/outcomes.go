@@ -77,9 +77,9 @@ func (o *outcomes) acknowledge(to uint64) (empty []*outcomeRow) {
 		}
 	}
 	if to > from && to-from <= uint64(len(o.bySequence)) {
-		for sequence := from + 1; sequence <= to; sequence++ {
-			if one, ok := o.bySequence[sequence]; ok {
-				forget(sequence, one)
+		for n := uint64(1); n <= to-from; n++ { // not up to to, which may be the last number there is
+			if one, ok := o.bySequence[from+n]; ok {
+				forget(from+n, one)
 			}
 		}
 		return empty

@@ -3,6 +3,7 @@ package statemachine_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -58,6 +59,25 @@ func TestRefusalIsTheOutcomeUnlessItPasses(t *testing.T) {
 				t.Errorf("after the alarm: %v", o)
 			}
 		}
+	}
+}
+
+// A watermark at the end of all numbers is one like any other: the next number is past, and nothing is counted up to it.
+func TestWatermarkAtTheEndOfAllNumbers(t *testing.T) {
+	const last = math.MaxUint64
+	d := newDriver(t)
+	s := d.openSession(5, 1000, 9)
+	s.do(putRequest(1, "a", "1"))
+	s.acknowledged = last - 3
+	s.do(putRequest(last-2, "a", "2"), putRequest(last-1, "a", "3"), putRequest(last, "a", "4"))
+	s.acknowledged = last
+	wantReason(t, s.do(putRequest(last, "a", "5"))[0], coordv1.Error_REASON_SEQUENCE_PAST)
+	if d.value("a", 0) != "4" {
+		t.Errorf("a is %s", d.value("a", 0))
+	}
+	hash := d.hash()
+	if d.reopen(); d.hash() != hash {
+		t.Error("opened again, another state")
 	}
 }
 

@@ -59,6 +59,12 @@ func Lingering(id ID) bool { return id >= FirstLingering && id < FirstLingering+
 // ErrCorrupt is wrapped by errors about rows that this package did not write.
 var ErrCorrupt = errors.New("corrupt lease row")
 
+// Bounds in milliseconds, so that no deadline overflows: of a lease's TTL, etcd's, and of log time.
+const (
+	MaxTTL   = 9_000_000_000_000
+	MaxClock = 1 << 62
+)
+
 // Lease is one lease. Times are in milliseconds.
 type Lease struct {
 	ID  ID
@@ -448,7 +454,7 @@ func (t *Table) lostTTL(ttl int64) {
 func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled Settled, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if number != t.tick+1 || delta < 0 {
+	if number != t.tick+1 || delta < 0 || delta > MaxClock-t.clock {
 		return Settled{}, false
 	}
 	t.tick = number

@@ -62,7 +62,7 @@ func (m *Model) grant(r *raftv1.LeaseGrant) (any, error) {
 	if err := m.refused(true); err != nil {
 		return nil, err
 	}
-	if r.Id == 0 || r.TtlMs <= 0 {
+	if r.Id == 0 || r.TtlMs <= 0 || r.TtlMs > 9e12 {
 		return nil, statemachine.ErrInvalid
 	}
 	if m.leaseAt(r.Id) >= 0 || statemachine.Lingers(r.Id) {
@@ -124,7 +124,7 @@ func (m *Model) renew(r *raftv1.LeaseRenew) (any, error) {
 }
 
 func (m *Model) applyTick(r *raftv1.Tick) (any, error) {
-	if r.Number != m.tick+1 || r.DeltaMs < 0 {
+	if r.Number != m.tick+1 || r.DeltaMs < 0 || r.DeltaMs > 1<<62-m.clock {
 		return statemachine.Ticked{Number: m.tick}, nil
 	}
 	m.tick = r.Number

@@ -282,7 +282,7 @@ func (s *session) checkSequence(n uint64) error {
 	if n <= s.acknowledged {
 		return statemachine.ErrSequencePast
 	}
-	if n > s.acknowledged+100_000 {
+	if n-s.acknowledged > 100_000 {
 		return statemachine.ErrSequenceFuture
 	}
 	return nil
@@ -308,7 +308,10 @@ func (m *Model) execute(s *session, r *coordv1.Request) ([]byte, error) {
 		return body(r, m.txn)
 	case coordv1.Kind_KIND_LEASE_GRANT:
 		return body(r, func(g *pb.LeaseGrantRequest) (any, error) {
-			_, err := m.grant(&raftv1.LeaseGrant{Id: g.ID, TtlMs: 1000 * g.TTL})
+			if g.TTL > 9e9 {
+				return nil, statemachine.ErrInvalid
+			}
+			_, err := m.grant(&raftv1.LeaseGrant{Id: g.ID, TtlMs: 1000 * max(g.TTL, 0)})
 			return &pb.LeaseGrantResponse{Header: m.header(), ID: g.ID, TTL: g.TTL}, err
 		})
 	case coordv1.Kind_KIND_LEASE_REVOKE:
