@@ -59,6 +59,14 @@ func (s *Server) gauges() []gauge {
 		}
 		return float64(v.Revision())
 	}
+	broken := func() float64 {
+		v, err := s.replica.Machine.View()
+		if err != nil {
+			return 0
+		}
+		defer v.Close()
+		return float64(len(v.BrokenQueues()))
+	}
 	return []gauge{
 		{"etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func() float64 { return truth(s.hasLeader()) }},
 		{"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.IsLeader()) }},
@@ -73,6 +81,8 @@ func (s *Server) gauges() []gauge {
 		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.replica.Hub.Stats().Slow) }},
 		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.replica.Hub.Stats().Streams) }},
 		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.replica.Hub.Stats().Pending) }},
+		{"coord_broken_queues", "Queues for which what must follow from a deletion could not be done: nobody is granted anything there.", func() float64 { return broken() }},
+		{"coord_log_unparsed_total", "Entries, commands and requests of the log that do not parse, since the start: all members refuse them.", func() float64 { return float64(s.replica.Machine.Unparsed()) }},
 		{"coord_leases", "Number of leases.", func() float64 { return float64(s.replica.Clock.Facts().Count) }},
 	}
 }

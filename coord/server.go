@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -138,7 +139,7 @@ func (s *Server) assemble() error {
 		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
-		Members: s.members, Memory: memory, Logger: s.log,
+		Members: s.members, Memory: memory, End: func(string) { os.Exit(1) }, Logger: s.log,
 	})
 	return nil
 }

@@ -16,9 +16,10 @@ import (
 func decoded[T any, M interface {
 	*T
 	proto.Message
-}](c raftv1.Command, apply func(M) Result) Result {
+}](b *batch, c raftv1.Command, apply func(M) Result) Result {
 	msg := M(new(T))
 	if err := proto.Unmarshal(c.Body, msg); err != nil {
+		b.m.unparsed.Add(1)
 		return refuse(fmt.Errorf("%w: kind %d: %v", ErrInvalid, c.Kind, err))
 	}
 	return apply(msg)

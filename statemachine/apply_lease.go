@@ -56,7 +56,7 @@ func (b *batch) free(do func()) {
 		return nil
 	})
 	if err != nil {
-		b.fail(fmt.Errorf("log entry %d: refused what frees: %w", b.index, err))
+		b.fail(fmt.Errorf("refused what frees: %w", err))
 	}
 }
 
@@ -167,6 +167,7 @@ func (b *batch) dropRenewals(seen uint64) {
 func (b *batch) expire() {
 	keys := 0
 	for _, id := range b.m.leases.Due(maxExpiredLeases) {
+		b.at.lease = id
 		b.free(func() { keys += b.dropLease(id, true) })
 		if keys >= maxExpiredKeys {
 			break

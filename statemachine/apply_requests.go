@@ -24,8 +24,6 @@ import (
 // Unknown kinds: those that a session can have belong to a newer version, because who proposes knows what it proposes, and
 // stop the replica like unknown commands. Numbers that no version proposes for a session are refused.
 
-const maxSessionKind = 127 // what follows is for requests without a session
-
 // errBody is the refusal of a body that is not the message its kind names.
 var errBody = fmt.Errorf("%w: the body of the request does not parse", ErrInvalid)
 
@@ -42,6 +40,7 @@ type requestRun struct {
 func (b *batch) requests(body []byte) Result {
 	r, ok := parseRequests(body)
 	if !ok {
+		b.m.unparsed.Add(1)
 		return refuse(fmt.Errorf("%w: kind %d", ErrInvalid, raftv1.KindRequests))
 	}
 	s := b.liveSession(r.session, r.created)
@@ -56,7 +55,9 @@ func (b *batch) requests(body []byte) Result {
 	b.outcomes++
 	run.acknowledge(r.acknowledged)
 	done := RequestsDone{Outcomes: make([][]byte, len(r.requests))}
+	b.at.session = s.id
 	for i, data := range r.requests {
+		b.at.request = i + 1
 		done.Outcomes[i] = run.request(data)
 	}
 	run.store()
@@ -112,6 +113,7 @@ func (r *requestRun) keep(sequence uint64, outcome []byte) {
 func (r *requestRun) request(data []byte) []byte {
 	q, ok := parseRequest(data)
 	if !ok {
+		r.m.unparsed.Add(1)
 		return encodeRefusal(fmt.Errorf("%w: the request does not parse", ErrInvalid))
 	}
 	if r.ended() {
@@ -126,6 +128,7 @@ func (r *requestRun) request(data []byte) []byte {
 	if r.s.outcomes.full() {
 		return encodeRefusal(ErrBacklog)
 	}
+	r.at.kind, r.at.sequence = q.kind, q.sequence
 	var outcome []byte
 	err := r.step(func() (err error) {
 		outcome, err = r.execute(q)
@@ -133,6 +136,9 @@ func (r *requestRun) request(data []byte) []byte {
 	})
 	if err != nil {
 		outcome = encodeRefusal(err)
+	}
+	if err == errBody {
+		r.m.unparsed.Add(1)
 	}
 	if !transient(err) {
 		r.keep(q.sequence, outcome)
@@ -223,10 +229,10 @@ func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
 			return nil, err
 		}
 		return encodeOutcome(response), nil
-	case q.kind <= 0 || q.kind > maxSessionKind:
+	case q.kind <= 0 || q.kind > raftv1.MaxRequestKind:
 		return nil, fmt.Errorf("%w: a request of a session cannot have kind %d", ErrInvalid, q.kind)
 	}
-	r.fail(fmt.Errorf("log entry %d has a request of unknown kind %d: this version is too old for the cluster", r.index, q.kind))
+	r.fail(fmt.Errorf("%w: a request of kind %d", raftv1.ErrUnknown, q.kind))
 	return nil, ErrInvalid
 }
 

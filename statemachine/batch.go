@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"errors"
 	"fmt"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -13,12 +14,15 @@ import (
 // batch is the application of some log entries: it gathers their writes in the overlay, and what the observer is told.
 // Nothing of it is visible to readers before commit.
 //
-// A read of the store that fails ends the replica: the first such error is kept in err, later commands of the batch do
-// nothing of consequence, and Update returns it instead of committing.
+// A read of the store that fails ends the replica: the first such error is kept in err, what follows is of no consequence, and
+// Update returns it instead of committing.
 type batch struct {
 	m   *Machine
 	kv  *mvcc.Tx
 	err error
+	at  place // what is being applied
+
+	failed place // where err was
 
 	index     uint64 // log index of the current entry
 	compacted Revision
@@ -46,23 +50,29 @@ func newBatch(m *Machine) *batch {
 // fail keeps the first error that the replica cannot go on after.
 func (b *batch) fail(err error) {
 	if b.err == nil && err != nil {
-		b.err = err
+		b.err, b.failed = err, b.at
 	}
 }
 
 // entry applies one entry of the log.
 func (b *batch) entry(e sm.Entry) {
 	b.index, b.renewals, b.outcomes = e.Index, 0, 0
-	b.applied.Index = e.Index
+	b.applied.Index, b.at = e.Index, place{index: e.Index}
 	if len(e.Cmd) == 0 {
 		return
 	}
 	entry, err := raftv1.DecodeEntry(e.Cmd)
-	if err != nil {
+	switch {
+	case errors.Is(err, raftv1.ErrUnknown):
+		b.fail(err)
+		return
+	case err != nil:
 		// No version of this program proposed it, so no one waits for it. Every replica passes over it alike.
+		b.m.unparsed.Add(1)
 		b.m.log.Error("passing over a log entry", zapIndex(e.Index), zapError(err))
 		return
 	}
+	b.at.entry = entry
 	result := EntryResult{Member: entry.Member, Boot: entry.Boot, Start: entry.Start, Number: entry.Number}
 	if a := b.m.executed.admit(entry); a != admitted {
 		result.Duplicate, result.Displaced = a == duplicate, a == displaced
@@ -71,9 +81,13 @@ func (b *batch) entry(e sm.Entry) {
 	}
 	b.kv.Rows().Set(mvcc.IDKey(mvcc.SpaceExecuted, entry.Member), b.m.executed.row(entry.Member))
 	b.want = entry.Member == b.m.opts.Member && entry.Boot == b.m.opts.Boot && entry.Start == b.m.opts.Start
-	for _, c := range entry.Commands {
+	for i, c := range entry.Commands {
 		b.keep, b.unixMS = false, 0
+		b.at = place{index: e.Index, entry: entry, command: i + 1}
 		r := b.run(c)
+		if b.err != nil {
+			return
+		}
 		if b.want {
 			result.Results = append(result.Results, r)
 		}
@@ -99,45 +113,48 @@ func (b *batch) run(c raftv1.Command) (r Result) {
 func (b *batch) command(c raftv1.Command) Result {
 	switch c.Kind {
 	case raftv1.KindPut:
-		return decoded(c, b.put)
+		return decoded(b, c, b.put)
 	case raftv1.KindDeleteRange:
-		return decoded(c, b.deleteRange)
+		return decoded(b, c, b.deleteRange)
 	case raftv1.KindTxn:
-		return decoded(c, b.txn)
+		return decoded(b, c, b.txn)
 	case raftv1.KindCompact:
-		return decoded(c, b.compact)
+		return decoded(b, c, b.compact)
 	case raftv1.KindLeaseGrant:
-		return decoded(c, b.leaseGrant)
+		return decoded(b, c, b.leaseGrant)
 	case raftv1.KindLeaseRevoke:
-		return decoded(c, b.leaseRevoke)
+		return decoded(b, c, b.leaseRevoke)
 	case raftv1.KindLeaseRenew:
-		return decoded(c, b.leaseRenew)
+		return decoded(b, c, b.leaseRenew)
 	case raftv1.KindTick:
-		return decoded(c, b.tick)
+		return decoded(b, c, b.tick)
 	case raftv1.KindAlarm:
-		return decoded(c, b.alarm)
+		return decoded(b, c, b.alarm)
 	case raftv1.KindMemberPut:
-		return decoded(c, b.memberPut)
+		return decoded(b, c, b.memberPut)
 	case raftv1.KindMemberRemove:
-		return decoded(c, b.memberRemove)
+		return decoded(b, c, b.memberRemove)
 	case raftv1.KindStateHash:
 		b.toHash = true
 		return Result{Response: Hashed{Index: b.index, Revision: b.kv.Revision()}}
 	case raftv1.KindCall:
-		return decoded(c, b.call)
+		return decoded(b, c, b.call)
 	case raftv1.KindSessionOpen:
-		return decoded(c, b.sessionOpen)
+		return decoded(b, c, b.sessionOpen)
 	case raftv1.KindSessionAttach:
-		return decoded(c, b.sessionAttach)
+		return decoded(b, c, b.sessionAttach)
 	case raftv1.KindSessionEnd:
-		return decoded(c, b.sessionEnd)
+		return decoded(b, c, b.sessionEnd)
 	case raftv1.KindStreamRenew:
-		return decoded(c, b.streamRenew)
+		return decoded(b, c, b.streamRenew)
 	case raftv1.KindRequests:
 		return b.requests(c.Body)
 	}
-	// A newer version proposed it. To pass over it would make this replica differ from those that know it.
-	b.fail(fmt.Errorf("log entry %d has a command of unknown kind %d: this version is too old for the cluster", b.index, c.Kind))
+	if !c.Kind.Unknown() {
+		b.m.unparsed.Add(1)
+		return refuse(fmt.Errorf("%w: %v", ErrInvalid, c.Kind))
+	}
+	b.fail(fmt.Errorf("%w: a command of %v", raftv1.ErrUnknown, c.Kind))
 	return Result{}
 }
 

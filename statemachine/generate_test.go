@@ -55,7 +55,7 @@ func (g *generator) entry(index uint64) []byte {
 		return nil
 	}
 	if g.chance(1) {
-		return []byte("no entry of ours")
+		return []byte("\x01no entry of ours")
 	}
 	p := pick(g, g.proposers)
 	if g.chance(1) {

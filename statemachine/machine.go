@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -43,6 +44,10 @@ type Options struct {
 	Observer Observer
 	// OnHash is given the hash that a StateHash command asked for, from a goroutine of its own. It may be nil.
 	OnHash func(Hashed)
+	// End is called with a line that was logged, when the replica cannot go on: an entry panics, or must not be applied by this
+	// release, or the store cannot be read or written. It should end the process. Where it is nil or returns, Update returns the
+	// error, which ends the replica.
+	End func(line string)
 	// Logger may be nil.
 	Logger *zap.Logger
 	// FlushInterval is how often what was applied is made durable in the background, 5 s if 0. A restart replays at most
@@ -75,6 +80,7 @@ type Machine struct {
 	latest    *mvcc.Cache
 	undo      undo.Log // of the step that is running
 	parents   *mvcc.Parents
+	unparsed  atomic.Uint64
 
 	// mu guards what readers see. It is held for a pointer swap only.
 	mu struct {
@@ -250,18 +256,15 @@ func (m *Machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 // apply applies and commits entries up to the next StateHash command, and returns their number.
 func (m *Machine) apply(entries []sm.Entry) (int, error) {
 	b := newBatch(m)
-	n := 0
-	for n < len(entries) && !b.toHash && b.err == nil {
-		if e := entries[n]; e.Index > m.index { // Dragonboat promises so; a replay must never apply twice
-			b.entry(e)
-		}
-		n++
-	}
-	if b.err != nil {
-		return 0, fmt.Errorf("apply log entry %d: %w", b.index, b.err)
+	n, err := b.entries(entries)
+	if err != nil {
+		m.end(err)
+		return 0, err
 	}
 	if err := m.commit(b); err != nil {
-		return 0, fmt.Errorf("commit up to log entry %d: %w", b.index, err)
+		err = fmt.Errorf("commit up to log entry %d: %w", b.index, err)
+		m.end(err)
+		return 0, err
 	}
 	return n, nil
 }
@@ -297,6 +300,9 @@ func (m *Machine) fill(a *Applied) *Applied {
 	a.Leases = m.leaseFacts()
 	return a
 }
+
+// Unparsed is how many entries, commands and requests of the log did not parse since the start, so that all members refuse them.
+func (m *Machine) Unparsed() uint64 { return m.unparsed.Load() }
 
 func (m *Machine) leaseFacts() LeaseFacts {
 	f := m.leases.Facts()

@@ -35,6 +35,7 @@ type driver struct {
 	reactor statemachine.Reactor
 	with    []statemachine.Procedure
 	budget  statemachine.Budget
+	ended   string // why the machine ended
 }
 
 func (d *driver) Applied(a *statemachine.Applied) { d.applied, d.last = append(d.applied, a), a }
@@ -51,6 +52,7 @@ func newDriver(t testing.TB, procedures ...statemachine.Procedure) *driver {
 func (d *driver) open() uint64 {
 	d.m = statemachine.New(statemachine.Options{
 		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: d.with, Guard: d.guard, Reactor: d.reactor,
+		End:    func(line string) { d.ended = line },
 		Budget: d.budget,
 	})
 	index, err := d.m.Open(nil)

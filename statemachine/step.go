@@ -16,7 +16,7 @@ func (b *batch) call(r *raftv1.Call) Result {
 	}
 	p := b.m.procedures[r.Procedure]
 	if p == nil {
-		b.fail(fmt.Errorf("log entry %d calls the unknown procedure %q: this version is too old for the cluster", b.index, r.Procedure))
+		b.fail(fmt.Errorf("%w: a call of procedure %q", raftv1.ErrUnknown, r.Procedure))
 		return Result{}
 	}
 	b.unixMS = r.UnixMs

@@ -45,6 +45,8 @@ type ReplicaOptions struct {
 	Members statemachine.Observer
 	// Memory bounds what is held for clients; nil: nothing does.
 	Memory *limit.Member
+	// End ends the process when the replica cannot go on, see statemachine.Options.
+	End    func(line string)
 	Logger *zap.Logger
 }
 
@@ -78,7 +80,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	r.Machine = statemachine.New(statemachine.Options{
 		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
-		Observer: append(told, r.Proposer),
+		Observer: append(told, r.Proposer), End: opts.End,
 	})
 	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})
 	return r

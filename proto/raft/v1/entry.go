@@ -4,6 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // Kind says what a command does and how its body is encoded. Values are appended, never reordered.
@@ -29,7 +34,28 @@ const (
 	KindSessionEnd    Kind = 16 // SessionEnd
 	KindStreamRenew   Kind = 17 // StreamRenew
 	KindRequests      Kind = 18 // Requests
+
+	lastKind = KindRequests
 )
+
+var kindNames = [...]string{
+	KindPut: "Put", KindDeleteRange: "DeleteRange", KindTxn: "Txn", KindCompact: "Compact", KindLeaseGrant: "LeaseGrant",
+	KindLeaseRevoke: "LeaseRevoke", KindLeaseRenew: "LeaseRenew", KindTick: "Tick", KindAlarm: "Alarm", KindMemberPut: "MemberPut",
+	KindMemberRemove: "MemberRemove", KindStateHash: "StateHash", KindCall: "Call", KindSessionOpen: "SessionOpen",
+	KindSessionAttach: "SessionAttach", KindSessionEnd: "SessionEnd", KindStreamRenew: "StreamRenew", KindRequests: "Requests",
+}
+
+// String names the kind.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) && kindNames[k] != "" {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", byte(k))
+}
+
+// Unknown reports whether the kind is above what this release knows: to do without would make a replica differ from those that
+// know it. No release has the kind 0.
+func (k Kind) Unknown() bool { return k > lastKind }
 
 // Command is one request in an entry. Body is the protobuf encoding of the message that Kind names.
 type Command struct {
@@ -55,8 +81,80 @@ type Entry struct {
 
 const entryVersion = 1
 
-// ErrMalformed is wrapped by each error of DecodeEntry.
-var ErrMalformed = errors.New("malformed log entry")
+var (
+	// ErrMalformed: these bytes are no entry of any version that this release knows. All replicas refuse them alike.
+	ErrMalformed = errors.New("malformed log entry")
+	// ErrUnknown: the entry's version, or the kind of a command in it, is above what this release knows. It must not be applied.
+	ErrUnknown = errors.New("a log entry that this release is too old for")
+)
+
+// CheckEntry says whether an entry may go into the log: nil, or an error that wraps ErrMalformed or ErrUnknown.
+func CheckEntry(data []byte) error {
+	e, err := DecodeEntry(data)
+	if err != nil {
+		return err
+	}
+	if e.Member == 0 || e.Number == 0 || e.Settled >= e.Number {
+		return fmt.Errorf("%w: of member %d, number %d, settled %d", ErrMalformed, e.Member, e.Number, e.Settled)
+	}
+	for _, c := range e.Commands {
+		if err := CheckKind(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckKind says whether this release knows the kind of a command, and those of the requests in it.
+func CheckKind(c Command) error {
+	switch {
+	case c.Kind == 0:
+		return fmt.Errorf("%w: a command of kind 0", ErrMalformed)
+	case c.Kind.Unknown():
+		return fmt.Errorf("%w: a command of %v", ErrUnknown, c.Kind)
+	case c.Kind != KindRequests:
+		return nil
+	}
+	const requests, kind = 5, 2 // fields of Requests and of coordv1.Request
+	for data := range fields(c.Body, requests, protowire.BytesType) {
+		for value := range fields(data, kind, protowire.VarintType) {
+			v, _ := protowire.ConsumeVarint(value)
+			if k := int32(v); k > 0 && k <= MaxRequestKind && coordv1.Kind_name[k] == "" { // an enum is its low 32 bits
+				return fmt.Errorf("%w: a request of kind %d", ErrUnknown, k)
+			}
+		}
+	}
+	return nil
+}
+
+// MaxRequestKind is the highest kind that a request of a session can have in any release.
+const MaxRequestKind = 127
+
+// fields yields what is in the fields of a number and type of a message, as far as it parses; of a varint its encoding.
+func fields(message []byte, want protowire.Number, of protowire.Type) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(message) > 0 {
+			num, typ, tag := protowire.ConsumeTag(message)
+			if tag < 0 {
+				return
+			}
+			n := protowire.ConsumeFieldValue(num, typ, message[tag:])
+			if n < 0 {
+				return
+			}
+			value := message[tag : tag+n]
+			if message = message[tag+n:]; num != want || typ != of {
+				continue
+			}
+			if typ == protowire.BytesType {
+				value, _ = protowire.ConsumeBytes(value)
+			}
+			if !yield(value) {
+				return
+			}
+		}
+	}
+}
 
 // AppendEntry appends the encoding of e to dst and returns the extended slice.
 func AppendEntry(dst []byte, e *Entry) []byte {
@@ -72,10 +170,13 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 	return dst
 }
 
-// DecodeEntry parses what AppendEntry wrote. The bodies alias data. Errors wrap ErrMalformed.
+// DecodeEntry parses what AppendEntry wrote. The bodies alias data. Errors wrap ErrMalformed or ErrUnknown.
 func DecodeEntry(data []byte) (*Entry, error) {
-	if len(data) == 0 || data[0] != entryVersion {
-		return nil, fmt.Errorf("%w: unknown version", ErrMalformed)
+	switch {
+	case len(data) == 0 || data[0] < entryVersion:
+		return nil, fmt.Errorf("%w: it has no version", ErrMalformed)
+	case data[0] > entryVersion:
+		return nil, fmt.Errorf("%w: it has version %d, and this release writes and reads %d", ErrUnknown, data[0], entryVersion)
 	}
 	rest := data[1:]
 	e := &Entry{}

@@ -5,6 +5,11 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 func sampleEntry() *Entry {
@@ -36,10 +41,62 @@ func TestDecodeEntryRefusesEveryTruncation(t *testing.T) {
 	}
 }
 
+// What is malformed all replicas refuse; what is newer they must not apply.
+func TestCheckEntry(t *testing.T) {
+	requests := func(kinds ...int32) Command {
+		r := &Requests{}
+		for _, kind := range kinds {
+			data, err := proto.Marshal(&coordv1.Request{Sequence: 1, Kind: coordv1.Kind(kind), Body: []byte{1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Requests = append(r.Requests, data)
+		}
+		body, err := proto.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Command{Kind: KindRequests, Body: body}
+	}
+	with := func(change func(*Entry)) []byte {
+		e := sampleEntry()
+		change(e)
+		return AppendEntry(nil, e)
+	}
+	newer := AppendEntry(nil, sampleEntry())
+	newer[0]++
+	for what, c := range map[string]struct {
+		data []byte
+		want error
+	}{
+		"known":                        {AppendEntry(nil, sampleEntry()), nil},
+		"a newer version":              {newer, ErrUnknown},
+		"version 0":                    {[]byte{0, 1, 2}, ErrMalformed},
+		"nothing":                      {nil, ErrMalformed},
+		"a newer command":              {with(func(e *Entry) { e.Commands[1].Kind = lastKind + 1 }), ErrUnknown},
+		"command 99":                   {with(func(e *Entry) { e.Commands[1].Kind = 99 }), ErrUnknown},
+		"command 0":                    {with(func(e *Entry) { e.Commands[1].Kind = 0 }), ErrMalformed},
+		"no member":                    {with(func(e *Entry) { e.Member = 0 }), ErrMalformed},
+		"settled before it is known":   {with(func(e *Entry) { e.Settled = e.Number }), ErrMalformed},
+		"known requests":               {with(func(e *Entry) { e.Commands[0] = requests(1, int32(coordv1.Kind_KIND_ACQUIRE)) }), nil},
+		"requests no session can have": {with(func(e *Entry) { e.Commands[0] = requests(0, -1, 128, 1<<31-1) }), nil},
+		"a newer request":              {with(func(e *Entry) { e.Commands[0] = requests(1, 126) }), ErrUnknown},
+		"a newer request in more bits": {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10}, 1<<32+126))} }), ErrUnknown},
+		"requests that do not parse":   {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, []byte{0xff}} }), nil},
+	} {
+		if err := CheckEntry(c.data); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v, want %v", what, err, c.want)
+		}
+	}
+}
+
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add(AppendEntry(nil, sampleEntry()))
 	f.Add([]byte{entryVersion, 0, 0, 0, 0, 0xff, 0xff, 3})
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if checked := CheckEntry(data); checked != nil && !errors.Is(checked, ErrMalformed) && !errors.Is(checked, ErrUnknown) {
+			t.Fatal(checked)
+		}
 		e, err := DecodeEntry(data)
 		if err != nil {
 			return
