@@ -22,6 +22,7 @@ var unguarded = map[string]string{
 	"coord/stream.again":     "it hands numbers to the proposer",
 	"coord/limit.run":        "it only wakes who waits for room, under locks that all streams share",
 	"coord/watch.endStalled": "it only hands the hub a task, which is guarded",
+	"coord/netlimit.enter":   "it closes a connection",
 	"coord/stream.watch":     "it closes a channel",
 }
 

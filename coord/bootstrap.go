@@ -12,6 +12,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/datadir"
 	"github.com/coord-dev/coord/coord/handshake"
+	"github.com/coord-dev/coord/coord/netlimit"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -85,7 +86,7 @@ func (s *Server) introduce(ctx context.Context, members []datadir.Member) error 
 		Members: func() []datadir.Member { return members },
 		Removed: func(uint64) bool { return false },
 	})
-	stop := s.listeners.serveBeforeRaft(s.log, handler)
+	stop := s.listeners.serveBeforeRaft(s.log, s.ports.peer, handler)
 	defer stop()
 	return s.dir.Introduce(ctx, datadir.Introduction{Peers: others(members, s.identity.MemberID)})
 }
@@ -163,7 +164,7 @@ func addresses(urls []string) []string {
 }
 
 // serveBeforeRaft serves HTTP on the peer ports until stop is called, and leaves the listeners open.
-func (l *listeners) serveBeforeRaft(log *zap.Logger, handler http.Handler) (stop func()) {
+func (l *listeners) serveBeforeRaft(log *zap.Logger, port *netlimit.Port, handler http.Handler) (stop func()) {
 	var stops []func()
 	for _, each := range l.peer {
 		borrowed := &borrowedListener{TCPListener: each.(*net.TCPListener)}
@@ -172,7 +173,7 @@ func (l *listeners) serveBeforeRaft(log *zap.Logger, handler http.Handler) (stop
 		go func() {
 			defer guard.Recover(log, "peer page")
 			defer close(gone)
-			server.Serve(borrowed)
+			server.Serve(port.Listen(borrowed))
 		}()
 		stops = append(stops, func() {
 			server.Close()

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/soheilhy/cmux"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/coord-dev/coord/coord/netlimit"
 	"github.com/coord-dev/coord/coord/registry"
 	"github.com/coord-dev/coord/recipes/guard"
 )
@@ -82,14 +82,11 @@ const (
 	maxPageHeader = 16 << 10
 )
 
-// handshakeTimeout bounds the time from the connection to the first request's head.
-const handshakeTimeout = 10 * time.Second
-
 // servePages makes the server of the HTTP pages, which all client ports share.
 func (l *listeners) servePages(log *zap.Logger, handler http.Handler) {
 	l.pages = &http.Server{
 		Handler: guard.HTTP(log, "page", handler), ErrorLog: zap.NewStdLog(log), MaxHeaderBytes: maxPageHeader,
-		ReadHeaderTimeout: handshakeTimeout, ReadTimeout: pageTimeout, WriteTimeout: pageTimeout, IdleTimeout: pageIdle,
+		ReadHeaderTimeout: netlimit.HandshakeTimeout, ReadTimeout: pageTimeout, WriteTimeout: pageTimeout, IdleTimeout: pageIdle,
 	}
 }
 
@@ -116,19 +113,16 @@ func (l *listeners) close() {
 
 // serveClients serves gRPC and HTTP/1 on one port until the listener closes.
 func serveClients(log *zap.Logger, l net.Listener, rpc *grpc.Server, pages *http.Server) error {
-	mux := cmux.New(l)
-	mux.SetReadTimeout(10 * time.Second) // for the first bytes only
-	http1 := mux.Match(cmux.HTTP1Fast())
-	http2 := mux.Match(cmux.Any())
+	mux := netlimit.NewMux(l, log)
 	results := make(chan error, 3)
 	failed := func(cause any) { results <- guard.Status(cause) }
 	go func() {
 		defer guard.Recover(log, "accept", failed)
-		results <- ignore(rpc.Serve(http2), grpc.ErrServerStopped, cmux.ErrServerClosed, cmux.ErrListenerClosed)
+		results <- ignore(rpc.Serve(mux.HTTP2()), grpc.ErrServerStopped, net.ErrClosed)
 	}()
 	go func() {
 		defer guard.Recover(log, "accept", failed)
-		results <- ignore(pages.Serve(http1), http.ErrServerClosed, cmux.ErrServerClosed, cmux.ErrListenerClosed)
+		results <- ignore(pages.Serve(mux.HTTP1()), http.ErrServerClosed, net.ErrClosed)
 	}()
 	go func() {
 		defer guard.Recover(log, "accept", failed)
@@ -138,8 +132,7 @@ func serveClients(log *zap.Logger, l net.Listener, rpc *grpc.Server, pages *http
 	for range 3 {
 		if e := <-results; e != nil && err == nil {
 			err = e
-			mux.Close()
-			l.Close()
+			l.Close() // and so the others
 		}
 	}
 	return err

@@ -20,6 +20,7 @@ func (s *Server) registerMetrics() error {
 	errs := []error{
 		s.registry.Register(info),
 		s.registry.Register(guard.Panics),
+		s.registry.Register(s.ports.metrics),
 		s.registry.Register(collectors.NewGoCollector()),
 		s.registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
 	}

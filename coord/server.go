@@ -38,7 +38,9 @@ type Server struct {
 
 	dir       *datadir.Dir
 	identity  datadir.Identity
+	files     files
 	listeners *listeners
+	ports     *ports
 	replica   *assembly.Replica
 	node      *node.Node
 	services  *assembly.Services
@@ -77,9 +79,14 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context) (err error) {
+	if s.files, err = raiseFileLimit(); err != nil {
+		return err
+	}
 	if s.listeners, err = listen(&s.cfg); err != nil {
 		return err
 	}
+	s.ports = newPorts(s.files, s.log)
+	s.log.Info("limit of open files", zap.Int("limit", s.files.limit), zap.Int("clients", s.files.clients), zap.Int("peers", s.files.peers))
 	if s.dir, err = s.openDir(); err != nil {
 		return err
 	}
@@ -136,7 +143,7 @@ func (s *Server) assemble() error {
 	s.members = newMembers(s)
 	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
-		Dir: s.dir.DBPath(), Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
+		Dir: s.dir.DBPath(), MaxOpenFiles: s.files.store, Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
 		Members: s.members, Memory: memory, End: func(string) { os.Exit(1) }, Logger: s.log,
@@ -149,7 +156,7 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 	s.node, err = node.Start(ctx, node.Config{
 		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID,
 		Incarnation: s.dir.Incarnation(), Boot: s.dir.Boot(), Start: s.dir.Start(),
-		Dir: s.dir.WALPath(), PeerListeners: s.listeners.peer,
+		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer),
 		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
 		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
@@ -203,7 +210,9 @@ func (s *Server) startServices() (err error) {
 	s.spawn(s.publish)
 	s.listeners.servePages(s.log, s.services.API.HTTP())
 	for _, l := range s.listeners.client {
-		s.spawn(func() error { return serveClients(s.log, l, s.services.API.GRPC(), s.listeners.pages) })
+		s.spawn(func() error {
+			return serveClients(s.log, s.ports.client.Listen(l), s.services.API.GRPC(), s.listeners.pages)
+		})
 	}
 	return nil
 }

@@ -18,11 +18,13 @@ func (s *Server) startRegistry() {
 		Logger: s.log.Named("registry"),
 	}
 	if !s.cfg.NoServiceProbes {
-		prober := registry.NewProber(backend, s.cfg.probePolicy(), registry.ProbeLimits{})
+		prober := registry.NewProber(backend, s.cfg.probePolicy(), registry.ProbeLimits{
+			Answering: s.files.probes * 4 / 5, Hanging: s.files.probes / 5,
+		})
 		s.spawn(func() error { return prober.Run(s.ctx) })
 	}
 	if s.listeners.dnsUDP != nil {
-		server := registry.NewDNS(backend, s.listeners.dnsUDP, s.listeners.dnsTCP, s.cfg.DNSTTL, s.ready)
+		server := registry.NewDNS(backend, s.listeners.dnsUDP, s.ports.dns.Listen(s.listeners.dnsTCP), s.cfg.DNSTTL, s.ready)
 		s.spawn(func() error { return server.Run(s.ctx) })
 	}
 }

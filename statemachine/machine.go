@@ -1,6 +1,7 @@
 package statemachine
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type Options struct {
 	// release, or the store cannot be read or written. It should end the process. Where it is nil or returns, Update returns the
 	// error, which ends the replica.
 	End func(line string)
+	// MaxOpenFiles is how many files the store may keep open, 2000 if 0.
+	MaxOpenFiles int
 	// Logger may be nil.
 	Logger *zap.Logger
 	// FlushInterval is how often what was applied is made durable in the background, 5 s if 0. A restart replays at most
@@ -132,7 +135,7 @@ func New(opts Options) *Machine {
 // Open opens the store, creating it where there is none, and returns the index of the last log entry whose effects are
 // durable in it.
 func (m *Machine) Open(<-chan struct{}) (uint64, error) {
-	store, err := openStore(m.opts.FS, m.opts.Dir, m.log)
+	store, err := openStore(m.opts.FS, m.opts.Dir, m.opts.MaxOpenFiles, m.log)
 	if err != nil {
 		return 0, fmt.Errorf("open state machine in %s: %w", m.opts.Dir, err)
 	}
@@ -370,7 +373,7 @@ func zapError(err error) zap.Field    { return zap.Error(err) }
 // pebbleOptions are the store's. The Raft log is a write-ahead log already, so Pebble writes none: what was applied
 // becomes durable when a memtable is flushed, in whole batches and in order, and the applied index in it says from where
 // the log has to be applied again.
-func pebbleOptions(fs vfs.FS, dir string, log *zap.Logger) *pebble.Options {
+func pebbleOptions(fs vfs.FS, dir string, maxOpenFiles int, log *zap.Logger) *pebble.Options {
 	o := &pebble.Options{
 		FS:                          pebblefs.Wrap(fs),
 		Comparer:                    mvcc.Comparer,
@@ -380,7 +383,7 @@ func pebbleOptions(fs vfs.FS, dir string, log *zap.Logger) *pebble.Options {
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       8, // everything overlaps, so each compaction of L0 rewrites the level below
 		L0StopWritesThreshold:       24,
-		MaxOpenFiles:                2000,
+		MaxOpenFiles:                cmp.Or(maxOpenFiles, 2000),
 		CacheSize:                   64 << 20,
 		Logger:                      pebblefs.Logger{Store: "store " + dir, Log: log.Named("pebble"), End: func(string) { os.Exit(1) }},
 	}

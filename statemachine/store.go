@@ -28,6 +28,8 @@ type store struct {
 	dir string
 	log *zap.Logger
 
+	maxOpenFiles int // of one database
+
 	mu      sync.RWMutex // guards current against replace
 	current *database
 	number  int // of the current database
@@ -63,8 +65,8 @@ func setFilters(o *pebble.Options) {
 }
 
 // openStore opens the current database of dir, or makes the first one.
-func openStore(fsys vfs.FS, dir string, log *zap.Logger) (*store, error) {
-	s := &store{fs: fsys, dir: dir, log: log}
+func openStore(fsys vfs.FS, dir string, maxOpenFiles int, log *zap.Logger) (*store, error) {
+	s := &store{fs: fsys, dir: dir, maxOpenFiles: maxOpenFiles, log: log}
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -176,7 +178,7 @@ func (s *store) removeStale() error {
 
 func (s *store) openDatabase(number int) (*database, error) {
 	dir := s.path(databaseName(number))
-	db, err := pebble.Open(dir, pebbleOptions(s.fs, dir, s.log))
+	db, err := pebble.Open(dir, pebbleOptions(s.fs, dir, s.maxOpenFiles, s.log))
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 
 // A flush that starts after a commit returned covers it, though others flush at any moment.
 func TestFlushCoversWhatWasCommittedBeforeIt(t *testing.T) {
-	s, err := openStore(vfs.NewMem(), "db", zap.NewNop())
+	s, err := openStore(vfs.NewMem(), "db", 0, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}

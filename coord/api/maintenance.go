@@ -29,6 +29,7 @@ type maintenanceServer struct {
 	log        *zap.Logger
 	quotaBytes int64
 	spoolDir   string
+	backups    chan struct{} // a token for each that is under way
 	pb.UnsafeMaintenanceServer
 }
 

@@ -158,6 +158,7 @@ func (s *Server) register() {
 	pb.RegisterAuthServer(s.grpc, &authServer{service: s.service})
 	pb.RegisterMaintenanceServer(s.grpc, &maintenanceServer{
 		service: s.service, log: s.opts.Logger, quotaBytes: s.opts.QuotaBytes, spoolDir: s.opts.SpoolDir,
+		backups: make(chan struct{}, maxBackups),
 	})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	s.local = newLocalClient(etcd.kv, etcd.lease, s.opts.Watch, s.opts.Logger)

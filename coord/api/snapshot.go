@@ -10,10 +10,13 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 )
 
 const (
+	// maxBackups is how many may be under way: each is a file of the size of the store.
+	maxBackups = 8
 	// snapshotBlob is the size of the parts of a snapshot stream.
 	snapshotBlob = 32 << 10
 	// snapshotAlign is what etcd's tools count on: a saved snapshot is a multiple of it, plus the hash.
@@ -24,6 +27,12 @@ const (
 // first, because each part says how much remains and a slow client must not hold up the store.
 func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
 	begin := time.Now()
+	select {
+	case s.backups <- struct{}{}:
+		defer func() { <-s.backups }()
+	default:
+		return rpctypes.ErrGRPCRequestTooManyRequests
+	}
 	file, size, err := s.spoolBackup(stream.Context())
 	if err != nil {
 		return wireError(err)

@@ -31,6 +31,8 @@ type ReplicaOptions struct {
 	// Dir is the directory of the store on FS, vfs.Default if nil.
 	Dir string
 	FS  vfs.FS
+	// MaxOpenFiles is how many files the store may keep open; 0: its default.
+	MaxOpenFiles int
 	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
 	Shard, Member, Boot, Start uint64
 	// Retry is the time after which an entry without a result is proposed again.
@@ -78,7 +80,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		told = append(told, opts.Members)
 	}
 	r.Machine = statemachine.New(statemachine.Options{
-		Dir: opts.Dir, FS: opts.FS, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
+		Dir: opts.Dir, FS: opts.FS, MaxOpenFiles: opts.MaxOpenFiles, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
 		Observer: append(told, r.Proposer), End: opts.End,
 	})

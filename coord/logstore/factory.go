@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -28,6 +29,8 @@ const (
 type Factory struct {
 	// FS is where files are; nil is the operating system's file system.
 	FS vfs.FS
+	// MaxOpenFiles is how many files the store may keep open, 200 if 0.
+	MaxOpenFiles int
 	// Logger receives what Pebble complains about. Nil is silent.
 	Logger *zap.Logger
 	// OnFatal is called with one line, logged before, when the store cannot go on
@@ -93,7 +96,7 @@ func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,
 		CacheSize:                   1 << 20,
-		MaxOpenFiles:                200,
+		MaxOpenFiles:                cmp.Or(f.MaxOpenFiles, 200),
 		Logger:                      pebblefs.Logger{Store: "raft log store " + dir, Log: log.Named("logstore"), End: f.OnFatal},
 	}
 }

@@ -28,6 +28,8 @@ type Config struct {
 	// Dir holds the raft log; the directory must be locked by the caller and is
 	// created. WALDir, when set, holds the log's write-ahead log.
 	Dir, WALDir string
+	// LogFiles is how many files the log may keep open; 0: logstore's default.
+	LogFiles int
 	// PeerListen are the addresses (host:port) to listen on for the other members.
 	PeerListen []string
 	// PeerListeners, when set, are used instead of PeerListen.

@@ -214,7 +214,7 @@ func (n *Node) hostConfig() config.NodeHostConfig {
 				SnapshotShards: 8, CloseShards: 2,
 			},
 			LogDB:        logDBConfig(),
-			LogDBFactory: logstore.Factory{Logger: n.cfg.Logger, OnFatal: n.cfg.OnFatal},
+			LogDBFactory: logstore.Factory{MaxOpenFiles: n.cfg.LogFiles, Logger: n.cfg.Logger, OnFatal: n.cfg.OnFatal},
 		},
 	}
 }

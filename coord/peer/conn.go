@@ -119,8 +119,12 @@ func dialOne(ctx context.Context, addr string, pair *TLS) (net.Conn, error) {
 // tune makes the kernel notice a peer that vanished: by keep-alive probes on a
 // silent connection, by the user timeout when bytes are not acknowledged.
 func tune(c net.Conn, idle time.Duration) {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+	for {
+		outer, ok := c.(interface{ NetConn() net.Conn }) // TLS, or a port's limits
+		if !ok {
+			break
+		}
+		c = outer.NetConn()
 	}
 	t, ok := c.(*net.TCPConn)
 	if !ok {

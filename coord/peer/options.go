@@ -70,6 +70,8 @@ const (
 	handshakeTimeout = 2 * time.Second
 	// httpIdle is how long an HTTP connection is kept between two requests.
 	httpIdle = 2 * time.Minute
+	// httpRead bounds the time in which a request comes whole: bodies are small.
+	httpRead = 10 * time.Second
 	// writeStep is how many bytes are written under one deadline.
 	writeStep = 256 << 10
 	// keepBuffer bounds the buffer a connection keeps between two messages.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/handshake"
+	"github.com/coord-dev/coord/coord/netlimit"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -26,6 +27,7 @@ func (t *Transport) serve() {
 	t.http = &http.Server{
 		Handler:           guard.HTTP(t.opt.Logger, "peer page", t.opt.Handler),
 		ReadHeaderTimeout: handshakeTimeout,
+		ReadTimeout:       httpRead,
 		IdleTimeout:       httpIdle,
 		ErrorLog:          zap.NewStdLog(t.opt.Logger),
 	}
@@ -101,13 +103,14 @@ func (t *Transport) serveConn(raw net.Conn) {
 			return
 		}
 		_ = w.SetReadDeadline(time.Time{})
+		netlimit.Ready(raw) // from here on it has the HTTP server's own bounds
 		t.handed.hand(w)
 		return
 	}
 	defer t.untrack(raw)
 	defer w.Close()
 	_, _ = w.r.Discard(len(magic))
-	if err := t.servePeer(w); err != nil && !errors.Is(err, io.EOF) && t.ctx.Err() == nil {
+	if err := t.servePeer(raw, w); err != nil && !errors.Is(err, io.EOF) && t.ctx.Err() == nil {
 		t.opt.Logger.Info("peer connection closed", zap.Stringer("address", w.RemoteAddr()), zap.Error(err))
 	}
 }
@@ -124,7 +127,7 @@ func (t *Transport) handshake(w *wire, shake func() error) error {
 }
 
 // servePeer serves raft traffic until the connection ends.
-func (t *Transport) servePeer(w *wire) error {
+func (t *Transport) servePeer(raw net.Conn, w *wire) error {
 	var from handshake.Hello
 	err := t.handshake(w, func() (err error) {
 		from, err = handshake.Accept(w, t.party(), handshake.Raft, handshake.Snapshot)
@@ -133,6 +136,7 @@ func (t *Transport) servePeer(w *wire) error {
 	if err != nil {
 		return err
 	}
+	netlimit.Proven(raw)
 	in := t.inbound(from.Member)
 	out := &answerer{wire: w}
 	probe := out.probe

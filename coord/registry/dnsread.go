@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/dns"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/coord/netlimit"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -21,10 +22,17 @@ type reader struct {
 	log *zap.Logger
 }
 
+// writeTime bounds how long a client may take to read an answer.
+const writeTime = 5 * time.Second
+
 // ReadTCP implements dns.Reader. Its error ends one connection only.
 func (r reader) ReadTCP(conn net.Conn, timeout time.Duration) ([]byte, error) {
 	m, err := r.Reader.ReadTCP(conn, timeout)
-	return r.checked(m), err
+	if err != nil {
+		return nil, err
+	}
+	netlimit.Ready(conn)
+	return r.checked(m), conn.SetWriteDeadline(time.Now().Add(writeTime))
 }
 
 // ReadUDP implements dns.Reader.
