@@ -253,7 +253,8 @@ func (t *Transport) connect(ctx context.Context, peer uint64, p handshake.Purpos
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to member %x: %w", peer, err)
 	}
-	stop := context.AfterFunc(ctx, func() { w.Close() })
+	conn := w // a return of nil must not reach the one who closes it
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	var from handshake.Hello
 	err = t.handshake(w, func() (err error) {
