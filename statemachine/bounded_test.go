@@ -118,7 +118,7 @@ func TestSameLogSameRows(t *testing.T) {
 		if want == nil {
 			want = rows
 		}
-		if diff := rowsDiffer(want, rows); diff != "" {
+		if diff := rowsDiffer(stateRows(want), stateRows(rows)); diff != "" {
 			t.Errorf("seed %d: batches of 1 and of %d give different rows: %s", seed, batch, diff)
 		}
 	}

@@ -1,6 +1,7 @@
 package statemachine_test
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -34,7 +35,11 @@ type proposer struct {
 
 var modelKeys = []string{
 	"a", "a\x00", "a\x00\x01", "a\x01", "aa", "ab", "b", "b\xff", "b\xff\xff", "c", "\x00", "\x00\x00", "\xff", "\xff\xff",
+	"a/", "a/1", "a/2", "a/\xff", "a/b/1", "a/b/2", "a\x00/1", "/1",
 }
+
+// modelParents are what the keys with a slash are children of, and what has none.
+var modelParents = []string{"a", "a/b", "a\x00", "", "a/", "b"}
 
 var modelLeases = []int64{1, 2, 3, 4, -1, -7, 1 << 62}
 
@@ -370,7 +375,7 @@ func (g *generator) script() []byte {
 	var script []action
 	for range g.IntN(6) {
 		a := action{Do: pick(g, []string{
-			"get", "scan", "put", "put", "entry", "entry", "touch", "delete", "next", "alive", "keys", "attachment", "session", "clock",
+			"get", "scan", "children", "put", "put", "entry", "entry", "touch", "delete", "next", "alive", "keys", "attachment", "session", "clock",
 			"refuse", "attempt", "broken", "mend",
 		})}
 		a.Key, a.End = g.keys()
@@ -434,6 +439,17 @@ func (a action) run(s statemachine.Step) string {
 	case "scan":
 		out := ""
 		s.Scan(a.Key, a.End, func(kv *kv) bool {
+			out += keyValue(kv) + ";"
+			return len(out) < 100
+		})
+		return out
+	case "children":
+		out := ""
+		parent := a.Key
+		if i := bytes.LastIndexByte(parent, '/'); i >= 0 {
+			parent = parent[:i]
+		}
+		s.Children(parent, func(kv *kv) bool {
 			out += keyValue(kv) + ";"
 			return len(out) < 100
 		})

@@ -82,7 +82,7 @@ type Machine struct {
 	overlay   *mvcc.Overlay
 	latest    *mvcc.Cache
 	undo      undo.Log // of the step that is running
-	parents   *mvcc.Parents
+	children  *mvcc.Index
 	unparsed  atomic.Uint64
 
 	// mu guards what readers see. It is held for a pointer swap only.
@@ -181,7 +181,11 @@ func (m *Machine) load() error {
 			fact.set(v)
 		}
 	}
-	m.latest, m.parents = mvcc.NewCache(latestCache), mvcc.NewParents(m.revision)
+	m.latest = mvcc.NewCache(latestCache)
+	var err error
+	if m.children, err = mvcc.LoadIndex(rows, m.revision); err != nil {
+		return err
+	}
 	m.overlay = mvcc.NewOverlay(m.applyRows())
 	return m.loadTables(rows, lease.NewLoader(clock, tick, &m.undo))
 }
@@ -192,7 +196,7 @@ const latestCache = 16 << 20
 
 // applyRows is what the apply reads: the current database, behind the cache.
 func (m *Machine) applyRows() mvcc.Source {
-	return mvcc.CachedRows{Rows: mvcc.Rows{Reader: m.store.db()}, Cache: m.latest, Parents: m.parents}
+	return mvcc.CachedRows{Rows: mvcc.Rows{Reader: m.store.db()}, Cache: m.latest, Index: m.children}
 }
 
 // loadTables builds the tables that are caches of rows.
@@ -276,13 +280,15 @@ func (m *Machine) commit(b *batch) error {
 	rows := b.kv.Rows()
 	rows.Set(metaApplied, binary.BigEndian.AppendUint64(nil, b.applied.Index))
 	rows.Set(metaRevision, binary.BigEndian.AppendUint64(nil, uint64(b.kv.Revision())))
-	if err := m.store.commit(rows); err != nil {
+	compacted := b.compacted != m.compacted
+	err := m.store.commit(rows, func(batch *pebble.Batch) error {
+		return m.children.Stage(rows, batch, b.kv.Revision(), len(b.applied.Events), compacted)
+	})
+	if err != nil {
 		return err
 	}
 	m.latest.Learn(rows)
-	m.parents.Learn(rows, b.kv.Revision())
 	rows.Reset(m.applyRows())
-	compacted := b.compacted != m.compacted
 	m.index, m.revision, m.compacted = b.applied.Index, b.kv.Revision(), b.compacted
 	m.publish()
 	if compacted { // published before its first physical delete

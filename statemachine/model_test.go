@@ -112,9 +112,12 @@ func (w *world) finish() {
 		r.check()
 		rows := backupRows(w.t, r.m)
 		if first == nil {
-			first = rows
+			first = stateRows(rows)
 		}
-		if diff := rowsDiffer(first, rows); diff != "" {
+		if diff := rowsDiffer(childRows(rows), indexOf(rows)); diff != "" {
+			w.t.Errorf("the children in the index of %s and those among its live keys differ: %s", r.name, diff)
+		}
+		if diff := rowsDiffer(first, stateRows(rows)); diff != "" {
 			w.t.Errorf("the rows of %s and %s differ after compaction: %s", w.replicas[0].name, r.name, diff)
 		}
 	}

@@ -2,12 +2,16 @@ package statemachine_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/coord-dev/coord/statemachine"
 	"github.com/coord-dev/coord/statemachine/model"
@@ -247,6 +251,7 @@ func (r *replica) checkView(v *statemachine.View) {
 	want, refused := state.Txn(txn)
 	r.w.same(r, index, fmt.Sprint("read ", txn), answer{got, err}, answer{want, refused})
 	r.checkAttached(v, state)
+	r.checkChildren(v, state)
 	r.checkChanges(v, state)
 	hash, err := v.StateHash(ctx)
 	if err != nil {
@@ -254,6 +259,30 @@ func (r *replica) checkView(v *statemachine.View) {
 	}
 	r.w.sameHash(r.name, index, hash)
 	r.checkHashKV(v, state)
+}
+
+// checkChildren reads all children of all parents, which the model finds by looking at every key.
+func (r *replica) checkChildren(v *statemachine.View, state *model.Model) {
+	all, err := state.Range(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, SortTarget: pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_ASCEND})
+	if err != nil {
+		return // the alarm
+	}
+	for _, parent := range modelParents {
+		var got, want []*mvccpb.KeyValue
+		err := v.Children(context.Background(), []byte(parent), func(kv *mvccpb.KeyValue) bool {
+			got = append(got, kv)
+			return true
+		})
+		for _, kv := range all.Kvs {
+			if i := bytes.LastIndexByte(kv.Key, '/'); i >= 0 && string(kv.Key[:i]) == parent {
+				want = append(want, kv)
+			}
+		}
+		slices.SortStableFunc(want, func(a, b *mvccpb.KeyValue) int {
+			return cmp.Or(cmp.Compare(a.CreateRevision, b.CreateRevision), bytes.Compare(a.Key, b.Key))
+		})
+		r.w.same(r, v.AppliedIndex(), fmt.Sprintf("children of %q", parent), answer{got, err}, answer{want, nil})
+	}
 }
 
 type answer struct {

@@ -207,10 +207,13 @@ func (s *store) hold() *database {
 	return s.current
 }
 
-// commit writes a batch. It becomes durable with the next flush.
-func (s *store) commit(rows *mvcc.Overlay) error {
+// commit writes a batch, with what stage adds to it. It becomes durable with the next flush.
+func (s *store) commit(rows *mvcc.Overlay, stage func(*pebble.Batch) error) error {
 	b := s.current.NewBatch()
 	if err := rows.WriteTo(b); err != nil {
+		return err
+	}
+	if err := stage(b); err != nil {
 		return err
 	}
 	return s.commitBatch(b)

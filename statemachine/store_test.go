@@ -31,7 +31,7 @@ func TestFlushCoversWhatWasCommittedBeforeIt(t *testing.T) {
 	rows := mvcc.NewOverlay(mvcc.Rows{Reader: s.current})
 	for n := range uint64(1000) {
 		rows.Set(metaApplied, binary.BigEndian.AppendUint64(nil, n))
-		if err := s.commit(rows); err != nil {
+		if err := s.commit(rows, func(*pebble.Batch) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.flush(); err != nil {

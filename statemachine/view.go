@@ -27,7 +27,7 @@ type state struct {
 	members   []*raftv1.Member
 	budget    Budget
 	broken    broken
-	parents   *mvcc.Parents
+	children  mvcc.IndexView
 }
 
 func (s *state) release() {
@@ -44,7 +44,7 @@ func (m *Machine) publish() {
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index,
 		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, budget: m.opts.Budget,
-		parents: m.parents,
+		children: m.children.View(),
 	}
 	next.refs.Store(1)
 	m.mu.Lock()
@@ -107,7 +107,7 @@ func (v *View) Width(key, end []byte, limit int64) (n int64) {
 // returns false or ctx is done. See Step.Children. The versions are the caller's.
 func (v *View) Children(ctx context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error {
 	n := 0
-	src := mvcc.ViewRows{Rows: v.rows(), Parents: v.parents, Revision: v.revision}
+	src := mvcc.ViewRows{Rows: v.rows(), Index: v.children, Revision: v.revision}
 	err := mvcc.Children(src, parent, func(kv *mvccpb.KeyValue) bool {
 		if n++; n%1024 == 0 && ctx.Err() != nil {
 			return false

@@ -51,12 +51,12 @@ func (c *Cache) Learn(o *Overlay) {
 	})
 }
 
-// CachedRows is the Source over committed rows that the apply reads: the live space has a cache in front, and scans of children
-// begin where there may be some.
+// CachedRows is the Source over committed rows that the apply reads: the live space has a cache in front, and the children
+// that were created last are in memory.
 type CachedRows struct {
 	Rows
-	Cache   *Cache
-	Parents *Parents
+	Cache *Cache
+	Index *Index
 }
 
 // Get implements Source.
@@ -79,5 +79,5 @@ func (r CachedRows) Cursor(lower, upper []byte) (Cursor, error) {
 	if len(lower) == 0 || lower[0] != SpaceChildren {
 		return r.Rows.Cursor(lower, upper)
 	}
-	return r.Parents.latest(r.Rows, lower, upper)
+	return r.Index.cursor(r.Rows, lower, upper)
 }

@@ -17,7 +17,7 @@ func TestCachedRowsAnswerLikeRows(t *testing.T) {
 		}
 		cache := NewCache(1000)
 		rows := Rows{db}
-		o := NewOverlay(CachedRows{rows, cache, NewParents(1)})
+		o := NewOverlay(CachedRows{rows, cache, nil})
 		key := rapid.SliceOfN(rapid.SampledFrom([]byte("ab")), 1, 4)
 		for range rapid.IntRange(1, 30).Draw(t, "batches") {
 			for range rapid.IntRange(0, 5).Draw(t, "commands") {
@@ -38,7 +38,7 @@ func TestCachedRowsAnswerLikeRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			cache.Learn(o)
-			o.Reset(CachedRows{rows, cache, NewParents(1)})
+			o.Reset(CachedRows{rows, cache, nil})
 			k := LiveKey(key.Draw(t, "check"))
 			got, ok, err := o.Get(k)
 			want, wantOK, wantErr := rows.Get(k)

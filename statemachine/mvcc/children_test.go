@@ -13,46 +13,60 @@ import (
 	"pgregory.net/rapid"
 )
 
-// family writes keys through a Tx, commits now and then, and finds children in the dumbest way, too.
-type family struct {
+// relatives writes keys through a Tx, commits now and then, and finds children in the dumbest way, too.
+type relatives struct {
 	*rapid.T
 	db       *pebble.DB
 	cache    *Cache
-	parents  *Parents
+	index    *Index
+	changes  int
 	overlay  *Overlay
 	tx       *Tx
 	revision int64
 }
 
-func newFamily(t *rapid.T, db *pebble.DB) *family {
+func newRelatives(t *rapid.T, db *pebble.DB) *relatives {
 	if err := db.DeleteRange([]byte{0}, []byte{0xff}, pebble.NoSync); err != nil {
 		t.Fatal(err)
 	}
-	f := &family{T: t, db: db, cache: NewCache(1000), parents: NewParents(1), revision: 1}
+	f := &relatives{T: t, db: db, cache: NewCache(1000), revision: 1}
+	f.load()
 	f.overlay = NewOverlay(f.rows())
 	f.tx = NewTx(f.overlay, 1)
 	return f
 }
 
-func (f *family) rows() Source { return CachedRows{Rows{f.db}, f.cache, f.parents} }
+// load finds the index again as after a restart.
+func (f *relatives) load() {
+	var err error
+	if f.index, err = LoadIndex(Rows{f.db}, f.revision); err != nil {
+		f.Fatal(err)
+	}
+}
 
-func (f *family) commit() {
+func (f *relatives) rows() Source { return CachedRows{Rows{f.db}, f.cache, f.index} }
+
+func (f *relatives) commit() {
 	b := f.db.NewBatch()
 	if err := f.overlay.WriteTo(b); err != nil {
+		f.Fatal(err)
+	}
+	f.tx.End()
+	if err := f.index.Stage(f.overlay, b, f.tx.Revision(), f.changes, rapid.IntRange(0, 5).Draw(f.T, "all") == 0); err != nil {
 		f.Fatal(err)
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		f.Fatal(err)
 	}
-	f.tx.End()
 	f.cache.Learn(f.overlay)
-	f.parents.Learn(f.overlay, f.tx.Revision())
+	f.changes = 0
 	f.overlay.Reset(f.rows())
 	f.revision = f.tx.Revision()
 	f.tx = NewTx(f.overlay, f.revision)
 }
 
-func (f *family) change(key string) {
+func (f *relatives) change(key string) {
+	f.changes++
 	prev, err := Latest(f.overlay, []byte(key))
 	if err != nil {
 		f.Fatal(err)
@@ -111,7 +125,7 @@ func TestChildrenAreTheLiveKeys(t *testing.T) {
 	db := openMem(t)
 	emptied, begun := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		f := newFamily(t, db)
+		f := newRelatives(t, db)
 		var views []ViewRows
 		defer func() {
 			for _, v := range views {
@@ -128,7 +142,7 @@ func TestChildrenAreTheLiveKeys(t *testing.T) {
 				if got := indexedChildren(t, f.overlay, parent, limit); !slices.Equal(got, want) {
 					t.Fatalf("children of %q: %v, the live keys are %v", parent, got, want)
 				}
-				if k, ok := f.parents.get(childrenPrefix([]byte(parent))); ok && k.rows == 0 {
+				if k, ok := f.index.parents.get(childrenPrefix([]byte(parent))); ok && k.rows == 0 {
 					emptied++
 				} else if ok && k.first > 0 {
 					begun++
@@ -136,9 +150,13 @@ func TestChildrenAreTheLiveKeys(t *testing.T) {
 			}
 			f.commit()
 			if rapid.IntRange(0, 3).Draw(t, "forget") == 0 {
-				clear(f.parents.known)
+				clear(f.index.parents.known)
 			}
-			views = append(views, ViewRows{Rows{db.NewSnapshot()}, f.parents, f.revision})
+			if rapid.IntRange(0, 5).Draw(t, "restart") == 0 {
+				f.load()
+				f.overlay.Reset(f.rows())
+			}
+			views = append(views, ViewRows{Rows{db.NewSnapshot()}, f.index.View(), f.revision})
 			view := views[rapid.IntRange(0, len(views)-1).Draw(t, "view")]
 			parent := rapid.SampledFrom(someParents).Draw(t, "parent")
 			if got, want := indexedChildren(t, view, parent, 100), childrenOf(t, view, parent); !slices.Equal(got, want) {
@@ -185,7 +203,7 @@ func TestChildRows(t *testing.T) {
 
 // TestParentsAreBounded: when too much is remembered, all is forgotten; a very long name never is remembered.
 func TestParentsAreBounded(t *testing.T) {
-	p := NewParents(1)
+	p := &parents{known: make(map[string]parent)}
 	for i := range maxParents + 1 {
 		p.found(fmt.Appendf(nil, "%d", i), 2, 1, true)
 	}

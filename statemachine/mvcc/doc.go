@@ -21,6 +21,7 @@
 //	0e lease:8 index:8 ordinal:4                   outcomes  → what a command with requests of a session brought about, see
 //	                                                           statemachine
 //	0f queue                                       broken    → a queue for which a reaction failed, see statemachine
+//	18                                             children  → revision up to which they are stored
 //	18 esc(parent) 00 01 | create:8 base           children  → empty; deleted with the key
 //
 // esc(key) replaces each 00 by 00 ff; the terminator 00 01 then makes the encoding prefix-free and order-preserving ("a"
@@ -30,13 +31,14 @@
 // # Children
 //
 // A key that contains a slash is a child of what stands before its last one: "job/7" is a child of "job" with the base "7", "job/"
-// one with an empty base, and "job/1/7" is none of "job". Each live key that is a child has a row in the children space, made
+// one with an empty base, and "job/1/7" is none of "job". Each live key that is a child has a row in the index of children, made
 // when the key is created and deleted with it; what is put over a key keeps its create revision and so its row. The rows
 // of one parent are contiguous and in the order of create revisions, so the head of a queue is the first row of its parent,
 // however many keys are queued there and however many stand deeper below.
 //
-// The rows are a function of the live ones, and part of the state all the same: to make them anew at a start would take time that grows
-// with the number of keys. See parents.go for how their tombstones are passed over.
+// The rows are a function of the live ones. They are stored all the same, since to make them anew at a start would take time that grows
+// with the number of keys; only those of the last changes are not stored yet, see Index. Where they are differs between replicas,
+// so the space is not part of the state hash. See parents.go for how tombstones are passed over.
 //
 // # Records
 //

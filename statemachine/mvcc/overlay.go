@@ -166,14 +166,12 @@ func (o *Overlay) Get(key []byte) ([]byte, bool, error) {
 	return o.base.Get(key)
 }
 
-// WriteTo stages all writes in a Pebble batch, in key order. The row of a child is written once and deleted once, as its key
-// has the create revision; so a single delete will do, which a flush drops together with the row.
+// WriteTo stages all writes in a Pebble batch, in key order, but those of the index of children, see Index.Stage.
 func (o *Overlay) WriteTo(b *pebble.Batch) error {
 	var err error
 	o.tree.Ascend(func(r row) bool {
 		switch {
-		case r.value == nil && r.key[0] == SpaceChildren:
-			err = b.SingleDelete(r.key, nil)
+		case r.key[0] == SpaceChildren:
 		case r.value == nil:
 			err = b.Delete(r.key, nil)
 		default:
