@@ -1,7 +1,9 @@
 package crashtest
 
 import (
+	"bytes"
 	"io"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -12,12 +14,14 @@ import (
 // proxy stands between a client and one member, and can lose what the member answers.
 type proxy struct {
 	listener net.Listener
-	target   string
 	deaf     atomic.Bool // drops what the member sends
+	heard    *recording  // keeps what passes, if not nil
 	running  sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	mu     sync.Mutex
+	target string
+	conns  map[net.Conn]struct{}
+	lost   map[net.Conn]struct{} // those that stay open and carry nothing any more
 }
 
 // startProxy starts a proxy; the test's end stops it.
@@ -27,7 +31,11 @@ func startProxy(t testing.TB, target string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, target: target, conns: make(map[net.Conn]struct{})}
+	return serveProxy(t, &proxy{listener: l, target: target, conns: make(map[net.Conn]struct{})})
+}
+
+func serveProxy(t testing.TB, p *proxy) *proxy {
+	l := p.listener
 	p.running.Go(p.accept)
 	t.Cleanup(func() {
 		l.Close()
@@ -45,7 +53,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		up, err := net.DialTimeout("tcp", p.target, time.Second)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		up, err := net.DialTimeout("tcp", target, time.Second)
 		if err != nil {
 			down.Close()
 			continue
@@ -67,9 +78,11 @@ func (p *proxy) keep(conns ...net.Conn) {
 // copy moves bytes one way until either side closes; then it closes both.
 func (p *proxy) copy(dst io.Writer, src io.Reader, down, up net.Conn, answers bool) {
 	buf := make([]byte, 64<<10)
+	keep := p.heard.stream()
 	for {
 		n, err := src.Read(buf)
-		if n > 0 && !(answers && p.deaf.Load()) {
+		keep(buf[:n])
+		if n > 0 && !(answers && p.deaf.Load()) && !p.isLost(down) {
 			if _, err := dst.Write(buf[:n]); err != nil {
 				break
 			}
@@ -84,6 +97,20 @@ func (p *proxy) copy(dst io.Writer, src io.Reader, down, up net.Conn, answers bo
 		delete(p.conns, c)
 		c.Close()
 	}
+}
+
+// lose makes the machine behind the proxy a lost one: its connections stay open and carry nothing, new ones lead to target.
+func (p *proxy) lose(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target, p.lost = target, maps.Clone(p.conns)
+}
+
+func (p *proxy) isLost(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, lost := p.lost[c]
+	return lost
 }
 
 // cut ends all connections.
@@ -102,4 +129,38 @@ func (p *proxy) loseAnswers(d time.Duration) {
 	time.Sleep(d)
 	p.cut()
 	p.deaf.Store(false)
+}
+
+// recording is what passed through proxies, one way of one connection after the other.
+type recording struct {
+	mu      sync.Mutex
+	streams []*bytes.Buffer
+}
+
+// stream returns a function that keeps what passes one way of a connection. Nothing is kept by no recording.
+func (r *recording) stream() func([]byte) {
+	if r == nil {
+		return func([]byte) {}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	one := &bytes.Buffer{}
+	r.streams = append(r.streams, one)
+	return func(b []byte) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		one.Write(b)
+	}
+}
+
+// take returns what was kept since the last time.
+func (r *recording) take() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all [][]byte
+	for _, one := range r.streams {
+		all = append(all, bytes.Clone(one.Bytes()))
+		one.Reset()
+	}
+	return all
 }
