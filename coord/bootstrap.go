@@ -118,7 +118,7 @@ func (s *Server) findPeers() error {
 	}
 	me, _ := s.cfg.LocalMember()
 	for s.ctx.Err() == nil && s.members.none() {
-		list, err := datadir.AskMembers(s.ctx, s.joinOptions(initial, me))
+		list, err := datadir.AskMembers(s.ctx, s.joinOptions(initial, me), s.identity.ClusterID)
 		if err == nil {
 			s.members.found(list)
 		}

@@ -57,11 +57,15 @@ func JoinExisting(ctx context.Context, o JoinOptions) (Joined, error) {
 	return Joined{}, cmp.Or(refusal, noAnswer(silent))
 }
 
-// AskMembers returns the members that the first peer that answers knows, whoever they are.
-func AskMembers(ctx context.Context, o JoinOptions) ([]Member, error) {
+// AskMembers returns the members that the first peer of a cluster that answers knows, whoever they are. Nothing of it is
+// proven: it serves to find addresses, at which the members prove themselves.
+func AskMembers(ctx context.Context, o JoinOptions, cluster uint64) ([]Member, error) {
 	var silent []string
 	for _, u := range o.Peers {
 		j, err := o.ask(ctx, u)
+		if err == nil && j.ClusterID != cluster {
+			err = fmt.Errorf("%s is a member of cluster %s, not of cluster %s", u, hexID(j.ClusterID), hexID(cluster))
+		}
 		if err == nil {
 			return j.Members, nil
 		}

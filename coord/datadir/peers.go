@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -87,8 +88,28 @@ func (k keeper) Record(member uint64, i handshake.Incarnation) error {
 		return nil
 	}
 	m := d.meta.clone()
+	if !heard {
+		k.makeRoom(&m)
+	}
+	if len(m.Peers) >= maxPeers && !heard {
+		return fmt.Errorf("%d members are on record here already", len(m.Peers))
+	}
 	m.Peers[hexID(member)] = metWith(i)
 	return d.storeLocked(m)
+}
+
+// maxPeers bounds the members on record. A cluster has a few; more are of somebody who makes them up.
+const maxPeers = 256
+
+// makeRoom drops those that are not members as far as this member knows, once there are too many.
+func (k keeper) makeRoom(m *metadata) {
+	if len(m.Peers) < maxPeers || k.c.Members == nil {
+		return
+	}
+	members := k.c.Members()
+	maps.DeleteFunc(m.Peers, func(id hexID, _ acquaintance) bool {
+		return !slices.ContainsFunc(members, func(each Member) bool { return each.ID == uint64(id) })
+	})
 }
 
 // Heard implements handshake.Keeper.
@@ -116,6 +137,9 @@ func (k keeper) Learn(told map[uint64]handshake.Fingerprint) error {
 	}
 	return d.update(func(m *metadata) {
 		for id, f := range fresh {
+			if len(m.Peers) >= maxPeers {
+				break
+			}
 			if _, heard := m.Peers[hexID(id)]; !heard {
 				m.Peers[hexID(id)] = acquaintance{Fingerprint: fingerprint{f}}
 			}

@@ -80,6 +80,26 @@ func TestFirstSightCounts(t *testing.T) {
 	}
 }
 
+// TestRecordsAreBounded: members that somebody makes up make way for those that there are.
+func TestRecordsAreBounded(t *testing.T) {
+	d := admitted(t, options(t.TempDir()), testIdentity)
+	k := d.Keeper(Cluster{Members: func() []Member { return []Member{{ID: 7}, {ID: 8}} }})
+	if err := k.Record(7, incarnation(70)); err != nil {
+		t.Fatal(err)
+	}
+	for id := uint64(1000); id < 1000+2*maxPeers; id++ {
+		if err := k.Record(id, incarnation(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := k.Record(8, incarnation(80)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(k.Heard()); n > maxPeers || !metAs(d, 7, 70) || !metAs(d, 8, 80) {
+		t.Errorf("%d members on record; member 7 is known: %v, member 8: %v", n, metAs(d, 7, 70), metAs(d, 8, 80))
+	}
+}
+
 // meet connects one member to another as raft does, and returns what each makes of it.
 func meet(t *testing.T, dials, accepts *Dir, c Cluster) (dialer, acceptor error) {
 	t.Helper()

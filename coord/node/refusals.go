@@ -15,21 +15,26 @@ import (
 // the incarnation on record here, and this member stops when a majority of the voters it knows refuses it at the same time.
 // That is what had to agree to the removal, and what this member would need for anything that it could do.
 type refusals struct {
-	n *Node
+	self   uint64
+	voters func() []uint64
+	// hear is told of each refusal, counted or not; stop once those of a majority stand.
+	hear, stop func(*handshake.RefusedError)
 
 	mu sync.Mutex
 	by map[uint64]*handshake.RefusedError
 }
 
 func newRefusals(n *Node) *refusals {
-	return &refusals{n: n, by: make(map[uint64]*handshake.RefusedError)}
+	r := &refusals{self: n.cfg.Replica, voters: n.voters, hear: n.cfg.Refused, stop: n.stopFor, by: make(map[uint64]*handshake.RefusedError)}
+	if r.hear == nil {
+		r.hear = func(*handshake.RefusedError) {}
+	}
+	return r
 }
 
 // refused is told of each refusal.
 func (r *refusals) refused(err *handshake.RefusedError) {
-	if r.n.cfg.Refused != nil {
-		r.n.cfg.Refused(err)
-	}
+	r.hear(err)
 	if err.Local || !err.Proven || !final(err.Kind) {
 		return
 	}
@@ -37,7 +42,7 @@ func (r *refusals) refused(err *handshake.RefusedError) {
 	defer r.mu.Unlock()
 	r.by[err.Peer] = err
 	if why := r.majority(); why != nil {
-		r.n.stopFor(why)
+		r.stop(why)
 	}
 }
 
@@ -60,8 +65,8 @@ func (r *refusals) admitted(member uint64) {
 // majority returns one of the refusals if they are those of a majority of the voters. Of two voters the other one is
 // enough: without it there is no quorum either.
 func (r *refusals) majority() (why *handshake.RefusedError) {
-	voters := r.n.voters()
-	others := slices.DeleteFunc(slices.Clone(voters), func(id uint64) bool { return id == r.n.cfg.Replica })
+	voters := r.voters()
+	others := slices.DeleteFunc(slices.Clone(voters), func(id uint64) bool { return id == r.self })
 	against := 0
 	for _, id := range others {
 		if err := r.by[id]; err != nil {

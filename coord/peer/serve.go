@@ -150,7 +150,9 @@ func (t *Transport) servePeer(raw net.Conn, w *wire) error {
 	defer leave()
 	if from.Purpose == handshake.Raft {
 		in.raft.Add(1)
-		t.link(from.Member).up()
+		if l := t.linked(from.Member); l != nil { // who is not in the book gets none: its id may be made up
+			l.up()
+		}
 		defer t.left(from.Member, in)
 	}
 	var buf []byte

@@ -20,6 +20,7 @@ type starts struct {
 	patience time.Duration // for the answer to a probe
 	log      *zap.Logger
 	spawn    func(func()) bool // runs what may block
+	member   func(uint64) bool // says whether there is such a member, for all that is known
 
 	mu sync.Mutex
 	of map[uint64]*start
@@ -41,9 +42,12 @@ type presence struct {
 	close func()
 }
 
-func newStarts(patience time.Duration, log *zap.Logger, spawn func(func()) bool) *starts {
+// maxStarts is how many starts are remembered before those of unknown members go: a cluster has a few, more are made up.
+const maxStarts = 1024
+
+func newStarts(patience time.Duration, log *zap.Logger, spawn func(func()) bool, member func(uint64) bool) *starts {
 	return &starts{
-		patience: patience, log: log, spawn: spawn,
+		patience: patience, log: log, spawn: spawn, member: member,
 		of: make(map[uint64]*start), probes: make(map[uint64]chan<- struct{}),
 	}
 }
@@ -84,6 +88,13 @@ func (s *starts) look(h handshake.Hello) (*start, []*presence, error) {
 			conns = append(conns, c)
 		}
 		return now, conns, nil
+	}
+	if len(s.of) >= maxStarts {
+		for member, each := range s.of {
+			if len(each.conns) == 0 && !s.member(member) {
+				delete(s.of, member)
+			}
+		}
 	}
 	s.of[h.Member] = &start{boot: h.Boot, number: h.Start, conns: make(map[*presence]struct{})}
 	return nil, nil, nil

@@ -94,7 +94,7 @@ func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler,
 	t.mu.conns = make(map[net.Conn]struct{})
 	t.mu.inbound = make(map[uint64]*inbound)
 	t.peerHTTP = t.newClient()
-	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn)
+	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn, func(id uint64) bool { return len(opt.Book.Addrs(id)) > 0 })
 	return t
 }
 
@@ -199,6 +199,13 @@ func (t *Transport) link(peer uint64) *link {
 		t.spawnLocked(func() { l.run(t.ctx) })
 	}
 	return l
+}
+
+// linked returns the link to a peer if there is one.
+func (t *Transport) linked(peer uint64) *link {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.links[peer]
 }
 
 // moved is told by the book that a member's addresses changed, or that it was removed: then its connections end, and it
