@@ -27,6 +27,12 @@ func (s *Server) registerMetrics() error {
 	for _, g := range s.gauges() {
 		errs = append(errs, s.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)))
 	}
+	for reason := range s.node.Transport().Rejected() {
+		errs = append(errs, s.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "coord_peer_rejected_messages_total", Help: "Messages of peers that no member sends, by reason; each closed its connection.",
+			ConstLabels: prometheus.Labels{"reason": reason},
+		}, func() float64 { return float64(s.node.Transport().Rejected()[reason]) })))
+	}
 	return errors.Join(errs...)
 }
 

@@ -53,6 +53,7 @@ type Server struct {
 	ready   chan struct{}
 	fate    chan error    // why the member must stop by itself
 	diskLow chan struct{} // signalled when the disk runs low
+	room    func() error  // nil if the disk is not watched
 	done    chan struct{}
 	err     error // set before done is closed
 	stop    sync.Once
@@ -97,6 +98,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	disk, err := s.newWatchdog() // before the stores open: it makes room if the disk is full
 	if err != nil {
 		return err
+	}
+	if disk != nil {
+		s.room = disk.Room
 	}
 	if err := s.assemble(); err != nil {
 		return err
@@ -159,7 +163,8 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer),
 		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
-		Machine:     func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
+		Machine:      func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
+		CheckCommand: checkCommand, CheckSnapshot: checkSnapshot, Room: s.room,
 		PeerHandler: s.dir.Handler(s.members.cluster()),
 		Keeper:      s.dir.Keeper(s.members.cluster()), Refused: s.refusedByPeer,
 		Events: node.Events{

@@ -232,6 +232,27 @@ func (s *snapshotReader) end() error {
 	return nil
 }
 
+// CheckSnapshot reads a snapshot stream to its end as RecoverFromSnapshot would, and returns the index of the log at which it
+// was taken. It is for who received one and has not decided to take it: what RecoverFromSnapshot refuses ends a replica.
+func CheckSnapshot(r io.Reader, shard uint64) (applied uint64, err error) {
+	in, err := openSnapshot(r)
+	if err != nil {
+		return 0, err
+	}
+	if in.header.Shard != shard {
+		return 0, fmt.Errorf("%w: it is of shard %d, this is shard %d", ErrSnapshot, in.header.Shard, shard)
+	}
+	for more := true; more; {
+		if more, err = in.next(func(_, _ []byte) error { return nil }); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := in.in.ReadByte(); err != io.EOF {
+		return 0, fmt.Errorf("%w: it goes on behind its end", ErrSnapshot)
+	}
+	return in.header.AppliedIndex, nil
+}
+
 // RecoverFromSnapshot replaces the whole state. When it returns nil the new state is durable and the current one; after
 // an error or a crash it is still the old one.
 func (m *Machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {

@@ -41,6 +41,7 @@ type cluster struct {
 	t       testing.TB
 	members []*member
 	dir     string
+	hostile bool // somebody sends the members what no member sends
 }
 
 // layOut makes n members that found a cluster, and starts none.
@@ -48,6 +49,7 @@ func layOut(t testing.TB, n int, flags ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir()}
 	t.Cleanup(c.explain)
+	t.Cleanup(c.checkNothingRejected)
 	addrs := freeAddrs(t, 2*n)
 	var initial []string
 	for i := range n {
@@ -64,6 +66,15 @@ func (c *cluster) explain() {
 	for _, m := range c.members {
 		if c.t.Failed() && m.process != nil {
 			c.t.Logf("the log of %s ends:\n%s", m.name, m.tail(20))
+		}
+	}
+}
+
+// checkNothingRejected: members take everything that members send.
+func (c *cluster) checkNothingRejected() {
+	for _, m := range c.members {
+		if m.process != nil && !c.hostile && strings.Contains(m.output(), "is not one that a member sends") {
+			c.t.Errorf("%s rejected a message of a peer", m.name)
 		}
 	}
 }

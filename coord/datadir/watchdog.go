@@ -180,6 +180,18 @@ func (w *Watchdog) space() (Space, error) {
 	return least, nil
 }
 
+// minRoom is what must be free for more to be written beside the stores, which cannot go on without.
+const minRoom = 16 << 20
+
+// Room returns why nothing should be written that the stores do not need to go on. It looks at the disk.
+func (w *Watchdog) Room() error {
+	s, err := w.space()
+	if err == nil && s.Free < minRoom {
+		err = fmt.Errorf("%d bytes are free on disk, at least %d are kept for the stores", s.Free, minRoom)
+	}
+	return err
+}
+
 func (w *Watchdog) hasBallast() bool {
 	info, err := os.Stat(w.o.Ballast)
 	return err == nil && uint64(info.Size()) >= w.o.BallastSize

@@ -163,6 +163,13 @@ func (m *member) stop() {
 }
 
 func (c *cluster) close() {
+	for _, m := range c.live() { // members take everything that members send
+		for reason, n := range m.node.Transport().Rejected() {
+			if n > 0 {
+				c.t.Errorf("member %d rejected %d messages of its peers for %s", m.id, n, reason)
+			}
+		}
+	}
 	var wg sync.WaitGroup
 	for _, m := range c.members {
 		wg.Go(m.stop)

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -66,6 +67,14 @@ type Config struct {
 
 	// Machine creates the state machine. It is called once by Start.
 	Machine func(shard, replica uint64) statemachine.IOnDiskStateMachine
+	// CheckCommand returns what is wrong with the bytes of an entry that proposer wants in the log, or that is in the
+	// leader's log when proposer is 0; an entry of a peer's that is refused gets no further. Nil takes all.
+	CheckCommand func(proposer uint64, cmd []byte) error
+	// CheckSnapshot reads what Machine's SaveSnapshot wrote on another member and returns the index of its state, or why
+	// Machine would not take it. Nil takes all.
+	CheckSnapshot func(r io.Reader) (applied uint64, err error)
+	// Room returns why there is no room on disk for a snapshot from a peer. Nil: there always is.
+	Room func() error
 	// PeerHandler serves HTTP requests on the peer port outside of PathPrefix.
 	PeerHandler http.Handler
 	// Keeper and Refused are those of peer.Options. What the Keeper has on record must outlive the process.

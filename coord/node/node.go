@@ -151,6 +151,7 @@ func newNode(cfg Config) *Node {
 		ProbeTimeout: cfg.ElectionTimeout * 3 / 2,
 		TakeOver:     n.events.takeOver,
 		Gone:         n.succession.gone,
+		Content:      n.content(),
 		TLS:          cfg.TLS,
 		Logger:       cfg.Logger,
 	})

@@ -7,8 +7,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-
-	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
 func TestFrameRoundTrip(t *testing.T) {
@@ -77,54 +75,6 @@ func FuzzFrame(f *testing.F) {
 			t.Fatalf("frame %x read back as %x", b, again)
 		}
 	})
-}
-
-// FuzzMessages feeds the decoders of what the network sends; they must neither
-// panic nor let a message through that Dragonboat would panic on.
-func FuzzMessages(f *testing.F) {
-	batch := pb.MessageBatch{BinVer: 210, DeploymentId: 1, Requests: []pb.Message{{
-		Type: pb.Replicate, From: 1, To: 2, ShardID: 1, Term: 3, LogIndex: 4, LogTerm: 2,
-		Entries: []pb.Entry{{Index: 5, Term: 3, Cmd: []byte("cmd")}},
-	}}}
-	f.Add(pb.MustMarshal(&batch))
-	chunk := pb.Chunk{ShardID: 1, ReplicaID: 2, From: 1, Index: 9, Data: []byte("data"), Filepath: "x"}
-	f.Add(pb.MustMarshal(&chunk))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if batch, err := decodeBatch(b, 1, 2); err == nil {
-			for i := range batch.Requests {
-				m := &batch.Requests[i]
-				if m.Type == pb.InstallSnapshot || m.From != 1 || m.To != 2 {
-					t.Fatalf("let through %+v", m)
-				}
-			}
-		}
-		if c, err := decodeChunk(b, 1, 2); err == nil && (c.From != 1 || c.ReplicaID != 2) {
-			t.Fatalf("let through %+v", c)
-		}
-	})
-}
-
-func TestCheckMessage(t *testing.T) {
-	ok := pb.Message{Type: pb.Replicate, From: 1, To: 2, LogIndex: 4, Entries: []pb.Entry{{Index: 5, Term: 1}, {Index: 6, Term: 1}}}
-	if err := checkMessage(&ok, 1, 2); err != nil {
-		t.Fatal(err)
-	}
-	for what, edit := range map[string]func(*pb.Message){
-		"local type":      func(m *pb.Message) { m.Type = pb.Unreachable },
-		"snapshot":        func(m *pb.Message) { m.Type = pb.InstallSnapshot },
-		"unknown type":    func(m *pb.Message) { m.Type = 99 },
-		"other sender":    func(m *pb.Message) { m.From = 3 },
-		"other receiver":  func(m *pb.Message) { m.To = 0 },
-		"gap":             func(m *pb.Message) { m.Entries = []pb.Entry{{Index: 5, Term: 1}, {Index: 7, Term: 1}} },
-		"not after index": func(m *pb.Message) { m.LogIndex = 7 },
-		"no term":         func(m *pb.Message) { m.Entries = []pb.Entry{{Index: 5}} },
-	} {
-		m := ok
-		edit(&m)
-		if err := checkMessage(&m, 1, 2); err == nil {
-			t.Errorf("%s was let through", what)
-		}
-	}
 }
 
 func TestTarget(t *testing.T) {

@@ -250,6 +250,10 @@ func (l *link) readPongs(w *wire, pong *atomic.Int64) error {
 
 // send delivers the batch or drops it.
 func (l *link) send(ctx context.Context, batch pb.MessageBatch) {
+	l.t.prepare(&batch)
+	if len(batch.Requests) == 0 {
+		return
+	}
 	w := l.await(ctx)
 	if w == nil {
 		l.stats.dropped.Add(uint64(len(batch.Requests)))

@@ -2,10 +2,12 @@ package peer
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"time"
 
+	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/handshake"
@@ -42,6 +44,8 @@ type Options struct {
 	// Gone is called when Transport.Gone becomes true for a member. It must not
 	// block. Nil is not called.
 	Gone func(member uint64)
+	// Content is what messages of peers are judged by.
+	Content Content
 	// TLS encrypts the connections; nil does not.
 	TLS *TLS
 	// Patience is how long a message waits for a connection that was not tried
@@ -60,6 +64,24 @@ type Options struct {
 	Logger *zap.Logger
 }
 
+// Content is what is known of the one raft group whose messages are taken, beside what raft itself prescribes. The zero
+// value knows nothing and judges the form alone. Its functions must be safe for concurrent use.
+type Content struct {
+	// Shard is the group, 0 for any.
+	Shard uint64
+	// Log tells of this member's log; false before it is open.
+	Log func() (LogState, bool)
+	// CheckCommand returns what is wrong with the command in an entry that proposer wants in the log, or that is in the
+	// leader's log when proposer is 0. It is called for each, and must be fast.
+	CheckCommand func(proposer uint64, cmd []byte) error
+	// AdmitMembers returns why this member cannot take a snapshot of index with these members.
+	AdmitMembers func(index uint64, m pb.Membership) error
+	// CheckSnapshot reads a snapshot's content and returns the index of its state, or what is wrong with it.
+	CheckSnapshot func(r io.Reader) (applied uint64, err error)
+	// Room returns why there is no room on disk for more of a snapshot.
+	Room func() error
+}
+
 const (
 	minBackoff = 10 * time.Millisecond
 	// settled is how long an attempt must have lasted for the next to come soon
@@ -74,6 +96,13 @@ const (
 	httpRead = 10 * time.Second
 	// writeStep is how many bytes are written under one deadline.
 	writeStep = 256 << 10
+	// snapshotIdle is how long a connection for a snapshot may bring no chunk.
+	snapshotIdle = 10 * time.Minute
+	// maxConns is how many connections a member may have to this one: two are in use, and some may have been lost without
+	// notice.
+	maxConns = 8
+	// rejectedPause lies between two log lines about rejected messages of one peer.
+	rejectedPause = 10 * time.Second
 	// keepBuffer bounds the buffer a connection keeps between two messages.
 	keepBuffer = 1 << 20
 )

@@ -9,10 +9,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
@@ -155,17 +155,56 @@ func (t *Transport) servePeer(raw net.Conn, w *wire) error {
 		}
 		defer t.left(from.Member, in)
 	}
+	conn := &peerConn{w: out, from: from, in: in}
+	defer t.enter(conn)()
+	return t.receive(conn)
+}
+
+// peerConn is a connection after the handshake.
+type peerConn struct {
+	w    *answerer
+	from handshake.Hello
+	in   *inbound
+	// snapshot is the one that arrives over it.
+	snapshot *intake
+}
+
+// enter counts a connection. Who has too many loses the oldest: it has lost them without notice.
+func (t *Transport) enter(c *peerConn) (leave func()) {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	c.in.mu.conns = append(c.in.mu.conns, c)
+	if len(c.in.mu.conns) > maxConns {
+		c.in.mu.conns[0].w.Close()
+	}
+	return func() {
+		c.in.mu.Lock()
+		c.in.mu.conns = slices.DeleteFunc(c.in.mu.conns, func(other *peerConn) bool { return other == c })
+		c.in.mu.Unlock()
+		if c.snapshot != nil {
+			c.snapshot.end(errors.New("its connection ended"))
+		}
+	}
+}
+
+// receive takes frames until the connection ends.
+func (t *Transport) receive(c *peerConn) error {
+	w, from, in := c.w, c.from, c.in
 	var buf []byte
 	for {
 		// The dialler pings, so silence means that it is gone.
 		if err := w.SetReadDeadline(time.Now().Add(2 * t.opt.IdleTimeout)); err != nil {
 			return err
 		}
-		k, payload, err := t.next(w, from.Purpose, buf)
+		k, payload, err := t.next(w.wire, from.Purpose, buf)
 		if err != nil {
 			return err
 		}
-		if err := t.handle(out, from, k, payload, in); err != nil {
+		if err := t.handle(c, k, payload); err != nil {
+			var rejected *RejectedError
+			if errors.As(err, &rejected) {
+				t.rejected(from.Member, in, rejected)
+			}
 			return err
 		}
 		in.bytes.Add(uint64(headerSize + len(payload)))
@@ -183,12 +222,13 @@ func (t *Transport) left(peer uint64, in *inbound) {
 }
 
 // next reads a frame. Raft batches carry pings between them; a snapshot is as
-// slow as its sender's disk, so its connection has no deadline of its own.
+// slow as its sender's disk, so its connection has a long time.
 func (t *Transport) next(w *wire, p handshake.Purpose, buf []byte) (kind, []byte, error) {
 	if p == handshake.Snapshot {
-		if err := w.SetReadDeadline(time.Time{}); err != nil {
+		if err := w.SetReadDeadline(time.Now().Add(snapshotIdle)); err != nil {
 			return 0, nil, err
 		}
+		return readFrame(w, buf, maxChunk)
 	}
 	return readFrame(w, buf, MaxFrame)
 }
@@ -210,7 +250,8 @@ func (a *answerer) probe(_ *wire, number uint64) {
 	_ = a.send(kindPing, binary.LittleEndian.AppendUint64(nil, number))
 }
 
-func (t *Transport) handle(w *answerer, from handshake.Hello, k kind, payload []byte, in *inbound) error {
+func (t *Transport) handle(c *peerConn, k kind, payload []byte) (err error) {
+	w, from := c.w, c.from
 	switch {
 	case k == kindPing:
 		if _, err := pingNumber(k, payload); err != nil {
@@ -222,9 +263,10 @@ func (t *Transport) handle(w *answerer, from handshake.Hello, k kind, payload []
 		t.starts.answered(number)
 		return err
 	case k == kindBatch && from.Purpose == handshake.Raft:
-		return t.handleBatch(from, payload, in)
+		return t.handleBatch(from, payload, c.in)
 	case k == kindChunk && from.Purpose == handshake.Snapshot:
-		return t.handleChunk(from, payload)
+		c.snapshot, err = t.takeChunk(c.snapshot, from.Member, payload)
+		return err
 	case k == kindEnd && from.Purpose == handshake.Snapshot:
 		if err := w.send(kindEndAck, nil); err != nil {
 			return err
@@ -235,13 +277,24 @@ func (t *Transport) handle(w *answerer, from handshake.Hello, k kind, payload []
 }
 
 func (t *Transport) handleBatch(from handshake.Hello, payload []byte, in *inbound) error {
-	batch, err := decodeBatch(payload, from.Member, t.opt.Self.Member)
+	batch, err := t.validator.decodeBatch(payload, from.Member)
 	if err != nil {
 		return err
 	}
 	in.messages.Add(uint64(len(batch.Requests)))
 	// The source address would be recorded in the registry, which has no use for it.
 	batch.SourceAddress = ""
+	now, taken := time.Now(), batch.Requests[:0]
+	for i := range batch.Requests {
+		fate, err := t.history.admit(&batch.Requests[i], now)
+		if err != nil {
+			return err
+		}
+		if fate == deliver {
+			taken = append(taken, batch.Requests[i])
+		}
+	}
+	batch.Requests = taken
 	t.batches(batch)
 	for i := range batch.Requests {
 		if m := &batch.Requests[i]; m.Type == pb.TimeoutNow {
@@ -251,87 +304,13 @@ func (t *Transport) handleBatch(from handshake.Hello, payload []byte, in *inboun
 	return nil
 }
 
-func (t *Transport) handleChunk(from handshake.Hello, payload []byte) error {
-	chunk, err := decodeChunk(payload, from.Member, t.opt.Self.Member)
-	if err != nil {
-		return err
+// rejected counts a message that was not taken, and logs it unless that peer's were a moment ago.
+func (t *Transport) rejected(peer uint64, in *inbound, err *RejectedError) {
+	t.rejections[err.Reason].Add(1)
+	now := time.Now().UnixNano()
+	if last := in.rejected.Load(); now-last < int64(rejectedPause) || !in.rejected.CompareAndSwap(last, now) {
+		return
 	}
-	if chunk.DeploymentId != t.deployment || chunk.BinVer != raftio.TransportBinVersion {
-		return fmt.Errorf("snapshot chunk of deployment %d, version %d", chunk.DeploymentId, chunk.BinVer)
-	}
-	if !t.chunks(chunk) {
-		return errors.New("snapshot chunk was not accepted")
-	}
-	return nil
-}
-
-// remoteTypes are the messages one member may send to another. Dragonboat panics
-// on some of the others, which are meant for use inside one process.
-var remoteTypes = map[pb.MessageType]bool{
-	pb.NoOP: true, pb.Propose: true, pb.Replicate: true, pb.ReplicateResp: true,
-	pb.RequestVote: true, pb.RequestVoteResp: true, pb.RequestPreVote: true, pb.RequestPreVoteResp: true,
-	pb.Heartbeat: true, pb.HeartbeatResp: true, pb.ReadIndex: true, pb.ReadIndexResp: true,
-	pb.SnapshotReceived: true, pb.LeaderTransfer: true, pb.TimeoutNow: true, pb.RateLimit: true,
-}
-
-// decodeBatch decodes a batch and makes sure that it is one from may send to to.
-func decodeBatch(payload []byte, from, to uint64) (pb.MessageBatch, error) {
-	var batch pb.MessageBatch
-	if err := unmarshal(&batch, payload); err != nil {
-		return batch, err
-	}
-	for i := range batch.Requests {
-		if err := checkMessage(&batch.Requests[i], from, to); err != nil {
-			return batch, err
-		}
-	}
-	return batch, nil
-}
-
-func checkMessage(m *pb.Message, from, to uint64) error {
-	switch {
-	case !remoteTypes[m.Type]:
-		return fmt.Errorf("message of type %d from member %x", m.Type, from)
-	case m.From != from || m.To != to:
-		return fmt.Errorf("member %x sent a message from %x to %x", from, m.From, m.To)
-	case m.Type == pb.Replicate && !contiguous(m):
-		return fmt.Errorf("member %x sent entries with gaps after %d", from, m.LogIndex)
-	}
-	return nil
-}
-
-// contiguous says whether the entries of a Replicate message follow its index;
-// Dragonboat panics on a gap.
-func contiguous(m *pb.Message) bool {
-	for i := range m.Entries {
-		if m.Entries[i].Index != m.LogIndex+1+uint64(i) || m.Entries[i].Term == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func decodeChunk(payload []byte, from, to uint64) (pb.Chunk, error) {
-	var chunk pb.Chunk
-	if err := unmarshal(&chunk, payload); err != nil {
-		return chunk, err
-	}
-	switch {
-	case chunk.From != from || chunk.ReplicaID != to:
-		return chunk, fmt.Errorf("member %x sent a snapshot chunk from %x to %x", from, chunk.From, chunk.ReplicaID)
-	case chunk.HasFileInfo || chunk.Witness:
-		return chunk, fmt.Errorf("member %x sent a snapshot chunk of a kind not in use", from)
-	}
-	return chunk, nil
-}
-
-// unmarshal decodes bytes from the network. Generated decoders are trusted to
-// return errors; one that panics instead must not take the process down.
-func unmarshal(m pb.Unmarshaler, payload []byte) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", ErrBadFrame, r)
-		}
-	}()
-	return m.Unmarshal(payload)
+	t.opt.Logger.Error("a peer's message is not one that a member sends: its connection is closed and nothing of it was taken",
+		zap.String("member", fmt.Sprintf("%x", peer)), zap.String("reason", err.Reason), zap.String("error", err.Text))
 }

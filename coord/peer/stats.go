@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -33,6 +34,21 @@ type inbound struct {
 	messages, bytes atomic.Uint64
 	// raft counts the connections for raft messages that are open.
 	raft atomic.Int64
+	// rejected is when a rejection was last logged.
+	rejected atomic.Int64
+	mu       struct {
+		sync.Mutex
+		conns []*peerConn // oldest first
+	}
+}
+
+// Rejected returns how many messages of peers were not taken, by reason.
+func (t *Transport) Rejected() map[string]uint64 {
+	counts := make(map[string]uint64)
+	for reason, n := range t.rejections {
+		counts[reason] = n.Load()
+	}
+	return counts
 }
 
 // Hears says whether a connection is open over which a peer sends raft messages.

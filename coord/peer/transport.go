@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
@@ -64,6 +65,9 @@ type Transport struct {
 	deployment uint64
 	batches    raftio.MessageHandler
 	chunks     raftio.ChunkHandler
+	validator  validator
+	history    history
+	rejections map[string]*atomic.Uint64
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -81,18 +85,30 @@ type Transport struct {
 		links     map[uint64]*link
 		conns     map[net.Conn]struct{}
 		inbound   map[uint64]*inbound
+		intakes   map[uint64]*intake // by sender
 	}
 }
 
 var _ raftio.ITransport = (*Transport)(nil)
 
 func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler, chunks raftio.ChunkHandler) *Transport {
-	t := &Transport{opt: opt, deployment: deployment, batches: batches, chunks: chunks}
+	t := &Transport{
+		opt: opt, deployment: deployment, batches: batches, chunks: chunks,
+		validator: validator{
+			self: opt.Self.Member, deployment: deployment, shard: opt.Content.Shard, command: opt.Content.CheckCommand,
+		},
+		history:    history{log: opt.Content.Log},
+		rejections: make(map[string]*atomic.Uint64),
+	}
+	for _, reason := range reasons {
+		t.rejections[reason] = &atomic.Uint64{}
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.mu.listeners = opt.Listeners
 	t.mu.links = make(map[uint64]*link)
 	t.mu.conns = make(map[net.Conn]struct{})
 	t.mu.inbound = make(map[uint64]*inbound)
+	t.mu.intakes = make(map[uint64]*intake)
 	t.peerHTTP = t.newClient()
 	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn, func(id uint64) bool { return len(opt.Book.Addrs(id)) > 0 })
 	return t

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -103,8 +104,8 @@ func (e *end) conn(t testing.TB, to uint64) raftio.IConnection {
 
 func batchFrom(from, to, index uint64, payload int) pb.MessageBatch {
 	return pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: 1, SourceAddress: Target(from), Requests: []pb.Message{{
-		Type: pb.Replicate, From: from, To: to, ShardID: 1, LogIndex: index,
-		Entries: []pb.Entry{{Index: index + 1, Term: 1, Cmd: make([]byte, payload)}},
+		Type: pb.Replicate, From: from, To: to, ShardID: 1, Term: 1, LogIndex: index, LogTerm: min(index, 1),
+		Entries: []pb.Entry{{Index: index + 1, Term: 1, Type: pb.EncodedEntry, Key: 1, ClientID: 1, Cmd: make([]byte, 2+payload)}},
 	}}}
 }
 
@@ -139,7 +140,7 @@ func TestBatchesArrive(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := receive(t, b.batches, "batch")
-		if got.SourceAddress != "" || len(got.Requests) != 1 || len(got.Requests[0].Entries[0].Cmd) != size {
+		if got.SourceAddress != "" || len(got.Requests) != 1 || len(got.Requests[0].Entries[0].Cmd) != 2+size {
 			t.Fatalf("batch %d arrived as %v", i, got.Requests[0].LogIndex)
 		}
 	}
@@ -330,7 +331,7 @@ func TestSnapshotChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(5) {
-		if err := c.SendChunk(chunk(i, 5)); err != nil {
+		if err := c.SendChunk(chunk(i, i == 4)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -340,11 +341,29 @@ func TestSnapshotChunks(t *testing.T) {
 	c.Close()
 }
 
-func chunk(id, count uint64) pb.Chunk {
-	return pb.Chunk{
+// chunk is one of a snapshot from member 1 to member 2.
+func chunk(id uint64, last bool) pb.Chunk {
+	c := pb.Chunk{
 		BinVer: raftio.TransportBinVersion, DeploymentId: 1, From: 1, ReplicaID: 2, ShardID: 1,
-		ChunkId: id, ChunkCount: count, Data: make([]byte, 2<<20), Filepath: "snapshot",
+		ChunkId: id, FileChunkId: id, Index: 9, OnDiskIndex: 8, Term: 1, Filepath: snapshotName(9),
+		Membership: pb.Membership{ConfigChangeId: 2, Addresses: map[uint64]string{1: Target(1), 2: Target(2)}},
+		Data:       make([]byte, blockSize+blockSum),
 	}
+	if id == 0 {
+		c.Data = append(streamHeader(pb.SnapshotHeader{Version: streamVersion}), c.Data...)
+		binary.LittleEndian.PutUint64(c.Data[chunkHeader:], sessionTable)
+	}
+	if last {
+		c.ChunkCount, c.FileChunkCount = pb.LastChunkCount, pb.LastChunkCount
+	}
+	return c
+}
+
+func streamHeader(h pb.SnapshotHeader) []byte {
+	b, encoded := make([]byte, chunkHeader), pb.MustMarshal(&h)
+	binary.LittleEndian.PutUint64(b, uint64(len(encoded)))
+	copy(b[8:], encoded)
+	return b
 }
 
 // A snapshot counts as sent when the receiver took it, and not when the kernel has
@@ -352,7 +371,13 @@ func chunk(id, count uint64) pb.Chunk {
 func TestSnapshotIsSentWhenItIsTaken(t *testing.T) {
 	taking, take := make(chan struct{}), make(chan bool)
 	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
-	b.Transport.chunks = func(pb.Chunk) bool { taking <- struct{}{}; return <-take }
+	b.Transport.chunks = func(c pb.Chunk) bool {
+		if c.ChunkId > 0 {
+			return false // what ends the one that was not taken
+		}
+		taking <- struct{}{}
+		return <-take
+	}
 	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
 	a.knows(b)
 	for _, taken := range []bool{true, false} {
@@ -361,7 +386,7 @@ func TestSnapshotIsSentWhenItIsTaken(t *testing.T) {
 			t.Fatal(err)
 		}
 		sent := make(chan error, 1)
-		go func() { sent <- c.SendChunk(chunk(0, pb.LastChunkCount)) }()
+		go func() { sent <- c.SendChunk(chunk(0, true)) }()
 		<-taking
 		select {
 		case err := <-sent:
