@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/objects"
 )
 
 // claim is one request for places in queues: one in that of each of its names, from the request to the end. It holds when all
@@ -34,6 +35,7 @@ type claim struct {
 	holds    bool
 	revision int64 // at which that was seen
 	reads    bool  // of a read-write lock: as a reader
+	behind   error // ErrForeignKey and which, if it had to wait behind such a one
 	leaving  bool  // it is withdrawn or released
 	err      error
 	freedErr error
@@ -103,7 +105,7 @@ func (c *claim) answered(call *call) {
 	}
 	for i, r := range resp.Entries {
 		if r.State == coordv1.AcquiredEntry_NONE { // of a try
-			c.gone(ErrNotAcquired)
+			c.gone(notAcquired(r.Holder))
 			return
 		}
 		e := &entry{claim: c, name: c.names[i], key: r.Key, token: r.Token, holds: r.State == coordv1.AcquiredEntry_HOLDS}
@@ -122,6 +124,9 @@ func (c *claim) answered(call *call) {
 // waits tells who wants to know that an entry has to wait.
 func (c *claim) waits(e *entry, r *coordv1.AcquiredEntry) {
 	holder := holderText(r.Holder)
+	if c.behind == nil {
+		c.behind = foreignKey(r.Holder)
+	}
 	if fn := c.options.onQueued; fn != nil {
 		c.s.t.tell(func() { fn(r.Position, holder) })
 	}
@@ -130,7 +135,29 @@ func (c *claim) waits(e *entry, r *coordv1.AcquiredEntry) {
 	}
 }
 
+// foreignKey is nil for an entry that a session made.
+func foreignKey(e *coordv1.Entry) error {
+	if text := objects.ForeignKey(e); text != "" {
+		return fmt.Errorf("%w: %s", ErrForeignKey, text)
+	}
+	return nil
+}
+
+// notAcquired says who holds what a try did not get, as far as it is known.
+func notAcquired(holder *coordv1.Entry) error {
+	if err := foreignKey(holder); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAcquired, err)
+	}
+	if text := holderText(holder); text != "" {
+		return fmt.Errorf("%w: held by %q", ErrNotAcquired, text)
+	}
+	return ErrNotAcquired
+}
+
 func holderText(e *coordv1.Entry) string {
+	if text := objects.ForeignKey(e); text != "" {
+		return text
+	}
 	if e.GetOwner() != "" {
 		return e.Owner
 	}
@@ -305,7 +332,9 @@ func (c *claim) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		why = cause(ctx)
 	case <-patience:
-		why = ErrNotAcquired
+		if why = ErrNotAcquired; c.behind != nil {
+			why = fmt.Errorf("%w: when the wait began: %w", ErrNotAcquired, c.behind)
+		}
 	}
 	if !c.withdraw(why) {
 		return why

@@ -49,7 +49,7 @@ type Config struct {
 // Hooks are functions that are called, if set, when something happens; from one goroutine, in order. They must not block,
 // nor close the client; what they delay is only each other. The exception is Trace.
 type Hooks struct {
-	// OnWait: an acquire or campaign has to wait behind so many entries; holder is what the holder's entry says.
+	// OnWait: an acquire or campaign has to wait behind so many entries; holder is what the holder's entry says, see OnQueued.
 	OnWait func(name string, position int64, holder string)
 	// OnAcquire: it holds. Several names of one lock are joined with commas.
 	OnAcquire func(name string, waited time.Duration)

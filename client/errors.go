@@ -44,6 +44,9 @@ var (
 	ErrTokenMismatch = errors.New("token does not belong to the entry")
 	// ErrForeignCandidate: an etcd client's candidate stands before the target of a transfer; the error's text names its key.
 	ErrForeignCandidate = errors.New("a candidate of an etcd client stands between")
+	// ErrForeignKey: a key that no session made stands directly below the name and is in the way, as it is for etcd's clients. It
+	// may never go; the error's text names it.
+	ErrForeignKey = errors.New("a key of another client is in the way")
 	// ErrNoCandidate: the target of a transfer is no candidate.
 	ErrNoCandidate = errors.New("no such candidate")
 	// ErrWrongKind: the name is used as another kind of recipe.
@@ -97,6 +100,7 @@ var reasons = map[coordv1.Error_Reason]error{
 	coordv1.Error_REASON_SEQUENCE_PAST:     ErrOutcomeUnknown,
 	coordv1.Error_REASON_BACKLOG:           ErrBacklog,
 	coordv1.Error_REASON_FOREIGN_CANDIDATE: ErrForeignCandidate,
+	coordv1.Error_REASON_FOREIGN_KEY:       ErrForeignKey,
 	coordv1.Error_REASON_NO_CANDIDATE:      ErrNoCandidate,
 	coordv1.Error_REASON_WRONG_KIND:        ErrWrongKind,
 	coordv1.Error_REASON_TOO_MANY_SESSIONS: ErrTooManySessions,

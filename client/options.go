@@ -54,7 +54,7 @@ func Once() AcquireOption { return func(o *acquireOptions) { o.once = true } }
 // The functions of the following options are called like Hooks: in order, and must not block.
 
 // OnQueued has fn called when the request has to wait: how many are before it, and what the holder's entry says (a lock's
-// owner, a leader's value). It is called again if the request had to be repeated in another session.
+// owner, a leader's value). A key of another client that stands there is named, with what ends it: it may be nothing. It is called again if the request had to be repeated in another session.
 func OnQueued(fn func(position int64, holder string)) AcquireOption {
 	return func(o *acquireOptions) { o.onQueued = fn }
 }

@@ -95,8 +95,8 @@ func ParseAsk(kv *mvccpb.KeyValue) *recipesv1.Ask {
 	return ask
 }
 
-// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token. What is not
-// the entry of the lease in its name stays: nobody here knows whose it is. ErrForeignKey.
+// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token; or the
+// entry of a key.
 func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (proto.Message, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
@@ -105,19 +105,16 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 		return nil, invalid("a reason of %d bytes, not between 1 and %d", len(req.Reason), MaxTextLen)
 	}
 	queue := QueueOf(req.Kind, req.Name)
-	h, err := inside(step, queue, req.Token)
+	h, err := toRelease(step, queue, req)
 	if err != nil {
 		return nil, err
 	}
-	if h.Foreign {
-		return nil, refuse(ErrForeignKey, "%q", h.Key)
-	}
 	kind := notedKind(step, queue, h)
-	if kind != 0 && req.Kind != coordv1.QueueKind_QUEUE_UNSPECIFIED && kind != uint64(req.Kind) {
+	if kind != 0 && !h.Foreign && req.Kind != coordv1.QueueKind_QUEUE_UNSPECIFIED && kind != uint64(req.Kind) {
 		return nil, refuse(ErrWrongKind, "%q", req.Name)
 	}
 	resp := &coordv1.ForceReleaseResponse{Removed: noted(step, h, kind), Revision: step.Revision() + 1}
-	if !h.Lingers && step.LeaseAlive(h.Lease) {
+	if !h.Lingers && !h.Foreign && step.LeaseAlive(h.Lease) {
 		// Tell why, if that can be: the release must not fail for want of space.
 		_ = step.Attempt(func() error {
 			_, err := putAsk(step, h, "", req.Reason)
@@ -128,6 +125,23 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 		return nil, err
 	}
 	return resp, nil
+}
+
+// toRelease finds the entry that a request means. What is not the entry of the lease in its name is meant by its full key alone:
+// nobody here knows whose it is. ErrForeignKey, ErrNotHolder.
+func toRelease(step statemachine.Step, queue string, req *coordv1.ForceReleaseRequest) (Entry, error) {
+	if len(req.Key) == 0 {
+		e, err := inside(step, queue, req.Token)
+		if err == nil && e.Foreign {
+			err = refuse(ErrForeignKey, "%q", e.Key)
+		}
+		return e, err
+	}
+	e, ok := entryOf(queue, step.Get(req.Key))
+	if !ok || req.Token != 0 && req.Token != e.Token {
+		return Entry{}, refuse(ErrNotHolder, "%q has no entry %q", NameOf(queue), req.Key)
+	}
+	return e, nil
 }
 
 // inside finds who is inside by the token of the grant, or the only one if the token is 0. ErrNotHolder.

@@ -29,6 +29,8 @@ type globals struct {
 	hex    bool
 	// reach is how long an unreachable cluster is tried before giving up.
 	reach time.Duration
+	// hooks are told of what happens to the client that connect opens.
+	hooks client.Hooks
 }
 
 // flagReader reads flags by name and keeps the first error.
@@ -150,6 +152,7 @@ func (g *globals) connect() (*client.Client, error) {
 	}
 	config := client.Config{
 		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password, DialTimeout: cfg.DialTimeout,
+		Hooks: g.hooks,
 	}
 	if cfg.Token != "" {
 		config.DialOptions = []grpc.DialOption{grpc.WithPerRPCCredentials(jwt(cfg.Token))}

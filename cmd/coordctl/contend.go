@@ -17,6 +17,7 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/cmd/coordctl/internal/child"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // Exit codes of verbs that run a command which are not its own.
@@ -142,11 +143,21 @@ func (c *contention) run(cmd *cobra.Command) error {
 	if err := c.check(cmd, g); err != nil {
 		return err
 	}
+	queued := make(chan struct{}, 1)
+	g.hooks.OnWait = func(string, int64, string) {
+		select {
+		case queued <- struct{}{}:
+		default:
+		}
+	}
 	c.client, err = g.connect()
 	if err != nil {
 		return err
 	}
 	defer c.client.Close()
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	go c.warn(ctx, queued)
 
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, child.Signals()...)
@@ -158,6 +169,25 @@ func (c *contention) run(cmd *cobra.Command) error {
 		return c.hold(cmd, g, signals, entry)
 	}
 	return c.runCommand(signals, entry)
+}
+
+// warn says, when it has to wait, that it does so behind a key of another client, which may never go.
+func (c *contention) warn(ctx context.Context, queued <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-queued:
+		}
+		conn, err := c.client.Conn()
+		if err != nil {
+			return
+		}
+		resp, err := coordv1.NewIntrospectionClient(conn).Explain(ctx, &coordv1.ExplainRequest{Name: c.name})
+		if err == nil && len(resp.GetQueue().GetHolder().GetForeignKey()) > 0 {
+			fmt.Fprintf(os.Stderr, "Warning: %s waits: %s\n", progName, plain(resp.Sentence))
+		}
+	}
 }
 
 // acquire waits for the hold until a signal asks to end, or the wait elapsed. It returns the entry as it was read then. If
@@ -240,6 +270,8 @@ func short(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, client.ErrForeignKey):
+		return err
 	case errors.Is(err, client.ErrNotAcquired):
 		return errHeldByAnother
 	case errors.Is(err, client.ErrNotSet):

@@ -87,6 +87,14 @@ func parseID(text string) (int64, error) {
 // hexID writes an id as etcdctl writes that of a lease.
 func hexID(id int64) string { return fmt.Sprintf("%016x", uint64(id)) }
 
+// leaseCell is the session or lease of an entry in a list.
+func leaseCell(e *coordv1.Entry) string {
+	if len(e.GetForeignKey()) > 0 && e.Lease == 0 {
+		return "-"
+	}
+	return hexID(e.GetLease())
+}
+
 // milliseconds is a duration as people read it.
 func milliseconds(ms int64) string { return (time.Duration(ms) * time.Millisecond).String() }
 
@@ -103,6 +111,12 @@ func who(kind coordv1.QueueKind, e *coordv1.Entry) string { return plain(ownerOf
 
 // ownerOf is what the entry of a lock or an election says about its owner.
 func ownerOf(kind coordv1.QueueKind, e *coordv1.Entry) string {
+	switch {
+	case len(e.GetForeignKey()) > 0 && e.Lease == 0:
+		return fmt.Sprintf("(key %q of no lease)", e.ForeignKey)
+	case len(e.GetForeignKey()) > 0:
+		return fmt.Sprintf("(key %q of another client)", e.ForeignKey)
+	}
 	if text := e.GetOwner(); text != "" && !isElection(kind) {
 		return text
 	}

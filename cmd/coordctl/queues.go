@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,16 +59,24 @@ func newShowCommand(short string, kind coordv1.QueueKind) *cobra.Command {
 
 // newReleaseCommand makes "release" of a kind.
 func newReleaseCommand(short string, kind coordv1.QueueKind) *cobra.Command {
-	req := &coordv1.ForceReleaseRequest{Kind: kind}
+	req, key := &coordv1.ForceReleaseRequest{Kind: kind}, ""
 	cmd := &cobra.Command{
-		Use: "release NAME --reason TEXT [--token TOKEN]", Short: short,
+		Use: "release NAME --reason TEXT [--token TOKEN] [--entry KEY]", Short: short,
 		Long: `Removes a holder's entry, whoever it is: who is next holds at once. The holder is told, with the reason. If it goes on all the
-same, only a resource that checks the fencing token is safe. Where several hold, --token says which of them, as "show" prints it.`,
+same, only a resource that checks the fencing token is safe. Where several hold, --token says which of them, as "show" prints it.
+
+A key that another client put directly below NAME is removed only when --entry names it in full, as "show" and "why" print it: nobody here knows
+whether its client still acts by it. In quotes it is taken as Go writes strings, for keys that are not UTF-8.`,
 		RunE: inspect(1, "release takes the name of a "+kindPhrase(kind), func(i *inspection, args []string) error {
 			req.Name = args[0]
+			var err error
+			if req.Key, err = parseKey(key); err != nil {
+				return err
+			}
 			return release(i, req)
 		}),
 	}
+	cmd.Flags().StringVar(&key, "entry", "", "the full key of the entry, or of another client's key, to remove")
 	cmd.Flags().StringVar(&req.Reason, "reason", "", "why; told to the holder (required)")
 	cmd.Flags().Int64Var(&req.Token, "token", 0, "only if this is the holder's fencing token")
 	addYesFlag(cmd)
@@ -102,7 +111,7 @@ func listQueues(i *inspection, kind coordv1.QueueKind, prefix string) error {
 		}
 		row(w, head...)
 		for _, q := range all.Queues {
-			cells := []any{plain(q.Name), kindName(q.Kind), holderCell(q), q.Holder.GetToken(), hexID(q.Holder.GetLease()), plain(q.Identity.GetHost()), since(q.Holder), q.Waiting}
+			cells := []any{plain(q.Name), kindName(q.Kind), holderCell(q), q.Holder.GetToken(), leaseCell(q.Holder), plain(q.Identity.GetHost()), since(q.Holder), q.Waiting}
 			if kind == coordv1.QueueKind_QUEUE_SEMAPHORE {
 				cells = append(cells, q.Semaphore.GetHeld(), q.Semaphore.GetLimit(), q.Semaphore.GetWanted())
 			}
@@ -190,7 +199,7 @@ func showEntries(w io.Writer, resp *coordv1.ExplainResponse) {
 	}
 	row(w, cells([]any{"", "OWNER", "TOKEN", "SESSION", "SINCE", "KEY"}, what)...)
 	line := func(place string, e *coordv1.Entry) {
-		row(w, cells([]any{place, who(q.Kind, e), e.Token, hexID(e.Lease), since(e), plain(e.Key)}, cell(e))...)
+		row(w, cells([]any{place, who(q.Kind, e), e.Token, leaseCell(e), since(e), plain(e.Key)}, cell(e))...)
 	}
 	more := func(n int64) {
 		if n > 0 {
@@ -253,13 +262,20 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	if req.Reason == "" {
 		return badArgs("release needs a --reason, which the holder is told")
 	}
+	if len(req.Key) > 0 && req.Kind == coordv1.QueueKind_QUEUE_LOCK {
+		req.Kind = coordv1.QueueKind_QUEUE_UNSPECIFIED // elections stand below their names in the same way
+	}
 	found, err := explainQueue(i.ctx, i, req.Kind, req.Name)
 	if err != nil {
 		return err
 	}
 	switch {
+	case len(req.Key) > 0:
+		return releaseKey(i, req, found)
 	case len(found.Holders) == 0:
 		return fmt.Errorf("nothing to release: %s", found.Sentence)
+	case len(found.Holders[0].ForeignKey) > 0:
+		return fmt.Errorf("not released: %s", found.Sentence)
 	case req.Token != 0:
 	case found.Queue.Holding > 1:
 		return badArgs("%d hold %s: --token says which of them", found.Queue.Holding, objectName(req.Kind, req.Name))
@@ -275,6 +291,32 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	}
 	return i.show(resp, func(w io.Writer) {
 		row(w, fmt.Sprintf("%s %s released: it was held by %s with token %d", kindPhrase(req.Kind), plain(req.Name), who(req.Kind, resp.Removed), resp.Removed.GetToken()))
+	})
+}
+
+// parseKey reads a key as people write it: in quotes where it is not UTF-8.
+func parseKey(text string) ([]byte, error) {
+	if !strings.HasPrefix(text, `"`) {
+		return []byte(text), nil
+	}
+	key, err := strconv.Unquote(text)
+	if err != nil {
+		return nil, badArgs("--entry %s is not a quoted string: %v", text, err)
+	}
+	return []byte(key), nil
+}
+
+// releaseKey removes the entry of a key.
+func releaseKey(i *inspection, req *coordv1.ForceReleaseRequest, found *coordv1.ExplainResponse) error {
+	if err := confirm(i.cmd, fmt.Sprintf("this deletes key %q; %s", req.Key, found.Sentence)); err != nil {
+		return err
+	}
+	resp, err := i.ForceRelease(i.ctx, req)
+	if err != nil {
+		return err
+	}
+	return i.show(resp, func(w io.Writer) {
+		row(w, fmt.Sprintf("key %q of %s %s deleted: it had token %d", req.Key, kindPhrase(req.Kind), plain(req.Name), resp.Removed.GetToken()))
 	})
 }
 

@@ -1,9 +1,12 @@
 package introspect
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -27,7 +30,7 @@ func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*co
 		if err != nil {
 			return nil, err
 		}
-		resp := &coordv1.ExplainResponse{Sentence: told.sentence(), Queue: told.queue, Revision: st.Revision()}
+		resp := &coordv1.ExplainResponse{Sentence: told.sentence(), Queue: told.queue, NestedKey: told.nested, Revision: st.Revision()}
 		waiting, holders := q.Waiting(), q.Holders()
 		resp.Waiters = st.shown(told.queue.Kind, waiting[:min(len(waiting), explainedWaiters)])
 		resp.Holders = st.shown(told.queue.Kind, holders[:min(len(holders), explainedHolders)])
@@ -64,7 +67,38 @@ func (s *state) situation(q *recipes.Snapshot, asked coordv1.QueueKind) (*situat
 	if info.Waiting > 0 {
 		told.deadlock = s.deadlockOver(info.Name)
 	}
+	if recipes.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_ETCD {
+		told.nested = s.nested(q.Queue)
+	}
+	told.broken = s.broken(q.Queue)
 	return told, nil
+}
+
+// maxNested is how many keys are looked through for one that stands deeper below a name.
+const maxNested = 10_000
+
+// nested finds the first key that stands deeper below a name, among so many.
+func (s *state) nested(queue string) (key []byte) {
+	prefix, seen := len(queue)+1, 0
+	s.Scan([]byte(queue+"/"), []byte(queue+"0"), func(kv *mvccpb.KeyValue) bool { // '0' follows '/'
+		if bytes.IndexByte(kv.Key[prefix:], '/') >= 0 {
+			key = kv.Key
+		}
+		seen++
+		return key == nil && seen < maxNested
+	})
+	return key
+}
+
+// broken says why a queue grants nobody anything, in words; empty if it is sound.
+func (s *state) broken(queue string) string {
+	for _, b := range s.BrokenQueues() {
+		if b.Queue == queue {
+			return fmt.Sprintf("nobody is granted anything here since revision %d, because what had to follow from a deletion could not be done (%s): "+
+				"whoever enters has it tried again", b.Revision, b.Err)
+		}
+	}
+	return ""
 }
 
 // deadlockOver is the first circle in which one session waits for another because of the name.
@@ -117,10 +151,14 @@ func waitsIn(q *recipes.Snapshot) []edge {
 	}
 	var inside, waiting []statemachine.LeaseID
 	for e := range q.Inside() {
-		inside = append(inside, e.Lease)
+		if e.Lease != 0 { // a key of another client on no lease is nobody to wait for
+			inside = append(inside, e.Lease)
+		}
 	}
 	for _, e := range q.Waiting() {
-		waiting = append(waiting, e.Lease)
+		if !e.Foreign { // who waits by another client's key is not known
+			waiting = append(waiting, e.Lease)
+		}
 	}
 	return waits(recipes.NameOf(q.Queue), inside, waiting)
 }

@@ -22,7 +22,7 @@ func (s *Service) ForceRelease(ctx context.Context, req *coordv1.ForceReleaseReq
 		return nil, wireError(err)
 	}
 	s.backend.Logger.Warn("a holder was removed by force", zap.String("name", req.Name), zap.String("reason", req.Reason),
-		zap.String("key", resp.GetRemoved().GetKey()), zap.Int64("token", resp.GetRemoved().GetToken()))
+		zap.String("key", resp.GetRemoved().GetKey()), zap.Bool("named by key", len(req.Key) > 0), zap.Int64("token", resp.GetRemoved().GetToken()))
 	return resp, nil
 }
 

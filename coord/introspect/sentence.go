@@ -9,6 +9,7 @@ import (
 	"time"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/objects"
 )
 
 // situation is what a sentence tells of.
@@ -24,6 +25,10 @@ type situation struct {
 	placeMS int64
 	// deadlock is a circle of sessions that the holder or a waiter is in; empty: there is none.
 	deadlock []edge
+	// nested is a key that stands deeper below the name: etcd's clients wait for it, ours do not.
+	nested []byte
+	// broken says why the queue grants nobody anything, and what mends it.
+	broken string
 }
 
 // sentence says in one sentence who holds, since when, who waits and what would free it.
@@ -34,6 +39,12 @@ func (s *situation) sentence() string {
 	}
 	if len(s.deadlock) > 0 {
 		parts = append(parts, s.circle())
+	}
+	if len(s.nested) > 0 {
+		parts = append(parts, fmt.Sprintf("besides, etcd's own clients wait for the keys that stand deeper below it, such as %q, and coord's do not", s.nested))
+	}
+	if s.broken != "" {
+		parts = append(parts, s.broken)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -120,6 +131,12 @@ func (s *situation) exclusive() string {
 	switch {
 	case s.dead != nil:
 		return fmt.Sprintf("is kept for %q (session %x) with token %d since %s, who died", s.name(s.dead), s.dead.Lease, s.dead.Token, since(s.dead))
+	case len(s.queue.Holder.GetForeignKey()) > 0:
+		return fmt.Sprintf("is taken by %s; who acts by that key is not known here", objects.ForeignKey(s.queue.Holder))
+	case s.queue.Holder == nil && len(s.nested) > 0 && s.election():
+		return "has no leader among coord's clients"
+	case s.queue.Holder == nil && len(s.nested) > 0:
+		return "is held by none of coord's clients"
 	case s.queue.Holder == nil && s.election():
 		return "has no leader"
 	case s.queue.Holder == nil:
@@ -208,6 +225,9 @@ func (s *situation) end() string {
 	}
 	if s.queue.Holder == nil {
 		return ""
+	}
+	if key := s.queue.Holder.ForeignKey; len(key) > 0 {
+		return fmt.Sprintf("whoever put the key deletes it, or an operator by its full key: coordctl locks release %q --entry %q --reason WHY", s.queue.Name, key)
 	}
 	verb := "a release"
 	if s.election() {

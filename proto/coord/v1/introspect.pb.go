@@ -770,10 +770,13 @@ type ForceReleaseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Kind  QueueKind              `protobuf:"varint,2,opt,name=kind,proto3,enum=coord.v1.QueueKind" json:"kind,omitempty"`
-	// If not 0: only this grant.
+	// If not 0: only this grant; with a key, only if the key has this create revision.
 	Token int64 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	// Said to the holder and to the log. Not empty.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// If not empty: the full key of an entry of the queue, whether it holds or waits, or of a key of another client that counts in
+	// it (see Entry.foreign_key); of these no other request deletes any. It need not be UTF-8.
+	Key           []byte `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +837,13 @@ func (x *ForceReleaseRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *ForceReleaseRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
 }
 
 type ForceReleaseResponse struct {
@@ -941,12 +951,14 @@ func (x *ExplainRequest) GetName() string {
 }
 
 type ExplainResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sentence      string                 `protobuf:"bytes,1,opt,name=sentence,proto3" json:"sentence,omitempty"`
-	Queue         *QueueInfo             `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
-	Waiters       []*Entry               `protobuf:"bytes,3,rep,name=waiters,proto3" json:"waiters,omitempty"` // the first 10
-	Revision      int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	Holders       []*Entry               `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"` // the oldest 1000
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sentence string                 `protobuf:"bytes,1,opt,name=sentence,proto3" json:"sentence,omitempty"`
+	Queue    *QueueInfo             `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	Waiters  []*Entry               `protobuf:"bytes,3,rep,name=waiters,proto3" json:"waiters,omitempty"` // the first 10
+	Revision int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Holders  []*Entry               `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"` // the oldest 1000
+	// Of a lock or an election: the first key that stands deeper below the name. etcd's clients wait for such keys, coord's do not.
+	NestedKey     []byte `protobuf:"bytes,6,opt,name=nested_key,json=nestedKey,proto3" json:"nested_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1012,6 +1024,13 @@ func (x *ExplainResponse) GetRevision() int64 {
 func (x *ExplainResponse) GetHolders() []*Entry {
 	if x != nil {
 		return x.Holders
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetNestedKey() []byte {
+	if x != nil {
+		return x.NestedKey
 	}
 	return nil
 }
@@ -1279,24 +1298,27 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x12ListQueuesResponse\x12+\n" +
 	"\x06queues\x18\x01 \x03(\v2\x13.coord.v1.QueueInfoR\x06queues\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\x80\x01\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\x92\x01\n" +
 	"\x13ForceReleaseRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\x03R\x05token\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"]\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\"]\n" +
 	"\x14ForceReleaseResponse\x12)\n" +
 	"\aremoved\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\aremoved\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"M\n" +
 	"\x0eExplainRequest\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xca\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xe9\x01\n" +
 	"\x0fExplainResponse\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x12)\n" +
 	"\x05queue\x18\x02 \x01(\v2\x13.coord.v1.QueueInfoR\x05queue\x12)\n" +
 	"\awaiters\x18\x03 \x03(\v2\x0f.coord.v1.EntryR\awaiters\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12)\n" +
-	"\aholders\x18\x05 \x03(\v2\x0f.coord.v1.EntryR\aholders\"\x12\n" +
+	"\aholders\x18\x05 \x03(\v2\x0f.coord.v1.EntryR\aholders\x12\x1d\n" +
+	"\n" +
+	"nested_key\x18\x06 \x01(\fR\tnestedKey\"\x12\n" +
 	"\x10WaitGraphRequest\"\xb5\x02\n" +
 	"\x11WaitGraphResponse\x126\n" +
 	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges\x12?\n" +

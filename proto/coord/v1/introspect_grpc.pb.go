@@ -48,7 +48,8 @@ type IntrospectionClient interface {
 	// ListQueues lists locks, elections and the other queues: every name that has an entry.
 	ListQueues(ctx context.Context, in *ListQueuesRequest, opts ...grpc.CallOption) (*ListQueuesResponse, error)
 	// ForceRelease removes the holder's entry, whoever it is; who is next holds in the same commit. The holder is told. Where
-	// several hold, the request names one by its token: InvalidArgument if it does not.
+	// several hold, the request names one by its token: InvalidArgument if it does not. FailedPrecondition with REASON_FOREIGN_KEY
+	// if what stands first is a key of another client: that has to be named by its key.
 	ForceRelease(ctx context.Context, in *ForceReleaseRequest, opts ...grpc.CallOption) (*ForceReleaseResponse, error)
 	// TransferLeadership is KIND_TRANSFER for who has no session.
 	TransferLeadership(ctx context.Context, in *Transfer, opts ...grpc.CallOption) (*Transferred, error)
@@ -175,7 +176,8 @@ type IntrospectionServer interface {
 	// ListQueues lists locks, elections and the other queues: every name that has an entry.
 	ListQueues(context.Context, *ListQueuesRequest) (*ListQueuesResponse, error)
 	// ForceRelease removes the holder's entry, whoever it is; who is next holds in the same commit. The holder is told. Where
-	// several hold, the request names one by its token: InvalidArgument if it does not.
+	// several hold, the request names one by its token: InvalidArgument if it does not. FailedPrecondition with REASON_FOREIGN_KEY
+	// if what stands first is a key of another client: that has to be named by its key.
 	ForceRelease(context.Context, *ForceReleaseRequest) (*ForceReleaseResponse, error)
 	// TransferLeadership is KIND_TRANSFER for who has no session.
 	TransferLeadership(context.Context, *Transfer) (*Transferred, error)
