@@ -31,6 +31,7 @@ var (
 	ErrNoSpace       = errors.New("database space exceeded")            // the NOSPACE alarm is raised
 	ErrCorrupt       = errors.New("corrupt cluster")                    // the CORRUPT alarm is raised
 	ErrTooManyOps    = errors.New("too many operations in txn request") // see Budget
+	ErrTooManyAlarms = errors.New("too many alarms are raised")         // see MaxAlarms
 	ErrInvalid       = errors.New("invalid command")                    // wraps what was wrong with it
 
 	ErrSessionNotFound  = errors.New("session not found")

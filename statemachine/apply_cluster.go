@@ -92,7 +92,11 @@ func (b *batch) alarm(r *pb.AlarmRequest) Result {
 		if r.Alarm == pb.AlarmType_NONE {
 			break
 		}
-		resp.Alarms = append(resp.Alarms, b.raise(&pb.AlarmMember{MemberID: r.MemberID, Alarm: r.Alarm}))
+		raised, err := b.raise(&pb.AlarmMember{MemberID: r.MemberID, Alarm: r.Alarm})
+		if err != nil {
+			return refuse(err)
+		}
+		resp.Alarms = append(resp.Alarms, raised)
 	case pb.AlarmRequest_DEACTIVATE:
 		if a := b.disarm(&pb.AlarmMember{MemberID: r.MemberID, Alarm: r.Alarm}); a != nil {
 			resp.Alarms = append(resp.Alarms, a)
@@ -103,14 +107,28 @@ func (b *batch) alarm(r *pb.AlarmRequest) Result {
 	return Result{Response: resp}
 }
 
-func (b *batch) raise(a *pb.AlarmMember) *pb.AlarmMember {
+// MaxAlarms bounds the alarms that are raised, whatever types and ids clients choose. Those that members raise for themselves
+// have room beyond it: nothing that a client has raised keeps a full disk from being told. Disarming always works.
+const MaxAlarms = 1000
+
+// raise raises an alarm, for any id, as etcd does: it need not be a member's.
+func (b *batch) raise(a *pb.AlarmMember) (*pb.AlarmMember, error) {
 	at, found := slices.BinarySearchFunc(b.m.alarms, a, compareAlarms)
 	if found {
-		return b.m.alarms[at]
+		return b.m.alarms[at], nil
+	}
+	if len(b.m.alarms) >= MaxAlarms && !b.ofMember(a) {
+		return nil, ErrTooManyAlarms
 	}
 	b.setAlarms(slices.Insert(slices.Clone(b.m.alarms), at, a))
 	b.kv.Rows().Set(alarmKey(a), nil)
-	return a
+	return a, nil
+}
+
+// ofMember reports whether an alarm is one that a member raises for itself. There are few of them.
+func (b *batch) ofMember(a *pb.AlarmMember) bool {
+	_, found := findMember(b.m.members, a.MemberID)
+	return found && (a.Alarm == pb.AlarmType_NOSPACE || a.Alarm == pb.AlarmType_CORRUPT)
 }
 
 func (b *batch) disarm(a *pb.AlarmMember) *pb.AlarmMember {

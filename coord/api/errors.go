@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -42,6 +43,8 @@ var errorTable = []struct{ err, wire error }{
 	{statemachine.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{statemachine.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{statemachine.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
+	{statemachine.ErrTooManyAlarms, status.Error(codes.ResourceExhausted,
+		fmt.Sprintf("etcdserver: too many alarms are raised, at most %d: disarm some", statemachine.MaxAlarms))},
 	{statemachine.ErrClosed, rpctypes.ErrGRPCStopped},
 
 	{ErrTimeout, rpctypes.ErrGRPCTimeout},

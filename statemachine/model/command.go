@@ -97,6 +97,12 @@ func (m *Model) compact(r *pb.CompactionRequest) (any, error) {
 
 func (m *Model) header() *pb.ResponseHeader { return &pb.ResponseHeader{Revision: m.Revision()} }
 
+// ofMember reports whether an alarm is one that a member raises for itself.
+func (m *Model) ofMember(a *pb.AlarmMember) bool {
+	known := a.Alarm == pb.AlarmType_NOSPACE || a.Alarm == pb.AlarmType_CORRUPT
+	return known && slices.ContainsFunc(m.members, func(o *raftv1.Member) bool { return o.Id == a.MemberID })
+}
+
 func (m *Model) alarm(r *pb.AlarmRequest) (any, error) {
 	resp := &pb.AlarmResponse{Header: m.header()}
 	named := &pb.AlarmMember{MemberID: r.MemberID, Alarm: r.Alarm}
@@ -116,9 +122,12 @@ func (m *Model) alarm(r *pb.AlarmRequest) (any, error) {
 		if at >= 0 {
 			break
 		}
+		if len(m.alarms) >= statemachine.MaxAlarms && !m.ofMember(named) {
+			return nil, statemachine.ErrTooManyAlarms
+		}
 		m.alarms = append(slices.Clone(m.alarms), named)
 		slices.SortFunc(m.alarms, func(a, b *pb.AlarmMember) int {
-			return cmp.Or(cmp.Compare(a.Alarm, b.Alarm), cmp.Compare(a.MemberID, b.MemberID))
+			return cmp.Or(cmp.Compare(uint32(a.Alarm), uint32(b.Alarm)), cmp.Compare(a.MemberID, b.MemberID))
 		})
 		m.out.AlarmsChanged = true
 	case pb.AlarmRequest_DEACTIVATE:
