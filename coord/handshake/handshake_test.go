@@ -247,8 +247,31 @@ func TestForgedHelloIsRefused(t *testing.T) {
 			t.Errorf("a forged hello: dialer %v, acceptor %v, number shown %v", o.dialer, o.acceptor, shows(o.accepted, 2))
 		}
 	}
+	// The same by one that proves all else right: its own number under the fingerprint of the other.
+	c1, c2 := net.Pipe()
+	defer c1.Close()
+	done := make(chan error, 1)
+	a := side(2, 1)
+	go func() {
+		_, err := Accept(c2, a, Raft)
+		c2.Close()
+		done <- err
+	}()
+	d := side(1)
+	d.Self.Incarnation = incarnation(99)
+	s, err := d.newSession(c1, dialer, Raft, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ours.Fingerprint = incarnation(1).Fingerprint()
+	if _, err := s.dial(); err == nil {
+		t.Error("a forger was let in")
+	}
+	if err := <-done; err == nil {
+		t.Error("a forger was admitted")
+	}
 	// The acceptor forges: it neither passes nor is told the dialer's number, whatever it claims to know.
-	a := side(2)
+	a = side(2)
 	a.Self.Incarnation = incarnation(99)
 	o := shake(t, side(1, 2), a, Raft, nil, forger{incarnation(2).Fingerprint()}.forge(incarnation(99)))
 	if o.dialer == nil || shows(o.dialed, 1) {

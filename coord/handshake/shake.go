@@ -98,8 +98,12 @@ func Dial(rw io.ReadWriter, p Party, purpose Purpose, wanted uint64) (Hello, err
 	if err != nil {
 		return Hello{}, err
 	}
+	return s.dial()
+}
+
+func (s *session) dial() (Hello, error) {
 	sent := s.ours.encode()
-	if err := writeMessage(rw, kindHello, sent); err != nil {
+	if err := writeMessage(s.rw, kindHello, sent); err != nil {
 		return Hello{}, err
 	}
 	got, err := s.readHello()

@@ -18,22 +18,18 @@
 // The first four bytes of a connection decide what it is: the magic below, or
 // anything else, which is taken for HTTP.
 //
-//	magic    c0 'C' 'R' version(=1)
+//	magic    c0 'C' 'R' version(=2)
 //	frame    kind u8 | length u32 | crc32c u32 | payload[length]
 //
 // Integers are little endian; the checksum (Castagnoli) covers kind, length and
-// payload. Kinds: 1 hello, 2 verdict, 3 raft message batch, 4 snapshot chunk,
-// 5 end of snapshot, 6 end acknowledged, 7 ping, 8 pong.
+// payload. Kinds: 3 raft message batch, 4 snapshot chunk, 5 end of snapshot,
+// 6 end acknowledged, 7 ping, 8 pong. A ping carries a number, which the pong
+// repeats.
 //
-// A connection starts with a handshake in which each side shows who it is and
-// each side may refuse the other:
-//
-//	dialer   → magic, hello{purpose, cluster, member, incarnation, wanted member}
-//	acceptor → hello{...}, verdict{"" or the reason for a refusal}
-//	dialer   → verdict{...}
-//
-// Both directions matter: a member that lost its data is refused when it dials
-// and when it is dialled. After the handshake the dialer sends raft batches or
-// snapshot chunks and pings; the acceptor answers pings and the end of a
-// snapshot, and otherwise says nothing.
+// After the magic the two sides shake hands (package handshake): each proves who
+// it is, and each may refuse the other. Both directions matter: a member that
+// lost its data is refused when it dials and when it is dialled. Then the dialer
+// sends raft batches or snapshot chunks and pings; the acceptor answers pings and
+// the end of a snapshot, and otherwise only sends a ping of its own when it has to
+// know whether the dialer's process still answers (starts).
 package peer
