@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -130,7 +131,39 @@ func (s *Server) findPeers() error {
 // refusedByPeer hears why a peer does not talk to this member. One confused peer, or a stranger at its address, must not take
 // a healthy member down: see outcast for what does.
 func (s *Server) refusedByPeer(err *handshake.RefusedError) {
+	if !s.refused.fresh(err) {
+		return
+	}
 	s.log.Warn("a peer refuses this member, or is refused", zap.Bool("proven", err.Proven), zap.Error(err))
+}
+
+// refusalEvery is the time between two lines that say the same of a peer: a refusal is repeated once a second while it lasts.
+const refusalEvery = 30 * time.Second
+
+// refusalLog remembers what was said last of each peer.
+type refusalLog struct {
+	mu   sync.Mutex
+	last map[uint64]saidOf
+}
+
+type saidOf struct {
+	reason string
+	at     time.Time
+}
+
+// fresh reports whether there is something to say, and notes that it is said.
+func (l *refusalLog) fresh(err *handshake.RefusedError) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	last := l.last[err.Peer]
+	if last.reason == err.Error() && time.Since(last.at) < refusalEvery {
+		return false
+	}
+	if l.last == nil || len(l.last) > 1000 { // whoever refuses says which member it is
+		l.last = make(map[uint64]saidOf)
+	}
+	l.last[err.Peer] = saidOf{err.Error(), time.Now()}
+	return true
 }
 
 // outcast ends the member because a majority of the voters, each proven to be who it says, does not let it in.

@@ -45,6 +45,7 @@ type Server struct {
 	node      *node.Node
 	services  *assembly.Services
 	members   *members
+	refused   refusalLog
 	registry  *prometheus.Registry
 
 	group   *errgroup.Group

@@ -60,7 +60,7 @@ func (s *starts) contend(h handshake.Hello) error {
 		if now == nil {
 			return err
 		}
-		if s.answers(conns) {
+		if s.answers(now, conns) {
 			return handshake.Refuse(handshake.Copy, "another process runs from a copy of the data directory of member %x and answers: "+
 				"boot %d, start %x is connected here, this is boot %d, start %x; stop one of the two, and never start a copy of a member's directory",
 				h.Member, now.boot, now.number, h.Boot, h.Start)
@@ -149,8 +149,12 @@ func (s *starts) drop(member uint64) {
 	}
 }
 
-// answers says whether one of the connections answers a probe made now.
-func (s *starts) answers(conns []*presence) bool {
+// goneCheck is how often a probe looks whether the connections that it was made on are gone: those of a process that ended a
+// moment ago end while it waits.
+const goneCheck = 10 * time.Millisecond
+
+// answers says whether one of a start's connections answers a probe made now.
+func (s *starts) answers(probed *start, conns []*presence) bool {
 	number, answered := rand.Uint64()|1, make(chan struct{}, 1)
 	s.mu.Lock()
 	s.probes[number] = answered
@@ -167,12 +171,26 @@ func (s *starts) answers(conns []*presence) bool {
 	}
 	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
-	select {
-	case <-answered:
-		return true
-	case <-timer.C:
-		return false
+	gone := time.NewTicker(goneCheck)
+	defer gone.Stop()
+	for {
+		select {
+		case <-answered:
+			return true
+		case <-timer.C:
+			return false
+		case <-gone.C:
+			if !s.connected(probed) {
+				return false
+			}
+		}
 	}
+}
+
+func (s *starts) connected(one *start) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(one.conns) > 0
 }
 
 // answered is told of each answer to a ping.

@@ -131,6 +131,27 @@ func TestRestartIsNotProbed(t *testing.T) {
 	}
 }
 
+// TestProbeEndsWithTheConnections: a process ends while its successor is made to wait for its answer.
+func TestProbeEndsWithTheConnections(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.ProbeTimeout, o.IdleTimeout = time.Minute, time.Hour })
+	ended, err := net.Dial("tcp", a.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ended.Close()
+	shake(t, ended, identity(2), 1)
+	eventually(t, "connection", func() bool { return a.Hears(2) })
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), startOf(6, 60))
+	b.knows(a)
+	eventually(t, "probe", func() bool {
+		a.starts.mu.Lock()
+		defer a.starts.mu.Unlock()
+		return len(a.starts.probes) > 0
+	})
+	ended.Close()
+	eventually(t, "connection", func() bool { return b.Stats()[0].Connected })
+}
+
 // TestRemovedMemberIsCutOff: its connections end, and it hears why.
 func TestRemovedMemberIsCutOff(t *testing.T) {
 	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
