@@ -74,8 +74,11 @@ func (h *Hooks) trace(ctx context.Context, operation, name string) (context.Cont
 	return h.Trace(ctx, operation, name)
 }
 
-// minTTL is the shortest TTL that servers grant.
-const minTTL = 100 * time.Millisecond
+// minTTL and maxTTL are the shortest and the longest TTL of a session that servers grant.
+const (
+	minTTL = 100 * time.Millisecond
+	maxTTL = 24 * time.Hour
+)
 
 func (c *Config) ensureDefaults() {
 	host, _ := os.Hostname()
@@ -107,8 +110,8 @@ func (c *Config) validate() error {
 		return errors.New("client config: an endpoint is empty")
 	case c.DialTimeout < 0:
 		return fmt.Errorf("client config: negative dial timeout %v", c.DialTimeout)
-	case c.SessionTTL < minTTL:
-		return fmt.Errorf("client config: session TTL %v is less than %v", c.SessionTTL, minTTL)
+	case c.SessionTTL < minTTL, c.SessionTTL > maxTTL:
+		return fmt.Errorf("client config: session TTL %v is not between %v and %v", c.SessionTTL, minTTL, maxTTL)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/coord-dev/coord/recipes/guard"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // registerMetrics adds what the member itself knows to its registry. The names are etcd's where etcd has the metric.
@@ -90,6 +91,12 @@ func (s *Server) gauges() []gauge {
 		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.replica.Hub.Stats().Pending) }},
 		{"coord_broken_queues", "Queues for which what must follow from a deletion could not be done: nobody is granted anything there.", func() float64 { return broken() }},
 		{"coord_log_unparsed_total", "Entries, commands and requests of the log that do not parse, since the start: all members refuse them.", func() float64 { return float64(s.replica.Machine.Unparsed()) }},
+		{"coord_outcomes_bytes", "Outcomes that no session has acknowledged, in bytes of memory.", func() float64 { n, _ := s.replica.Machine.Held(); return float64(n) }},
+		{"coord_outcomes_limit_bytes", "What they may be at most.", func() float64 { return float64(statemachine.DefaultRoom.OutcomeBytes) }},
+		{"coord_sessions_bytes", "Sessions, in bytes of memory.", func() float64 { _, n := s.replica.Machine.Held(); return float64(n) }},
+		{"coord_sessions_limit_bytes", "What they may be at most.", func() float64 { return float64(statemachine.DefaultRoom.SessionBytes) }},
+		{"coord_outcomes_refused", "Requests refused since the start because of the outcomes that all sessions have.", func() float64 { n, _ := s.replica.Machine.Refused(); return float64(n) }},
+		{"coord_sessions_refused", "Sessions refused since the start because of those that there are.", func() float64 { _, n := s.replica.Machine.Refused(); return float64(n) }},
 		{"coord_leases", "Number of leases.", func() float64 { return float64(s.replica.Clock.Facts().Count) }},
 	}
 }

@@ -40,6 +40,7 @@ var (
 	ErrSequencePast     = errors.New("the outcome of this sequence number was acknowledged before")
 	ErrSequenceFuture   = errors.New("the sequence number is too far ahead of what is acknowledged")
 	ErrBacklog          = errors.New("too many outcomes of the session are not acknowledged")
+	ErrTooManySessions  = errors.New("too many sessions")
 	ErrWithdrawn        = errors.New("the request was withdrawn")
 	ErrQueueBroken      = errors.New("what must follow from a deletion cannot be done")
 	ErrResponseTooLarge = errors.New("the response would be too large to be kept for the session")

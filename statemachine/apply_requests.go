@@ -19,7 +19,7 @@ import (
 //
 //   - that it does not parse, so that it has no sequence number;
 //   - ErrSequencePast, ErrSequenceFuture, ErrBacklog, ErrSessionNotFound: the session has no place for an outcome;
-//   - ErrNoSpace, ErrCorrupt: they pass, and then the request is executed when it is sent again.
+//   - ErrNoSpace, ErrCorrupt, and ErrBacklog of all sessions: they pass, and then the request is executed when it is sent again.
 //
 // Unknown kinds: those that a session can have belong to a newer version, because who proposes knows what it proposes, and
 // stop the replica like unknown commands. Numbers that no version proposes for a session are refused.
@@ -125,25 +125,44 @@ func (r *requestRun) request(data []byte) []byte {
 	if before, ok := r.s.outcomes.bySequence[q.sequence]; ok {
 		return before.data
 	}
-	if r.s.outcomes.full() {
-		return encodeRefusal(ErrBacklog)
+	frees := FreesKind(q.kind) || r.m.kinds[q.kind] != nil && r.m.kinds[q.kind].Frees()
+	if err := r.checkRoom(frees, -1); err != nil { // whatever the outcome is
+		return encodeRefusal(err)
 	}
 	r.at.kind, r.at.sequence = q.kind, q.sequence
 	var outcome []byte
 	err := r.step(func() (err error) {
-		outcome, err = r.execute(q)
-		return err
+		if outcome, err = r.execute(q); err != nil {
+			return err
+		}
+		return r.checkRoom(frees, outcomeSize(outcome))
 	})
 	if err != nil {
 		outcome = encodeRefusal(err)
+		if full := r.checkRoom(frees, RefusalSize); full != nil && !transient(err) {
+			return encodeRefusal(full)
+		}
 	}
 	if err == errBody {
 		r.m.unparsed.Add(1)
 	}
-	if !transient(err) {
+	if !transient(err) && !r.ended() {
 		r.keep(q.sequence, outcome)
 	}
 	return outcome
+}
+
+// checkRoom refuses an outcome of n bytes, -1 for one that is not known yet, where there is no room for it.
+func (r *requestRun) checkRoom(frees bool, n int) error {
+	o, held := &r.s.outcomes, &r.m.sessions.held
+	if n < 0 && o.full(frees) {
+		return ErrBacklog
+	}
+	err := r.m.opts.Room.CheckOutcome(Held{o.cost, held.outcomes, held.backlogs}, len(o.bySequence), n, frees)
+	if err != nil {
+		r.m.refused.outcomes.Add(1)
+	}
+	return err
 }
 
 // checkSequence refuses numbers that no outcome can be kept for.

@@ -13,6 +13,17 @@ func (b *batch) sessionOpen(r *raftv1.SessionOpen) Result {
 	if r.Id <= 0 || r.Stream == 0 {
 		return refuse(fmt.Errorf("%w: session %d must be positive, stream %d not 0", ErrInvalid, r.Id, r.Stream))
 	}
+	switch {
+	case r.TtlMs > MaxSessionTTL:
+		return refuse(fmt.Errorf("%w: a session's ttl of %d ms is longer than %d ms", ErrInvalid, r.TtlMs, MaxSessionTTL))
+	case len(r.Identity) > MaxIdentity:
+		return refuse(fmt.Errorf("%w: a session's identity has %d bytes, more than %d", ErrInvalid, len(r.Identity), MaxIdentity))
+	}
+	held := &b.m.sessions.held
+	if err := b.m.opts.Room.CheckSession(Held{held.perStream[r.Stream], held.sessions, len(held.perStream)}, len(r.Identity)); err != nil {
+		b.m.refused.sessions.Add(1)
+		return refuse(err)
+	}
 	granted := b.leaseGrant(&raftv1.LeaseGrant{Id: r.Id, TtlMs: r.TtlMs})
 	if granted.Err != nil {
 		return granted

@@ -41,6 +41,8 @@ type Options struct {
 	Reactor Reactor
 	// Budget bounds transactions; DefaultBudget if it is the zero value. All members have the same.
 	Budget Budget
+	// Room bounds what all sessions hold; DefaultRoom if it is the zero value. All members have the same.
+	Room Room
 	// Observer may be nil.
 	Observer Observer
 	// OnHash is given the hash that a StateHash command asked for, from a goroutine of its own. It may be nil.
@@ -93,6 +95,7 @@ type Machine struct {
 		sessions *sessions
 		closed   bool
 	}
+	refused   struct{ outcomes, sessions atomic.Uint64 } // for want of Room, since the start
 	compactor *compactor
 	flusher   *flusher
 	hashes    sync.WaitGroup
@@ -118,6 +121,9 @@ func New(opts Options) *Machine {
 	}
 	if opts.Budget == (Budget{}) {
 		opts.Budget = DefaultBudget
+	}
+	if opts.Room == (Room{}) {
+		opts.Room = DefaultRoom
 	}
 	if opts.FlushInterval == 0 {
 		opts.FlushInterval = 5 * time.Second

@@ -36,6 +36,7 @@ type driver struct {
 	with    []statemachine.Procedure
 	budget  statemachine.Budget
 	ended   string // why the machine ended
+	room    statemachine.Room
 }
 
 func (d *driver) Applied(a *statemachine.Applied) { d.applied, d.last = append(d.applied, a), a }
@@ -53,7 +54,7 @@ func (d *driver) open() uint64 {
 	d.m = statemachine.New(statemachine.Options{
 		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: d.with, Guard: d.guard, Reactor: d.reactor,
 		End:    func(line string) { d.ended = line },
-		Budget: d.budget,
+		Budget: d.budget, Room: d.room,
 	})
 	index, err := d.m.Open(nil)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // The outcomes of a session that are not acknowledged are bounded. At either bound its new requests are refused; nothing is
-// forgotten.
+// forgotten. Room bounds those of all sessions.
 const (
 	MaxOutcomes     = 65_536
 	MaxOutcomeBytes = 4 << 20
@@ -28,6 +28,8 @@ type outcomes struct {
 	acknowledged uint64
 	bySequence   map[uint64]outcome // all > acknowledged
 	bytes        int
+	cost         int         // bytes, with OutcomeOverhead for each
+	all          *held       // of the table that the session is in; nil: it is in none
 	newest       *outcomeRow // nil: none
 }
 
@@ -43,8 +45,14 @@ type outcomeRow struct {
 	live    int
 }
 
-// full reports whether new requests are to be refused.
-func (o *outcomes) full() bool { return len(o.bySequence) >= MaxOutcomes || o.bytes >= MaxOutcomeBytes }
+// full reports whether new requests are to be refused. For what frees a quarter more is kept.
+func (o *outcomes) full(frees bool) bool {
+	most, bytes := MaxOutcomes, MaxOutcomeBytes
+	if frees {
+		most, bytes = most+most/4, bytes+bytes/4
+	}
+	return len(o.bySequence) >= most || o.bytes >= bytes
+}
 
 // add keeps an outcome that a row holds.
 func (o *outcomes) add(sequence uint64, data []byte, row *outcomeRow) {
@@ -53,6 +61,7 @@ func (o *outcomes) add(sequence uint64, data []byte, row *outcomeRow) {
 	}
 	o.bySequence[sequence] = outcome{data, row}
 	o.bytes += len(data)
+	o.charge(outcomeSize(data) + OutcomeOverhead)
 	row.live++
 }
 
@@ -61,6 +70,7 @@ func (o *outcomes) remove(sequence uint64) {
 	one := o.bySequence[sequence]
 	delete(o.bySequence, sequence)
 	o.bytes -= len(one.data)
+	o.charge(-outcomeSize(one.data) - OutcomeOverhead)
 	one.row.live--
 }
 
@@ -72,6 +82,7 @@ func (o *outcomes) acknowledge(to uint64) (empty []*outcomeRow) {
 	forget := func(sequence uint64, one outcome) {
 		delete(o.bySequence, sequence)
 		o.bytes -= len(one.data)
+		o.charge(-outcomeSize(one.data) - OutcomeOverhead)
 		if one.row.live--; one.row.live == 0 {
 			empty = append(empty, one.row)
 		}

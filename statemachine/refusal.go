@@ -3,6 +3,7 @@ package statemachine
 import (
 	"errors"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
@@ -32,6 +33,7 @@ var refusals = []struct {
 	{ErrSequencePast, coordv1.Error_REASON_SEQUENCE_PAST, codes.OutOfRange, ""},
 	{ErrSequenceFuture, coordv1.Error_REASON_SEQUENCE_FUTURE, codes.OutOfRange, ""},
 	{ErrBacklog, coordv1.Error_REASON_BACKLOG, codes.ResourceExhausted, ""},
+	{ErrTooManySessions, coordv1.Error_REASON_TOO_MANY_SESSIONS, codes.ResourceExhausted, ""},
 	{ErrWithdrawn, coordv1.Error_REASON_WITHDRAWN, codes.Aborted, ""},
 	{ErrResponseTooLarge, coordv1.Error_REASON_TOO_LARGE, codes.InvalidArgument, ""},
 }
@@ -67,12 +69,25 @@ func RefusalOf(err error) *coordv1.Refusal {
 	return newRefusal(coordv1.Error_REASON_UNSPECIFIED, codes.Unknown, err.Error())
 }
 
+// maxRefusalText bounds the text of a refusal, in bytes: it can quote names and keys of any length, and is kept. With it a
+// refusal has RefusalSize at most.
+const maxRefusalText = RefusalSize - 24
+
 // newRefusal mends the one thing that differs between builds by intention: errors of protobuf have a blank or a
 // non-breaking one after their prefix, so that nobody relies on them.
 func newRefusal(reason coordv1.Error_Reason, code codes.Code, text string) *coordv1.Refusal {
-	return &coordv1.Refusal{Reason: reason, Code: uint32(code), Message: strings.ReplaceAll(text, "\u00a0", " ")}
+	text = strings.ReplaceAll(text, "\u00a0", " ")
+	if n := maxRefusalText; len(text) > n {
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		text = text[:n] + "…"
+	}
+	return &coordv1.Refusal{Reason: reason, Code: uint32(code), Message: text}
 }
 
 // transient reports whether a refusal says nothing about the request but only of the moment: it is not stored, so that the
 // request is executed when it is sent again.
-func transient(err error) bool { return errors.Is(err, ErrNoSpace) || errors.Is(err, ErrCorrupt) }
+func transient(err error) bool {
+	return errors.Is(err, ErrNoSpace) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrBacklog)
+}

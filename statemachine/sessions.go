@@ -23,6 +23,7 @@ type sessions struct {
 	mu   sync.RWMutex // guards byID, and of each session all but outcomes, against readers: only the apply changes them
 	byID map[LeaseID]*session
 	undo *undo.Log // where put, remove and attach note how to take them back
+	held held      // for the apply only
 }
 
 type session struct {
@@ -35,7 +36,7 @@ type session struct {
 }
 
 func newSessions(log *undo.Log) *sessions {
-	return &sessions{byID: make(map[LeaseID]*session), undo: log}
+	return &sessions{byID: make(map[LeaseID]*session), undo: log, held: held{perStream: make(map[uint64]int)}}
 }
 
 func (t *sessions) put(s *session) {
@@ -53,11 +54,15 @@ func (t *sessions) remove(s *session) {
 func (t *sessions) set(id LeaseID, s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if before := t.byID[id]; before != nil {
+		t.held.session(before, -1)
+	}
 	if s == nil {
 		delete(t.byID, id)
-	} else {
-		t.byID[id] = s
+		return
 	}
+	t.byID[id] = s
+	t.held.session(s, 1)
 }
 
 // attach notes the epoch and the stream that a session is attached with.
@@ -70,7 +75,9 @@ func (t *sessions) attach(s *session, epoch, stream uint64) {
 func (t *sessions) move(s *session, epoch, stream uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.held.stream(s, -1)
 	s.epoch, s.stream = epoch, stream
+	t.held.stream(s, 1)
 }
 
 func (s *session) row() []byte {
@@ -93,7 +100,7 @@ func (t *sessions) load(id LeaseID, row []byte) error {
 		*field, rest = v, rest[n:]
 	}
 	s.identity = bytes.Clone(rest)
-	t.byID[id] = s
+	t.set(id, s)
 	return nil
 }
 

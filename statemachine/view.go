@@ -28,6 +28,8 @@ type state struct {
 	budget    Budget
 	broken    broken
 	children  mvcc.IndexView
+	// outcomeBytes and sessionBytes are what counts for Room.
+	outcomeBytes, sessionBytes int
 }
 
 func (s *state) release() {
@@ -44,7 +46,8 @@ func (m *Machine) publish() {
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index,
 		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, budget: m.opts.Budget,
-		children: m.children.View(),
+		children:     m.children.View(),
+		outcomeBytes: m.sessions.held.outcomes, sessionBytes: m.sessions.held.sessions,
 	}
 	next.refs.Store(1)
 	m.mu.Lock()

@@ -5,13 +5,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // Limits of what a request may carry, see stream.proto.
 const (
 	maxGuards      = 64
-	minTTL, maxTTL = 100, 9_000_000_000_000 // milliseconds
-	maxHost        = 256                    // bytes, of a process, too
+	minTTL, maxTTL = 100, statemachine.MaxSessionTTL // milliseconds
+	maxHost        = 256                             // bytes, of a process, too
 	maxLabels      = 64
 	maxLabelBytes  = 4096
 )
@@ -91,7 +92,7 @@ func (s *Server) prepareGrant(r *request) *coordv1.Refusal {
 // checkOpen checks what a session is opened with.
 func checkOpen(o *coordv1.SessionOpen) *coordv1.Refusal {
 	if o.TtlMs < minTTL || o.TtlMs > maxTTL {
-		return invalid("ttl_ms %d is not between %d and %d", o.TtlMs, minTTL, int64(maxTTL))
+		return invalid("ttl_ms %d is not between %d and %d", o.TtlMs, minTTL, maxTTL)
 	}
 	id := o.GetIdentity()
 	for _, part := range []struct{ field, value string }{{"host", id.GetHost()}, {"process", id.GetProcess()}} {

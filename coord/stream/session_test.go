@@ -183,7 +183,7 @@ func TestSessionLimits(t *testing.T) {
 	}
 	for field, o := range map[string]*coordv1.SessionOpen{
 		"ttl_ms 99":        {TtlMs: 99},
-		"ttl_ms 90000000":  {TtlMs: 9_000_000_000_001},
+		"ttl_ms 86400001":  {TtlMs: 86_400_001},
 		"identity.host":    {TtlMs: 1000, Identity: &coordv1.Identity{Host: long}},
 		"identity.process": {TtlMs: 1000, Identity: &coordv1.Identity{Process: long}},
 		"65 labels":        {TtlMs: 1000, Identity: &coordv1.Identity{Labels: labels}},

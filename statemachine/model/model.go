@@ -67,6 +67,9 @@ func New(o statemachine.Options) *Model {
 	if o.Budget == (statemachine.Budget{}) {
 		o.Budget = statemachine.DefaultBudget
 	}
+	if o.Room == (statemachine.Room{}) {
+		o.Room = statemachine.DefaultRoom
+	}
 	return &Model{options: o, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
 }
 

@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"errors"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -61,6 +62,22 @@ func (m *Model) liveSession(id int64, created uint64) *session {
 func (m *Model) sessionOpen(r *raftv1.SessionOpen) (any, error) {
 	if r.Id <= 0 || r.Stream == 0 {
 		return nil, statemachine.ErrInvalid
+	}
+	if r.TtlMs > statemachine.MaxSessionTTL || len(r.Identity) > statemachine.MaxIdentity {
+		return nil, statemachine.ErrInvalid
+	}
+	var held statemachine.Held
+	streams := map[uint64]bool{}
+	for _, s := range m.sessions {
+		n := statemachine.SessionOverhead + len(s.identity)
+		if held.All += n; s.stream == r.Stream {
+			held.Own += n
+		}
+		streams[s.stream] = true
+	}
+	held.Holders = len(streams)
+	if err := m.options.Room.CheckSession(held, len(r.Identity)); err != nil {
+		return nil, err
 	}
 	if _, err := m.grant(&raftv1.LeaseGrant{Id: r.Id, TtlMs: r.TtlMs}); err != nil {
 		return nil, err
@@ -260,22 +277,66 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 	if before := s.outcomes[r.Sequence]; before != nil {
 		return before, nil
 	}
-	var response []byte
-	err := m.step(func() (err error) {
-		response, err = m.execute(s, r)
-		return err
-	})
-	outcome := &coordv1.Outcome{Response: response}
-	if err == statemachine.ErrNoSpace || err == statemachine.ErrCorrupt {
+	frees := m.freesKind(r.Kind)
+	if err := m.checkRoom(s, -1, frees); err != nil {
 		return nil, err
 	}
-	if err != nil {
+	outcome := &coordv1.Outcome{}
+	err := m.step(func() error {
+		response, err := m.execute(s, r)
+		if err != nil {
+			return err
+		}
+		if outcome.Response = response; response == nil {
+			outcome.Response = []byte{}
+		}
+		return m.checkRoom(s, proto.Size(outcome), frees)
+	})
+	switch {
+	case errors.Is(err, statemachine.ErrNoSpace), errors.Is(err, statemachine.ErrCorrupt), errors.Is(err, statemachine.ErrBacklog):
+		return nil, err
+	case err != nil:
 		outcome = &coordv1.Outcome{Refusal: statemachine.RefusalOf(err)}
-	} else if response == nil {
-		outcome.Response = []byte{}
+		if err := m.checkRoom(s, statemachine.RefusalSize, frees); err != nil {
+			return nil, err
+		}
 	}
 	s.outcomes[r.Sequence] = outcome
 	return outcome, nil
+}
+
+func (m *Model) freesKind(kind coordv1.Kind) bool {
+	for _, p := range m.options.Procedures {
+		if p.Kind() == kind && kind != 0 {
+			return p.Frees()
+		}
+	}
+	return statemachine.FreesKind(kind)
+}
+
+// checkRoom refuses an outcome of n bytes where all sessions hold too much.
+func (m *Model) checkRoom(s *session, n int, frees bool) error {
+	var held statemachine.Held
+	for _, one := range m.sessions {
+		if len(one.outcomes) > 0 {
+			held.Holders++
+		}
+		held.All += one.cost()
+	}
+	held.Own = s.cost()
+	return m.options.Room.CheckOutcome(held, len(s.outcomes), n, frees)
+}
+
+// cost is what the outcomes of a session count.
+func (s *session) cost() (n int) {
+	for _, outcome := range s.outcomes {
+		if n += statemachine.OutcomeOverhead; outcome.Refusal != nil {
+			n += statemachine.RefusalSize
+		} else {
+			n += proto.Size(outcome)
+		}
+	}
+	return n
 }
 
 func (s *session) checkSequence(n uint64) error {

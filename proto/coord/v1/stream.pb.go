@@ -1515,7 +1515,7 @@ func (x *Identity) GetLabels() map[string]string {
 
 type SessionOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Between 100 and 9000000000000, milliseconds.
+	// Between 100 and 86400000, a day: milliseconds.
 	TtlMs         int64     `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	Identity      *Identity `protobuf:"bytes,2,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields

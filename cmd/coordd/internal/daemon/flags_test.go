@@ -36,7 +36,7 @@ var everyFlag = map[string]string{
 	"heartbeat-interval": "70", "election-timeout": "700", "snapshot-count": "5",
 	"max-request-bytes": "1000", "max-txn-ops": "7", "quota-backend-bytes": "-1", "disk-reserve-bytes": "12345",
 	"client-memory-bytes": "23456789",
-	"listen-dns": "127.0.0.1:53", "dns-ttl": "7s", "service-probes": "false", "probe-deny": "10.0.0.0/8, fd00::/8", "probe-allow": "10.1.0.1",
+	"listen-dns":          "127.0.0.1:53", "dns-ttl": "7s", "service-probes": "false", "probe-deny": "10.0.0.0/8, fd00::/8", "probe-allow": "10.1.0.1",
 	"watch-progress-notify-interval": "1m30s", "log-level": "debug", "log-format": "console",
 }
 

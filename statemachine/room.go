@@ -1,0 +1,181 @@
+package statemachine
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+)
+
+// Room bounds what all sessions together make every member hold in memory. DefaultRoom is a constant of the cluster's version:
+// two replicas with other ones would come to other states. Others are for tests.
+//
+// At a bound whoever holds more than a fair share is refused first, and others go on: see OutcomeBytes and SessionBytes. What
+// frees is refused by neither: it has a quarter more of the room for outcomes, and beyond that each session that acknowledges
+// what it has got may free. Acknowledging and ending a session need no room at all.
+type Room struct {
+	// OutcomeBytes bounds the outcomes that are not acknowledged, each with OutcomeOverhead. Beyond half of it a session
+	// gets a request executed only if with the outcome it holds at most the other half, divided by the sessions that hold any.
+	OutcomeBytes int
+	// SessionBytes bounds the sessions: each counts SessionOverhead and its identity. Beyond three quarters of it a
+	// stream gets another session only if it has at most the last quarter, divided by the streams that have any.
+	SessionBytes int
+}
+
+// DefaultRoom is the room of this version.
+var DefaultRoom = Room{OutcomeBytes: 96 << 20, SessionBytes: 128 << 20}
+
+const (
+	// OutcomeOverhead is what an outcome costs in memory beside its bytes: its place in a map, its row, and what allocation
+	// rounds up. So many tiny ones are not for nothing.
+	OutcomeOverhead = 192
+	// SessionOverhead is what a session costs beside its identity: itself and its lease, in the tables, and on the member that
+	// serves it.
+	SessionOverhead = 768
+	// MaxSessionTTL is the longest TTL of a session, in milliseconds: a day. Who cannot send one heartbeat a day is dead, and what
+	// it held is not to be kept from others, nor its outcomes in everybody's memory, until the end of time. Leases have etcd's bound.
+	MaxSessionTTL = 24 * 60 * 60 * 1000
+	// MaxIdentity is the longest encoding of a session's identity, in bytes.
+	MaxIdentity = 8 << 10
+	// RefusalSize is what a refusal counts, whatever its text is: a bound of it.
+	RefusalSize = 512
+	// freedOutcome is the largest outcome for which room is kept for what frees.
+	freedOutcome = 1 << 10
+	// fewOutcomes is how many outcomes a session that frees may hold in any case.
+	fewOutcomes = 2
+)
+
+// FreesKind reports whether requests of a kind, beside those whose Procedure says so, only give something back.
+func FreesKind(kind coordv1.Kind) bool {
+	switch kind {
+	case coordv1.Kind_KIND_DELETE_RANGE, coordv1.Kind_KIND_LEASE_REVOKE, coordv1.Kind_KIND_WITHDRAW:
+		return true
+	}
+	return false
+}
+
+// Held is what counts for a bound: what one session or stream holds, what all do, and how many they are.
+type Held struct{ Own, All, Holders int }
+
+// with is h when the own part is n more.
+func (h Held) with(n int) Held {
+	if h.Own == 0 {
+		h.Holders++
+	}
+	return Held{h.Own + n, h.All + n, h.Holders}
+}
+
+// CheckOutcome refuses an outcome of n bytes, -1 for one that is not known yet, to a session with so many outcomes already. It
+// wraps ErrBacklog.
+func (r Room) CheckOutcome(h Held, outcomes, n int, frees bool) error {
+	if frees && n <= freedOutcome && (outcomes < fewOutcomes || h.All <= r.OutcomeBytes+r.OutcomeBytes/4) {
+		return nil
+	}
+	cost := OutcomeOverhead
+	if n > 0 {
+		cost += n
+	}
+	after := h.with(cost)
+	share := r.OutcomeBytes / 2 / after.Holders
+	if after.All <= r.OutcomeBytes/2 || after.All <= r.OutcomeBytes && after.Own <= share {
+		return nil
+	}
+	return roomError{ErrBacklog, coordv1.Error_REASON_BACKLOG, fmt.Sprintf(
+		"%v: those of all sessions have %d of at most %d bytes, those of this one %d, and its share is %d: acknowledge some, or read less in a session's request",
+		ErrBacklog, h.All, r.OutcomeBytes, h.Own, share)}
+}
+
+// CheckSession refuses a session with an identity of n bytes to a stream. It wraps ErrTooManySessions.
+func (r Room) CheckSession(h Held, n int) error {
+	after := h.with(SessionOverhead + n)
+	share := r.SessionBytes / 4 / after.Holders
+	if after.All <= r.SessionBytes/4*3 || after.All <= r.SessionBytes && after.Own <= share {
+		return nil
+	}
+	return roomError{ErrTooManySessions, coordv1.Error_REASON_TOO_MANY_SESSIONS, fmt.Sprintf(
+		"%v: all have %d of at most %d bytes, those of this stream %d, and its share is %d: end some, or share one among many locks",
+		ErrTooManySessions, h.All, r.SessionBytes, h.Own, share)}
+}
+
+// roomError is a refusal at a bound. It implements Refusal.
+type roomError struct {
+	kind   error
+	reason coordv1.Error_Reason
+	text   string
+}
+
+func (e roomError) Error() string                { return e.text }
+func (e roomError) Is(target error) bool         { return target == e.kind }
+func (e roomError) Reason() coordv1.Error_Reason { return e.reason }
+func (e roomError) Code() codes.Code             { return codes.ResourceExhausted }
+
+// Held is what the sessions hold of the bounds of Room in the latest published state, in bytes.
+func (m *Machine) Held() (outcomes, sessions int) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mu.state == nil {
+		return 0, 0
+	}
+	return m.mu.state.outcomeBytes, m.mu.state.sessionBytes
+}
+
+// Refused counts what was refused at the bounds of Room since the start of the process.
+func (m *Machine) Refused() (outcomes, sessions uint64) {
+	return m.refused.outcomes.Load(), m.refused.sessions.Load()
+}
+
+// held sums up what all sessions of a table hold. It follows from the sessions and outcomes that there are: a table that is loaded
+// counts as the one that wrote the rows.
+type held struct {
+	outcomes  int // bytes of all outcomes, with OutcomeOverhead
+	backlogs  int // sessions with any
+	sessions  int // bytes of all sessions, with SessionOverhead
+	perStream map[uint64]int
+}
+
+// session counts a session in, or out again where sign is -1.
+func (h *held) session(s *session, sign int) {
+	h.stream(s, sign)
+	h.outcomes += sign * s.outcomes.cost
+	if s.outcomes.cost > 0 {
+		h.backlogs += sign
+	}
+	if s.outcomes.all = nil; sign > 0 {
+		s.outcomes.all = h
+	}
+}
+
+// stream counts a session in, or out, where it is attached.
+func (h *held) stream(s *session, sign int) {
+	n := sign * (SessionOverhead + len(s.identity))
+	h.sessions += n
+	if h.perStream[s.stream] += n; h.perStream[s.stream] == 0 {
+		delete(h.perStream, s.stream)
+	}
+}
+
+// outcomeSize is what the bytes of a coordv1.Outcome count.
+func outcomeSize(data []byte) int {
+	if len(data) > 0 && data[0] == outcomeRefusal<<3|byte(protowire.BytesType) {
+		return RefusalSize
+	}
+	return len(data)
+}
+
+// charge counts outcomes in, or out. Those of a session that is gone count for nothing.
+func (o *outcomes) charge(n int) {
+	before := o.cost
+	o.cost += n
+	if o.all == nil {
+		return
+	}
+	o.all.outcomes += n
+	switch {
+	case before == 0 && o.cost > 0:
+		o.all.backlogs++
+	case before > 0 && o.cost == 0:
+		o.all.backlogs--
+	}
+}
