@@ -8,7 +8,7 @@
 //	           Server.refresh        keeps what is known of the members up to date
 //	           announce              makes the data directory known to every peer; ends
 //	           watchdog              looks at the free disk space
-//	           cmux, http, grpc      serve clients on the client port
+//	           netlimit, http, grpc  serve clients on the client port
 //	leaseclock Runner.Run            proposes ticks while this member leads
 //	propose    Proposer.run          forms log entries and proposes them
 //	watch      Hub                   two, see there; two for each watch stream

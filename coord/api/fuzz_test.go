@@ -1,6 +1,10 @@
 package api
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -44,5 +48,31 @@ func FuzzCheckTxn(f *testing.F) {
 		}
 		isReadOnly(r)
 		isSerializable(r)
+	})
+}
+
+// FuzzPages asks for whatever page in whatever way: a handler must not panic, and answers with a status that there is.
+func FuzzPages(f *testing.F) {
+	for _, target := range []string{
+		"/health", "/health?exclude=NOSPACE&serializable=true", "/livez?verbose", "/readyz?exclude=linearizable_read", "/readyz/non_learner",
+		"/version", "/metrics", "/health?exclude=%ff%00;&&=&x", "/livez?verbose=-9223372036854775808", "//health/..//", "/readyz?exclude=" + strings.Repeat("x", 5000),
+	} {
+		f.Add("GET", target, "", "")
+	}
+	f.Add("POST", "/health", "Content-Length", "18446744073709551615")
+	f.Add("GET", "/metrics", "Accept", "application/openmetrics-text; version=\xff; q=1e999")
+	f.Add("GET", "/metrics", "Accept-Encoding", "gzip;q=, zstd;q=-1")
+	pages := serve(f).server.HTTP()
+	f.Fuzz(func(t *testing.T, method, target, header, value string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		r := &http.Request{Method: method, URL: u, Host: "m", Header: http.Header{header: {value}}, Body: http.NoBody, RemoteAddr: "127.0.0.1:1"}
+		w := httptest.NewRecorder()
+		pages.ServeHTTP(w, r.WithContext(t.Context()))
+		if w.Code < 200 || w.Code > 599 {
+			t.Errorf("%s %s: %d", method, target, w.Code)
+		}
 	})
 }

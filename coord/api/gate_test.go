@@ -208,3 +208,14 @@ func BenchmarkChain(b *testing.B) {
 		})
 	}
 }
+
+// Metadata larger than any client sends costs its request, not the others of the member.
+func TestLargeMetadata(t *testing.T) {
+	f := serve(t)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "token", strings.Repeat("x", 2*maxHeaders))
+	if _, err := f.kv.Put(ctx, &pb.PutRequest{Key: key("a")}); err == nil {
+		t.Error("it was taken")
+	}
+	_, err := f.kv.Put(t.Context(), &pb.PutRequest{Key: key("a")})
+	wants{}.check(t, err)
+}

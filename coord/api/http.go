@@ -8,10 +8,15 @@ import (
 	"go.etcd.io/etcd/api/v3/version"
 )
 
+// maxScrapes is how many read the metrics at a time: each holds a copy of all. Others are answered 503.
+const maxScrapes = 16
+
 func (s *Server) newHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/version", serveVersion)
-	mux.Handle("/metrics", promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{Registry: s.opts.Registry}))
+	mux.Handle("/metrics", promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{
+		Registry: s.opts.Registry, MaxRequestsInFlight: maxScrapes,
+	}))
 	h := &healthPages{service: s.service, metrics: s.metrics, log: s.opts.Logger}
 	mux.HandleFunc("/health", h.serveHealth)
 	h.addChecks(mux, "livez", check{"serializable_read", h.checkLocalRead})

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/coord-dev/coord/coord/limit"
+	"github.com/coord-dev/coord/coord/netlimit"
 )
 
 const (
@@ -30,6 +31,12 @@ const (
 	// streamWorkers handle requests without growing a stack for each. A long-lived stream keeps one to itself, beyond
 	// their number a request gets a goroutine of its own.
 	streamWorkers = 128
+
+	// maxStreams of one connection: more than any client has, and a bound for one that opens and resets them for ever, whose
+	// handlers gRPC counts too. etcd has none unless told so.
+	maxStreams = 100_000
+	// maxHeaders bounds the metadata of a request, in bytes. gRPC's default is 16 MiB.
+	maxHeaders = 64 << 10
 
 	defaultQuota = 2 << 30
 	defaultSlow  = 300 * time.Millisecond
@@ -187,7 +194,9 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 func NewGRPCServer(opts ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(netlimit.HandshakeTimeout),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),

@@ -9,6 +9,8 @@ import (
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/coord-dev/coord/recipes/guard"
 )
 
 // The form in which Dragonboat streams a snapshot of a state machine that keeps its state on disk: a header, the content
@@ -162,6 +164,7 @@ func (t *Transport) newIntake(first pb.Chunk) *intake {
 		before.end(errors.New("another snapshot came"))
 	}
 	go func() {
+		defer guard.Recover(t.opt.Logger, "peer snapshot") // check makes its own panics a rejection
 		err := s.check(newBlocks(r))
 		r.CloseWithError(err)
 		s.checked <- err
