@@ -172,3 +172,12 @@ func (c *Client) Conn() (grpc.ClientConnInterface, error) {
 	}
 	return etcd.ActiveConnection(), nil
 }
+
+// ActiveConnection is Conn as etcd's client has it, nil if the client is closed: for packages that take either client.
+func (c *Client) ActiveConnection() *grpc.ClientConn {
+	etcd, err := c.Etcd()
+	if err != nil {
+		return nil
+	}
+	return etcd.ActiveConnection()
+}

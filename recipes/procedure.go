@@ -67,6 +67,19 @@ const (
 	GroupLeave     = "group.leave.v1"      // coordv1.GroupLeave, GroupLeft
 )
 
+// Names of the procedures of the service registry, of shared configuration, and of what operators delete. None is a request of a
+// session: members call them for the services that check what is written.
+const (
+	RegistryPut    = "registry.put.v1"    // recipesv1.ServicePut, coordv1.ServicePutResponse
+	RegistryRemove = "registry.remove.v1" // recipesv1.ServiceRemove, coordv1.ServiceRemoveResponse
+	RegistryOrder  = "registry.order.v1"  // coordv1.ServiceOrderRequest, ServiceOrderResponse
+	RegistryProbed = "registry.probed.v1" // recipesv1.ServiceFound, ServiceNoted
+	ConfigCommit   = "config.commit.v1"   // recipesv1.ConfigCommit, ConfigCommitted
+	ConfigReport   = "config.report.v1"   // coordv1.ConfigReportRequest, ConfigReportResponse
+	ConfigDelete   = "config.delete.v1"   // coordv1.ConfigDeleteRequest, ConfigDeleteResponse
+	DeleteObject   = "object.delete.v1"   // coordv1.DeleteObjectRequest, DeleteObjectResponse
+)
+
 // Procedures returns all procedures of this package, for statemachine.Options.
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
@@ -102,6 +115,15 @@ func Procedures() []statemachine.Procedure {
 		requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire),
 		requested(Resize, coordv1.Kind_KIND_SEMAPHORE_RESIZE, semaphoreResize),
 		requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter),
+
+		called(RegistryPut, registryPut),
+		called(RegistryRemove, registryRemove),
+		called(RegistryOrder, registryOrder),
+		called(RegistryProbed, registryProbed),
+		called(ConfigCommit, configCommit),
+		called(ConfigReport, configReport),
+		called(ConfigDelete, configDelete),
+		called(DeleteObject, deleteObject),
 	}
 }
 

@@ -75,33 +75,23 @@ func (s *fakeStore) Get(ctx context.Context, key string, opts ...clientv3.OpOpti
 	return resp, nil
 }
 
-func (s *fakeStore) Put(ctx context.Context, key, value string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
+// Invoke takes reports: the store is a connection to Config, too.
+func (s *fakeStore) Invoke(ctx context.Context, _ string, args, _ any, _ ...grpc.CallOption) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.down || ctx.Err() != nil || s.lost[leaseOf(key, value, opts)] {
-		return nil, errDown
+	req := args.(*coordv1.ConfigReportRequest)
+	if s.down || ctx.Err() != nil || s.lost[req.Lease] {
+		return errDown
 	}
-	s.put(key, value, leaseOf(key, value, opts))
-	return &clientv3.PutResponse{Header: s.header()}, nil
+	value, err := proto.Marshal(req.Status)
+	if err == nil {
+		s.put(coordv1.ConfigStatusKey(req.Bundle, req.Status.Client), string(value), req.Lease)
+	}
+	return err
 }
 
-// leaseOf is the lease that the options say; clientv3.Op does not tell it.
-func leaseOf(key, value string, opts []clientv3.OpOption) int64 {
-	var lease int64
-	spy := clientv3.NewKVFromKVClient(leaseSpy{lease: &lease}, nil)
-	_, _ = spy.Put(context.Background(), key, value, opts...)
-	return lease
-}
-
-// leaseSpy is a KV service that only looks.
-type leaseSpy struct {
-	pb.KVClient
-	lease *int64
-}
-
-func (l leaseSpy) Put(_ context.Context, r *pb.PutRequest, _ ...grpc.CallOption) (*pb.PutResponse, error) {
-	*l.lease = r.Lease
-	return &pb.PutResponse{}, nil
+func (s *fakeStore) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, errDown
 }
 
 func (s *fakeStore) put(key, value string, lease int64) {

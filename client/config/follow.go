@@ -60,7 +60,7 @@ func newFollower(store Store, bundle string, o *options, judge judge) *follower 
 		store: store, bundle: bundle, key: currentKey(bundle), opts: o, judge: judge, behind: make(chan struct{}, 1),
 	}
 	if o.client != "" {
-		f.report = newReporter(store, bundle, o)
+		f.report = newReporter(bundle, o)
 	}
 	return f
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 )
 
 // Option configures Watch. Those with a type parameter must have Watch's own.
@@ -16,6 +17,7 @@ type options struct {
 	refresh  time.Duration
 	patience time.Duration
 	client   string // "": no reports
+	conn     grpc.ClientConnInterface
 	lease    func() clientv3.LeaseID
 
 	// Functions of Watch's T.
@@ -56,12 +58,12 @@ func Refresh(d time.Duration) Option { return func(o *options) { o.refresh = d }
 // Patience bounds how long Watch tries to reach the cluster before it falls back on the copy or the default. Default 5 s.
 func Patience(d time.Duration) Option { return func(o *options) { o.patience = d } }
 
-// Report writes what became of each version to the store, for Statuses: which one was seen, which one the process runs with,
-// and why they differ. client names the process among the readers of the bundle. lease is that of its session, so that
-// the report goes when the process does; it is asked before each write, because sessions are replaced. Nil, or no lease: the
-// report stays until somebody deletes it.
-func Report(client string, lease func() clientv3.LeaseID) Option {
-	return func(o *options) { o.client, o.lease = client, lease }
+// Report tells the cluster over conn what became of each version, for Statuses: which one was seen, which one the process runs
+// with, and why they differ. client names the process among the readers of the bundle. lease is that of its session, so that
+// the report goes when the process does; it is asked before each report, because sessions are replaced. Nil, or no lease: the
+// report stays until the bundle is deleted.
+func Report(conn grpc.ClientConnInterface, client string, lease func() clientv3.LeaseID) Option {
+	return func(o *options) { o.conn, o.client, o.lease = conn, client, lease }
 }
 
 func optionsOf(opts []Option) (*options, error) {

@@ -91,6 +91,14 @@ func History(ctx context.Context, conn grpc.ClientConnInterface, bundle string, 
 	return versions, err
 }
 
+// Delete deletes a bundle: all its versions, its schemas and the reports of its clients. With Expect, only if that version is
+// current. ErrUnknownBundle, ErrConflict.
+func Delete(ctx context.Context, conn grpc.ClientConnInterface, bundle string, opts ...PutOption) error {
+	o := putOptionsOf(opts)
+	_, err := repeat(ctx, coordv1.NewConfigClient(conn).Delete, &coordv1.ConfigDeleteRequest{Bundle: bundle, Expected: o.expected})
+	return err
+}
+
 // Difference is how the documents of two versions differ.
 type Difference struct {
 	From, To  Version // without documents

@@ -43,18 +43,18 @@ func Statuses(ctx context.Context, store Store, bundle string) ([]Status, error)
 	return statuses, nil
 }
 
-// reporter writes the last report to the store, until it is there.
+// reporter tells the cluster the last report, until it has it.
 type reporter struct {
-	store   Store
-	key     string
+	cluster coordv1.ConfigClient
+	bundle  string
 	lease   func() clientv3.LeaseID
 	refresh time.Duration
 	latest  chan *coordv1.ConfigStatus // capacity 1: only the last one counts
 }
 
-func newReporter(store Store, bundle string, o *options) *reporter {
+func newReporter(bundle string, o *options) *reporter {
 	return &reporter{
-		store: store, key: coordv1.ConfigStatusKey(bundle, o.client), lease: o.lease, refresh: o.refresh,
+		cluster: coordv1.NewConfigClient(o.conn), bundle: bundle, lease: o.lease, refresh: o.refresh,
 		latest: make(chan *coordv1.ConfigStatus, 1),
 	}
 }
@@ -68,7 +68,7 @@ func (r *reporter) set(s *coordv1.ConfigStatus) {
 	r.latest <- s
 }
 
-// run writes each report, and the last one again when the lease that it was on has been replaced.
+// run tells each report, and the last one again when the lease that it was on has been replaced.
 func (r *reporter) run(ctx context.Context) {
 	var last *coordv1.ConfigStatus
 	var on clientv3.LeaseID
@@ -100,12 +100,8 @@ func (r *reporter) run(ctx context.Context) {
 }
 
 func (r *reporter) write(ctx context.Context, s *coordv1.ConfigStatus, lease clientv3.LeaseID) error {
-	value, err := proto.Marshal(s)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	_, err = r.store.Put(ctx, r.key, string(value), clientv3.WithLease(lease))
+	_, err := r.cluster.Report(ctx, &coordv1.ConfigReportRequest{Bundle: r.bundle, Status: s, Lease: int64(lease)})
 	return err
 }

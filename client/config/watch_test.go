@@ -157,7 +157,7 @@ func TestRefusedVersionKeepsTheLastGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
 		good := s.publish("svc/a", "d.json", doc(1))
-		v := watch(t, s, config.Validate(positive), config.Report("node/1", nil))
+		v := watch(t, s, config.Validate(positive), config.Report(s, "node/1", nil))
 		synctest.Wait()
 		if st, _ := s.status("svc/a", "node/1"); st == nil || st.Client != "node/1" || st.Seen != 1 || st.Applied != 1 || st.AppliedRevision != good || st.Error != "" || st.TimeUnixMs == 0 {
 			t.Errorf("at first the report is %v", st)
@@ -497,7 +497,7 @@ func TestReportMovesToTheNextLease(t *testing.T) {
 		s.publish("svc/a", "d.json", doc(1))
 		var lease atomic.Int64
 		lease.Store(11)
-		v := watch(t, s, config.Report("n", func() clientv3.LeaseID { return clientv3.LeaseID(lease.Load()) }))
+		v := watch(t, s, config.Report(s, "n", func() clientv3.LeaseID { return clientv3.LeaseID(lease.Load()) }))
 		synctest.Wait()
 		if _, on := s.status("svc/a", "n"); on != 11 {
 			t.Errorf("the report is on lease %x", on)

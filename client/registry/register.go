@@ -206,10 +206,6 @@ func (r *Registry) awaitKey(ctx context.Context, key string) error {
 	return errClosed
 }
 
-// leftTTL is for how long, in seconds, there is a note that an instance left: so that a watch that missed it does not take
-// the instance for expired.
-const leftTTL = 60
-
 // Deregister takes the instance out of the registry, in one commit, with a note that it left. If the cluster does not answer
 // within ctx the error says so; the instance is gone with its session then. Later calls do nothing.
 func (g *Registration) Deregister(ctx context.Context) error {
@@ -227,24 +223,6 @@ func (g *Registration) Deregister(ctx context.Context) error {
 		return fmt.Errorf("deregister instance %s of service %s: %w", in.ID, in.Service, err)
 	}
 	return nil
-}
-
-// remove removes an instance, if it is on the lease.
-func (r *Registry) remove(ctx context.Context, in *Instance, lease clientv3.LeaseID) error {
-	left, err := r.client.Grant(ctx, leftTTL)
-	if err != nil {
-		return err
-	}
-	key := roster.InstanceKey(in.Service, in.ID)
-	ops := []clientv3.Op{
-		clientv3.OpDelete(key), clientv3.OpDelete(roster.ProbedKey(in.Service, in.ID)),
-		clientv3.OpPut(roster.OrderKey(in.Service, in.ID), string(roster.DrainOrder("itself", time.Now())), clientv3.WithLease(left.ID)),
-	}
-	if in.Mirror {
-		ops = append(ops, clientv3.OpDelete(roster.EndpointKey(in.Service, in.Addr)))
-	}
-	_, err = r.client.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(key), "=", lease)).Then(ops...).Commit()
-	return err
 }
 
 // stop ends the loop and waits for it.

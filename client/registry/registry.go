@@ -36,10 +36,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/roster"
 )
 
@@ -97,7 +100,8 @@ type Limits = roster.Limits
 type Client interface {
 	clientv3.KV
 	Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
-	Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error)
+	// ActiveConnection is for coord.v1.Registry, by which records are written; nil if the client is closed.
+	ActiveConnection() *grpc.ClientConn
 }
 
 // Options of a Registry. Zero values stand for the defaults.
@@ -155,55 +159,21 @@ func (r *Registry) List(ctx context.Context, service string, opts ...WatchOption
 // for people. The process learns of it by Registration.DrainOrdered; the order holds until Undrain or until the instance is
 // registered anew by another process. ErrNotFound.
 func (r *Registry) Drain(ctx context.Context, service, id, by string) error {
-	order := roster.DrainOrder(by, time.Now())
-	return r.order(ctx, "drain", service, id, func(in *Instance) []clientv3.Op {
-		ops := []clientv3.Op{clientv3.OpPut(roster.OrderKey(service, id), string(order), clientv3.WithLease(clientv3.LeaseID(in.Lease)))}
-		if in.Mirror {
-			ops = append(ops, clientv3.OpDelete(roster.EndpointKey(service, in.Addr)))
-		}
-		return ops
-	})
+	order := &coordv1.ServiceOrder{
+		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"), TimeUnixMs: time.Now().UnixMilli(),
+	}
+	return r.order(ctx, "drain", &coordv1.ServiceOrderRequest{Service: service, Id: id, Order: order})
 }
 
 // Undrain takes the order of Drain back. ErrNotFound if there is no such instance.
 func (r *Registry) Undrain(ctx context.Context, service, id string) error {
-	return r.order(ctx, "undrain", service, id, func(in *Instance) []clientv3.Op {
-		ops := []clientv3.Op{clientv3.OpDelete(roster.OrderKey(service, id))}
-		if in.Mirror && in.Probe == nil && in.State == StatePassing {
-			ops = append(ops, putMirror(in))
-		}
-		return ops
-	})
+	return r.order(ctx, "undrain", &coordv1.ServiceOrderRequest{Service: service, Id: id})
 }
 
-// putMirror puts the instance's mirror on its lease.
-func putMirror(in *Instance) clientv3.Op {
-	return clientv3.OpPut(roster.EndpointKey(in.Service, in.Addr), string(in.EncodeEndpoint()), clientv3.WithLease(clientv3.LeaseID(in.Lease)))
-}
-
-// order writes what ops says of an instance, which is as its process wrote it, if it does not change meanwhile.
-func (r *Registry) order(ctx context.Context, what, service, id string, ops func(*Instance) []clientv3.Op) error {
-	key := roster.InstanceKey(service, id)
-	for {
-		resp, err := r.client.Get(ctx, key)
-		if err != nil {
-			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, err)
-		}
-		if len(resp.Kvs) == 0 {
-			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, ErrNotFound)
-		}
-		kv := resp.Kvs[0]
-		in, err := roster.Decode(kv.Value)
-		if err != nil {
-			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, err)
-		}
-		in.Lease = kv.Lease
-		done, err := r.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", kv.ModRevision)).Then(ops(in)...).Commit()
-		if err != nil {
-			return fmt.Errorf("%s instance %s of service %s: %w", what, id, service, err)
-		}
-		if done.Succeeded {
-			return nil
-		}
+func (r *Registry) order(ctx context.Context, what string, req *coordv1.ServiceOrderRequest) error {
+	err := write(ctx, r, coordv1.RegistryClient.Order, req)
+	if err != nil {
+		return fmt.Errorf("%s instance %s of service %s: %w", what, req.Id, req.Service, err)
 	}
+	return nil
 }

@@ -101,7 +101,7 @@ func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err er
 		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
-	configsvc.New(etcd).Register(r)
+	configsvc.New(etcd, s.opts.Backend.Propose).Register(r)
 	return err
 }
 

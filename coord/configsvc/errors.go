@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // refuse is a status with its machine-readable reason.
@@ -42,10 +43,13 @@ var storeErrors = []struct {
 }{
 	{rpctypes.ErrGRPCRequestTooLarge, codes.InvalidArgument, coordv1.Error_REASON_TOO_LARGE},
 	{rpctypes.ErrGRPCNoSpace, codes.ResourceExhausted, coordv1.Error_REASON_NO_SPACE},
-	{rpctypes.ErrGRPCCorrupt, codes.DataLoss, coordv1.Error_REASON_CORRUPT},
+	{statemachine.ErrNoSpace, codes.ResourceExhausted, coordv1.Error_REASON_NO_SPACE},
+	{statemachine.ErrCorrupt, codes.DataLoss, coordv1.Error_REASON_CORRUPT},
+	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_LEASE_NOT_FOUND},
+	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID},
 }
 
-// writeError is what the client gets for an error of a transaction that writes. What is no refusal leaves the outcome open.
+// writeError is what the client gets for an error of a procedure. What is no refusal leaves the outcome open.
 func writeError(err error) error {
 	for _, row := range storeErrors {
 		if errors.Is(err, row.err) {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
 // maxAttempts bounds how often a change is tried again because another one came in between. Each failure is a success of
@@ -109,10 +110,7 @@ func (s *Service) commitVersion(ctx context.Context, st *state, v *coordv1.Confi
 	if err != nil {
 		return 0, fmt.Errorf("encode version %d of %q: %w", v.Number, st.bundle, err)
 	}
-	return s.commit(ctx, st,
-		deleteOp(coordv1.ConfigVersionKey(st.bundle, 0), coordv1.ConfigVersionKey(st.bundle, max(1, v.Number-int64(v.Keep)+1))),
-		putOp(coordv1.ConfigCurrentKey(st.bundle), value),
-		putOp(coordv1.ConfigVersionKey(st.bundle, v.Number), value))
+	return s.commit(ctx, st, &recipesv1.ConfigCommit{Version: value})
 }
 
 func conflict(format string, args ...any) error {

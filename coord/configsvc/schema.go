@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
 func (s *Service) SetSchema(ctx context.Context, req *coordv1.ConfigSetSchemaRequest) (*coordv1.ConfigSetSchemaResponse, error) {
@@ -38,12 +39,10 @@ func (s *Service) SetSchema(ctx context.Context, req *coordv1.ConfigSetSchemaReq
 		if err != nil {
 			return true, fmt.Errorf("encode schemas of %q: %w", req.Bundle, err)
 		}
-		key := coordv1.ConfigSchemasKey(req.Bundle)
-		op := putOp(key, value)
 		if len(schemas.Schemas) == 0 {
-			op = deleteOp(key, "")
+			value = []byte{} // none any more
 		}
-		resp.Revision, err = s.commit(ctx, st, op)
+		resp.Revision, err = s.commit(ctx, st, &recipesv1.ConfigCommit{Schemas: value})
 		return resp.Revision != 0, err
 	})
 	if err != nil {

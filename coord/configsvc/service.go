@@ -2,27 +2,36 @@ package configsvc
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/recipes/service"
 )
 
-// Store is etcd's KV service of the same member, called without a network in between.
+// Store is etcd's KV service of the same member, called without a network in between. It is only read.
 type Store interface {
 	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
 	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
+	// CheckSize refuses a request of n bytes if that is too much, CheckNew something new if there is no space for it.
+	CheckSize(n int) error
+	CheckNew(n int) error
 }
 
 // Service implements coordv1.ConfigServer; see the proto for the contract of each method.
 type Service struct {
 	coordv1.UnimplementedConfigServer
-	store Store
+	store   Store
+	propose service.Propose
 }
 
-// New returns a service on store.
-func New(store Store) *Service { return &Service{store: store} }
+// New returns a service that reads from store and writes by procedures, which propose runs.
+func New(store Store, propose service.Propose) *Service {
+	return &Service{store: store, propose: propose}
+}
 
 // Register adds the service to r.
 func (s *Service) Register(r grpc.ServiceRegistrar) { coordv1.RegisterConfigServer(r, s) }
@@ -120,4 +129,35 @@ func (s *Service) GetSchemas(ctx context.Context, req *coordv1.ConfigGetSchemasR
 		return nil, err
 	}
 	return &coordv1.ConfigGetSchemasResponse{Schemas: st.schemas, Revision: st.schemasRevision}, nil
+}
+
+func (s *Service) Report(ctx context.Context, req *coordv1.ConfigReportRequest) (*coordv1.ConfigReportResponse, error) {
+	if err := checkName("bundle", req.Bundle); err != nil {
+		return nil, err
+	}
+	if err := checkName("client", req.Status.GetClient()); err != nil {
+		return nil, err
+	}
+	resp := &coordv1.ConfigReportResponse{}
+	if _, err := s.propose.Call(ctx, recipes.ConfigReport, req, resp); err != nil {
+		return nil, writeError(err)
+	}
+	return resp, nil
+}
+
+func (s *Service) Delete(ctx context.Context, req *coordv1.ConfigDeleteRequest) (*coordv1.ConfigDeleteResponse, error) {
+	if err := checkName("bundle", req.Bundle); err != nil {
+		return nil, err
+	}
+	resp := &coordv1.ConfigDeleteResponse{}
+	_, err := s.propose.Call(ctx, recipes.ConfigDelete, req, resp)
+	switch {
+	case errors.Is(err, recipes.ErrNotSet):
+		return nil, unknownBundle(req.Bundle)
+	case errors.Is(err, recipes.ErrValueMismatch):
+		return nil, conflict("%v", err)
+	case err != nil:
+		return nil, writeError(err)
+	}
+	return resp, nil
 }

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/recipes"
 )
 
 // state is a bundle at one revision.
@@ -86,45 +88,23 @@ func (s *Service) versions(ctx context.Context, bundle string, first, last int64
 	return versions, nil
 }
 
-// commit executes ops if the bundle is still as it was loaded. It returns the revision, or 0 if it is not.
-func (s *Service) commit(ctx context.Context, st *state, ops ...*pb.RequestOp) (int64, error) {
-	resp, err := s.store.Txn(ctx, &pb.TxnRequest{
-		Compare: []*pb.Compare{
-			unchanged(coordv1.ConfigCurrentKey(st.bundle), st.current.GetRevision()),
-			unchanged(coordv1.ConfigSchemasKey(st.bundle), st.schemasRevision),
-		},
-		Success: ops,
-	})
-	if err != nil {
+// commit writes what req says if the bundle is still as it was loaded. It returns the revision, or 0 if it is not.
+func (s *Service) commit(ctx context.Context, st *state, req *recipesv1.ConfigCommit) (int64, error) {
+	req.Bundle, req.CurrentRevision, req.SchemasRevision = st.bundle, st.current.GetRevision(), st.schemasRevision
+	for _, check := range []func(int) error{s.store.CheckSize, s.store.CheckNew} {
+		if err := check(2 * proto.Size(req)); err != nil { // a version is written twice
+			return 0, writeError(err)
+		}
+	}
+	resp := &recipesv1.ConfigCommitted{}
+	if _, err := s.propose.Call(ctx, recipes.ConfigCommit, req, resp); err != nil {
 		return 0, writeError(err)
 	}
-	if !resp.Succeeded {
-		return 0, nil
-	}
-	return resp.Header.Revision, nil
-}
-
-// unchanged compares a key's mod revision; that of a key that is not there is 0.
-func unchanged(key string, revision int64) *pb.Compare {
-	return &pb.Compare{
-		Result: pb.Compare_EQUAL, Target: pb.Compare_MOD, Key: []byte(key),
-		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision},
-	}
+	return resp.Revision, nil
 }
 
 func getOp(key string) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key)}}}
-}
-
-func putOp(key string, value []byte) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: value}}}
-}
-
-// deleteOp deletes [key, end), or key if end is empty.
-func deleteOp(key, end string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{
-		RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end)},
-	}}
 }
 
 func decodeVersion(kv *mvccpb.KeyValue) (*coordv1.ConfigVersion, error) {
@@ -136,7 +116,7 @@ func decodeVersion(kv *mvccpb.KeyValue) (*coordv1.ConfigVersion, error) {
 	return v, nil
 }
 
-// decode fails if somebody has written to our keys by hand.
+// decode fails if what stands there is none of ours.
 func decode(kv *mvccpb.KeyValue, m proto.Message) error {
 	if err := proto.Unmarshal(kv.Value, m); err != nil {
 		return status.Errorf(codes.DataLoss, "config: the value of key %q is not a %s: %v", kv.Key, m.ProtoReflect().Descriptor().Name(), err)

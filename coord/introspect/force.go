@@ -44,6 +44,15 @@ func (s *Service) AskHolder(ctx context.Context, req *coordv1.AskRelease) (*coor
 	return resp, nil
 }
 
+// DeleteObject implements coordv1.IntrospectionServer.
+func (s *Service) DeleteObject(ctx context.Context, req *coordv1.DeleteObjectRequest) (*coordv1.DeleteObjectResponse, error) {
+	resp := &coordv1.DeleteObjectResponse{}
+	if err := s.call(ctx, recipes.DeleteObject, req, resp); err != nil {
+		return nil, wireError(err)
+	}
+	return resp, nil
+}
+
 // call runs a procedure outside of a session.
 func (s *Service) call(ctx context.Context, procedure string, req, resp proto.Message) error {
 	request, err := proto.Marshal(req)

@@ -11,8 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/watch"
-	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/proto/roster"
+	recipesvc "github.com/coord-dev/coord/recipes/service"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -23,7 +23,7 @@ type Backend struct {
 	// Subscribe is watch.Hub.Subscribe.
 	Subscribe func(key, end []byte, fn func(watch.Delivery)) (statemachine.Revision, func(), error)
 	// Propose sends a command through the log and waits for its result. Only the prober writes.
-	Propose func(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
+	Propose recipesvc.Propose
 	// Leads reports whether this member leads. Only the prober asks.
 	Leads  func() bool
 	Logger *zap.Logger

@@ -8,12 +8,11 @@ import (
 	"sync"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 
-	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -179,13 +178,12 @@ type target struct {
 	stop context.CancelFunc
 	news chan *roster.Instance // capacity 1: what is registered now
 
-	in       *roster.Instance
-	verdict  roster.State // 0: none yet
-	detail   string
-	since    time.Time // of the verdict
-	inRow    int       // results that speak against the verdict
-	hung     bool      // the last probe did not end in time
-	mirrored *bool     // whether there is a mirror; nil: nobody knows
+	in      *roster.Instance
+	verdict roster.State // 0: none yet
+	detail  string
+	since   time.Time // of the verdict
+	inRow   int       // results that speak against the verdict
+	hung    bool      // the last probe did not end in time
 }
 
 func (t *term) begin(in *roster.Instance) *target {
@@ -236,9 +234,6 @@ func (t *target) run(ctx context.Context) {
 
 // take takes over what is registered now.
 func (t *target) take(in *roster.Instance) {
-	if in.Lease != t.in.Lease {
-		t.mirrored = nil
-	}
 	if *in.Probe != *t.in.Probe {
 		t.inRow = 0
 	}
@@ -304,72 +299,23 @@ func (t *target) count(err error) {
 
 // settle writes what the store does not show yet; false if that failed.
 func (t *target) settle(ctx context.Context) bool {
-	if t.verdict != 0 && t.in.Probed != t.verdict {
-		ok, err := t.txn(ctx, t.probedTxn())
-		if err != nil || !ok {
-			return false // the instance is another one by now: news will come
-		}
-		shown := *t.in // until news come
-		shown.Probed = t.verdict
-		t.in = &shown
+	if t.verdict == 0 || t.in.Probed == t.verdict {
 		return true
-	}
-	if passing := t.in.State == roster.Passing; t.in.Mirror && (t.mirrored == nil || *t.mirrored != passing) {
-		ok, err := t.txn(ctx, t.mirrorTxn(passing))
-		if err != nil || !ok {
-			return false
-		}
-		t.mirrored = &passing
-	}
-	return true
-}
-
-// txn proposes a transaction and reports whether its condition held.
-func (t *target) txn(ctx context.Context, txn *pb.TxnRequest) (bool, error) {
-	body, err := proto.Marshal(txn)
-	if err != nil {
-		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	resp, err := t.term.backend.Propose(ctx, raftv1.KindTxn, body)
-	if err != nil {
-		return false, err
+	noted := &recipesv1.ServiceNoted{}
+	_, err := t.term.backend.Propose.Call(ctx, recipes.RegistryProbed, &recipesv1.ServiceFound{
+		Service: t.in.Service, Id: t.in.ID, Lease: t.in.Lease, Record: roster.ProbedValue(t.verdict, t.detail, t.since, t.in.Lease),
+	}, noted)
+	if err != nil || !noted.Written {
+		return false // the instance is another one by now: news will come
 	}
-	answer, ok := resp.(*pb.TxnResponse)
-	return ok && answer.Succeeded, nil
+	shown := *t.in // until news come
+	shown.Probed = t.verdict
+	t.in = &shown
+	return true
 }
 
 // writeTimeout bounds the wait for one write.
 const writeTimeout = 5 * time.Second
-
-// probedTxn writes the verdict, if the instance is still the one that was probed.
-func (t *target) probedTxn() *pb.TxnRequest {
-	return &pb.TxnRequest{
-		Compare: []*pb.Compare{{
-			Key: []byte(roster.InstanceKey(t.in.Service, t.in.ID)), Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_Lease{Lease: t.in.Lease},
-		}},
-		Success: []*pb.RequestOp{put(roster.ProbedKey(t.in.Service, t.in.ID), roster.ProbedValue(t.verdict, t.detail, t.since, t.in.Lease), t.in.Lease)},
-	}
-}
-
-// mirrorTxn puts or deletes the mirror, if the process has not said anything else meanwhile.
-func (t *target) mirrorTxn(passing bool) *pb.TxnRequest {
-	key := roster.EndpointKey(t.in.Service, t.in.Addr)
-	op := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
-	if passing {
-		op = put(key, t.in.EncodeEndpoint(), t.in.Lease)
-	}
-	return &pb.TxnRequest{
-		Compare: []*pb.Compare{{
-			Key: []byte(roster.InstanceKey(t.in.Service, t.in.ID)), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
-			TargetUnion: &pb.Compare_ModRevision{ModRevision: t.in.Written},
-		}},
-		Success: []*pb.RequestOp{op},
-	}
-}
-
-func put(key string, value []byte, lease int64) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: value, Lease: lease}}}
-}

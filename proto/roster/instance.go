@@ -39,6 +39,8 @@ const (
 	MaxName   = 256 // bytes
 	MaxWeight = math.MaxUint16
 	MaxRecord = 64 << 10 // bytes
+	// MaxStored is that of a record with the value of its mirror, of which JSON can make six times as much.
+	MaxStored = 8 * MaxRecord
 
 	MinProbeInterval = 100 * time.Millisecond
 	MaxProbeTimeout  = time.Minute
@@ -305,8 +307,11 @@ func (in *Instance) Same(other *Instance) bool {
 		in.Lease == other.Lease
 }
 
-// Encode is the value of the instance's key.
-func (in *Instance) Encode() []byte {
+// Encode is the value of the instance's key, but for that of its mirror in it.
+func (in *Instance) Encode() []byte { return marshal(in.Record()) }
+
+// Record is the instance as its process says it.
+func (in *Instance) Record() *coordv1.ServiceInstance {
 	record := &coordv1.ServiceInstance{
 		Service: in.Service, Id: in.ID, Addr: in.Addr, Zone: in.Zone, Weight: uint32(in.Weight), Tags: in.Tags,
 		Metadata: in.Metadata, Version: in.Version, State: coordv1.ServiceState(in.State), Load: in.Load, Mirror: in.Mirror,
@@ -318,13 +323,13 @@ func (in *Instance) Encode() []byte {
 			TimeoutMs: p.Timeout.Milliseconds(), Failures: int32(p.Failures), Successes: int32(p.Successes),
 		}
 	}
-	return marshal(record)
+	return record
 }
 
 // Decode reads the value of an instance's key. The error says what is wrong with it.
 func Decode(value []byte) (*Instance, error) {
 	record := &coordv1.ServiceInstance{}
-	if len(value) > MaxRecord {
+	if len(value) > MaxStored {
 		return nil, ErrTooLarge
 	}
 	if err := unmarshal(value, record); err != nil {

@@ -5,7 +5,6 @@ import (
 
 	"go.uber.org/zap"
 
-	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -14,7 +13,7 @@ import (
 type Backend struct {
 	// Propose replicates a command and returns the Response of its result (statemachine.Called for a Call) or its refusal.
 	// Any other error means that the outcome is unknown.
-	Propose func(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
+	Propose Propose
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex func(ctx context.Context) error
 	// View is a consistent view at the latest revision. The caller closes it.

@@ -19,8 +19,16 @@ const (
 	maxPause = time.Second
 )
 
-// call runs a procedure and returns the store's revision after it.
+// Propose replicates a command, see Backend.
+type Propose func(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
+
 func (s *Service) call(ctx context.Context, procedure string, req, resp proto.Message) (statemachine.Revision, error) {
+	return s.backend.Propose.Call(ctx, procedure, req, resp)
+}
+
+// Call runs a procedure outside of sessions and returns the store's revision after it. An error is a refusal, or leaves the outcome
+// open.
+func (propose Propose) Call(ctx context.Context, procedure string, req, resp proto.Message) (statemachine.Revision, error) {
 	request, err := proto.Marshal(req)
 	if err != nil {
 		return 0, fmt.Errorf("encode request of %s: %w", procedure, err)
@@ -29,7 +37,7 @@ func (s *Service) call(ctx context.Context, procedure string, req, resp proto.Me
 	if err != nil {
 		return 0, fmt.Errorf("encode call of %s: %w", procedure, err)
 	}
-	result, err := s.backend.Propose(ctx, raftv1.KindCall, body)
+	result, err := propose(ctx, raftv1.KindCall, body)
 	if err != nil {
 		return 0, err
 	}

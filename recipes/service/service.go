@@ -36,6 +36,7 @@ func (s *Service) Register(server grpc.ServiceRegistrar) {
 	coordv1.RegisterLatchServer(server, latchServer{service: s})
 	coordv1.RegisterGateServer(server, gateServer{service: s})
 	coordv1.RegisterGroupServer(server, groupServer{service: s})
+	coordv1.RegisterRegistryServer(server, registryServer{service: s})
 	coordv1.RegisterRWLockServer(server, s.rwLockServer())
 	coordv1.RegisterSemaphoreServer(server, s.semaphoreServer())
 	coordv1.RegisterBarrierServer(server, s.barrierServer())

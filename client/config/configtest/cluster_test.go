@@ -155,7 +155,11 @@ func TestReportGoesWithTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := config.Watch[Limits](t.Context(), sdk, "reported", config.Validate(Limits.Check), config.Report("node-1", session.Lease))
+	conn, err := sdk.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := config.Watch[Limits](t.Context(), sdk, "reported", config.Validate(Limits.Check), config.Report(conn, "node-1", session.Lease))
 	if err != nil {
 		t.Fatal(err)
 	}

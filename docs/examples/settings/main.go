@@ -51,10 +51,14 @@ func run(ctx context.Context, endpoints []string, name, file string) error {
 		return err
 	}
 	defer c.Close()
+	conn, err := c.Conn()
+	if err != nil {
+		return err
+	}
 	options := []config.Option{
 		config.Validate(Limits.Check),
 		config.OnChange(func(_, now config.Snapshot[Limits]) { show(now) }),
-		config.Report(name, leaseOf(ctx, c)),
+		config.Report(conn, name, leaseOf(ctx, c)),
 	}
 	if file != "" {
 		options = append(options, config.Copy(file))

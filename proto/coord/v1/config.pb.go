@@ -70,7 +70,210 @@ func (x ConfigDocumentDiff_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ConfigDocumentDiff_Change.Descriptor instead.
 func (ConfigDocumentDiff_Change) EnumDescriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{11, 0}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{15, 0}
+}
+
+type ConfigReportRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bundle string                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// client names the key: as the name of a bundle.
+	Status *ConfigStatus `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// The report goes with this lease. 0: it stays until the bundle is deleted.
+	Lease         int64 `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigReportRequest) Reset() {
+	*x = ConfigReportRequest{}
+	mi := &file_coord_v1_config_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigReportRequest) ProtoMessage() {}
+
+func (x *ConfigReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_config_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigReportRequest.ProtoReflect.Descriptor instead.
+func (*ConfigReportRequest) Descriptor() ([]byte, []int) {
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ConfigReportRequest) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *ConfigReportRequest) GetStatus() *ConfigStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ConfigReportRequest) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+type ConfigReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigReportResponse) Reset() {
+	*x = ConfigReportResponse{}
+	mi := &file_coord_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigReportResponse) ProtoMessage() {}
+
+func (x *ConfigReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigReportResponse.ProtoReflect.Descriptor instead.
+func (*ConfigReportResponse) Descriptor() ([]byte, []int) {
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ConfigReportResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type ConfigDeleteRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bundle string                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// If set, the number that the current version must have.
+	Expected      *int64 `protobuf:"varint,2,opt,name=expected,proto3,oneof" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigDeleteRequest) Reset() {
+	*x = ConfigDeleteRequest{}
+	mi := &file_coord_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigDeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigDeleteRequest) ProtoMessage() {}
+
+func (x *ConfigDeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigDeleteRequest.ProtoReflect.Descriptor instead.
+func (*ConfigDeleteRequest) Descriptor() ([]byte, []int) {
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConfigDeleteRequest) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *ConfigDeleteRequest) GetExpected() int64 {
+	if x != nil && x.Expected != nil {
+		return *x.Expected
+	}
+	return 0
+}
+
+type ConfigDeleteResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigDeleteResponse) Reset() {
+	*x = ConfigDeleteResponse{}
+	mi := &file_coord_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigDeleteResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigDeleteResponse) ProtoMessage() {}
+
+func (x *ConfigDeleteResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigDeleteResponse.ProtoReflect.Descriptor instead.
+func (*ConfigDeleteResponse) Descriptor() ([]byte, []int) {
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConfigDeleteResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type ConfigDocument struct {
@@ -84,7 +287,7 @@ type ConfigDocument struct {
 
 func (x *ConfigDocument) Reset() {
 	*x = ConfigDocument{}
-	mi := &file_coord_v1_config_proto_msgTypes[0]
+	mi := &file_coord_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -96,7 +299,7 @@ func (x *ConfigDocument) String() string {
 func (*ConfigDocument) ProtoMessage() {}
 
 func (x *ConfigDocument) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[0]
+	mi := &file_coord_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -109,7 +312,7 @@ func (x *ConfigDocument) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDocument.ProtoReflect.Descriptor instead.
 func (*ConfigDocument) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{0}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ConfigDocument) GetName() string {
@@ -154,7 +357,7 @@ type ConfigVersion struct {
 
 func (x *ConfigVersion) Reset() {
 	*x = ConfigVersion{}
-	mi := &file_coord_v1_config_proto_msgTypes[1]
+	mi := &file_coord_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +369,7 @@ func (x *ConfigVersion) String() string {
 func (*ConfigVersion) ProtoMessage() {}
 
 func (x *ConfigVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[1]
+	mi := &file_coord_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +382,7 @@ func (x *ConfigVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigVersion.ProtoReflect.Descriptor instead.
 func (*ConfigVersion) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfigVersion) GetNumber() int64 {
@@ -274,7 +477,7 @@ type ConfigPublishRequest struct {
 
 func (x *ConfigPublishRequest) Reset() {
 	*x = ConfigPublishRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[2]
+	mi := &file_coord_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +489,7 @@ func (x *ConfigPublishRequest) String() string {
 func (*ConfigPublishRequest) ProtoMessage() {}
 
 func (x *ConfigPublishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[2]
+	mi := &file_coord_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +502,7 @@ func (x *ConfigPublishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigPublishRequest.ProtoReflect.Descriptor instead.
 func (*ConfigPublishRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfigPublishRequest) GetBundle() string {
@@ -361,7 +564,7 @@ type ConfigPublishResponse struct {
 
 func (x *ConfigPublishResponse) Reset() {
 	*x = ConfigPublishResponse{}
-	mi := &file_coord_v1_config_proto_msgTypes[3]
+	mi := &file_coord_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -373,7 +576,7 @@ func (x *ConfigPublishResponse) String() string {
 func (*ConfigPublishResponse) ProtoMessage() {}
 
 func (x *ConfigPublishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[3]
+	mi := &file_coord_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -386,7 +589,7 @@ func (x *ConfigPublishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigPublishResponse.ProtoReflect.Descriptor instead.
 func (*ConfigPublishResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConfigPublishResponse) GetVersion() *ConfigVersion {
@@ -413,7 +616,7 @@ type ConfigRollbackRequest struct {
 
 func (x *ConfigRollbackRequest) Reset() {
 	*x = ConfigRollbackRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[4]
+	mi := &file_coord_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +628,7 @@ func (x *ConfigRollbackRequest) String() string {
 func (*ConfigRollbackRequest) ProtoMessage() {}
 
 func (x *ConfigRollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[4]
+	mi := &file_coord_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +641,7 @@ func (x *ConfigRollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRollbackRequest.ProtoReflect.Descriptor instead.
 func (*ConfigRollbackRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConfigRollbackRequest) GetBundle() string {
@@ -494,7 +697,7 @@ type ConfigGetRequest struct {
 
 func (x *ConfigGetRequest) Reset() {
 	*x = ConfigGetRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[5]
+	mi := &file_coord_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +709,7 @@ func (x *ConfigGetRequest) String() string {
 func (*ConfigGetRequest) ProtoMessage() {}
 
 func (x *ConfigGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[5]
+	mi := &file_coord_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +722,7 @@ func (x *ConfigGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigGetRequest.ProtoReflect.Descriptor instead.
 func (*ConfigGetRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConfigGetRequest) GetBundle() string {
@@ -545,7 +748,7 @@ type ConfigGetResponse struct {
 
 func (x *ConfigGetResponse) Reset() {
 	*x = ConfigGetResponse{}
-	mi := &file_coord_v1_config_proto_msgTypes[6]
+	mi := &file_coord_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +760,7 @@ func (x *ConfigGetResponse) String() string {
 func (*ConfigGetResponse) ProtoMessage() {}
 
 func (x *ConfigGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[6]
+	mi := &file_coord_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +773,7 @@ func (x *ConfigGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigGetResponse.ProtoReflect.Descriptor instead.
 func (*ConfigGetResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConfigGetResponse) GetVersion() *ConfigVersion {
@@ -591,7 +794,7 @@ type ConfigHistoryRequest struct {
 
 func (x *ConfigHistoryRequest) Reset() {
 	*x = ConfigHistoryRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[7]
+	mi := &file_coord_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +806,7 @@ func (x *ConfigHistoryRequest) String() string {
 func (*ConfigHistoryRequest) ProtoMessage() {}
 
 func (x *ConfigHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[7]
+	mi := &file_coord_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +819,7 @@ func (x *ConfigHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ConfigHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConfigHistoryRequest) GetBundle() string {
@@ -642,7 +845,7 @@ type ConfigHistoryResponse struct {
 
 func (x *ConfigHistoryResponse) Reset() {
 	*x = ConfigHistoryResponse{}
-	mi := &file_coord_v1_config_proto_msgTypes[8]
+	mi := &file_coord_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +857,7 @@ func (x *ConfigHistoryResponse) String() string {
 func (*ConfigHistoryResponse) ProtoMessage() {}
 
 func (x *ConfigHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[8]
+	mi := &file_coord_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +870,7 @@ func (x *ConfigHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ConfigHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConfigHistoryResponse) GetVersions() []*ConfigVersion {
@@ -689,7 +892,7 @@ type ConfigDiffRequest struct {
 
 func (x *ConfigDiffRequest) Reset() {
 	*x = ConfigDiffRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[9]
+	mi := &file_coord_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +904,7 @@ func (x *ConfigDiffRequest) String() string {
 func (*ConfigDiffRequest) ProtoMessage() {}
 
 func (x *ConfigDiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[9]
+	mi := &file_coord_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +917,7 @@ func (x *ConfigDiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDiffRequest.ProtoReflect.Descriptor instead.
 func (*ConfigDiffRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConfigDiffRequest) GetBundle() string {
@@ -751,7 +954,7 @@ type ConfigDiffResponse struct {
 
 func (x *ConfigDiffResponse) Reset() {
 	*x = ConfigDiffResponse{}
-	mi := &file_coord_v1_config_proto_msgTypes[10]
+	mi := &file_coord_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +966,7 @@ func (x *ConfigDiffResponse) String() string {
 func (*ConfigDiffResponse) ProtoMessage() {}
 
 func (x *ConfigDiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[10]
+	mi := &file_coord_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +979,7 @@ func (x *ConfigDiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDiffResponse.ProtoReflect.Descriptor instead.
 func (*ConfigDiffResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigDiffResponse) GetFrom() *ConfigVersion {
@@ -814,7 +1017,7 @@ type ConfigDocumentDiff struct {
 
 func (x *ConfigDocumentDiff) Reset() {
 	*x = ConfigDocumentDiff{}
-	mi := &file_coord_v1_config_proto_msgTypes[11]
+	mi := &file_coord_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1029,7 @@ func (x *ConfigDocumentDiff) String() string {
 func (*ConfigDocumentDiff) ProtoMessage() {}
 
 func (x *ConfigDocumentDiff) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[11]
+	mi := &file_coord_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1042,7 @@ func (x *ConfigDocumentDiff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigDocumentDiff.ProtoReflect.Descriptor instead.
 func (*ConfigDocumentDiff) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ConfigDocumentDiff) GetName() string {
@@ -886,7 +1089,7 @@ type ConfigSchema struct {
 
 func (x *ConfigSchema) Reset() {
 	*x = ConfigSchema{}
-	mi := &file_coord_v1_config_proto_msgTypes[12]
+	mi := &file_coord_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1101,7 @@ func (x *ConfigSchema) String() string {
 func (*ConfigSchema) ProtoMessage() {}
 
 func (x *ConfigSchema) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[12]
+	mi := &file_coord_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1114,7 @@ func (x *ConfigSchema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSchema.ProtoReflect.Descriptor instead.
 func (*ConfigSchema) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ConfigSchema) GetDocument() string {
@@ -960,7 +1163,7 @@ type ConfigSchemas struct {
 
 func (x *ConfigSchemas) Reset() {
 	*x = ConfigSchemas{}
-	mi := &file_coord_v1_config_proto_msgTypes[13]
+	mi := &file_coord_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1175,7 @@ func (x *ConfigSchemas) String() string {
 func (*ConfigSchemas) ProtoMessage() {}
 
 func (x *ConfigSchemas) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[13]
+	mi := &file_coord_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1188,7 @@ func (x *ConfigSchemas) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSchemas.ProtoReflect.Descriptor instead.
 func (*ConfigSchemas) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ConfigSchemas) GetSchemas() []*ConfigSchema {
@@ -1009,7 +1212,7 @@ type ConfigSetSchemaRequest struct {
 
 func (x *ConfigSetSchemaRequest) Reset() {
 	*x = ConfigSetSchemaRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[14]
+	mi := &file_coord_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1224,7 @@ func (x *ConfigSetSchemaRequest) String() string {
 func (*ConfigSetSchemaRequest) ProtoMessage() {}
 
 func (x *ConfigSetSchemaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[14]
+	mi := &file_coord_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1237,7 @@ func (x *ConfigSetSchemaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSetSchemaRequest.ProtoReflect.Descriptor instead.
 func (*ConfigSetSchemaRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ConfigSetSchemaRequest) GetBundle() string {
@@ -1081,7 +1284,7 @@ type ConfigSetSchemaResponse struct {
 
 func (x *ConfigSetSchemaResponse) Reset() {
 	*x = ConfigSetSchemaResponse{}
-	mi := &file_coord_v1_config_proto_msgTypes[15]
+	mi := &file_coord_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1296,7 @@ func (x *ConfigSetSchemaResponse) String() string {
 func (*ConfigSetSchemaResponse) ProtoMessage() {}
 
 func (x *ConfigSetSchemaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[15]
+	mi := &file_coord_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1309,7 @@ func (x *ConfigSetSchemaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigSetSchemaResponse.ProtoReflect.Descriptor instead.
 func (*ConfigSetSchemaResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfigSetSchemaResponse) GetRevision() int64 {
@@ -1125,7 +1328,7 @@ type ConfigGetSchemasRequest struct {
 
 func (x *ConfigGetSchemasRequest) Reset() {
 	*x = ConfigGetSchemasRequest{}
-	mi := &file_coord_v1_config_proto_msgTypes[16]
+	mi := &file_coord_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1340,7 @@ func (x *ConfigGetSchemasRequest) String() string {
 func (*ConfigGetSchemasRequest) ProtoMessage() {}
 
 func (x *ConfigGetSchemasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[16]
+	mi := &file_coord_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1353,7 @@ func (x *ConfigGetSchemasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigGetSchemasRequest.ProtoReflect.Descriptor instead.
 func (*ConfigGetSchemasRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ConfigGetSchemasRequest) GetBundle() string {
@@ -1171,7 +1374,7 @@ type ConfigGetSchemasResponse struct {
 
 func (x *ConfigGetSchemasResponse) Reset() {
 	*x = ConfigGetSchemasResponse{}
-	mi := &file_coord_v1_config_proto_msgTypes[17]
+	mi := &file_coord_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1386,7 @@ func (x *ConfigGetSchemasResponse) String() string {
 func (*ConfigGetSchemasResponse) ProtoMessage() {}
 
 func (x *ConfigGetSchemasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[17]
+	mi := &file_coord_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1399,7 @@ func (x *ConfigGetSchemasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigGetSchemasResponse.ProtoReflect.Descriptor instead.
 func (*ConfigGetSchemasResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ConfigGetSchemasResponse) GetSchemas() *ConfigSchemas {
@@ -1223,7 +1426,7 @@ type ConfigViolations struct {
 
 func (x *ConfigViolations) Reset() {
 	*x = ConfigViolations{}
-	mi := &file_coord_v1_config_proto_msgTypes[18]
+	mi := &file_coord_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1438,7 @@ func (x *ConfigViolations) String() string {
 func (*ConfigViolations) ProtoMessage() {}
 
 func (x *ConfigViolations) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[18]
+	mi := &file_coord_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1451,7 @@ func (x *ConfigViolations) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigViolations.ProtoReflect.Descriptor instead.
 func (*ConfigViolations) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ConfigViolations) GetViolations() []*ConfigViolation {
@@ -1270,7 +1473,7 @@ type ConfigViolation struct {
 
 func (x *ConfigViolation) Reset() {
 	*x = ConfigViolation{}
-	mi := &file_coord_v1_config_proto_msgTypes[19]
+	mi := &file_coord_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1485,7 @@ func (x *ConfigViolation) String() string {
 func (*ConfigViolation) ProtoMessage() {}
 
 func (x *ConfigViolation) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[19]
+	mi := &file_coord_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1498,7 @@ func (x *ConfigViolation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigViolation.ProtoReflect.Descriptor instead.
 func (*ConfigViolation) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConfigViolation) GetDocument() string {
@@ -1339,7 +1542,7 @@ type ConfigStatus struct {
 
 func (x *ConfigStatus) Reset() {
 	*x = ConfigStatus{}
-	mi := &file_coord_v1_config_proto_msgTypes[20]
+	mi := &file_coord_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1351,7 +1554,7 @@ func (x *ConfigStatus) String() string {
 func (*ConfigStatus) ProtoMessage() {}
 
 func (x *ConfigStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_config_proto_msgTypes[20]
+	mi := &file_coord_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1364,7 +1567,7 @@ func (x *ConfigStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigStatus.ProtoReflect.Descriptor instead.
 func (*ConfigStatus) Descriptor() ([]byte, []int) {
-	return file_coord_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_coord_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfigStatus) GetClient() string {
@@ -1420,7 +1623,19 @@ var File_coord_v1_config_proto protoreflect.FileDescriptor
 
 const file_coord_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x15coord/v1/config.proto\x12\bcoord.v1\">\n" +
+	"\x15coord/v1/config.proto\x12\bcoord.v1\"s\n" +
+	"\x13ConfigReportRequest\x12\x16\n" +
+	"\x06bundle\x18\x01 \x01(\tR\x06bundle\x12.\n" +
+	"\x06status\x18\x02 \x01(\v2\x16.coord.v1.ConfigStatusR\x06status\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x03R\x05lease\"2\n" +
+	"\x14ConfigReportResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"[\n" +
+	"\x13ConfigDeleteRequest\x12\x16\n" +
+	"\x06bundle\x18\x01 \x01(\tR\x06bundle\x12\x1f\n" +
+	"\bexpected\x18\x02 \x01(\x03H\x00R\bexpected\x88\x01\x01B\v\n" +
+	"\t_expected\"2\n" +
+	"\x14ConfigDeleteResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\">\n" +
 	"\x0eConfigDocument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"\xb5\x02\n" +
@@ -1526,7 +1741,7 @@ const file_coord_v1_config_proto_rawDesc = "" +
 	"\x10applied_revision\x18\x05 \x01(\x03R\x0fappliedRevision\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12 \n" +
 	"\ftime_unix_ms\x18\a \x01(\x03R\n" +
-	"timeUnixMs2\x98\x04\n" +
+	"timeUnixMs2\xaa\x05\n" +
 	"\x06Config\x12J\n" +
 	"\aPublish\x12\x1e.coord.v1.ConfigPublishRequest\x1a\x1f.coord.v1.ConfigPublishResponse\x12L\n" +
 	"\bRollback\x12\x1f.coord.v1.ConfigRollbackRequest\x1a\x1f.coord.v1.ConfigPublishResponse\x12>\n" +
@@ -1535,7 +1750,9 @@ const file_coord_v1_config_proto_rawDesc = "" +
 	"\x04Diff\x12\x1b.coord.v1.ConfigDiffRequest\x1a\x1c.coord.v1.ConfigDiffResponse\x12P\n" +
 	"\tSetSchema\x12 .coord.v1.ConfigSetSchemaRequest\x1a!.coord.v1.ConfigSetSchemaResponse\x12S\n" +
 	"\n" +
-	"GetSchemas\x12!.coord.v1.ConfigGetSchemasRequest\x1a\".coord.v1.ConfigGetSchemasResponseB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
+	"GetSchemas\x12!.coord.v1.ConfigGetSchemasRequest\x1a\".coord.v1.ConfigGetSchemasResponse\x12G\n" +
+	"\x06Report\x12\x1d.coord.v1.ConfigReportRequest\x1a\x1e.coord.v1.ConfigReportResponse\x12G\n" +
+	"\x06Delete\x12\x1d.coord.v1.ConfigDeleteRequest\x1a\x1e.coord.v1.ConfigDeleteResponseB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
 var (
 	file_coord_v1_config_proto_rawDescOnce sync.Once
@@ -1550,63 +1767,72 @@ func file_coord_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_coord_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_coord_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_coord_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_coord_v1_config_proto_goTypes = []any{
 	(ConfigDocumentDiff_Change)(0),   // 0: coord.v1.ConfigDocumentDiff.Change
-	(*ConfigDocument)(nil),           // 1: coord.v1.ConfigDocument
-	(*ConfigVersion)(nil),            // 2: coord.v1.ConfigVersion
-	(*ConfigPublishRequest)(nil),     // 3: coord.v1.ConfigPublishRequest
-	(*ConfigPublishResponse)(nil),    // 4: coord.v1.ConfigPublishResponse
-	(*ConfigRollbackRequest)(nil),    // 5: coord.v1.ConfigRollbackRequest
-	(*ConfigGetRequest)(nil),         // 6: coord.v1.ConfigGetRequest
-	(*ConfigGetResponse)(nil),        // 7: coord.v1.ConfigGetResponse
-	(*ConfigHistoryRequest)(nil),     // 8: coord.v1.ConfigHistoryRequest
-	(*ConfigHistoryResponse)(nil),    // 9: coord.v1.ConfigHistoryResponse
-	(*ConfigDiffRequest)(nil),        // 10: coord.v1.ConfigDiffRequest
-	(*ConfigDiffResponse)(nil),       // 11: coord.v1.ConfigDiffResponse
-	(*ConfigDocumentDiff)(nil),       // 12: coord.v1.ConfigDocumentDiff
-	(*ConfigSchema)(nil),             // 13: coord.v1.ConfigSchema
-	(*ConfigSchemas)(nil),            // 14: coord.v1.ConfigSchemas
-	(*ConfigSetSchemaRequest)(nil),   // 15: coord.v1.ConfigSetSchemaRequest
-	(*ConfigSetSchemaResponse)(nil),  // 16: coord.v1.ConfigSetSchemaResponse
-	(*ConfigGetSchemasRequest)(nil),  // 17: coord.v1.ConfigGetSchemasRequest
-	(*ConfigGetSchemasResponse)(nil), // 18: coord.v1.ConfigGetSchemasResponse
-	(*ConfigViolations)(nil),         // 19: coord.v1.ConfigViolations
-	(*ConfigViolation)(nil),          // 20: coord.v1.ConfigViolation
-	(*ConfigStatus)(nil),             // 21: coord.v1.ConfigStatus
+	(*ConfigReportRequest)(nil),      // 1: coord.v1.ConfigReportRequest
+	(*ConfigReportResponse)(nil),     // 2: coord.v1.ConfigReportResponse
+	(*ConfigDeleteRequest)(nil),      // 3: coord.v1.ConfigDeleteRequest
+	(*ConfigDeleteResponse)(nil),     // 4: coord.v1.ConfigDeleteResponse
+	(*ConfigDocument)(nil),           // 5: coord.v1.ConfigDocument
+	(*ConfigVersion)(nil),            // 6: coord.v1.ConfigVersion
+	(*ConfigPublishRequest)(nil),     // 7: coord.v1.ConfigPublishRequest
+	(*ConfigPublishResponse)(nil),    // 8: coord.v1.ConfigPublishResponse
+	(*ConfigRollbackRequest)(nil),    // 9: coord.v1.ConfigRollbackRequest
+	(*ConfigGetRequest)(nil),         // 10: coord.v1.ConfigGetRequest
+	(*ConfigGetResponse)(nil),        // 11: coord.v1.ConfigGetResponse
+	(*ConfigHistoryRequest)(nil),     // 12: coord.v1.ConfigHistoryRequest
+	(*ConfigHistoryResponse)(nil),    // 13: coord.v1.ConfigHistoryResponse
+	(*ConfigDiffRequest)(nil),        // 14: coord.v1.ConfigDiffRequest
+	(*ConfigDiffResponse)(nil),       // 15: coord.v1.ConfigDiffResponse
+	(*ConfigDocumentDiff)(nil),       // 16: coord.v1.ConfigDocumentDiff
+	(*ConfigSchema)(nil),             // 17: coord.v1.ConfigSchema
+	(*ConfigSchemas)(nil),            // 18: coord.v1.ConfigSchemas
+	(*ConfigSetSchemaRequest)(nil),   // 19: coord.v1.ConfigSetSchemaRequest
+	(*ConfigSetSchemaResponse)(nil),  // 20: coord.v1.ConfigSetSchemaResponse
+	(*ConfigGetSchemasRequest)(nil),  // 21: coord.v1.ConfigGetSchemasRequest
+	(*ConfigGetSchemasResponse)(nil), // 22: coord.v1.ConfigGetSchemasResponse
+	(*ConfigViolations)(nil),         // 23: coord.v1.ConfigViolations
+	(*ConfigViolation)(nil),          // 24: coord.v1.ConfigViolation
+	(*ConfigStatus)(nil),             // 25: coord.v1.ConfigStatus
 }
 var file_coord_v1_config_proto_depIdxs = []int32{
-	1,  // 0: coord.v1.ConfigVersion.documents:type_name -> coord.v1.ConfigDocument
-	1,  // 1: coord.v1.ConfigPublishRequest.documents:type_name -> coord.v1.ConfigDocument
-	2,  // 2: coord.v1.ConfigPublishResponse.version:type_name -> coord.v1.ConfigVersion
-	2,  // 3: coord.v1.ConfigGetResponse.version:type_name -> coord.v1.ConfigVersion
-	2,  // 4: coord.v1.ConfigHistoryResponse.versions:type_name -> coord.v1.ConfigVersion
-	2,  // 5: coord.v1.ConfigDiffResponse.from:type_name -> coord.v1.ConfigVersion
-	2,  // 6: coord.v1.ConfigDiffResponse.to:type_name -> coord.v1.ConfigVersion
-	12, // 7: coord.v1.ConfigDiffResponse.documents:type_name -> coord.v1.ConfigDocumentDiff
-	0,  // 8: coord.v1.ConfigDocumentDiff.change:type_name -> coord.v1.ConfigDocumentDiff.Change
-	13, // 9: coord.v1.ConfigSchemas.schemas:type_name -> coord.v1.ConfigSchema
-	14, // 10: coord.v1.ConfigGetSchemasResponse.schemas:type_name -> coord.v1.ConfigSchemas
-	20, // 11: coord.v1.ConfigViolations.violations:type_name -> coord.v1.ConfigViolation
-	3,  // 12: coord.v1.Config.Publish:input_type -> coord.v1.ConfigPublishRequest
-	5,  // 13: coord.v1.Config.Rollback:input_type -> coord.v1.ConfigRollbackRequest
-	6,  // 14: coord.v1.Config.Get:input_type -> coord.v1.ConfigGetRequest
-	8,  // 15: coord.v1.Config.History:input_type -> coord.v1.ConfigHistoryRequest
-	10, // 16: coord.v1.Config.Diff:input_type -> coord.v1.ConfigDiffRequest
-	15, // 17: coord.v1.Config.SetSchema:input_type -> coord.v1.ConfigSetSchemaRequest
-	17, // 18: coord.v1.Config.GetSchemas:input_type -> coord.v1.ConfigGetSchemasRequest
-	4,  // 19: coord.v1.Config.Publish:output_type -> coord.v1.ConfigPublishResponse
-	4,  // 20: coord.v1.Config.Rollback:output_type -> coord.v1.ConfigPublishResponse
-	7,  // 21: coord.v1.Config.Get:output_type -> coord.v1.ConfigGetResponse
-	9,  // 22: coord.v1.Config.History:output_type -> coord.v1.ConfigHistoryResponse
-	11, // 23: coord.v1.Config.Diff:output_type -> coord.v1.ConfigDiffResponse
-	16, // 24: coord.v1.Config.SetSchema:output_type -> coord.v1.ConfigSetSchemaResponse
-	18, // 25: coord.v1.Config.GetSchemas:output_type -> coord.v1.ConfigGetSchemasResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	25, // 0: coord.v1.ConfigReportRequest.status:type_name -> coord.v1.ConfigStatus
+	5,  // 1: coord.v1.ConfigVersion.documents:type_name -> coord.v1.ConfigDocument
+	5,  // 2: coord.v1.ConfigPublishRequest.documents:type_name -> coord.v1.ConfigDocument
+	6,  // 3: coord.v1.ConfigPublishResponse.version:type_name -> coord.v1.ConfigVersion
+	6,  // 4: coord.v1.ConfigGetResponse.version:type_name -> coord.v1.ConfigVersion
+	6,  // 5: coord.v1.ConfigHistoryResponse.versions:type_name -> coord.v1.ConfigVersion
+	6,  // 6: coord.v1.ConfigDiffResponse.from:type_name -> coord.v1.ConfigVersion
+	6,  // 7: coord.v1.ConfigDiffResponse.to:type_name -> coord.v1.ConfigVersion
+	16, // 8: coord.v1.ConfigDiffResponse.documents:type_name -> coord.v1.ConfigDocumentDiff
+	0,  // 9: coord.v1.ConfigDocumentDiff.change:type_name -> coord.v1.ConfigDocumentDiff.Change
+	17, // 10: coord.v1.ConfigSchemas.schemas:type_name -> coord.v1.ConfigSchema
+	18, // 11: coord.v1.ConfigGetSchemasResponse.schemas:type_name -> coord.v1.ConfigSchemas
+	24, // 12: coord.v1.ConfigViolations.violations:type_name -> coord.v1.ConfigViolation
+	7,  // 13: coord.v1.Config.Publish:input_type -> coord.v1.ConfigPublishRequest
+	9,  // 14: coord.v1.Config.Rollback:input_type -> coord.v1.ConfigRollbackRequest
+	10, // 15: coord.v1.Config.Get:input_type -> coord.v1.ConfigGetRequest
+	12, // 16: coord.v1.Config.History:input_type -> coord.v1.ConfigHistoryRequest
+	14, // 17: coord.v1.Config.Diff:input_type -> coord.v1.ConfigDiffRequest
+	19, // 18: coord.v1.Config.SetSchema:input_type -> coord.v1.ConfigSetSchemaRequest
+	21, // 19: coord.v1.Config.GetSchemas:input_type -> coord.v1.ConfigGetSchemasRequest
+	1,  // 20: coord.v1.Config.Report:input_type -> coord.v1.ConfigReportRequest
+	3,  // 21: coord.v1.Config.Delete:input_type -> coord.v1.ConfigDeleteRequest
+	8,  // 22: coord.v1.Config.Publish:output_type -> coord.v1.ConfigPublishResponse
+	8,  // 23: coord.v1.Config.Rollback:output_type -> coord.v1.ConfigPublishResponse
+	11, // 24: coord.v1.Config.Get:output_type -> coord.v1.ConfigGetResponse
+	13, // 25: coord.v1.Config.History:output_type -> coord.v1.ConfigHistoryResponse
+	15, // 26: coord.v1.Config.Diff:output_type -> coord.v1.ConfigDiffResponse
+	20, // 27: coord.v1.Config.SetSchema:output_type -> coord.v1.ConfigSetSchemaResponse
+	22, // 28: coord.v1.Config.GetSchemas:output_type -> coord.v1.ConfigGetSchemasResponse
+	2,  // 29: coord.v1.Config.Report:output_type -> coord.v1.ConfigReportResponse
+	4,  // 30: coord.v1.Config.Delete:output_type -> coord.v1.ConfigDeleteResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_config_proto_init() }
@@ -1615,14 +1841,15 @@ func file_coord_v1_config_proto_init() {
 		return
 	}
 	file_coord_v1_config_proto_msgTypes[2].OneofWrappers = []any{}
-	file_coord_v1_config_proto_msgTypes[4].OneofWrappers = []any{}
+	file_coord_v1_config_proto_msgTypes[6].OneofWrappers = []any{}
+	file_coord_v1_config_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_config_proto_rawDesc), len(file_coord_v1_config_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,8 @@ const (
 	Config_Diff_FullMethodName       = "/coord.v1.Config/Diff"
 	Config_SetSchema_FullMethodName  = "/coord.v1.Config/SetSchema"
 	Config_GetSchemas_FullMethodName = "/coord.v1.Config/GetSchemas"
+	Config_Report_FullMethodName     = "/coord.v1.Config/Report"
+	Config_Delete_FullMethodName     = "/coord.v1.Config/Delete"
 )
 
 // ConfigClient is the client API for Config service.
@@ -37,7 +39,7 @@ const (
 // whatever the store's history is compacted to. A JSON Schema can be set for the documents of a bundle: at every revision of
 // the store the current version obeys the schemas of that revision.
 //
-// Everything stands in ordinary keys, so that watching is etcd's Watch. BUNDLE and CLIENT are path-escaped: "/" is %2F,
+// Everything stands in keys of etcd's API, so that watching is etcd's Watch; they are written by these requests alone. BUNDLE and CLIENT are path-escaped: "/" is %2F,
 // "%" is %25, so svc/a stands under _coord/config/svc%2Fa/ and no bundle's keys lie between those of another.
 //
 //	_coord/config/BUNDLE/current           ConfigVersion, the last one published; the key to watch
@@ -45,8 +47,7 @@ const (
 //	_coord/config/BUNDLE/schemas           ConfigSchemas, if there are any
 //	_coord/config/BUNDLE/status/CLIENT     ConfigStatus: what a client has made of the configuration, on its own lease
 //
-// A bundle is deleted by deleting these keys; the next version is number 1 again, at a greater revision. The service checks what
-// is published through it. A client that writes these keys by itself is not checked: that is what permissions are for.
+// After Delete the next version is number 1 again, at a greater revision.
 //
 // Names of bundles and documents: 1 to 256 bytes of UTF-8 without control characters.
 // Limits of a bundle: 64 documents and 512 KiB of names and contents; 256 KiB of schemas; 256 bytes of author, 4096 of reason.
@@ -78,6 +79,10 @@ type ConfigClient interface {
 	SetSchema(ctx context.Context, in *ConfigSetSchemaRequest, opts ...grpc.CallOption) (*ConfigSetSchemaResponse, error)
 	// GetSchemas returns the schemas of a bundle, linearizably; none is not an error.
 	GetSchemas(ctx context.Context, in *ConfigGetSchemasRequest, opts ...grpc.CallOption) (*ConfigGetSchemasResponse, error)
+	// Report says what a client has made of a bundle, which need not exist.
+	Report(ctx context.Context, in *ConfigReportRequest, opts ...grpc.CallOption) (*ConfigReportResponse, error)
+	// Delete deletes a bundle: its versions, its schemas and all reports, in one commit.
+	Delete(ctx context.Context, in *ConfigDeleteRequest, opts ...grpc.CallOption) (*ConfigDeleteResponse, error)
 }
 
 type configClient struct {
@@ -158,6 +163,26 @@ func (c *configClient) GetSchemas(ctx context.Context, in *ConfigGetSchemasReque
 	return out, nil
 }
 
+func (c *configClient) Report(ctx context.Context, in *ConfigReportRequest, opts ...grpc.CallOption) (*ConfigReportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigReportResponse)
+	err := c.cc.Invoke(ctx, Config_Report_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configClient) Delete(ctx context.Context, in *ConfigDeleteRequest, opts ...grpc.CallOption) (*ConfigDeleteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigDeleteResponse)
+	err := c.cc.Invoke(ctx, Config_Delete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConfigServer is the server API for Config service.
 // All implementations must embed UnimplementedConfigServer
 // for forward compatibility.
@@ -167,7 +192,7 @@ func (c *configClient) GetSchemas(ctx context.Context, in *ConfigGetSchemasReque
 // whatever the store's history is compacted to. A JSON Schema can be set for the documents of a bundle: at every revision of
 // the store the current version obeys the schemas of that revision.
 //
-// Everything stands in ordinary keys, so that watching is etcd's Watch. BUNDLE and CLIENT are path-escaped: "/" is %2F,
+// Everything stands in keys of etcd's API, so that watching is etcd's Watch; they are written by these requests alone. BUNDLE and CLIENT are path-escaped: "/" is %2F,
 // "%" is %25, so svc/a stands under _coord/config/svc%2Fa/ and no bundle's keys lie between those of another.
 //
 //	_coord/config/BUNDLE/current           ConfigVersion, the last one published; the key to watch
@@ -175,8 +200,7 @@ func (c *configClient) GetSchemas(ctx context.Context, in *ConfigGetSchemasReque
 //	_coord/config/BUNDLE/schemas           ConfigSchemas, if there are any
 //	_coord/config/BUNDLE/status/CLIENT     ConfigStatus: what a client has made of the configuration, on its own lease
 //
-// A bundle is deleted by deleting these keys; the next version is number 1 again, at a greater revision. The service checks what
-// is published through it. A client that writes these keys by itself is not checked: that is what permissions are for.
+// After Delete the next version is number 1 again, at a greater revision.
 //
 // Names of bundles and documents: 1 to 256 bytes of UTF-8 without control characters.
 // Limits of a bundle: 64 documents and 512 KiB of names and contents; 256 KiB of schemas; 256 bytes of author, 4096 of reason.
@@ -208,6 +232,10 @@ type ConfigServer interface {
 	SetSchema(context.Context, *ConfigSetSchemaRequest) (*ConfigSetSchemaResponse, error)
 	// GetSchemas returns the schemas of a bundle, linearizably; none is not an error.
 	GetSchemas(context.Context, *ConfigGetSchemasRequest) (*ConfigGetSchemasResponse, error)
+	// Report says what a client has made of a bundle, which need not exist.
+	Report(context.Context, *ConfigReportRequest) (*ConfigReportResponse, error)
+	// Delete deletes a bundle: its versions, its schemas and all reports, in one commit.
+	Delete(context.Context, *ConfigDeleteRequest) (*ConfigDeleteResponse, error)
 	mustEmbedUnimplementedConfigServer()
 }
 
@@ -238,6 +266,12 @@ func (UnimplementedConfigServer) SetSchema(context.Context, *ConfigSetSchemaRequ
 }
 func (UnimplementedConfigServer) GetSchemas(context.Context, *ConfigGetSchemasRequest) (*ConfigGetSchemasResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetSchemas not implemented")
+}
+func (UnimplementedConfigServer) Report(context.Context, *ConfigReportRequest) (*ConfigReportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
+}
+func (UnimplementedConfigServer) Delete(context.Context, *ConfigDeleteRequest) (*ConfigDeleteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
 }
 func (UnimplementedConfigServer) mustEmbedUnimplementedConfigServer() {}
 func (UnimplementedConfigServer) testEmbeddedByValue()                {}
@@ -386,6 +420,42 @@ func _Config_GetSchemas_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Config_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServer).Report(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Config_Report_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServer).Report(ctx, req.(*ConfigReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Config_Delete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigDeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServer).Delete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Config_Delete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServer).Delete(ctx, req.(*ConfigDeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Config_ServiceDesc is the grpc.ServiceDesc for Config service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -420,6 +490,14 @@ var Config_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetSchemas",
 			Handler:    _Config_GetSchemas_Handler,
+		},
+		{
+			MethodName: "Report",
+			Handler:    _Config_Report_Handler,
+		},
+		{
+			MethodName: "Delete",
+			Handler:    _Config_Delete_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -23,6 +23,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type DeleteObjectRequest_Kind int32
+
+const (
+	DeleteObjectRequest_KIND_UNSPECIFIED DeleteObjectRequest_Kind = 0
+	DeleteObjectRequest_COUNTER          DeleteObjectRequest_Kind = 1 // it is 0 then
+	DeleteObjectRequest_SEQUENCE         DeleteObjectRequest_Kind = 2 // which begins with 1 again: numbers are given out a second time
+	DeleteObjectRequest_LATCH            DeleteObjectRequest_Kind = 3 // it is not set then: who waits gets REASON_NOT_SET
+	// The limit of a semaphore, and the count of a barrier's generations: FailedPrecondition with REASON_LIMIT_BELOW_HELD or
+	// REASON_BARRIER_FULL while somebody holds, waits or is there.
+	DeleteObjectRequest_SEMAPHORE DeleteObjectRequest_Kind = 4
+	DeleteObjectRequest_BARRIER   DeleteObjectRequest_Kind = 5
+)
+
+// Enum value maps for DeleteObjectRequest_Kind.
+var (
+	DeleteObjectRequest_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "COUNTER",
+		2: "SEQUENCE",
+		3: "LATCH",
+		4: "SEMAPHORE",
+		5: "BARRIER",
+	}
+	DeleteObjectRequest_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"COUNTER":          1,
+		"SEQUENCE":         2,
+		"LATCH":            3,
+		"SEMAPHORE":        4,
+		"BARRIER":          5,
+	}
+)
+
+func (x DeleteObjectRequest_Kind) Enum() *DeleteObjectRequest_Kind {
+	p := new(DeleteObjectRequest_Kind)
+	*p = x
+	return p
+}
+
+func (x DeleteObjectRequest_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeleteObjectRequest_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_coord_v1_introspect_proto_enumTypes[0].Descriptor()
+}
+
+func (DeleteObjectRequest_Kind) Type() protoreflect.EnumType {
+	return &file_coord_v1_introspect_proto_enumTypes[0]
+}
+
+func (x DeleteObjectRequest_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeleteObjectRequest_Kind.Descriptor instead.
+func (DeleteObjectRequest_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{13, 0}
+}
+
 type SessionInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -898,6 +958,111 @@ func (x *ForceReleaseResponse) GetRevision() int64 {
 	return 0
 }
 
+type DeleteObjectRequest struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Kind          DeleteObjectRequest_Kind `protobuf:"varint,1,opt,name=kind,proto3,enum=coord.v1.DeleteObjectRequest_Kind" json:"kind,omitempty"`
+	Name          string                   `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteObjectRequest) Reset() {
+	*x = DeleteObjectRequest{}
+	mi := &file_coord_v1_introspect_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteObjectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteObjectRequest) ProtoMessage() {}
+
+func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_introspect_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteObjectRequest.ProtoReflect.Descriptor instead.
+func (*DeleteObjectRequest) Descriptor() ([]byte, []int) {
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DeleteObjectRequest) GetKind() DeleteObjectRequest_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return DeleteObjectRequest_KIND_UNSPECIFIED
+}
+
+func (x *DeleteObjectRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DeleteObjectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// There was one.
+	Deleted       bool  `protobuf:"varint,1,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteObjectResponse) Reset() {
+	*x = DeleteObjectResponse{}
+	mi := &file_coord_v1_introspect_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteObjectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteObjectResponse) ProtoMessage() {}
+
+func (x *DeleteObjectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_introspect_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteObjectResponse.ProtoReflect.Descriptor instead.
+func (*DeleteObjectResponse) Descriptor() ([]byte, []int) {
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeleteObjectResponse) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *DeleteObjectResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type ExplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          QueueKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=coord.v1.QueueKind" json:"kind,omitempty"`
@@ -908,7 +1073,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_coord_v1_introspect_proto_msgTypes[13]
+	mi := &file_coord_v1_introspect_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1085,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_introspect_proto_msgTypes[13]
+	mi := &file_coord_v1_introspect_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1098,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{13}
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExplainRequest) GetKind() QueueKind {
@@ -965,7 +1130,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_coord_v1_introspect_proto_msgTypes[14]
+	mi := &file_coord_v1_introspect_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1142,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_introspect_proto_msgTypes[14]
+	mi := &file_coord_v1_introspect_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1155,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{14}
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExplainResponse) GetSentence() string {
@@ -1043,7 +1208,7 @@ type WaitGraphRequest struct {
 
 func (x *WaitGraphRequest) Reset() {
 	*x = WaitGraphRequest{}
-	mi := &file_coord_v1_introspect_proto_msgTypes[15]
+	mi := &file_coord_v1_introspect_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1220,7 @@ func (x *WaitGraphRequest) String() string {
 func (*WaitGraphRequest) ProtoMessage() {}
 
 func (x *WaitGraphRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_introspect_proto_msgTypes[15]
+	mi := &file_coord_v1_introspect_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1233,7 @@ func (x *WaitGraphRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitGraphRequest.ProtoReflect.Descriptor instead.
 func (*WaitGraphRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{15}
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{17}
 }
 
 // WaitGraphResponse has an edge from each waiting entry to the holder and one to the entry right before it, but none from a
@@ -1087,7 +1252,7 @@ type WaitGraphResponse struct {
 
 func (x *WaitGraphResponse) Reset() {
 	*x = WaitGraphResponse{}
-	mi := &file_coord_v1_introspect_proto_msgTypes[16]
+	mi := &file_coord_v1_introspect_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1264,7 @@ func (x *WaitGraphResponse) String() string {
 func (*WaitGraphResponse) ProtoMessage() {}
 
 func (x *WaitGraphResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_introspect_proto_msgTypes[16]
+	mi := &file_coord_v1_introspect_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1277,7 @@ func (x *WaitGraphResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitGraphResponse.ProtoReflect.Descriptor instead.
 func (*WaitGraphResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{16}
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WaitGraphResponse) GetEdges() []*WaitGraphResponse_Edge {
@@ -1147,7 +1312,7 @@ type WaitGraphResponse_Edge struct {
 
 func (x *WaitGraphResponse_Edge) Reset() {
 	*x = WaitGraphResponse_Edge{}
-	mi := &file_coord_v1_introspect_proto_msgTypes[17]
+	mi := &file_coord_v1_introspect_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1324,7 @@ func (x *WaitGraphResponse_Edge) String() string {
 func (*WaitGraphResponse_Edge) ProtoMessage() {}
 
 func (x *WaitGraphResponse_Edge) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_introspect_proto_msgTypes[17]
+	mi := &file_coord_v1_introspect_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1337,7 @@ func (x *WaitGraphResponse_Edge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitGraphResponse_Edge.ProtoReflect.Descriptor instead.
 func (*WaitGraphResponse_Edge) Descriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{16, 0}
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *WaitGraphResponse_Edge) GetWaiter() int64 {
@@ -1205,7 +1370,7 @@ type WaitGraphResponse_Cycle struct {
 
 func (x *WaitGraphResponse_Cycle) Reset() {
 	*x = WaitGraphResponse_Cycle{}
-	mi := &file_coord_v1_introspect_proto_msgTypes[18]
+	mi := &file_coord_v1_introspect_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1382,7 @@ func (x *WaitGraphResponse_Cycle) String() string {
 func (*WaitGraphResponse_Cycle) ProtoMessage() {}
 
 func (x *WaitGraphResponse_Cycle) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_introspect_proto_msgTypes[18]
+	mi := &file_coord_v1_introspect_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1395,7 @@ func (x *WaitGraphResponse_Cycle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitGraphResponse_Cycle.ProtoReflect.Descriptor instead.
 func (*WaitGraphResponse_Cycle) Descriptor() ([]byte, []int) {
-	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{16, 1}
+	return file_coord_v1_introspect_proto_rawDescGZIP(), []int{18, 1}
 }
 
 func (x *WaitGraphResponse_Cycle) GetEdges() []*WaitGraphResponse_Edge {
@@ -1307,6 +1472,19 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\fR\x03key\"]\n" +
 	"\x14ForceReleaseResponse\x12)\n" +
 	"\aremoved\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\aremoved\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xc1\x01\n" +
+	"\x13DeleteObjectRequest\x126\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\".coord.v1.DeleteObjectRequest.KindR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"^\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aCOUNTER\x10\x01\x12\f\n" +
+	"\bSEQUENCE\x10\x02\x12\t\n" +
+	"\x05LATCH\x10\x03\x12\r\n" +
+	"\tSEMAPHORE\x10\x04\x12\v\n" +
+	"\aBARRIER\x10\x05\"L\n" +
+	"\x14DeleteObjectResponse\x12\x18\n" +
+	"\adeleted\x18\x01 \x01(\bR\adeleted\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"M\n" +
 	"\x0eExplainRequest\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.coord.v1.QueueKindR\x04kind\x12\x12\n" +
@@ -1329,7 +1507,7 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"\x06holder\x18\x02 \x01(\x03R\x06holder\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x1a?\n" +
 	"\x05Cycle\x126\n" +
-	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges2\x83\x05\n" +
+	"\x05edges\x18\x01 \x03(\v2 .coord.v1.WaitGraphResponse.EdgeR\x05edges2\xd2\x05\n" +
 	"\rIntrospection\x12M\n" +
 	"\fListSessions\x12\x1d.coord.v1.ListSessionsRequest\x1a\x1e.coord.v1.ListSessionsResponse\x12G\n" +
 	"\n" +
@@ -1340,7 +1518,8 @@ const file_coord_v1_introspect_proto_rawDesc = "" +
 	"ListQueues\x12\x1b.coord.v1.ListQueuesRequest\x1a\x1c.coord.v1.ListQueuesResponse\x12M\n" +
 	"\fForceRelease\x12\x1d.coord.v1.ForceReleaseRequest\x1a\x1e.coord.v1.ForceReleaseResponse\x12?\n" +
 	"\x12TransferLeadership\x12\x12.coord.v1.Transfer\x1a\x15.coord.v1.Transferred\x122\n" +
-	"\tAskHolder\x12\x14.coord.v1.AskRelease\x1a\x0f.coord.v1.Asked\x12>\n" +
+	"\tAskHolder\x12\x14.coord.v1.AskRelease\x1a\x0f.coord.v1.Asked\x12M\n" +
+	"\fDeleteObject\x12\x1d.coord.v1.DeleteObjectRequest\x1a\x1e.coord.v1.DeleteObjectResponse\x12>\n" +
 	"\aExplain\x12\x18.coord.v1.ExplainRequest\x1a\x19.coord.v1.ExplainResponse\x12D\n" +
 	"\tWaitGraph\x12\x1a.coord.v1.WaitGraphRequest\x1a\x1b.coord.v1.WaitGraphResponseB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
@@ -1356,83 +1535,90 @@ func file_coord_v1_introspect_proto_rawDescGZIP() []byte {
 	return file_coord_v1_introspect_proto_rawDescData
 }
 
-var file_coord_v1_introspect_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_coord_v1_introspect_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_coord_v1_introspect_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_coord_v1_introspect_proto_goTypes = []any{
-	(*SessionInfo)(nil),             // 0: coord.v1.SessionInfo
-	(*ListSessionsRequest)(nil),     // 1: coord.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 2: coord.v1.ListSessionsResponse
-	(*GetSessionRequest)(nil),       // 3: coord.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),      // 4: coord.v1.GetSessionResponse
-	(*QueueEntry)(nil),              // 5: coord.v1.QueueEntry
-	(*EndSessionRequest)(nil),       // 6: coord.v1.EndSessionRequest
-	(*EndSessionResponse)(nil),      // 7: coord.v1.EndSessionResponse
-	(*ListQueuesRequest)(nil),       // 8: coord.v1.ListQueuesRequest
-	(*QueueInfo)(nil),               // 9: coord.v1.QueueInfo
-	(*ListQueuesResponse)(nil),      // 10: coord.v1.ListQueuesResponse
-	(*ForceReleaseRequest)(nil),     // 11: coord.v1.ForceReleaseRequest
-	(*ForceReleaseResponse)(nil),    // 12: coord.v1.ForceReleaseResponse
-	(*ExplainRequest)(nil),          // 13: coord.v1.ExplainRequest
-	(*ExplainResponse)(nil),         // 14: coord.v1.ExplainResponse
-	(*WaitGraphRequest)(nil),        // 15: coord.v1.WaitGraphRequest
-	(*WaitGraphResponse)(nil),       // 16: coord.v1.WaitGraphResponse
-	(*WaitGraphResponse_Edge)(nil),  // 17: coord.v1.WaitGraphResponse.Edge
-	(*WaitGraphResponse_Cycle)(nil), // 18: coord.v1.WaitGraphResponse.Cycle
-	(*Identity)(nil),                // 19: coord.v1.Identity
-	(QueueKind)(0),                  // 20: coord.v1.QueueKind
-	(*Entry)(nil),                   // 21: coord.v1.Entry
-	(*SemaphoreInfo)(nil),           // 22: coord.v1.SemaphoreInfo
-	(*BarrierInfo)(nil),             // 23: coord.v1.BarrierInfo
-	(*Transfer)(nil),                // 24: coord.v1.Transfer
-	(*AskRelease)(nil),              // 25: coord.v1.AskRelease
-	(*Transferred)(nil),             // 26: coord.v1.Transferred
-	(*Asked)(nil),                   // 27: coord.v1.Asked
+	(DeleteObjectRequest_Kind)(0),   // 0: coord.v1.DeleteObjectRequest.Kind
+	(*SessionInfo)(nil),             // 1: coord.v1.SessionInfo
+	(*ListSessionsRequest)(nil),     // 2: coord.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 3: coord.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),       // 4: coord.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),      // 5: coord.v1.GetSessionResponse
+	(*QueueEntry)(nil),              // 6: coord.v1.QueueEntry
+	(*EndSessionRequest)(nil),       // 7: coord.v1.EndSessionRequest
+	(*EndSessionResponse)(nil),      // 8: coord.v1.EndSessionResponse
+	(*ListQueuesRequest)(nil),       // 9: coord.v1.ListQueuesRequest
+	(*QueueInfo)(nil),               // 10: coord.v1.QueueInfo
+	(*ListQueuesResponse)(nil),      // 11: coord.v1.ListQueuesResponse
+	(*ForceReleaseRequest)(nil),     // 12: coord.v1.ForceReleaseRequest
+	(*ForceReleaseResponse)(nil),    // 13: coord.v1.ForceReleaseResponse
+	(*DeleteObjectRequest)(nil),     // 14: coord.v1.DeleteObjectRequest
+	(*DeleteObjectResponse)(nil),    // 15: coord.v1.DeleteObjectResponse
+	(*ExplainRequest)(nil),          // 16: coord.v1.ExplainRequest
+	(*ExplainResponse)(nil),         // 17: coord.v1.ExplainResponse
+	(*WaitGraphRequest)(nil),        // 18: coord.v1.WaitGraphRequest
+	(*WaitGraphResponse)(nil),       // 19: coord.v1.WaitGraphResponse
+	(*WaitGraphResponse_Edge)(nil),  // 20: coord.v1.WaitGraphResponse.Edge
+	(*WaitGraphResponse_Cycle)(nil), // 21: coord.v1.WaitGraphResponse.Cycle
+	(*Identity)(nil),                // 22: coord.v1.Identity
+	(QueueKind)(0),                  // 23: coord.v1.QueueKind
+	(*Entry)(nil),                   // 24: coord.v1.Entry
+	(*SemaphoreInfo)(nil),           // 25: coord.v1.SemaphoreInfo
+	(*BarrierInfo)(nil),             // 26: coord.v1.BarrierInfo
+	(*Transfer)(nil),                // 27: coord.v1.Transfer
+	(*AskRelease)(nil),              // 28: coord.v1.AskRelease
+	(*Transferred)(nil),             // 29: coord.v1.Transferred
+	(*Asked)(nil),                   // 30: coord.v1.Asked
 }
 var file_coord_v1_introspect_proto_depIdxs = []int32{
-	19, // 0: coord.v1.SessionInfo.identity:type_name -> coord.v1.Identity
-	0,  // 1: coord.v1.ListSessionsResponse.sessions:type_name -> coord.v1.SessionInfo
-	0,  // 2: coord.v1.GetSessionResponse.session:type_name -> coord.v1.SessionInfo
-	5,  // 3: coord.v1.GetSessionResponse.entries:type_name -> coord.v1.QueueEntry
-	20, // 4: coord.v1.QueueEntry.kind:type_name -> coord.v1.QueueKind
-	21, // 5: coord.v1.QueueEntry.entry:type_name -> coord.v1.Entry
-	20, // 6: coord.v1.ListQueuesRequest.kind:type_name -> coord.v1.QueueKind
-	20, // 7: coord.v1.QueueInfo.kind:type_name -> coord.v1.QueueKind
-	21, // 8: coord.v1.QueueInfo.holder:type_name -> coord.v1.Entry
-	19, // 9: coord.v1.QueueInfo.identity:type_name -> coord.v1.Identity
-	22, // 10: coord.v1.QueueInfo.semaphore:type_name -> coord.v1.SemaphoreInfo
-	23, // 11: coord.v1.QueueInfo.barrier:type_name -> coord.v1.BarrierInfo
-	9,  // 12: coord.v1.ListQueuesResponse.queues:type_name -> coord.v1.QueueInfo
-	20, // 13: coord.v1.ForceReleaseRequest.kind:type_name -> coord.v1.QueueKind
-	21, // 14: coord.v1.ForceReleaseResponse.removed:type_name -> coord.v1.Entry
-	20, // 15: coord.v1.ExplainRequest.kind:type_name -> coord.v1.QueueKind
-	9,  // 16: coord.v1.ExplainResponse.queue:type_name -> coord.v1.QueueInfo
-	21, // 17: coord.v1.ExplainResponse.waiters:type_name -> coord.v1.Entry
-	21, // 18: coord.v1.ExplainResponse.holders:type_name -> coord.v1.Entry
-	17, // 19: coord.v1.WaitGraphResponse.edges:type_name -> coord.v1.WaitGraphResponse.Edge
-	18, // 20: coord.v1.WaitGraphResponse.deadlocks:type_name -> coord.v1.WaitGraphResponse.Cycle
-	17, // 21: coord.v1.WaitGraphResponse.Cycle.edges:type_name -> coord.v1.WaitGraphResponse.Edge
-	1,  // 22: coord.v1.Introspection.ListSessions:input_type -> coord.v1.ListSessionsRequest
-	3,  // 23: coord.v1.Introspection.GetSession:input_type -> coord.v1.GetSessionRequest
-	6,  // 24: coord.v1.Introspection.EndSession:input_type -> coord.v1.EndSessionRequest
-	8,  // 25: coord.v1.Introspection.ListQueues:input_type -> coord.v1.ListQueuesRequest
-	11, // 26: coord.v1.Introspection.ForceRelease:input_type -> coord.v1.ForceReleaseRequest
-	24, // 27: coord.v1.Introspection.TransferLeadership:input_type -> coord.v1.Transfer
-	25, // 28: coord.v1.Introspection.AskHolder:input_type -> coord.v1.AskRelease
-	13, // 29: coord.v1.Introspection.Explain:input_type -> coord.v1.ExplainRequest
-	15, // 30: coord.v1.Introspection.WaitGraph:input_type -> coord.v1.WaitGraphRequest
-	2,  // 31: coord.v1.Introspection.ListSessions:output_type -> coord.v1.ListSessionsResponse
-	4,  // 32: coord.v1.Introspection.GetSession:output_type -> coord.v1.GetSessionResponse
-	7,  // 33: coord.v1.Introspection.EndSession:output_type -> coord.v1.EndSessionResponse
-	10, // 34: coord.v1.Introspection.ListQueues:output_type -> coord.v1.ListQueuesResponse
-	12, // 35: coord.v1.Introspection.ForceRelease:output_type -> coord.v1.ForceReleaseResponse
-	26, // 36: coord.v1.Introspection.TransferLeadership:output_type -> coord.v1.Transferred
-	27, // 37: coord.v1.Introspection.AskHolder:output_type -> coord.v1.Asked
-	14, // 38: coord.v1.Introspection.Explain:output_type -> coord.v1.ExplainResponse
-	16, // 39: coord.v1.Introspection.WaitGraph:output_type -> coord.v1.WaitGraphResponse
-	31, // [31:40] is the sub-list for method output_type
-	22, // [22:31] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	22, // 0: coord.v1.SessionInfo.identity:type_name -> coord.v1.Identity
+	1,  // 1: coord.v1.ListSessionsResponse.sessions:type_name -> coord.v1.SessionInfo
+	1,  // 2: coord.v1.GetSessionResponse.session:type_name -> coord.v1.SessionInfo
+	6,  // 3: coord.v1.GetSessionResponse.entries:type_name -> coord.v1.QueueEntry
+	23, // 4: coord.v1.QueueEntry.kind:type_name -> coord.v1.QueueKind
+	24, // 5: coord.v1.QueueEntry.entry:type_name -> coord.v1.Entry
+	23, // 6: coord.v1.ListQueuesRequest.kind:type_name -> coord.v1.QueueKind
+	23, // 7: coord.v1.QueueInfo.kind:type_name -> coord.v1.QueueKind
+	24, // 8: coord.v1.QueueInfo.holder:type_name -> coord.v1.Entry
+	22, // 9: coord.v1.QueueInfo.identity:type_name -> coord.v1.Identity
+	25, // 10: coord.v1.QueueInfo.semaphore:type_name -> coord.v1.SemaphoreInfo
+	26, // 11: coord.v1.QueueInfo.barrier:type_name -> coord.v1.BarrierInfo
+	10, // 12: coord.v1.ListQueuesResponse.queues:type_name -> coord.v1.QueueInfo
+	23, // 13: coord.v1.ForceReleaseRequest.kind:type_name -> coord.v1.QueueKind
+	24, // 14: coord.v1.ForceReleaseResponse.removed:type_name -> coord.v1.Entry
+	0,  // 15: coord.v1.DeleteObjectRequest.kind:type_name -> coord.v1.DeleteObjectRequest.Kind
+	23, // 16: coord.v1.ExplainRequest.kind:type_name -> coord.v1.QueueKind
+	10, // 17: coord.v1.ExplainResponse.queue:type_name -> coord.v1.QueueInfo
+	24, // 18: coord.v1.ExplainResponse.waiters:type_name -> coord.v1.Entry
+	24, // 19: coord.v1.ExplainResponse.holders:type_name -> coord.v1.Entry
+	20, // 20: coord.v1.WaitGraphResponse.edges:type_name -> coord.v1.WaitGraphResponse.Edge
+	21, // 21: coord.v1.WaitGraphResponse.deadlocks:type_name -> coord.v1.WaitGraphResponse.Cycle
+	20, // 22: coord.v1.WaitGraphResponse.Cycle.edges:type_name -> coord.v1.WaitGraphResponse.Edge
+	2,  // 23: coord.v1.Introspection.ListSessions:input_type -> coord.v1.ListSessionsRequest
+	4,  // 24: coord.v1.Introspection.GetSession:input_type -> coord.v1.GetSessionRequest
+	7,  // 25: coord.v1.Introspection.EndSession:input_type -> coord.v1.EndSessionRequest
+	9,  // 26: coord.v1.Introspection.ListQueues:input_type -> coord.v1.ListQueuesRequest
+	12, // 27: coord.v1.Introspection.ForceRelease:input_type -> coord.v1.ForceReleaseRequest
+	27, // 28: coord.v1.Introspection.TransferLeadership:input_type -> coord.v1.Transfer
+	28, // 29: coord.v1.Introspection.AskHolder:input_type -> coord.v1.AskRelease
+	14, // 30: coord.v1.Introspection.DeleteObject:input_type -> coord.v1.DeleteObjectRequest
+	16, // 31: coord.v1.Introspection.Explain:input_type -> coord.v1.ExplainRequest
+	18, // 32: coord.v1.Introspection.WaitGraph:input_type -> coord.v1.WaitGraphRequest
+	3,  // 33: coord.v1.Introspection.ListSessions:output_type -> coord.v1.ListSessionsResponse
+	5,  // 34: coord.v1.Introspection.GetSession:output_type -> coord.v1.GetSessionResponse
+	8,  // 35: coord.v1.Introspection.EndSession:output_type -> coord.v1.EndSessionResponse
+	11, // 36: coord.v1.Introspection.ListQueues:output_type -> coord.v1.ListQueuesResponse
+	13, // 37: coord.v1.Introspection.ForceRelease:output_type -> coord.v1.ForceReleaseResponse
+	29, // 38: coord.v1.Introspection.TransferLeadership:output_type -> coord.v1.Transferred
+	30, // 39: coord.v1.Introspection.AskHolder:output_type -> coord.v1.Asked
+	15, // 40: coord.v1.Introspection.DeleteObject:output_type -> coord.v1.DeleteObjectResponse
+	17, // 41: coord.v1.Introspection.Explain:output_type -> coord.v1.ExplainResponse
+	19, // 42: coord.v1.Introspection.WaitGraph:output_type -> coord.v1.WaitGraphResponse
+	33, // [33:43] is the sub-list for method output_type
+	23, // [23:33] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_introspect_proto_init() }
@@ -1447,13 +1633,14 @@ func file_coord_v1_introspect_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_introspect_proto_rawDesc), len(file_coord_v1_introspect_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   19,
+			NumEnums:      1,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_coord_v1_introspect_proto_goTypes,
 		DependencyIndexes: file_coord_v1_introspect_proto_depIdxs,
+		EnumInfos:         file_coord_v1_introspect_proto_enumTypes,
 		MessageInfos:      file_coord_v1_introspect_proto_msgTypes,
 	}.Build()
 	File_coord_v1_introspect_proto = out.File

@@ -28,6 +28,7 @@ const (
 	Introspection_ForceRelease_FullMethodName       = "/coord.v1.Introspection/ForceRelease"
 	Introspection_TransferLeadership_FullMethodName = "/coord.v1.Introspection/TransferLeadership"
 	Introspection_AskHolder_FullMethodName          = "/coord.v1.Introspection/AskHolder"
+	Introspection_DeleteObject_FullMethodName       = "/coord.v1.Introspection/DeleteObject"
 	Introspection_Explain_FullMethodName            = "/coord.v1.Introspection/Explain"
 	Introspection_WaitGraph_FullMethodName          = "/coord.v1.Introspection/WaitGraph"
 )
@@ -55,6 +56,8 @@ type IntrospectionClient interface {
 	TransferLeadership(ctx context.Context, in *Transfer, opts ...grpc.CallOption) (*Transferred, error)
 	// AskHolder is KIND_ASK_RELEASE for who has no session.
 	AskHolder(ctx context.Context, in *AskRelease, opts ...grpc.CallOption) (*Asked, error)
+	// DeleteObject deletes what stays under a name whether somebody uses it or not.
+	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
 	// Explain says in one sentence who holds, since when, who waits and what would free it. FailedPrecondition with
 	// REASON_WRONG_KIND if the name is used as another kind than the one asked for.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
@@ -140,6 +143,16 @@ func (c *introspectionClient) AskHolder(ctx context.Context, in *AskRelease, opt
 	return out, nil
 }
 
+func (c *introspectionClient) DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteObjectResponse)
+	err := c.cc.Invoke(ctx, Introspection_DeleteObject_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *introspectionClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainResponse)
@@ -183,6 +196,8 @@ type IntrospectionServer interface {
 	TransferLeadership(context.Context, *Transfer) (*Transferred, error)
 	// AskHolder is KIND_ASK_RELEASE for who has no session.
 	AskHolder(context.Context, *AskRelease) (*Asked, error)
+	// DeleteObject deletes what stays under a name whether somebody uses it or not.
+	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
 	// Explain says in one sentence who holds, since when, who waits and what would free it. FailedPrecondition with
 	// REASON_WRONG_KIND if the name is used as another kind than the one asked for.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
@@ -218,6 +233,9 @@ func (UnimplementedIntrospectionServer) TransferLeadership(context.Context, *Tra
 }
 func (UnimplementedIntrospectionServer) AskHolder(context.Context, *AskRelease) (*Asked, error) {
 	return nil, status.Error(codes.Unimplemented, "method AskHolder not implemented")
+}
+func (UnimplementedIntrospectionServer) DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteObject not implemented")
 }
 func (UnimplementedIntrospectionServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -372,6 +390,24 @@ func _Introspection_AskHolder_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Introspection_DeleteObject_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteObjectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IntrospectionServer).DeleteObject(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Introspection_DeleteObject_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IntrospectionServer).DeleteObject(ctx, req.(*DeleteObjectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Introspection_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRequest)
 	if err := dec(in); err != nil {
@@ -442,6 +478,10 @@ var Introspection_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AskHolder",
 			Handler:    _Introspection_AskHolder_Handler,
+		},
+		{
+			MethodName: "DeleteObject",
+			Handler:    _Introspection_DeleteObject_Handler,
 		},
 		{
 			MethodName: "Explain",

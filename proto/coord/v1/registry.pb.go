@@ -133,7 +133,332 @@ func (x ServiceProbe_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ServiceProbe_Kind.Descriptor instead.
 func (ServiceProbe_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_coord_v1_registry_proto_rawDescGZIP(), []int{1, 0}
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{7, 0}
+}
+
+type ServicePutRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Instance *ServiceInstance       `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Of the session that the instance lives on.
+	Lease int64 `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The lease on which this process put the instance last; 0: it is new, and takes over what stands there. One that is new in its
+	// session knows nothing of the orders and probes of the one before; one that goes on in another session takes the order along.
+	Before        int64 `protobuf:"varint,3,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePutRequest) Reset() {
+	*x = ServicePutRequest{}
+	mi := &file_coord_v1_registry_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePutRequest) ProtoMessage() {}
+
+func (x *ServicePutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_registry_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePutRequest.ProtoReflect.Descriptor instead.
+func (*ServicePutRequest) Descriptor() ([]byte, []int) {
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ServicePutRequest) GetInstance() *ServiceInstance {
+	if x != nil {
+		return x.Instance
+	}
+	return nil
+}
+
+func (x *ServicePutRequest) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *ServicePutRequest) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+type ServicePutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePutResponse) Reset() {
+	*x = ServicePutResponse{}
+	mi := &file_coord_v1_registry_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePutResponse) ProtoMessage() {}
+
+func (x *ServicePutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_registry_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePutResponse.ProtoReflect.Descriptor instead.
+func (*ServicePutResponse) Descriptor() ([]byte, []int) {
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ServicePutResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type ServiceRemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Lease         int64                  `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceRemoveRequest) Reset() {
+	*x = ServiceRemoveRequest{}
+	mi := &file_coord_v1_registry_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceRemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceRemoveRequest) ProtoMessage() {}
+
+func (x *ServiceRemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_registry_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceRemoveRequest.ProtoReflect.Descriptor instead.
+func (*ServiceRemoveRequest) Descriptor() ([]byte, []int) {
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ServiceRemoveRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServiceRemoveRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceRemoveRequest) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+type ServiceRemoveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It was there, on the lease.
+	Removed       bool  `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceRemoveResponse) Reset() {
+	*x = ServiceRemoveResponse{}
+	mi := &file_coord_v1_registry_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceRemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceRemoveResponse) ProtoMessage() {}
+
+func (x *ServiceRemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_registry_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceRemoveResponse.ProtoReflect.Descriptor instead.
+func (*ServiceRemoveResponse) Descriptor() ([]byte, []int) {
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ServiceRemoveResponse) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *ServiceRemoveResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type ServiceOrderRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Id      string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Unset: none any more.
+	Order         *ServiceOrder `protobuf:"bytes,3,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceOrderRequest) Reset() {
+	*x = ServiceOrderRequest{}
+	mi := &file_coord_v1_registry_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceOrderRequest) ProtoMessage() {}
+
+func (x *ServiceOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_registry_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceOrderRequest.ProtoReflect.Descriptor instead.
+func (*ServiceOrderRequest) Descriptor() ([]byte, []int) {
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ServiceOrderRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServiceOrderRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceOrderRequest) GetOrder() *ServiceOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type ServiceOrderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceOrderResponse) Reset() {
+	*x = ServiceOrderResponse{}
+	mi := &file_coord_v1_registry_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceOrderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceOrderResponse) ProtoMessage() {}
+
+func (x *ServiceOrderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_coord_v1_registry_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceOrderResponse.ProtoReflect.Descriptor instead.
+func (*ServiceOrderResponse) Descriptor() ([]byte, []int) {
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ServiceOrderResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type ServiceInstance struct {
@@ -158,13 +483,15 @@ type ServiceInstance struct {
 	// Milliseconds since 1970, as the process sees the clock: of the registration and of the last heartbeat (0: none).
 	RegisteredUnixMs int64 `protobuf:"varint,13,opt,name=registered_unix_ms,json=registeredUnixMs,proto3" json:"registered_unix_ms,omitempty"`
 	HeartbeatUnixMs  int64 `protobuf:"varint,14,opt,name=heartbeat_unix_ms,json=heartbeatUnixMs,proto3" json:"heartbeat_unix_ms,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The value of its mirror. Filled in by the member that takes the request: what the commit writes is decided before it.
+	Endpoint      []byte `protobuf:"bytes,15,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServiceInstance) Reset() {
 	*x = ServiceInstance{}
-	mi := &file_coord_v1_registry_proto_msgTypes[0]
+	mi := &file_coord_v1_registry_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -176,7 +503,7 @@ func (x *ServiceInstance) String() string {
 func (*ServiceInstance) ProtoMessage() {}
 
 func (x *ServiceInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_registry_proto_msgTypes[0]
+	mi := &file_coord_v1_registry_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -189,7 +516,7 @@ func (x *ServiceInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceInstance.ProtoReflect.Descriptor instead.
 func (*ServiceInstance) Descriptor() ([]byte, []int) {
-	return file_coord_v1_registry_proto_rawDescGZIP(), []int{0}
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ServiceInstance) GetService() string {
@@ -290,6 +617,13 @@ func (x *ServiceInstance) GetHeartbeatUnixMs() int64 {
 	return 0
 }
 
+func (x *ServiceInstance) GetEndpoint() []byte {
+	if x != nil {
+		return x.Endpoint
+	}
+	return nil
+}
+
 // ServiceProbe asks the cluster to see whether the instance answers. The member that leads probes, nobody else.
 type ServiceProbe struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -310,7 +644,7 @@ type ServiceProbe struct {
 
 func (x *ServiceProbe) Reset() {
 	*x = ServiceProbe{}
-	mi := &file_coord_v1_registry_proto_msgTypes[1]
+	mi := &file_coord_v1_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +656,7 @@ func (x *ServiceProbe) String() string {
 func (*ServiceProbe) ProtoMessage() {}
 
 func (x *ServiceProbe) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_registry_proto_msgTypes[1]
+	mi := &file_coord_v1_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +669,7 @@ func (x *ServiceProbe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProbe.ProtoReflect.Descriptor instead.
 func (*ServiceProbe) Descriptor() ([]byte, []int) {
-	return file_coord_v1_registry_proto_rawDescGZIP(), []int{1}
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ServiceProbe) GetKind() ServiceProbe_Kind {
@@ -395,7 +729,7 @@ type ServiceProbed struct {
 
 func (x *ServiceProbed) Reset() {
 	*x = ServiceProbed{}
-	mi := &file_coord_v1_registry_proto_msgTypes[2]
+	mi := &file_coord_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +741,7 @@ func (x *ServiceProbed) String() string {
 func (*ServiceProbed) ProtoMessage() {}
 
 func (x *ServiceProbed) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_registry_proto_msgTypes[2]
+	mi := &file_coord_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +754,7 @@ func (x *ServiceProbed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceProbed.ProtoReflect.Descriptor instead.
 func (*ServiceProbed) Descriptor() ([]byte, []int) {
-	return file_coord_v1_registry_proto_rawDescGZIP(), []int{2}
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ServiceProbed) GetState() ServiceState {
@@ -464,7 +798,7 @@ type ServiceOrder struct {
 
 func (x *ServiceOrder) Reset() {
 	*x = ServiceOrder{}
-	mi := &file_coord_v1_registry_proto_msgTypes[3]
+	mi := &file_coord_v1_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +810,7 @@ func (x *ServiceOrder) String() string {
 func (*ServiceOrder) ProtoMessage() {}
 
 func (x *ServiceOrder) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_registry_proto_msgTypes[3]
+	mi := &file_coord_v1_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +823,7 @@ func (x *ServiceOrder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceOrder.ProtoReflect.Descriptor instead.
 func (*ServiceOrder) Descriptor() ([]byte, []int) {
-	return file_coord_v1_registry_proto_rawDescGZIP(), []int{3}
+	return file_coord_v1_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ServiceOrder) GetState() ServiceState {
@@ -517,7 +851,26 @@ var File_coord_v1_registry_proto protoreflect.FileDescriptor
 
 const file_coord_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x17coord/v1/registry.proto\x12\bcoord.v1\"\x8d\x04\n" +
+	"\x17coord/v1/registry.proto\x12\bcoord.v1\"x\n" +
+	"\x11ServicePutRequest\x125\n" +
+	"\binstance\x18\x01 \x01(\v2\x19.coord.v1.ServiceInstanceR\binstance\x12\x14\n" +
+	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x16\n" +
+	"\x06before\x18\x03 \x01(\x03R\x06before\"0\n" +
+	"\x12ServicePutResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"V\n" +
+	"\x14ServiceRemoveRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x03R\x05lease\"M\n" +
+	"\x15ServiceRemoveResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\bR\aremoved\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"m\n" +
+	"\x13ServiceOrderRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12,\n" +
+	"\x05order\x18\x03 \x01(\v2\x16.coord.v1.ServiceOrderR\x05order\"2\n" +
+	"\x14ServiceOrderResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xa9\x04\n" +
 	"\x0fServiceInstance\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -533,7 +886,8 @@ const file_coord_v1_registry_proto_rawDesc = "" +
 	"\x05probe\x18\v \x01(\v2\x16.coord.v1.ServiceProbeR\x05probe\x12\x16\n" +
 	"\x06mirror\x18\f \x01(\bR\x06mirror\x12,\n" +
 	"\x12registered_unix_ms\x18\r \x01(\x03R\x10registeredUnixMs\x12*\n" +
-	"\x11heartbeat_unix_ms\x18\x0e \x01(\x03R\x0fheartbeatUnixMs\x1a;\n" +
+	"\x11heartbeat_unix_ms\x18\x0e \x01(\x03R\x0fheartbeatUnixMs\x12\x1a\n" +
+	"\bendpoint\x18\x0f \x01(\fR\bendpoint\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9b\x02\n" +
@@ -566,7 +920,11 @@ const file_coord_v1_registry_proto_rawDesc = "" +
 	"\x15SERVICE_STATE_PASSING\x10\x01\x12\x1a\n" +
 	"\x16SERVICE_STATE_STARTING\x10\x02\x12\x1a\n" +
 	"\x16SERVICE_STATE_DRAINING\x10\x03\x12\x1a\n" +
-	"\x16SERVICE_STATE_CRITICAL\x10\x04B3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
+	"\x16SERVICE_STATE_CRITICAL\x10\x042\xdf\x01\n" +
+	"\bRegistry\x12@\n" +
+	"\x03Put\x12\x1b.coord.v1.ServicePutRequest\x1a\x1c.coord.v1.ServicePutResponse\x12I\n" +
+	"\x06Remove\x12\x1e.coord.v1.ServiceRemoveRequest\x1a\x1f.coord.v1.ServiceRemoveResponse\x12F\n" +
+	"\x05Order\x12\x1d.coord.v1.ServiceOrderRequest\x1a\x1e.coord.v1.ServiceOrderResponseB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
 var (
 	file_coord_v1_registry_proto_rawDescOnce sync.Once
@@ -581,28 +939,42 @@ func file_coord_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_coord_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_coord_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_coord_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_coord_v1_registry_proto_goTypes = []any{
-	(ServiceState)(0),       // 0: coord.v1.ServiceState
-	(ServiceProbe_Kind)(0),  // 1: coord.v1.ServiceProbe.Kind
-	(*ServiceInstance)(nil), // 2: coord.v1.ServiceInstance
-	(*ServiceProbe)(nil),    // 3: coord.v1.ServiceProbe
-	(*ServiceProbed)(nil),   // 4: coord.v1.ServiceProbed
-	(*ServiceOrder)(nil),    // 5: coord.v1.ServiceOrder
-	nil,                     // 6: coord.v1.ServiceInstance.MetadataEntry
+	(ServiceState)(0),             // 0: coord.v1.ServiceState
+	(ServiceProbe_Kind)(0),        // 1: coord.v1.ServiceProbe.Kind
+	(*ServicePutRequest)(nil),     // 2: coord.v1.ServicePutRequest
+	(*ServicePutResponse)(nil),    // 3: coord.v1.ServicePutResponse
+	(*ServiceRemoveRequest)(nil),  // 4: coord.v1.ServiceRemoveRequest
+	(*ServiceRemoveResponse)(nil), // 5: coord.v1.ServiceRemoveResponse
+	(*ServiceOrderRequest)(nil),   // 6: coord.v1.ServiceOrderRequest
+	(*ServiceOrderResponse)(nil),  // 7: coord.v1.ServiceOrderResponse
+	(*ServiceInstance)(nil),       // 8: coord.v1.ServiceInstance
+	(*ServiceProbe)(nil),          // 9: coord.v1.ServiceProbe
+	(*ServiceProbed)(nil),         // 10: coord.v1.ServiceProbed
+	(*ServiceOrder)(nil),          // 11: coord.v1.ServiceOrder
+	nil,                           // 12: coord.v1.ServiceInstance.MetadataEntry
 }
 var file_coord_v1_registry_proto_depIdxs = []int32{
-	6, // 0: coord.v1.ServiceInstance.metadata:type_name -> coord.v1.ServiceInstance.MetadataEntry
-	0, // 1: coord.v1.ServiceInstance.state:type_name -> coord.v1.ServiceState
-	3, // 2: coord.v1.ServiceInstance.probe:type_name -> coord.v1.ServiceProbe
-	1, // 3: coord.v1.ServiceProbe.kind:type_name -> coord.v1.ServiceProbe.Kind
-	0, // 4: coord.v1.ServiceProbed.state:type_name -> coord.v1.ServiceState
-	0, // 5: coord.v1.ServiceOrder.state:type_name -> coord.v1.ServiceState
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	8,  // 0: coord.v1.ServicePutRequest.instance:type_name -> coord.v1.ServiceInstance
+	11, // 1: coord.v1.ServiceOrderRequest.order:type_name -> coord.v1.ServiceOrder
+	12, // 2: coord.v1.ServiceInstance.metadata:type_name -> coord.v1.ServiceInstance.MetadataEntry
+	0,  // 3: coord.v1.ServiceInstance.state:type_name -> coord.v1.ServiceState
+	9,  // 4: coord.v1.ServiceInstance.probe:type_name -> coord.v1.ServiceProbe
+	1,  // 5: coord.v1.ServiceProbe.kind:type_name -> coord.v1.ServiceProbe.Kind
+	0,  // 6: coord.v1.ServiceProbed.state:type_name -> coord.v1.ServiceState
+	0,  // 7: coord.v1.ServiceOrder.state:type_name -> coord.v1.ServiceState
+	2,  // 8: coord.v1.Registry.Put:input_type -> coord.v1.ServicePutRequest
+	4,  // 9: coord.v1.Registry.Remove:input_type -> coord.v1.ServiceRemoveRequest
+	6,  // 10: coord.v1.Registry.Order:input_type -> coord.v1.ServiceOrderRequest
+	3,  // 11: coord.v1.Registry.Put:output_type -> coord.v1.ServicePutResponse
+	5,  // 12: coord.v1.Registry.Remove:output_type -> coord.v1.ServiceRemoveResponse
+	7,  // 13: coord.v1.Registry.Order:output_type -> coord.v1.ServiceOrderResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_registry_proto_init() }
@@ -616,9 +988,9 @@ func file_coord_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_registry_proto_rawDesc), len(file_coord_v1_registry_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   11,
 			NumExtensions: 0,
-			NumServices:   0,
+			NumServices:   1,
 		},
 		GoTypes:           file_coord_v1_registry_proto_goTypes,
 		DependencyIndexes: file_coord_v1_registry_proto_depIdxs,

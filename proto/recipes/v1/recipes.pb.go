@@ -996,6 +996,402 @@ func (x *Moved) GetToken() int64 {
 	return 0
 }
 
+// ServicePut is the request of registry.put.v1, which coordv1.ServicePutResponse answers.
+type ServicePut struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Id      string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// A coord.v1.ServiceInstance, as it is stored.
+	Record        []byte `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`
+	Lease         int64  `protobuf:"varint,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	Before        int64  `protobuf:"varint,5,opt,name=before,proto3" json:"before,omitempty"` // as in coord.v1.ServicePutRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePut) Reset() {
+	*x = ServicePut{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePut) ProtoMessage() {}
+
+func (x *ServicePut) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePut.ProtoReflect.Descriptor instead.
+func (*ServicePut) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ServicePut) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServicePut) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServicePut) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ServicePut) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *ServicePut) GetBefore() int64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+// ServiceRemove is the request of registry.remove.v1, which coordv1.ServiceRemoveResponse answers.
+type ServiceRemove struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Id      string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Lease   int64                  `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The note that it left, a coord.v1.ServiceOrder, and the lease that it stands on. Without a lease that is alive there is none.
+	Note          []byte `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	NoteLease     int64  `protobuf:"varint,5,opt,name=note_lease,json=noteLease,proto3" json:"note_lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceRemove) Reset() {
+	*x = ServiceRemove{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceRemove) ProtoMessage() {}
+
+func (x *ServiceRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceRemove.ProtoReflect.Descriptor instead.
+func (*ServiceRemove) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ServiceRemove) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServiceRemove) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceRemove) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *ServiceRemove) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *ServiceRemove) GetNoteLease() int64 {
+	if x != nil {
+		return x.NoteLease
+	}
+	return 0
+}
+
+// ServiceFound is the request of registry.probed.v1: what a probe found of the instance on a lease.
+type ServiceFound struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Id      string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Lease   int64                  `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"`
+	// A coord.v1.ServiceProbed, as it is stored.
+	Record        []byte `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceFound) Reset() {
+	*x = ServiceFound{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceFound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceFound) ProtoMessage() {}
+
+func (x *ServiceFound) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceFound.ProtoReflect.Descriptor instead.
+func (*ServiceFound) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ServiceFound) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServiceFound) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceFound) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *ServiceFound) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// ServiceNoted answers ServiceFound.
+type ServiceNoted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Written       bool                   `protobuf:"varint,1,opt,name=written,proto3" json:"written,omitempty"` // the instance is still on the lease
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceNoted) Reset() {
+	*x = ServiceNoted{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceNoted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceNoted) ProtoMessage() {}
+
+func (x *ServiceNoted) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceNoted.ProtoReflect.Descriptor instead.
+func (*ServiceNoted) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ServiceNoted) GetWritten() bool {
+	if x != nil {
+		return x.Written
+	}
+	return false
+}
+
+// ConfigCommit is the request of config.commit.v1: it makes a version the current one, or sets the schemas, of a bundle that is
+// as it was read.
+type ConfigCommit struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Bundle string                 `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// The mod revisions of the current version and of the schemas; 0: there are none.
+	CurrentRevision int64 `protobuf:"varint,2,opt,name=current_revision,json=currentRevision,proto3" json:"current_revision,omitempty"`
+	SchemasRevision int64 `protobuf:"varint,3,opt,name=schemas_revision,json=schemasRevision,proto3" json:"schemas_revision,omitempty"`
+	// One of both is set. A coord.v1.ConfigVersion, as it is stored; a coord.v1.ConfigSchemas likewise, empty: none any more.
+	Version       []byte `protobuf:"bytes,4,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	Schemas       []byte `protobuf:"bytes,5,opt,name=schemas,proto3,oneof" json:"schemas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigCommit) Reset() {
+	*x = ConfigCommit{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigCommit) ProtoMessage() {}
+
+func (x *ConfigCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigCommit.ProtoReflect.Descriptor instead.
+func (*ConfigCommit) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfigCommit) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *ConfigCommit) GetCurrentRevision() int64 {
+	if x != nil {
+		return x.CurrentRevision
+	}
+	return 0
+}
+
+func (x *ConfigCommit) GetSchemasRevision() int64 {
+	if x != nil {
+		return x.SchemasRevision
+	}
+	return 0
+}
+
+func (x *ConfigCommit) GetVersion() []byte {
+	if x != nil {
+		return x.Version
+	}
+	return nil
+}
+
+func (x *ConfigCommit) GetSchemas() []byte {
+	if x != nil {
+		return x.Schemas
+	}
+	return nil
+}
+
+// ConfigCommitted answers ConfigCommit.
+type ConfigCommitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"` // 0: the bundle has changed, and nothing was written
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigCommitted) Reset() {
+	*x = ConfigCommitted{}
+	mi := &file_recipes_v1_recipes_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigCommitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigCommitted) ProtoMessage() {}
+
+func (x *ConfigCommitted) ProtoReflect() protoreflect.Message {
+	mi := &file_recipes_v1_recipes_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigCommitted.ProtoReflect.Descriptor instead.
+func (*ConfigCommitted) Descriptor() ([]byte, []int) {
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ConfigCommitted) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_recipes_v1_recipes_proto protoreflect.FileDescriptor
 
 const file_recipes_v1_recipes_proto_rawDesc = "" +
@@ -1072,7 +1468,40 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\x05Moved\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
 	"\x06former\x18\x02 \x03(\x03R\x06former\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x03R\x05tokenB7Z5github.com/coord-dev/coord/proto/recipes/v1;recipesv1b\x06proto3"
+	"\x05token\x18\x03 \x01(\x03R\x05token\"|\n" +
+	"\n" +
+	"ServicePut\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
+	"\x06record\x18\x03 \x01(\fR\x06record\x12\x14\n" +
+	"\x05lease\x18\x04 \x01(\x03R\x05lease\x12\x16\n" +
+	"\x06before\x18\x05 \x01(\x03R\x06before\"\x82\x01\n" +
+	"\rServiceRemove\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x03R\x05lease\x12\x12\n" +
+	"\x04note\x18\x04 \x01(\fR\x04note\x12\x1d\n" +
+	"\n" +
+	"note_lease\x18\x05 \x01(\x03R\tnoteLease\"f\n" +
+	"\fServiceFound\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05lease\x18\x03 \x01(\x03R\x05lease\x12\x16\n" +
+	"\x06record\x18\x04 \x01(\fR\x06record\"(\n" +
+	"\fServiceNoted\x12\x18\n" +
+	"\awritten\x18\x01 \x01(\bR\awritten\"\xd2\x01\n" +
+	"\fConfigCommit\x12\x16\n" +
+	"\x06bundle\x18\x01 \x01(\tR\x06bundle\x12)\n" +
+	"\x10current_revision\x18\x02 \x01(\x03R\x0fcurrentRevision\x12)\n" +
+	"\x10schemas_revision\x18\x03 \x01(\x03R\x0fschemasRevision\x12\x1d\n" +
+	"\aversion\x18\x04 \x01(\fH\x00R\aversion\x88\x01\x01\x12\x1d\n" +
+	"\aschemas\x18\x05 \x01(\fH\x01R\aschemas\x88\x01\x01B\n" +
+	"\n" +
+	"\b_versionB\n" +
+	"\n" +
+	"\b_schemas\"-\n" +
+	"\x0fConfigCommitted\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevisionB7Z5github.com/coord-dev/coord/proto/recipes/v1;recipesv1b\x06proto3"
 
 var (
 	file_recipes_v1_recipes_proto_rawDescOnce sync.Once
@@ -1087,23 +1516,29 @@ func file_recipes_v1_recipes_proto_rawDescGZIP() []byte {
 }
 
 var file_recipes_v1_recipes_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_recipes_v1_recipes_proto_goTypes = []any{
-	(Removed_Outcome)(0),   // 0: coord.recipes.v1.Removed.Outcome
-	(*Enqueue)(nil),        // 1: coord.recipes.v1.Enqueue
-	(*Enqueued)(nil),       // 2: coord.recipes.v1.Enqueued
-	(*Remove)(nil),         // 3: coord.recipes.v1.Remove
-	(*Removed)(nil),        // 4: coord.recipes.v1.Removed
-	(*Proclaim)(nil),       // 5: coord.recipes.v1.Proclaim
-	(*Proclaimed)(nil),     // 6: coord.recipes.v1.Proclaimed
-	(*Member)(nil),         // 7: coord.recipes.v1.Member
-	(*Tally)(nil),          // 8: coord.recipes.v1.Tally
-	(*SemaphoreState)(nil), // 9: coord.recipes.v1.SemaphoreState
-	(*Candidate)(nil),      // 10: coord.recipes.v1.Candidate
-	(*Leader)(nil),         // 11: coord.recipes.v1.Leader
-	(*Ask)(nil),            // 12: coord.recipes.v1.Ask
-	(*Transfer)(nil),       // 13: coord.recipes.v1.Transfer
-	(*Moved)(nil),          // 14: coord.recipes.v1.Moved
+	(Removed_Outcome)(0),    // 0: coord.recipes.v1.Removed.Outcome
+	(*Enqueue)(nil),         // 1: coord.recipes.v1.Enqueue
+	(*Enqueued)(nil),        // 2: coord.recipes.v1.Enqueued
+	(*Remove)(nil),          // 3: coord.recipes.v1.Remove
+	(*Removed)(nil),         // 4: coord.recipes.v1.Removed
+	(*Proclaim)(nil),        // 5: coord.recipes.v1.Proclaim
+	(*Proclaimed)(nil),      // 6: coord.recipes.v1.Proclaimed
+	(*Member)(nil),          // 7: coord.recipes.v1.Member
+	(*Tally)(nil),           // 8: coord.recipes.v1.Tally
+	(*SemaphoreState)(nil),  // 9: coord.recipes.v1.SemaphoreState
+	(*Candidate)(nil),       // 10: coord.recipes.v1.Candidate
+	(*Leader)(nil),          // 11: coord.recipes.v1.Leader
+	(*Ask)(nil),             // 12: coord.recipes.v1.Ask
+	(*Transfer)(nil),        // 13: coord.recipes.v1.Transfer
+	(*Moved)(nil),           // 14: coord.recipes.v1.Moved
+	(*ServicePut)(nil),      // 15: coord.recipes.v1.ServicePut
+	(*ServiceRemove)(nil),   // 16: coord.recipes.v1.ServiceRemove
+	(*ServiceFound)(nil),    // 17: coord.recipes.v1.ServiceFound
+	(*ServiceNoted)(nil),    // 18: coord.recipes.v1.ServiceNoted
+	(*ConfigCommit)(nil),    // 19: coord.recipes.v1.ConfigCommit
+	(*ConfigCommitted)(nil), // 20: coord.recipes.v1.ConfigCommitted
 }
 var file_recipes_v1_recipes_proto_depIdxs = []int32{
 	0,  // 0: coord.recipes.v1.Removed.outcome:type_name -> coord.recipes.v1.Removed.Outcome
@@ -1120,13 +1555,14 @@ func file_recipes_v1_recipes_proto_init() {
 	if File_recipes_v1_recipes_proto != nil {
 		return
 	}
+	file_recipes_v1_recipes_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recipes_v1_recipes_proto_rawDesc), len(file_recipes_v1_recipes_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,248 @@
+package recipes
+
+import (
+	"bytes"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// The records of the service registry; coordv1's service Registry is their contract. What a record says is checked by the member
+// that takes the request. Here is checked what must be the same for every release: whose record it is, its size, and its lease.
+
+// instance is what stands in the keys of an instance.
+type instance struct {
+	service, id string
+	key         []byte
+	kv          *mvccpb.KeyValue         // nil: there is none
+	record      *coordv1.ServiceInstance // of kv; nil if there is none
+}
+
+func lookUp(step statemachine.Step, service, id string) (*instance, error) {
+	if err := roster.ValidateName("service", service); err != nil {
+		return nil, invalid("%v", err)
+	}
+	if err := roster.ValidateName("id", id); err != nil {
+		return nil, invalid("%v", err)
+	}
+	in := &instance{service: service, id: id, key: []byte(roster.InstanceKey(service, id))}
+	in.read(step)
+	return in, nil
+}
+
+func (in *instance) read(step statemachine.Step) {
+	in.kv, in.record = step.Get(in.key), nil
+	if in.kv != nil {
+		in.record = parseRecord(in.kv, &coordv1.ServiceInstance{})
+	}
+}
+
+// parseRecord reads the value of a key; nil if there is none, or it is none of M.
+func parseRecord[M proto.Message](kv *mvccpb.KeyValue, m M) M {
+	if kv == nil || proto.Unmarshal(kv.Value, m) != nil {
+		var none M
+		return none
+	}
+	return m
+}
+
+func (in *instance) orderKey() []byte  { return []byte(roster.OrderKey(in.service, in.id)) }
+func (in *instance) probedKey() []byte { return []byte(roster.ProbedKey(in.service, in.id)) }
+
+// registryPut registers an instance, or says anew what it is. ErrMemberExists.
+func registryPut(step statemachine.Step, req *recipesv1.ServicePut) (proto.Message, error) {
+	in, err := lookUp(step, req.Service, req.Id)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkInstance(req); err != nil {
+		return nil, err
+	}
+	before, record := in.kv, in.record
+	if before != nil && req.Before != 0 && before.Lease != req.Before && before.Lease != req.Lease {
+		return nil, refuse(ErrMemberExists, "instance %q of service %q is on lease %x", in.id, in.service, before.Lease)
+	}
+	rev, err := step.Put(in.key, req.Record, req.Lease)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.passOn(step, req, before); err != nil {
+		return nil, err
+	}
+	in.read(step)
+	if err := in.mirror(step, before, record); err != nil {
+		return nil, err
+	}
+	return &coordv1.ServicePutResponse{Revision: rev}, nil
+}
+
+// checkInstance checks a record that is to be stored.
+func checkInstance(req *recipesv1.ServicePut) error {
+	if len(req.Record) > roster.MaxStored {
+		return invalid("the record has %d bytes, more than %d", len(req.Record), roster.MaxStored)
+	}
+	record := &coordv1.ServiceInstance{}
+	if err := proto.Unmarshal(req.Record, record); err != nil {
+		return invalid("the record of an instance: %v", err)
+	}
+	switch {
+	case record.Service != req.Service || record.Id != req.Id:
+		return invalid("the record is that of %q of service %q", record.Id, record.Service)
+	case record.Weight < 1 || record.Weight > roster.MaxWeight:
+		return invalid("weight %d is not between 1 and %d", record.Weight, roster.MaxWeight)
+	case record.State < coordv1.ServiceState_SERVICE_STATE_PASSING || record.State > coordv1.ServiceState_SERVICE_STATE_CRITICAL:
+		return invalid("state %d is none", record.State)
+	case req.Lease == 0:
+		return invalid("an instance without a lease")
+	}
+	return nil
+}
+
+// passOn does with the order and the probe of the instance before what is due: one that is new knows nothing of them, one that
+// goes on in another session takes the order along. The result of a probe counts on its lease only.
+func (in *instance) passOn(step statemachine.Step, req *recipesv1.ServicePut, before *mvccpb.KeyValue) error {
+	if req.Before == 0 && (before == nil || before.Lease != req.Lease) {
+		if _, err := step.Delete(in.orderKey()); err != nil {
+			return err
+		}
+		_, err := step.Delete(in.probedKey())
+		return err
+	}
+	order := step.Get(in.orderKey())
+	if req.Before == req.Lease || order == nil {
+		return nil
+	}
+	_, err := step.Put(in.orderKey(), order.Value, req.Lease)
+	return err
+}
+
+// mirror puts or deletes the mirror as the records say now. before is the instance's key as it was, with its record. A key at the
+// mirror's place that is on no lease of the instance is somebody else's, and is not deleted.
+func (in *instance) mirror(step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance) error {
+	var want []byte
+	if in.passing(step) && in.record.Mirror {
+		want = []byte(roster.EndpointKey(in.service, in.record.Addr))
+	}
+	for _, was := range []*coordv1.ServiceInstance{record, in.record} {
+		if !was.GetMirror() {
+			continue
+		}
+		key := []byte(roster.EndpointKey(in.service, was.Addr))
+		old := step.Get(key)
+		if old == nil || bytes.Equal(key, want) || old.Lease != before.GetLease() && old.Lease != in.kv.GetLease() {
+			continue
+		}
+		if _, err := step.Delete(key); err != nil {
+			return err
+		}
+	}
+	if want == nil {
+		return nil
+	}
+	if old := step.Get(want); old != nil && old.Lease == in.kv.Lease && bytes.Equal(old.Value, in.record.Endpoint) {
+		return nil
+	}
+	_, err := step.Put(want, in.record.Endpoint, in.kv.Lease)
+	return err
+}
+
+// passing says whether the worst of what the records say is that the instance takes requests.
+func (in *instance) passing(step statemachine.Step) bool {
+	if in.record == nil || in.record.State != coordv1.ServiceState_SERVICE_STATE_PASSING {
+		return false
+	}
+	order := parseRecord(step.Get(in.orderKey()), &coordv1.ServiceOrder{})
+	if order.GetState() == coordv1.ServiceState_SERVICE_STATE_DRAINING {
+		return false
+	}
+	if in.record.Probe == nil {
+		return true
+	}
+	probed := parseRecord(step.Get(in.probedKey()), &coordv1.ServiceProbed{})
+	return probed.GetState() == coordv1.ServiceState_SERVICE_STATE_PASSING && probed.GetLease() == in.kv.Lease
+}
+
+// registryRemove takes an instance out of the registry, if it is on the lease. The note that it left is not worth a refusal.
+func registryRemove(step statemachine.Step, req *recipesv1.ServiceRemove) (proto.Message, error) {
+	in, err := lookUp(step, req.Service, req.Id)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Note) > MaxTextLen {
+		return nil, invalid("a note of %d bytes, more than %d", len(req.Note), MaxTextLen)
+	}
+	if err := proto.Unmarshal(req.Note, &coordv1.ServiceOrder{}); err != nil {
+		return nil, invalid("the note of one that left: %v", err)
+	}
+	if in.kv == nil || in.kv.Lease != req.Lease {
+		return &coordv1.ServiceRemoveResponse{Revision: step.Revision()}, nil
+	}
+	before, record := in.kv, in.record
+	for _, key := range [][]byte{in.key, in.probedKey()} {
+		if _, err := step.Delete(key); err != nil {
+			return nil, err
+		}
+	}
+	in.read(step)
+	if err := in.mirror(step, before, record); err != nil {
+		return nil, err
+	}
+	if _, err := step.Put(in.orderKey(), req.Note, req.NoteLease); err != nil || req.NoteLease == 0 {
+		if _, err := step.Delete(in.orderKey()); err != nil {
+			return nil, err
+		}
+	}
+	return &coordv1.ServiceRemoveResponse{Removed: true, Revision: step.Revision()}, nil
+}
+
+// registryOrder orders an instance to be drained, or takes that back. ErrNotSet.
+func registryOrder(step statemachine.Step, req *coordv1.ServiceOrderRequest) (proto.Message, error) {
+	in, err := lookUp(step, req.Service, req.Id)
+	switch {
+	case err != nil:
+		return nil, err
+	case req.Order != nil && req.Order.State != coordv1.ServiceState_SERVICE_STATE_DRAINING:
+		return nil, invalid("an order to be %v", req.Order.State)
+	case len(req.Order.GetBy()) > MaxTextLen:
+		return nil, invalid("an order by somebody of %d bytes, more than %d", len(req.Order.By), MaxTextLen)
+	case in.kv == nil || !step.LeaseAlive(in.kv.Lease):
+		return nil, refuse(ErrNotSet, "instance %q of service %q", in.id, in.service)
+	}
+	resp := &coordv1.ServiceOrderResponse{Revision: step.Revision()}
+	if req.Order == nil {
+		deleted, err := step.Delete(in.orderKey())
+		if err != nil {
+			return nil, err
+		}
+		if deleted {
+			resp.Revision++
+		}
+	} else if resp.Revision, err = step.Put(in.orderKey(), encode(req.Order), in.kv.Lease); err != nil {
+		return nil, err
+	}
+	return resp, in.mirror(step, in.kv, in.record)
+}
+
+// registryProbed notes what a probe found, if the instance is still on the lease.
+func registryProbed(step statemachine.Step, req *recipesv1.ServiceFound) (proto.Message, error) {
+	in, err := lookUp(step, req.Service, req.Id)
+	if err != nil {
+		return nil, err
+	}
+	found := &coordv1.ServiceProbed{}
+	if err := proto.Unmarshal(req.Record, found); err != nil || len(req.Record) > 2*MaxTextLen || found.Lease != req.Lease {
+		return nil, invalid("the record of a probe, of %d bytes: %v", len(req.Record), err)
+	}
+	if in.kv == nil || in.kv.Lease != req.Lease || !step.LeaseAlive(req.Lease) {
+		return &recipesv1.ServiceNoted{}, nil
+	}
+	if _, err := step.Put(in.probedKey(), req.Record, req.Lease); err != nil {
+		return nil, err
+	}
+	return &recipesv1.ServiceNoted{Written: true}, in.mirror(step, in.kv, in.record)
+}
