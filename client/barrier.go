@@ -113,3 +113,9 @@ func barrierState(u Update) (*coordv1.BarrierState, error) {
 	}
 	return state, nil
 }
+
+// Delete deletes what a barrier at which nobody is keeps, the number of its generation, and reports whether there was anything.
+// ErrBarrierFull.
+func (b *Barrier) Delete(ctx context.Context) (bool, error) {
+	return b.remove(ctx, coordv1.DeleteObjectRequest_BARRIER, b.name)
+}

@@ -64,3 +64,8 @@ func (c *Counter) Get(ctx context.Context) (int64, error) {
 	}
 	return value, nil
 }
+
+// Delete deletes the counter, which is 0 then, and reports whether it was there.
+func (c *Counter) Delete(ctx context.Context) (bool, error) {
+	return c.remove(ctx, coordv1.DeleteObjectRequest_COUNTER, c.name)
+}

@@ -76,3 +76,8 @@ func (l *Latch) Await(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Delete deletes the latch, and reports whether it was there. Who waits gets ErrNotSet.
+func (l *Latch) Delete(ctx context.Context) (bool, error) {
+	return l.remove(ctx, coordv1.DeleteObjectRequest_LATCH, l.name)
+}

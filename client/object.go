@@ -107,3 +107,16 @@ func (u *Update) plain() []*mvccpb.Event {
 	}
 	return events
 }
+
+// remove deletes what stays under a name, and reports whether there was anything. It can be repeated.
+func (th through) remove(ctx context.Context, kind coordv1.DeleteObjectRequest_Kind, name string) (bool, error) {
+	conn, err := th.client.Conn()
+	if err != nil {
+		return false, err
+	}
+	resp, err := coordv1.NewIntrospectionClient(conn).DeleteObject(ctx, &coordv1.DeleteObjectRequest{Kind: kind, Name: name})
+	if err != nil {
+		return false, fmt.Errorf("delete %q: %w", name, fromWire(err))
+	}
+	return resp.Deleted, nil
+}

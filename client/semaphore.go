@@ -102,3 +102,8 @@ func (s *Semaphore) Describe(ctx context.Context) (*coordv1.DescribeResponse, er
 	}
 	return resp, nil
 }
+
+// Delete deletes the limit of a semaphore that nobody holds or waits for, and reports whether there was one. ErrLimitBelowHeld.
+func (s *Semaphore) Delete(ctx context.Context) (bool, error) {
+	return s.remove(ctx, coordv1.DeleteObjectRequest_SEMAPHORE, s.name)
+}

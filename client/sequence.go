@@ -92,3 +92,8 @@ func (a *Allocator) Next(ctx context.Context) (int64, error) {
 	a.left.Count--
 	return n, nil
 }
+
+// Delete deletes the sequence, which gives out its numbers again then, from 1 on, and reports whether it was there.
+func (s *Sequence) Delete(ctx context.Context) (bool, error) {
+	return s.remove(ctx, coordv1.DeleteObjectRequest_SEQUENCE, s.name)
+}

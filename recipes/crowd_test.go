@@ -146,7 +146,7 @@ func (c *crowd) disturb() {
 		if q := c.snapshot(); len(q.Sorted) > 0 {
 			key := q.Sorted[c.rng.IntN(len(q.Sorted))].Key
 			c.did("deleted", "%s", key)
-			c.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte(key)})
+			c.delete(key)
 		}
 	case 6:
 		c.did("crashed", "")

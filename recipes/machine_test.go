@@ -47,7 +47,7 @@ func (m *machine) start(fs *vfs.MemFS) {
 	m.fs = fs
 	m.Machine = statemachine.New(statemachine.Options{
 		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m,
-		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(),
+		Procedures: append(recipes.Procedures(), byHand{}, byHand{frees: true}), Guard: recipes.Guard, Reactor: recipes.Reactor(),
 	})
 	index, err := m.Open(nil)
 	must(m.T, err)
@@ -55,6 +55,49 @@ func (m *machine) start(fs *vfs.MemFS) {
 		_, err = m.Update(missing)
 		must(m.T, err)
 	}
+}
+
+// byHand is a procedure that writes any key, for what clients cannot: its request is a transaction of puts and deletions. frees says
+// that it only deletes.
+type byHand struct{ frees bool }
+
+func (p byHand) Name() string { return fmt.Sprintf("test.by-hand.frees-%t.v1", p.frees) }
+
+func (byHand) Kind() coordv1.Kind { return 0 }
+
+func (p byHand) Frees() bool { return p.frees }
+
+func (byHand) Run(step statemachine.Step, request []byte) ([]byte, error) {
+	txn := &pb.TxnRequest{}
+	err := proto.Unmarshal(request, txn)
+	for _, op := range txn.Success {
+		if put := op.GetRequestPut(); put != nil && err == nil {
+			_, err = step.Put(put.Key, put.Value, put.Lease)
+		} else if err == nil {
+			_, err = step.Delete(op.GetRequestDeleteRange().GetKey())
+		}
+	}
+	return nil, err
+}
+
+// byHand writes keys, whatever they are.
+func (m *machine) byHand(p byHand, ops ...*pb.RequestOp) statemachine.Result {
+	request, err := proto.Marshal(&pb.TxnRequest{Success: ops})
+	must(m.T, err)
+	return m.do(raftv1.KindCall, &raftv1.Call{Procedure: p.Name(), Request: request})
+}
+
+// put and delete write one key by hand.
+func (m *machine) put(r *pb.PutRequest) {
+	m.byHand(byHand{}, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: r}})
+}
+
+func (m *machine) delete(key string) statemachine.Result {
+	return m.byHand(byHand{frees: true}, deletion(key))
+}
+
+func deletion(key string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
 }
 
 // crash loses what was not synced.
@@ -166,7 +209,7 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 					if r := m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: lease}); !errors.Is(r.Err, statemachine.ErrLeaseNotFound) {
 						t.Fatalf("seed %d: the place %q was revoked: %v", seed, key, r.Err)
 					}
-					m.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte(key)})
+					m.delete(key)
 					s.Delete(key)
 					break
 				}
@@ -174,7 +217,7 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 				keys := m.keys()
 				if len(keys) > 0 {
 					key := keys[rng.IntN(len(keys))].Key
-					m.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: key})
+					m.delete(string(key))
 					s.Delete(string(key))
 				}
 			default:

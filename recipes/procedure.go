@@ -117,13 +117,13 @@ func Procedures() []statemachine.Procedure {
 		requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter),
 
 		called(RegistryPut, registryPut),
-		called(RegistryRemove, registryRemove),
+		freeing(called(RegistryRemove, registryRemove)),
 		called(RegistryOrder, registryOrder),
 		called(RegistryProbed, registryProbed),
 		called(ConfigCommit, configCommit),
 		called(ConfigReport, configReport),
-		called(ConfigDelete, configDelete),
-		called(DeleteObject, deleteObject),
+		freeing(called(ConfigDelete, configDelete)),
+		freeing(called(DeleteObject, deleteObject)),
 	}
 }
 

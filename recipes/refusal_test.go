@@ -74,7 +74,7 @@ func TestCampaignAgainWhereTheLeaderCannotBeWritten(t *testing.T) {
 					m.open(id)
 					m.campaign(id, 1, "x", id)
 				}
-				m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte(recipes.LeaderKey("_coord/elections/x")), Value: []byte(value)})
+				m.put(&pb.PutRequest{Key: []byte(recipes.LeaderKey("_coord/elections/x")), Value: []byte(value)})
 				m.noSpace(pb.AlarmRequest_ACTIVATE)
 				before := fmt.Sprint(m.keys())
 				for _, id := range candidates {
@@ -106,21 +106,19 @@ func TestReactionThatFails(t *testing.T) {
 	m, queue := newMachine(t), "_coord/elections/\xff"
 	for id := int64(1); id <= 4; id++ {
 		m.open(id)
-		m.do(raftv1.KindPut, &pb.PutRequest{
+		m.put(&pb.PutRequest{
 			Key: []byte(recipes.Key(queue, id, "")), Value: encoded(t, &recipesv1.Candidate{Priority: id}), Lease: id,
 		})
 	}
-	m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte("_coord/rwlocks/other/3"), Lease: 3})
-	remove := &pb.DeleteRangeRequest{Key: []byte(recipes.Key(queue, 4, ""))}
+	m.put(&pb.PutRequest{Key: []byte("_coord/rwlocks/other/3"), Lease: 3})
 	before := fmt.Sprint(m.keys())
-	txn := &pb.TxnRequest{Success: []*pb.RequestOp{
-		{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: remove}},
-		{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}}},
-	}}
-	if r := m.do(raftv1.KindTxn, txn); !errors.Is(r.Err, statemachine.ErrQueueBroken) || fmt.Sprint(m.keys()) != before || m.broken() != "" {
+	txn := []*pb.RequestOp{
+		deletion(recipes.Key(queue, 4, "")), {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}}},
+	}
+	if r := m.byHand(byHand{}, txn...); !errors.Is(r.Err, statemachine.ErrQueueBroken) || fmt.Sprint(m.keys()) != before || m.broken() != "" {
 		t.Errorf("a transaction that deletes and puts: %+v, broken %q, keys\n%v\nbefore\n%s", r, m.broken(), m.keys(), before)
 	}
-	if r := m.do(raftv1.KindDeleteRange, remove); r.Err != nil || m.broken() != queue || len(recipes.Queue(m, queue)) != 3 {
+	if r := m.delete(recipes.Key(queue, 4, "")); r.Err != nil || m.broken() != queue || len(recipes.Queue(m, queue)) != 3 {
 		t.Errorf("a deletion: %+v, broken %q, %v", r, m.broken(), m.keys())
 	}
 	m.expire(3) // with the lock whose reaction has nothing to complain of

@@ -59,7 +59,9 @@ func (a *answerSize) path(p *txnPath) {
 			}
 		case *pb.RequestOp_RequestDeleteRange:
 			if d := r.RequestDeleteRange; d.PrevKv {
-				a.read(&pb.RangeRequest{Key: d.Key, RangeEnd: d.RangeEnd})
+				plainRanges(mvcc.Range{Key: d.Key, End: d.RangeEnd}, func(keys mvcc.Range) {
+					a.read(&pb.RangeRequest{Key: keys.Key, RangeEnd: keys.End})
+				})
 			}
 		case *pb.RequestOp_RequestTxn:
 			a.path(p.nested[i])

@@ -38,6 +38,9 @@ func (b *batch) put(r *pb.PutRequest) Result {
 	if err := b.m.alarms.refuseWrite(); err != nil {
 		return refuse(err)
 	}
+	if err := CheckPlain(r.Key); err != nil {
+		return refuse(err)
+	}
 	if err := b.checkPut(r); err != nil {
 		return refuse(err)
 	}
@@ -83,6 +86,9 @@ func (b *batch) deleteRange(r *pb.DeleteRangeRequest) Result {
 	if len(r.Key) == 0 {
 		return refuse(errEmptyKey)
 	}
+	if err := CheckPlain(r.Key); err != nil {
+		return refuse(err)
+	}
 	if b.keep {
 		op := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}}
 		if err := b.checkAnswer(&txnPath{ops: []*pb.RequestOp{op}}); err != nil {
@@ -100,9 +106,11 @@ func (b *batch) doDelete(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 			found = append(found, kv)
 		}
 	} else {
-		b.scan(keys, func(kv *mvccpb.KeyValue) bool {
-			found = append(found, kv)
-			return true
+		plainRanges(keys, func(keys mvcc.Range) {
+			b.scan(keys, func(kv *mvccpb.KeyValue) bool {
+				found = append(found, kv)
+				return true
+			})
 		})
 	}
 	for _, kv := range found {

@@ -24,6 +24,9 @@ func (b *batch) txn(r *pb.TxnRequest) Result {
 	if err := b.m.opts.Budget.CheckTxn(r); err != nil {
 		return refuse(err)
 	}
+	if err := CheckPlainTxn(r); err != nil {
+		return refuse(err)
+	}
 	w := work{Budget: b.m.opts.Budget}
 	path, err := choosePath(b.kv.Rows(), r, &w)
 	switch {

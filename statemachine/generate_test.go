@@ -36,6 +36,7 @@ type proposer struct {
 var modelKeys = []string{
 	"a", "a\x00", "a\x00\x01", "a\x01", "aa", "ab", "b", "b\xff", "b\xff\xff", "c", "\x00", "\x00\x00", "\xff", "\xff\xff",
 	"a/", "a/1", "a/2", "a/\xff", "a/b/1", "a/b/2", "a\x00/1", "/1",
+	"_coord", "_coord/", "_coord/a", "_coord/b/c", "_coord0",
 }
 
 // modelParents are what the keys with a slash are children of, and what has none.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,12 +25,22 @@ func everywhere(t *testing.T, test func(t *testing.T, c *client.Client)) {
 	t.Run("fake", func(t *testing.T) { test(t, dial(t, coordtest.NewFake(t).Endpoint())) })
 	t.Run("member", func(t *testing.T) {
 		c := dial(t, endpoint)
-		for _, prefix := range []string{
-			objects.CounterPrefix, objects.SequencePrefix, objects.LatchPrefix, objects.GatePrefix, objects.GroupPrefix,
-			"_coord/semaphores/", "_coord/barriers/",
+		for prefix, remove := range map[string]func(name string) error{
+			objects.CounterPrefix:  func(name string) error { _, err := c.Counter(name).Delete(bounded(t)); return err },
+			objects.SequencePrefix: func(name string) error { _, err := c.Sequence(name).Delete(bounded(t)); return err },
+			objects.LatchPrefix:    func(name string) error { _, err := c.Latch(name).Delete(bounded(t)); return err },
+			objects.GatePrefix:     func(name string) error { _, err := c.Gate(name).Open(bounded(t)); return err },
+			"_coord/semaphores/":   func(name string) error { _, err := c.Semaphore(path.Dir(name), 0).Delete(bounded(t)); return err },
+			"_coord/barriers/":     func(name string) error { _, err := c.Barrier(path.Dir(name), 1).Delete(bounded(t)); return err },
 		} {
-			if _, err := c.Delete(bounded(t), prefix+"sdk/", clientv3.WithPrefix()); err != nil {
+			left, err := c.Get(bounded(t), prefix+"sdk/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+			if err != nil {
 				t.Fatal(err)
+			}
+			for _, kv := range left.Kvs {
+				if err := remove(strings.TrimPrefix(string(kv.Key), prefix)); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		test(t, c)
@@ -67,13 +79,12 @@ func TestCounter(t *testing.T) {
 		if got, err := hits.Get(ctx); err != nil || got != -9 {
 			t.Errorf("after set: %d, %v", got, err)
 		}
-		if _, err := c.Put(ctx, objects.CounterPrefix+"sdk/foreign", "\xff"); err != nil {
-			t.Fatal(err)
+		if was, err := hits.Delete(ctx); err != nil || !was {
+			t.Errorf("delete: %t, %v", was, err)
 		}
-		_, err = c.Counter("sdk/foreign").Get(ctx)
-		wants(t, "get what is no counter", err, client.ErrWrongKind)
-		_, err = c.Counter("sdk/foreign").Add(ctx, 1)
-		wants(t, "add to what is no counter", err, client.ErrWrongKind)
+		if got, err := hits.Add(ctx, 1); err != nil || got != 1 {
+			t.Errorf("after it was deleted: %d, %v", got, err)
+		}
 		for _, bad := range []string{"", "a/", "_coord/a"} {
 			_, err := c.Counter(bad).Add(ctx, 1)
 			wants(t, "add to "+bad, err, client.ErrInvalid)
@@ -267,4 +278,17 @@ func count(ctx context.Context, c *client.Client, name string, delta int64) (int
 	}
 	r, err := c.Sequence(name).Reserve(ctx, delta)
 	return r.First + r.Count - 1, err
+}
+
+// TestForeignCounter: what stands at the key of a counter and is none is not taken for one.
+func TestForeignCounter(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	c, ctx := dial(t, fake.Endpoint()), bounded(t)
+	if err := fake.Overwrite(objects.CounterPrefix+"foreign", []byte("\xff")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Counter("foreign").Get(ctx)
+	wants(t, "get what is no counter", err, client.ErrWrongKind)
+	_, err = c.Counter("foreign").Add(ctx, 1)
+	wants(t, "add to what is no counter", err, client.ErrWrongKind)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/coord/coordtest"
-	"github.com/coord-dev/coord/proto/objects"
 )
 
 func TestLatch(t *testing.T) {
@@ -125,7 +124,7 @@ func TestLatchIsAwaitedThroughCompactions(t *testing.T) {
 			w.silence(true)
 			w.cut()
 			if c.deleted {
-				if _, err := direct.Delete(ctx, objects.LatchPrefix+"l"); err != nil {
+				if _, err := direct.Latch("l").Delete(ctx); err != nil {
 					t.Fatal(err)
 				}
 			} else if _, err := direct.Latch("l").CountDown(ctx, 1); err != nil {

@@ -23,7 +23,7 @@
 //
 // A service does not vanish because of us: when most of its instances expire at once (Options.Limits), the last known
 // ones are kept, marked Stale, for a bounded time. Who leaves says so, by Drain or Deregister, and is not missed. Whoever
-// deletes an instance's key by hand, or closes its session without Deregister, makes it look expired.
+// closes its session without Deregister, or deletes a key in etcd's layout, makes an instance look expired.
 //
 // # What is not
 //

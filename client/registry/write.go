@@ -26,11 +26,17 @@ func write[Q, R any](ctx context.Context, r *Registry, call func(coordv1.Registr
 	for _, detail := range status.Convert(err).Details() {
 		e, ok := detail.(*coordv1.Error)
 		if meaning := meanings[e.GetReason()]; ok && meaning != nil {
-			return fmt.Errorf("%w: %w", meaning, err)
+			return &refusedError{meaning, err}
 		}
 	}
 	return err
 }
+
+// refusedError is what a refusal means, with the status that said so.
+type refusedError struct{ meaning, status error }
+
+func (e *refusedError) Error() string   { return e.meaning.Error() }
+func (e *refusedError) Unwrap() []error { return []error{e.meaning, e.status} }
 
 // meanings of refusals.
 var meanings = map[coordv1.Error_Reason]error{

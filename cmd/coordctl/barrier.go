@@ -34,7 +34,8 @@ Exit code: 75 when the wait was over first (wait, enter), 76 when a party was lo
 		return g, []any{plain(name), orDash(state.Reason), state.Since}, nil
 	})
 	cmd.AddCommand(ours(newBarrierCloseCommand(), newBarrierOpenCommand(), newBarrierWaitCommand(), list, newBarrierEnterCommand(),
-		newShowCommand("Shows how many parties of a double barrier are there, and who", coordv1.QueueKind_QUEUE_BARRIER))...)
+		newShowCommand("Shows how many parties of a double barrier are there, and who", coordv1.QueueKind_QUEUE_BARRIER),
+		newObjectRemoval("barrier", "the generations of a double barrier are counted from 1 again; not while it is in use", func(c *client.Client, name string) deletable { return c.Barrier(name, 1) }))...)
 	return cmd
 }
 

@@ -32,7 +32,7 @@ Exit code: 75 when another version was published than the expected one.`,
 	}
 	cmd.AddCommand(ours(
 		newCfgGetCommand(), newCfgPutCommand(), newCfgHistoryCommand(), newCfgDiffCommand(),
-		newCfgRollbackCommand(), newCfgWatchCommand(), newCfgStatusCommand())...)
+		newCfgRollbackCommand(), newCfgRemoveCommand(), newCfgWatchCommand(), newCfgStatusCommand())...)
 	schema := &cobra.Command{Use: "schema <subcommand>", Short: "The JSON Schemas that documents must obey when they are published"}
 	schema.AddCommand(ours(newCfgSchemaGetCommand(), newCfgSchemaSetCommand(), newCfgSchemaRemoveCommand())...)
 	cmd.AddCommand(ours(schema)...)
@@ -138,6 +138,22 @@ file without folders; DOCUMENT=FILE gives it another one, and DOCUMENT=- is stan
 	}
 	w.addFlags(cmd)
 	cmd.Flags().IntVar(&keep, "keep", 0, "versions to keep from now on, 1 to 1000 (default: as before, at first 100)")
+	return cmd
+}
+
+func newCfgRemoveCommand() *cobra.Command {
+	var w cfgWrite
+	cmd := &cobra.Command{
+		Use: "rm NAME", Short: "Deletes a bundle: all its versions, its schemas and what its clients reported",
+		RunE: cfgVerb(1, 1, "cfg rm takes the name of a bundle", func(r *cfgRun, args []string) error {
+			if err := confirm(r.cmd, "this deletes all versions of "+plain(args[0])); err != nil {
+				return err
+			}
+			return notKnown(config.Delete(r.ctx, r.conn, args[0], w.options(r.cmd)...))
+		}),
+	}
+	cmd.Flags().Int64Var(&w.expected, "expect", 0, "only if this version is current")
+	addYesFlag(cmd)
 	return cmd
 }
 

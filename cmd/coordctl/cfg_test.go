@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -199,11 +197,9 @@ func TestCfgWatch(t *testing.T) {
 }
 
 func TestCfgStatus(t *testing.T) {
-	value, err := proto.Marshal(&coordv1.ConfigStatus{Client: "node/1", Seen: 4, Applied: 3, Error: "max\nis -1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := clientv3.NewKV(newClient(t)).Put(t.Context(), coordv1.ConfigStatusKey("stat", "node/1"), string(value)); err != nil {
+	status := &coordv1.ConfigStatus{Client: "node/1", Seen: 4, Applied: 3, Error: "max\nis -1"}
+	reports := coordv1.NewConfigClient(newClient(t).ActiveConnection())
+	if _, err := reports.Report(t.Context(), &coordv1.ConfigReportRequest{Bundle: "stat", Status: status}); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(ok(t, "cfg", "status", "stat"), "\n")

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -31,7 +32,8 @@ Exit code: 75 when the counter has another value than --expect says.`,
 			value, err := objects.Counter(kv)
 			return counted{name, value}, []any{plain(name), value}, err
 		})
-	cmd.AddCommand(ours(newCounterAddCommand(), newCounterGetCommand(), newCounterSetCommand(), list)...)
+	cmd.AddCommand(ours(newCounterAddCommand(), newCounterGetCommand(), newCounterSetCommand(), list,
+		newObjectRemoval("counter", "it is 0 then", func(c *client.Client, name string) deletable { return c.Counter(name) }))...)
 	return cmd
 }
 
@@ -122,7 +124,8 @@ Output formats (-w): simple, table, json and yaml.`,
 			last, err := objects.Sequence(kv)
 			return issued{name, last}, []any{plain(name), last}, err
 		})
-	cmd.AddCommand(ours(newSequenceNextCommand(), list)...)
+	cmd.AddCommand(ours(newSequenceNextCommand(), list,
+		newObjectRemoval("sequence", "its numbers are given out again", func(c *client.Client, name string) deletable { return c.Sequence(name) }))...)
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/objects"
 )
@@ -44,7 +45,8 @@ Exit code: 75 when the latch counts already (set), is in another generation (dow
 		l := latchForm(name, state)
 		return l, l.cells(), nil
 	})
-	cmd.AddCommand(ours(newLatchSetCommand(), newLatchDownCommand(), newLatchWaitCommand(), newLatchShowCommand(), list)...)
+	cmd.AddCommand(ours(newLatchSetCommand(), newLatchDownCommand(), newLatchWaitCommand(), newLatchShowCommand(), list,
+		newObjectRemoval("latch", "who waits is told", func(c *client.Client, name string) deletable { return c.Latch(name) }))...)
 	return cmd
 }
 

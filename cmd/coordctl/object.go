@@ -99,3 +99,39 @@ func (w *waitFlag) until(ctx context.Context, r *verbRun, what string, await fun
 func (r *verbRun) number(form any, n int64) error {
 	return r.print(form, func(w io.Writer) { fmt.Fprintln(w, n) })
 }
+
+// removed is what a verb that deletes an object has as -w json.
+type removed struct {
+	Name    string `json:"name"`
+	Deleted bool   `json:"deleted"` // there was one
+}
+
+// deletable is an object of the SDK that can be deleted.
+type deletable interface {
+	Delete(context.Context) (bool, error)
+}
+
+// newObjectRemoval makes a verb that deletes an object of a kind; effect says what that means.
+func newObjectRemoval(what, effect string, of func(c *client.Client, name string) deletable) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "rm NAME", Short: "Deletes a " + what + ": " + effect,
+		RunE: sdkVerb(1, 1, what+" rm takes the name of a "+what, func(ctx context.Context, r *verbRun, args []string) error {
+			if err := confirm(r.cmd, fmt.Sprintf("this deletes %s %s: %s", what, plain(args[0]), effect)); err != nil {
+				return err
+			}
+			ctx, cancel := r.bounded(ctx)
+			defer cancel()
+			deleted, err := of(r.c, args[0]).Delete(ctx)
+			if err != nil {
+				return objectError(ctx, err)
+			}
+			text := "%s %s is deleted\n"
+			if !deleted {
+				text = "there was no %s %s\n"
+			}
+			return r.print(removed{args[0], deleted}, func(w io.Writer) { fmt.Fprintf(w, text, what, plain(args[0])) })
+		}),
+	}
+	addYesFlag(cmd)
+	return cmd
+}

@@ -35,13 +35,15 @@ func fails(t *testing.T, code int, text string, args ...string) {
 func fresh(t *testing.T, kinds ...string) {
 	t.Helper()
 	for _, kind := range kinds {
-		ok(t, "del", "--prefix", "_coord/"+kind+"/obj/")
+		for _, name := range []string{"obj/hits", "obj/ids", "obj/l"} {
+			ok(t, kind, "rm", name)
+		}
 	}
 }
 
 func TestCounterAndSequenceVerbs(t *testing.T) {
 	t.Parallel()
-	fresh(t, "counters", "sequences")
+	fresh(t, "counter", "sequence")
 	prints(t, "0", "counter", "get", "obj/hits")
 	prints(t, "5", "counter", "add", "obj/hits", "5")
 	prints(t, "-2", "counter", "add", "obj/hits", "--", "-7")
@@ -58,11 +60,19 @@ func TestCounterAndSequenceVerbs(t *testing.T) {
 	prints(t, `{"name":"obj/ids","first":102,"last":102}`, "sequence", "next", "obj/ids", "-w", "json")
 	prints(t, "NAME LAST obj/ids 102", "sequence", "ls", "obj/")
 	fails(t, 1, "a count of 0", "sequence", "next", "obj/ids", "0")
+
+	prints(t, "counter obj/hits is deleted", "counter", "rm", "obj/hits")
+	prints(t, "there was no counter obj/hits", "counter", "rm", "obj/hits")
+	prints(t, "0", "counter", "get", "obj/hits")
+	prints(t, `{"name":"obj/ids","deleted":true}`, "sequence", "rm", "obj/ids", "-w", "json")
+	start(t, options{}, "del", "_coord/sequences/obj/ids").wantCode(t, 1)
+	start(t, options{}, "put", "_coord/counters/obj/hits", "x").wantCode(t, 1)
+	prints(t, "0", "counter", "get", "obj/hits")
 }
 
 func TestLatchVerbs(t *testing.T) {
 	t.Parallel()
-	fresh(t, "latches")
+	fresh(t, "latch")
 	fails(t, 1, "not set", "latch", "down", "obj/l")
 	fails(t, 1, "not set", "latch", "wait", "obj/l")
 	first := strings.TrimSpace(ok(t, "latch", "set", "obj/l", "3"))
@@ -81,7 +91,7 @@ func TestLatchVerbs(t *testing.T) {
 
 func TestBarrierVerbs(t *testing.T) {
 	t.Parallel()
-	fresh(t, "gates")
+	ok(t, "barrier", "open", "obj/b")
 	ok(t, "barrier", "wait", "obj/b")
 	prints(t, "barrier obj/b was not closed", "barrier", "open", "obj/b")
 	prints(t, "barrier obj/b is closed", "barrier", "close", "obj/b", "--reason", "upgrade")

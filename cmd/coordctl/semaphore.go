@@ -67,6 +67,7 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 		newShowCommand("Shows the limit of a semaphore, who holds permits and who waits", coordv1.QueueKind_QUEUE_SEMAPHORE),
 		newReleaseCommand("Takes permits away from a holder", coordv1.QueueKind_QUEUE_SEMAPHORE),
 		newResizeCommand(),
+		newObjectRemoval("semaphore", "it has no limit then; not while it is in use", func(c *client.Client, name string) deletable { return c.Semaphore(name, 0) }),
 	)...)
 	return cmd
 }

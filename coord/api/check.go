@@ -10,7 +10,7 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The checks of requests, in etcd's order (server/etcdserver/api/v3rpc/key.go).
+// The checks of requests, in etcd's order (server/etcdserver/api/v3rpc/key.go); then that they are not of reserved keys.
 
 func checkRange(r *pb.RangeRequest) error {
 	if len(r.GetKey()) == 0 {
@@ -49,14 +49,14 @@ func checkPut(r *pb.PutRequest) error {
 	case r.IgnoreLease && r.Lease != 0:
 		return rpctypes.ErrGRPCLeaseProvided
 	}
-	return nil
+	return wireError(statemachine.CheckPlain(r.Key))
 }
 
 func checkDelete(r *pb.DeleteRangeRequest) error {
 	if len(r.GetKey()) == 0 {
 		return rpctypes.ErrGRPCEmptyKey
 	}
-	return nil
+	return wireError(statemachine.CheckPlain(r.Key))
 }
 
 // checkTxn checks the whole tree. The lists of a nested transaction share what maxOps leaves over to them; as that still lets

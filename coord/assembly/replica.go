@@ -35,6 +35,8 @@ type ReplicaOptions struct {
 	MaxOpenFiles int
 	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
 	Shard, Member, Boot, Start uint64
+	// Procedures are further ones beside those of recipes, for tests.
+	Procedures []statemachine.Procedure
 	// Retry is the time after which an entry without a result is proposed again.
 	Retry time.Duration
 	// Displaced is called once if another start of the member's data directory has taken its place in the log. It must not
@@ -81,7 +83,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	}
 	r.Machine = statemachine.New(statemachine.Options{
 		Dir: opts.Dir, FS: opts.FS, MaxOpenFiles: opts.MaxOpenFiles, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
-		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
+		Procedures: append(recipes.Procedures(), opts.Procedures...), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
 		Observer: append(told, r.Proposer), End: opts.End,
 	})
 	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})

@@ -36,8 +36,13 @@ func start(t *testing.T) *fixture {
 
 func startWith(t *testing.T, options coordtest.Options) *fixture {
 	t.Helper()
-	cluster := coordtest.Start(t, options)
-	etcd, err := clientv3.New(clientv3.Config{Endpoints: cluster.Endpoints(), DialTimeout: time.Minute, Logger: zap.NewNop()})
+	return connect(t, coordtest.Start(t, options).Endpoints()...)
+}
+
+// connect is a fixture of a server that runs.
+func connect(t *testing.T, endpoints ...string) *fixture {
+	t.Helper()
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,11 +408,81 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 	if got := f.get("ok", 0); got.Number != kept.Number || got.Revision != kept.Revision {
 		t.Errorf("the refused requests left %v", got)
 	}
-	if _, err := f.etcd.Put(f.ctx, coordv1.ConfigCurrentKey("by hand"), "\xff"); err != nil {
+}
+
+// TestForeignValueIsDataLoss: what stands at a key and is no version is said to be that, and nothing is published on top of it.
+func TestForeignValueIsDataLoss(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	if err := fake.Overwrite(coordv1.ConfigCurrentKey("by hand"), []byte("\xff")); err != nil {
 		t.Fatal(err)
 	}
+	f := connect(t, fake.Endpoint())
 	_, err := f.config.Get(f.ctx, &coordv1.ConfigGetRequest{Bundle: "by hand"})
 	f.wantError(err, codes.DataLoss, 0, "is not a ConfigVersion")
+	_, err = f.config.Publish(f.ctx, request("by hand", "d", "x"))
+	f.wantError(err, codes.DataLoss, 0, "is not a ConfigVersion")
+	if _, err := f.config.Delete(f.ctx, &coordv1.ConfigDeleteRequest{Bundle: "by hand"}); err != nil {
+		t.Error(err)
+	}
+	f.publish(request("by hand", "d", "x"))
+}
+
+// TestDelete: a bundle is deleted with all that belongs to it, and with nothing else.
+func TestDelete(t *testing.T) {
+	f := connect(t, coordtest.NewFake(t).Endpoint())
+	for _, bundle := range []string{"svc", "svc/a", "svc0", "svc."} {
+		f.publish(request(bundle, "a.json", "{}"))
+		f.publish(request(bundle, "a.json", "{}"))
+		if err := f.setSchema(bundle, "a.json", "{}"); err != nil {
+			t.Fatal(err)
+		}
+		status := &coordv1.ConfigStatus{Client: "node/1", Seen: 2, Error: "no"}
+		if _, err := f.config.Report(f.ctx, &coordv1.ConfigReportRequest{Bundle: bundle, Status: status}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := int64(1)
+	_, err := f.config.Delete(f.ctx, &coordv1.ConfigDeleteRequest{Bundle: "svc", Expected: &one})
+	f.wantError(err, codes.Aborted, coordv1.Error_REASON_CONFIG_CONFLICT, "at version 2, not 1")
+	before := f.keys()
+	if _, err := f.config.Delete(f.ctx, &coordv1.ConfigDeleteRequest{Bundle: "svc"}); err != nil {
+		t.Fatal(err)
+	}
+	if after := f.keys(); before != 20 || after != 15 {
+		t.Errorf("%d keys, then %d, want 20 and 15", before, after)
+	}
+	_, err = f.config.Delete(f.ctx, &coordv1.ConfigDeleteRequest{Bundle: "svc"})
+	f.wantError(err, codes.NotFound, coordv1.Error_REASON_CONFIG_UNKNOWN_BUNDLE, `no bundle "svc"`)
+	if v := f.publish(request("svc", "a.json", "{}")); v.Number != 1 {
+		t.Errorf("afterwards version %d", v.Number)
+	}
+}
+
+// keys is the number of keys of all bundles.
+func (f *fixture) keys() int64 {
+	f.Helper()
+	resp, err := f.etcd.Get(f.ctx, "_coord/config/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		f.Fatal(err)
+	}
+	return resp.Count
+}
+
+func TestReportIsChecked(t *testing.T) {
+	f := connect(t, coordtest.NewFake(t).Endpoint())
+	report := func(bundle, client, text string, lease int64) error {
+		_, err := f.config.Report(f.ctx, &coordv1.ConfigReportRequest{Bundle: bundle, Lease: lease, Status: &coordv1.ConfigStatus{Client: client, Error: text}})
+		return err
+	}
+	f.wantError(report("", "n", "", 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "bundle is empty")
+	f.wantError(report("b", "", "", 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "client is empty")
+	f.wantError(report("b", "n", strings.Repeat("x", 4097), 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "4097 bytes")
+	f.wantError(report("b", "n", "", 77), codes.NotFound, coordv1.Error_REASON_LEASE_NOT_FOUND, "lease not found")
+	_, err := f.config.Report(f.ctx, &coordv1.ConfigReportRequest{Bundle: "b"})
+	f.wantError(err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "client is empty")
+	if n := f.keys(); n != 0 {
+		t.Errorf("%d keys were written", n)
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

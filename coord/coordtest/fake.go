@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/assembly"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // Fake is a server inside the test's process, for tests of programs that use coord. It is the real server but for two things:
@@ -66,7 +67,7 @@ func StartFake() (f *Fake, err error) {
 	f = &Fake{log: &fakeLog{}, listener: &fakeListener{Listener: port}}
 	f.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: f.log, Dir: "/coord", FS: vfs.NewMem(), Shard: 1, Member: fakeID, Boot: 1,
-		Now: f.Clock, Logger: zap.NewNop(),
+		Procedures: []statemachine.Procedure{overwrite{}}, Now: f.Clock, Logger: zap.NewNop(),
 	})
 	if err = f.log.open(f.replica); err == nil {
 		f.services, err = assembly.NewServices(assembly.ServicesOptions{

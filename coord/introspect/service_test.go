@@ -134,7 +134,7 @@ func TestQueuesAreListedInPagesByKind(t *testing.T) {
 	m.etcdLock("x", 7)
 	m.etcdLock("l/1/nested", 8)
 	m.lease(9)
-	for _, key := range []string{"l/3/8", "l/3/09", "l/3/zz", "noslash", "/9", "_coord/asks/l/1/9"} { // attached, but no entries
+	for _, key := range []string{"l/3/8", "l/3/09", "l/3/zz", "noslash", "/9"} { // attached, but no entries
 		m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte(key), Lease: 9})
 	}
 	m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte("l/3/7")}) // looks like one, and is not attached

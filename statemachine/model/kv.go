@@ -113,6 +113,9 @@ func (m *Model) putCommand(r *pb.PutRequest) (any, error) {
 	if err := m.refused(true); err != nil {
 		return nil, err
 	}
+	if isReserved(r.Key) {
+		return nil, statemachine.ErrInvalid
+	}
 	if err := m.checkPut(r); err != nil {
 		return nil, err
 	}
@@ -152,15 +155,18 @@ func (m *Model) deleteCommand(r *pb.DeleteRangeRequest) (any, error) {
 	if err := m.refused(false); err != nil {
 		return nil, err
 	}
-	if len(r.Key) == 0 {
+	if len(r.Key) == 0 || isReserved(r.Key) {
 		return nil, statemachine.ErrInvalid
 	}
 	m.frees = true
 	return m.doDelete(r), nil
 }
 
+// isReserved says whether a key is one that only procedures write.
+func isReserved(key []byte) bool { return bytes.HasPrefix(key, []byte("_coord/")) }
+
 func (m *Model) doDelete(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
-	found := m.versions(r.Key, r.RangeEnd, m.Revision())
+	found := slices.DeleteFunc(m.versions(r.Key, r.RangeEnd, m.Revision()), func(kv *mvccpb.KeyValue) bool { return isReserved(kv.Key) })
 	for _, kv := range found {
 		m.delete(kv.Key)
 	}

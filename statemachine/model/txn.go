@@ -39,6 +39,9 @@ func (m *Model) runOrRead(r *pb.TxnRequest, logged bool) (any, error) {
 	if m.options.Budget.CheckTxn(r) != nil {
 		return nil, statemachine.ErrTooManyOps
 	}
+	if writesReserved(r) {
+		return nil, statemachine.ErrInvalid
+	}
 	b, w := branches{}, &work{}
 	if m.decide(b, r, w); w.exceeds(m.options.Budget) {
 		return nil, statemachine.ErrTooManyOps
@@ -64,6 +67,17 @@ func (m *Model) Txn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 		return nil, err
 	}
 	return resp.(*pb.TxnResponse), nil
+}
+
+// writesReserved reports whether there is a put or a deletion of a reserved key in any branch, or a deletion that begins with one.
+func writesReserved(r *pb.TxnRequest) bool {
+	for _, op := range append(slices.Clone(r.Success), r.Failure...) {
+		put, del, nested := op.GetRequestPut(), op.GetRequestDeleteRange(), op.GetRequestTxn()
+		if isReserved(put.GetKey()) || isReserved(del.GetKey()) || nested != nil && writesReserved(nested) {
+			return true
+		}
+	}
+	return false
 }
 
 // takesSpace reports whether there is a put in any branch.

@@ -25,14 +25,16 @@ func TestMain(m *testing.M) {
 }
 
 // connect returns a client of the member, on which no configuration is left of a run before. config needs no more of it than
-// Get, Put and Watch, and a connection.
+// Get and Watch, and a connection.
 func connect() *clientv3.Client {
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := c.Delete(context.Background(), "_coord/config/", clientv3.WithPrefix()); err != nil {
-		log.Fatal(err)
+	for _, bundle := range []string{"svc/example", "svc/bundle", "svc/schema", "svc/expect"} {
+		if err := config.Delete(context.Background(), c.ActiveConnection(), bundle); err != nil && !errors.Is(err, config.ErrUnknownBundle) {
+			log.Fatal(err)
+		}
 	}
 	return c
 }

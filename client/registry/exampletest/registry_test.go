@@ -259,7 +259,7 @@ func (s stubborn) Get(ctx context.Context, key string, opts ...clientv3.OpOption
 }
 
 func TestTheLastToRegisterHasTheID(t *testing.T) {
-	_, c := fake(t)
+	f, c := fake(t)
 	r := registry.New(c, quick)
 	old := register(t, r, always(newOwn(t, c, time.Minute)), pay("a"))
 	in := pay("a")
@@ -276,7 +276,7 @@ func TestTheLastToRegisterHasTheID(t *testing.T) {
 		t.Errorf("the new one is %s, %v", text(all), err)
 	}
 	// Whoever deletes the key does not stop a process: its next word brings it back.
-	if _, err := c.Delete(bounded(t), roster.InstanceKey("pay", "a")); err != nil {
+	if err := f.Overwrite(roster.InstanceKey("pay", "a"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := next.Heartbeat(bounded(t), nil); err != nil {
