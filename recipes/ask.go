@@ -146,14 +146,23 @@ func toRelease(step statemachine.Step, queue string, req *coordv1.ForceReleaseRe
 
 // inside finds who is inside by the token of the grant, or the only one if the token is 0. ErrNotHolder.
 func inside(step statemachine.Step, queue string, token int64) (found Entry, err error) {
-	n := 0
-	for e := range insideOf(step, queue) {
-		if e.Foreign {
-			return e, nil
+	n, last := insideByCount(step, queue)
+	if n < 0 {
+		n = 0
+		for e := range insideOf(step, queue) {
+			if e.Foreign {
+				return e, nil
+			}
+			if token == 0 || token == e.Token {
+				found = e
+				n++
+			}
 		}
-		if token == 0 || token == e.Token {
-			found = e
-			n++
+	} else if token != 0 || n == 1 {
+		found = createdFrom(step, queue, max(token, 0))
+		n = 0
+		if found.Key != "" && found.Token <= last && (token == 0 || token == found.Token) {
+			n = 1
 		}
 	}
 	switch n {
@@ -163,4 +172,30 @@ func inside(step statemachine.Step, queue string, token int64) (found Entry, err
 		return found, nil
 	}
 	return Entry{}, invalid("%d hold %q: a token says which of them", n, NameOf(queue))
+}
+
+// insideByCount is how many are inside of a queue that is counted, and the token of the newest; -1 for another queue.
+func insideByCount(step statemachine.Step, queue string) (n, last int64) {
+	t := parseTally(step.Get(tallyKey(queue)))
+	switch r := RuleOf(queue).(type) {
+	case counted:
+		return t.Inside, t.Last
+	case barrierRule:
+		state := BarrierState(step.Get([]byte(r.Record(queue))))
+		if !state.Open {
+			return 0, 0
+		}
+		return t.Entries, state.Last
+	}
+	return -1, 0
+}
+
+// createdFrom finds the oldest entry that was created at a revision or later; its key is empty if there is none.
+func createdFrom(step statemachine.Step, queue string, from int64) (e Entry) {
+	step.ChildrenFrom([]byte(queue), from, func(kv *mvccpb.KeyValue) bool {
+		var ok bool
+		e, ok = ParseEntry(queue, kv)
+		return !ok
+	})
+	return e
 }

@@ -63,7 +63,7 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 	}
 	record := []byte(allTogether.Record(w.queue))
 	state := BarrierState(step.Get(record))
-	p, err := lookAt(step, w.queue, func(*recipesv1.Tally) Door { return barrierDoor{} }, w.own)
+	p, err := lookAt(step, w.queue, func(*recipesv1.Tally, Entry) bool { return false }, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -94,8 +94,9 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 	return p, made, nil
 }
 
-// arrive has a party come, and opens the barrier if that makes it full. dead are then the entries of sessions that are overdue:
-// they are not counted and, as they must not be inside, to be deleted a little before their time.
+// arrive has a party come, and opens the barrier if that makes it full. dead are the entries of sessions that are overdue: they are
+// not counted and, as they must not be inside, to be deleted a little before their time. So the parties are read once, by the
+// last one: if it finds dead ones they are gone then, and the next one that looks opens the barrier.
 func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierState) (dead [][]byte) {
 	state.Parties = w.parties
 	if p.tally.Entries+1 < w.parties {
@@ -112,7 +113,7 @@ func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierSt
 		return true
 	})
 	if there < w.parties {
-		return nil
+		return dead
 	}
 	state.Open, state.First, state.Last = true, first, p.own.Token
 	state.Generation++
@@ -124,7 +125,7 @@ func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierSt
 func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
 	record := []byte(r.Record(queue))
 	state := BarrierState(step.Get(record))
-	switch entries, err := countLeft(step, queue, were); {
+	switch entries, err := countLeft(step, queue, were, func(*recipesv1.Tally) {}); {
 	case err != nil:
 		return err
 	case entries > 0:

@@ -223,7 +223,17 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 			c.broken("%+v does not hold, and did when it came", e)
 		}
 	}
-	got.Holder, got.Token = nil, 0
+	for _, e := range q.Sorted {
+		if e.Permits > got.Most {
+			c.broken("%+v has more permits than the tally says anybody has, %d", e, got.Most)
+		}
+	}
+	for _, e := range q.Sorted {
+		if _, inside := q.Granted(e.Key); inside && got.Inside > 0 && e.Token > got.Last || !inside && !e.Lingers && got.Inside > 0 && e.Token <= got.Last {
+			c.broken("%+v is inside: %v, but the tally says up to %d", e, inside, got.Last)
+		}
+	}
+	got.Holder, got.Token, got.Most, got.Last = nil, 0, 0, 0
 	if want := tallyOf(q); !proto.Equal(got, want) {
 		c.broken("the tally is %v, want %v", got, want)
 	}
@@ -247,6 +257,16 @@ func tallyOf(q *recipes.Snapshot) *recipesv1.Tally {
 	for _, e := range q.Sorted {
 		if e.Write {
 			t.Writers++
+		}
+	}
+	if recipes.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_BARRIER {
+		return t // whose record says who is inside
+	}
+	for e := range q.Inside() {
+		t.Inside++
+		t.InsidePermits += e.Permits
+		if e.Write {
+			t.InsideWriters++
 		}
 	}
 	return t

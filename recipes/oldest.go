@@ -60,10 +60,15 @@ func entriesOf(r Reader, queue string) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) { eachEntry(r, queue, yield) }
 }
 
-// insideOf yields who is inside, as Rule.Inside does, and reads no more of a queue in etcd's layout than that.
+// insideOf yields who is inside of the queue of a lock or an election, as Rule.Inside does, and reads no more of it than that.
 func insideOf(r Reader, queue string) iter.Seq[Entry] {
-	if _, ok := RuleOf(queue).(oldest); ok {
+	if !ByPriority(queue) {
 		return oldestOf(entriesOf(r, queue))
 	}
-	return Read(r, queue).Inside()
+	return func(yield func(Entry) bool) {
+		if s := seatOf(r, queue); s.taken() {
+			s.entry.Token = s.term
+			yield(s.entry)
+		}
+	}
 }

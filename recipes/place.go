@@ -23,9 +23,9 @@ type place struct {
 	glance
 }
 
-// lookAt finds the owner's entry, or the place for the one that it wants, in a queue that has a tally. full is a door behind
-// those that were counted. ErrKeyTaken.
-func lookAt(step statemachine.Step, queue string, full func(*recipesv1.Tally) Door, wanted Entry) (*place, error) {
+// lookAt finds the owner's entry, or the place for the one that it wants, in a queue that has a tally. admits says
+// whether it holds behind those that were counted, if it is made. ErrKeyTaken.
+func lookAt(step statemachine.Step, queue string, admits func(*recipesv1.Tally, Entry) bool, wanted Entry) (*place, error) {
 	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), tally: parseTally(step.Get(tallyKey(queue)))}
 	if err := p.find(step, queue, wanted); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func lookAt(step statemachine.Step, queue string, full func(*recipesv1.Tally) Do
 	if p.exists {
 		p.holds = RuleOf(queue).Holds(step, queue, p.own, p.own.Token)
 	} else {
-		p.holds = full(p.tally).Admits(p.own)
+		p.holds = admits(p.tally, p.own)
 	}
 	return p, nil
 }

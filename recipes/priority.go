@@ -227,9 +227,27 @@ func further(step statemachine.Step, write func() error) error {
 	return err
 }
 
-// left elects the next leader if the last one is gone.
-func (byRecord) left(step statemachine.Step, queue string, _ []*mvccpb.KeyValue) error {
-	if seatOf(step, queue).taken() {
+// maxUnled is how many candidates are looked at, when one goes, where nobody leads and nobody did.
+const maxUnled = 4
+
+// left elects the next leader if the last one is gone. Without a record there was nobody to elect when it went, and nobody comes
+// without being elected: so of candidates that die together not each has all others looked through. A few are, which only somebody
+// who wrote by hand can have left there.
+func (byRecord) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
+	record := LeaderKey(queue)
+	switch {
+	case seatOf(step, queue).taken():
+		return nil
+	case step.Get([]byte(record)) != nil, step.Broken(queue), deletedRecord(step, record, were) >= 0:
+		return elect(step, queue)
+	}
+	left, found := maxUnled, false
+	eachEntry(step, queue, func(e Entry) bool {
+		left--
+		found = electable(step, e)
+		return !found && left > 0
+	})
+	if !found {
 		return nil
 	}
 	return elect(step, queue)

@@ -15,7 +15,9 @@ import (
 // readWrite is the rule of read-write locks.
 var readWrite = counted{
 	inOrder{door: func(*mvccpb.KeyValue) Door { return &readWriteDoor{} }},
-	func(t *recipesv1.Tally, _ *mvccpb.KeyValue) bool { return t.Writers == 0 || t.Entries == 1 },
+	func(t *recipesv1.Tally, _ *mvccpb.KeyValue) Door {
+		return &readWriteDoor{readers: t.Inside - t.InsideWriters, writers: t.InsideWriters}
+	},
 }
 
 // readWriteDoor admits one writer, or readers.
@@ -47,9 +49,7 @@ func rwAcquire(step statemachine.Step, req *coordv1.RWAcquire) (proto.Message, e
 
 // enterRWLock makes a reader or a writer. An entry stays what it is: ErrUpgrade, ErrKeyTaken.
 func enterRWLock(step statemachine.Step, w *wish) (*place, bool, error) {
-	p, err := lookAt(step, w.queue, func(t *recipesv1.Tally) Door {
-		return &readWriteDoor{readers: t.Entries - t.Writers, writers: t.Writers}
-	}, w.own)
+	p, err := lookAt(step, w.queue, func(t *recipesv1.Tally, e Entry) bool { return readWrite.admits(t, nil, e) }, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -88,6 +88,8 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	}
 	t := parseTally(step.Get(tallyKey(queue)))
 	t.Writers--
+	t.InsideWriters--
+	readWrite.letIn(step, queue, t, nil)
 	if err := putTally(step, queue, t); err != nil {
 		return nil, err
 	}

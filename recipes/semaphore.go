@@ -17,8 +17,8 @@ import (
 // byPermits is the rule of semaphores.
 var byPermits = counted{
 	inOrder{record: "/limit", door: func(record *mvccpb.KeyValue) Door { return &permitDoor{state: semaphoreState(record)} }},
-	func(t *recipesv1.Tally, record *mvccpb.KeyValue) bool {
-		return t.Permits <= semaphoreState(record).Limit
+	func(t *recipesv1.Tally, record *mvccpb.KeyValue) Door {
+		return &permitDoor{state: semaphoreState(record), held: t.InsidePermits}
 	},
 }
 
@@ -72,8 +72,11 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 	if state.Limit == 0 && !w.resumes {
 		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", NameOf(w.queue))
 	}
-	full := func(t *recipesv1.Tally) Door { return &permitDoor{state: state, held: t.Permits} }
-	p, err := lookAt(step, w.queue, full, w.own)
+	admits := func(t *recipesv1.Tally, e Entry) bool {
+		door := &permitDoor{state: state, held: t.InsidePermits}
+		return t.Inside == t.Entries && door.Admits(e)
+	}
+	p, err := lookAt(step, w.queue, admits, w.own)
 	switch {
 	case err != nil:
 		return nil, false, err
@@ -99,32 +102,59 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 	if req.Limit < 1 || req.Limit > MaxPermits {
 		return nil, invalid("limit %d is not between 1 and %d", req.Limit, int64(MaxPermits))
 	}
-	q := Read(step, QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name))
-	before, info := semaphoreState(q.Record()), q.Semaphore()
-	for _, e := range q.Waiting() {
-		if e.Permits > req.Limit {
-			return nil, refuse(ErrLimitBelowHeld, "limit %d, and %q waits for %d", req.Limit, e.Key, e.Permits)
-		}
+	queue := QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
+	record := []byte(byPermits.Record(queue))
+	before, tally := semaphoreState(step.Get(record)), parseTally(step.Get(tallyKey(queue)))
+	if key, permits, ok := wantsMore(step, queue, tally, req.Limit); ok {
+		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %q waits for %d", req.Limit, key, permits)
 	}
-	if info.Held > req.Limit && !req.Drain {
-		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %d are held", req.Limit, info.Held)
+	if tally.InsidePermits > req.Limit && !req.Drain {
+		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %d are held", req.Limit, tally.InsidePermits)
 	}
 	next := &recipesv1.SemaphoreState{Limit: req.Limit}
-	if info.Held > req.Limit {
-		for e := range q.Inside() {
-			next.Keep = e.Token
-		}
+	if tally.InsidePermits > req.Limit {
+		next.Keep = tally.Last
 	}
-	resp := &coordv1.SemaphoreResized{Before: before.Limit, Held: heldBy(q, next), Revision: step.Revision()}
+	resp := &coordv1.SemaphoreResized{Before: before.Limit, Held: tally.InsidePermits, Revision: step.Revision()}
 	if proto.Equal(before, next) {
 		return resp, nil
 	}
-	rev, err := step.Put([]byte(byPermits.Record(q.Queue)), encode(next), 0)
+	rev, err := step.Put(record, encode(next), 0)
 	if err != nil {
 		return nil, err
 	}
-	resp.Revision = rev
+	byPermits.letIn(step, queue, tally, step.Get(record))
+	if resp.Held != tally.InsidePermits {
+		if err := putTally(step, queue, tally); err != nil {
+			return nil, err
+		}
+	}
+	resp.Held, resp.Revision = tally.InsidePermits, rev
 	return resp, nil
+}
+
+// maxWaitersSeen is how many who wait a resize looks at. Only one that lowers the limit below what somebody wants, or wanted since
+// the queue was empty, looks at any.
+const maxWaitersSeen = 10_000
+
+// wantsMore finds somebody who waits for more permits than a limit. Of very many who wait the last ones count as such.
+func wantsMore(step statemachine.Step, queue string, t *recipesv1.Tally, limit int64) (key string, permits int64, found bool) {
+	if t.Inside == t.Entries || t.Most <= limit {
+		return "", 0, false
+	}
+	seen := 0
+	step.ChildrenFrom([]byte(queue), t.Last+1, func(kv *mvccpb.KeyValue) bool {
+		e, ok := ParseEntry(queue, kv)
+		if !ok {
+			return true
+		}
+		seen++
+		if found = !e.Lingers && e.Permits > limit || seen > maxWaitersSeen; found {
+			key, permits = e.Key, max(e.Permits, t.Most)
+		}
+		return !found
+	})
+	return key, permits, found
 }
 
 // heldBy is how many permits are held if the semaphore's state is this one.

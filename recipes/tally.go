@@ -15,11 +15,15 @@ import (
 // a busy queue is full of what was deleted there a moment ago, and to pass over it costs more than all the rest. It is written
 // with each entry that is made, and by a reaction to the deletion of entries, whatever deleted them.
 
+// It also knows who of them holds: nobody overtakes and who is inside stays there, so these are the oldest, up to a token. Only who
+// is let in behind them is ever looked for, once. So it costs the same to check a grant, to let go and to count who holds, however
+// many hold and wait.
+
 // counted is a rule by order whose queues have tallies.
 type counted struct {
 	inOrder
-	// fit says whether all entries that were counted hold.
-	fit func(t *recipesv1.Tally, record *mvccpb.KeyValue) bool
+	// inside is the door behind those that hold.
+	inside func(t *recipesv1.Tally, record *mvccpb.KeyValue) Door
 }
 
 func tallyKey(queue string) []byte { return []byte(queue + "/tally") } // not hex, so no entry's
@@ -39,6 +43,7 @@ func count(t *recipesv1.Tally, e Entry, n int64) {
 	if e.Write {
 		t.Writers += n
 	}
+	t.Most = max(t.Most, e.Permits)
 }
 
 func putTally(step statemachine.Step, queue string, t *recipesv1.Tally) error {
@@ -46,32 +51,76 @@ func putTally(step statemachine.Step, queue string, t *recipesv1.Tally) error {
 	return err
 }
 
-// Holds looks at other entries only where some have to wait.
+// countInside adds n entries like e to those that hold.
+func countInside(t *recipesv1.Tally, e Entry, n int64) {
+	t.Inside += n
+	t.InsidePermits += n * e.Permits
+	if e.Write {
+		t.InsideWriters += n
+	}
+}
+
+// admits says whether the next entry holds at once.
+func (c counted) admits(t *recipesv1.Tally, record *mvccpb.KeyValue, e Entry) bool {
+	return t.Inside == t.Entries && c.inside(t, record).Admits(e)
+}
+
+// letIn lets those in for whom there is room.
+func (c counted) letIn(step statemachine.Step, queue string, t *recipesv1.Tally, record *mvccpb.KeyValue) {
+	if t.Inside >= t.Entries {
+		return
+	}
+	door := c.inside(t, record)
+	step.ChildrenFrom([]byte(queue), t.Last+1, func(kv *mvccpb.KeyValue) bool {
+		e, ok := ParseEntry(queue, kv)
+		if !ok {
+			return true // a record
+		}
+		if !door.Admits(e) {
+			return false
+		}
+		door.Add(e)
+		countInside(t, e, 1)
+		t.Last = e.Token
+		return t.Inside < t.Entries
+	})
+}
+
+// Holds looks at no other entry.
 func (c counted) Holds(r Reader, queue string, e Entry, token int64) bool {
 	if e.Lingers || e.Token != token {
 		return false
 	}
-	t := parseTally(get(r, string(tallyKey(queue))))
-	if t.Entries > 0 && c.fit(t, c.recordOf(r, queue)) {
-		return true
-	}
-	return c.inOrder.Holds(r, queue, e, token)
+	return token <= parseTally(get(r, string(tallyKey(queue)))).Last
 }
 
 // left takes entries off the tally.
 func (c counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
-	entries, err := countLeft(step, queue, were)
+	record := c.recordOf(step, queue)
+	if i := deletedRecord(step, c.Record(queue), were); i >= 0 {
+		record = were[i]
+	}
+	entries, err := countLeft(step, queue, were, func(t *recipesv1.Tally) { c.letIn(step, queue, t, record) })
 	if err != nil || entries == 0 {
 		return err
 	}
 	return keepRecord(step, c.Record(queue), were)
 }
 
+// deletedRecord is the index of a record among what was deleted; -1 if it was not, or is there.
+func deletedRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) int {
+	i := slices.IndexFunc(were, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == record })
+	if i >= 0 && step.Get([]byte(record)) != nil {
+		return -1
+	}
+	return i
+}
+
 // keepRecord puts a record again that was deleted by hand from a queue with entries: who holds by it shall not cease to, and who
 // waits shall not do so for ever.
 func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) error {
-	i := slices.IndexFunc(were, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == record })
-	if i < 0 || step.Get([]byte(record)) != nil {
+	i := deletedRecord(step, record, were)
+	if i < 0 {
 		return nil
 	}
 	return further(step, func() error {
@@ -80,13 +129,16 @@ func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) 
 	})
 }
 
-// countLeft is left, and returns how many entries there are still.
-func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) (entries int64, err error) {
+// countLeft is left, and returns how many entries there are still. letIn lets those in who may be now.
+func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, letIn func(*recipesv1.Tally)) (entries int64, err error) {
 	t, gone, byHand := parseTally(step.Get(tallyKey(queue))), false, step.Broken(queue)
 	for _, kv := range were {
 		e, ok := ParseEntry(queue, kv)
 		if ok && step.Get(kv.Key) == nil {
 			count(t, e, -1)
+			if e.Token <= t.Last {
+				countInside(t, e, -1)
+			}
 			gone = true
 		}
 		// The count itself, or what stood where an entry was that is counted still.
@@ -99,6 +151,9 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue) (e
 			count(t, e, 1)
 			return true
 		})
+	}
+	if gone {
+		letIn(t)
 	}
 	switch {
 	case !gone:

@@ -45,6 +45,10 @@ func (w *wish) take(step statemachine.Step, p *place) (made bool, err error) {
 		count(now, p.own, 1)
 		if p.holds {
 			now.Holder, now.Token = []byte(p.key), p.own.Token
+			if _, ok := RuleOf(w.queue).(counted); ok {
+				countInside(now, p.own, 1)
+				now.Last = p.own.Token
+			}
 		}
 		if err := putTally(step, w.queue, now); err != nil {
 			return false, err

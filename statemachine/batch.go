@@ -170,9 +170,9 @@ func (b *batch) scan(r mvcc.Range, fn func(*mvccpb.KeyValue) bool) {
 	b.fail(mvcc.ScanLatest(b.kv.Rows(), r, fn))
 }
 
-// children reads the latest versions of the keys directly below parent, oldest first, until fn returns false.
-func (b *batch) children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
-	b.fail(mvcc.Children(b.kv.Rows(), parent, fn))
+// children reads the latest versions of the keys directly below parent that were created at from or later, oldest first, until fn returns false.
+func (b *batch) children(parent []byte, from Revision, fn func(*mvccpb.KeyValue) bool) {
+	b.fail(mvcc.ChildrenFrom(b.kv.Rows(), parent, from, fn))
 }
 
 // putKey writes a version of key, attached to lease, and notes the event. What was noted with an attachment is forgotten.

@@ -46,6 +46,8 @@ type Step interface {
 	// revision, and by key where a transaction created several at once, until fn returns false. Its cost does not depend on the
 	// keys behind, nor on those that stand deeper below. fn must not write.
 	Children(parent []byte, fn func(*mvccpb.KeyValue) bool)
+	// ChildrenFrom is Children for those that were created at revision from or later; it does not read what is before either.
+	ChildrenFrom(parent []byte, from Revision, fn func(*mvccpb.KeyValue) bool)
 	// Put writes key, attached to lease (0: none), and returns the revision of the write. The lease must be alive, see
 	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision, ErrNoSpace while
 	// the NOSPACE alarm is raised.

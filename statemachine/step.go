@@ -67,7 +67,13 @@ func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	s.batch.scan(mvcc.Range{Key: key, End: end}, fn)
 }
 
-func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) { s.batch.children(parent, fn) }
+func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	s.batch.children(parent, 0, fn)
+}
+
+func (s *step) ChildrenFrom(parent []byte, from Revision, fn func(*mvccpb.KeyValue) bool) {
+	s.batch.children(parent, from, fn)
+}
 
 func (s *step) Put(key, value []byte, lease LeaseID) (Revision, error) {
 	return s.put(key, value, lease, Attachment{})

@@ -34,6 +34,10 @@ func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 }
 
 // Children walks through all keys: the order of create revisions is found by sorting.
+func (s *step) ChildrenFrom(parent []byte, from statemachine.Revision, fn func(*mvccpb.KeyValue) bool) {
+	s.Children(parent, func(kv *mvccpb.KeyValue) bool { return kv.CreateRevision < from || fn(kv) })
+}
+
 func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 	for _, kv := range s.m.children(parent) {
 		if !fn(kv) {

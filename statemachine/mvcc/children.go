@@ -54,8 +54,17 @@ func parseChild(rest []byte) (create int64, base []byte, ok bool) {
 // Children calls fn for the latest versions of the keys directly below parent, by create revision and then by key, until fn
 // returns false.
 func Children(src Source, parent []byte, fn func(*mvccpb.KeyValue) bool) error {
+	return ChildrenFrom(src, parent, 0, fn)
+}
+
+// ChildrenFrom is Children for those that were created at revision from or later.
+func ChildrenFrom(src Source, parent []byte, from int64, fn func(*mvccpb.KeyValue) bool) error {
 	lower := childrenPrefix(parent)
-	return scan(src, lower, prefixEnd(lower), func(c Cursor) (bool, error) {
+	var seek []byte
+	if from > 0 {
+		seek = binary.BigEndian.AppendUint64(lower[:len(lower):len(lower)], uint64(from))
+	}
+	return scanFromRow(src, lower, prefixEnd(lower), seek, func(c Cursor) (bool, error) {
 		create, base, ok := parseChild(c.Key()[len(lower):])
 		if !ok {
 			return false, corruptRow(c.Key())

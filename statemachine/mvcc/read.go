@@ -192,11 +192,22 @@ func scanLive(src Source, r Range, fn func(Cursor) (more bool, err error)) error
 
 // scan calls fn on each row of [lower, upper) until it returns false or an error.
 func scan(src Source, lower, upper []byte, fn func(Cursor) (more bool, err error)) error {
+	return scanFromRow(src, lower, upper, nil, fn)
+}
+
+// scanFromRow is scan, from the row first on if that is not nil.
+func scanFromRow(src Source, lower, upper, first []byte, fn func(Cursor) (more bool, err error)) error {
 	c, err := src.Cursor(lower, upper)
 	if err != nil {
 		return err
 	}
-	for more := c.Next(); more; {
+	more := false
+	if first == nil {
+		more = c.Next()
+	} else {
+		more = c.SeekGE(first)
+	}
+	for more {
 		var ok bool
 		if ok, err = fn(c); !ok || err != nil {
 			break

@@ -564,8 +564,16 @@ type Tally struct {
 	Writers int64                  `protobuf:"varint,2,opt,name=writers,proto3" json:"writers,omitempty"` // of a read-write lock
 	Permits int64                  `protobuf:"varint,3,opt,name=permits,proto3" json:"permits,omitempty"` // of a semaphore: of all entries, whether they hold or wait
 	// The key and the token of the last entry that held as soon as it was made: it holds as long as it is there.
-	Holder        []byte `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
-	Token         int64  `protobuf:"varint,5,opt,name=token,proto3" json:"token,omitempty"`
+	Holder []byte `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	Token  int64  `protobuf:"varint,5,opt,name=token,proto3" json:"token,omitempty"`
+	// Of a read-write lock and a semaphore, those entries that hold, a lingering place among them: they are the oldest, those
+	// with a token of last at most.
+	Inside        int64 `protobuf:"varint,6,opt,name=inside,proto3" json:"inside,omitempty"`
+	InsideWriters int64 `protobuf:"varint,7,opt,name=inside_writers,json=insideWriters,proto3" json:"inside_writers,omitempty"`
+	InsidePermits int64 `protobuf:"varint,8,opt,name=inside_permits,json=insidePermits,proto3" json:"inside_permits,omitempty"`
+	Last          int64 `protobuf:"varint,9,opt,name=last,proto3" json:"last,omitempty"`
+	// Of a semaphore: no entry has more permits.
+	Most          int64 `protobuf:"varint,10,opt,name=most,proto3" json:"most,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -631,6 +639,41 @@ func (x *Tally) GetHolder() []byte {
 func (x *Tally) GetToken() int64 {
 	if x != nil {
 		return x.Token
+	}
+	return 0
+}
+
+func (x *Tally) GetInside() int64 {
+	if x != nil {
+		return x.Inside
+	}
+	return 0
+}
+
+func (x *Tally) GetInsideWriters() int64 {
+	if x != nil {
+		return x.InsideWriters
+	}
+	return 0
+}
+
+func (x *Tally) GetInsidePermits() int64 {
+	if x != nil {
+		return x.InsidePermits
+	}
+	return 0
+}
+
+func (x *Tally) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Tally) GetMost() int64 {
+	if x != nil {
+		return x.Most
 	}
 	return 0
 }
@@ -1438,13 +1481,19 @@ const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\fR\bidentity\x12\x14\n" +
 	"\x05write\x18\x03 \x01(\bR\x05write\x12\x18\n" +
-	"\apermits\x18\x04 \x01(\x03R\apermits\"\x83\x01\n" +
+	"\apermits\x18\x04 \x01(\x03R\apermits\"\x91\x02\n" +
 	"\x05Tally\x12\x18\n" +
 	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x18\n" +
 	"\awriters\x18\x02 \x01(\x03R\awriters\x12\x18\n" +
 	"\apermits\x18\x03 \x01(\x03R\apermits\x12\x16\n" +
 	"\x06holder\x18\x04 \x01(\fR\x06holder\x12\x14\n" +
-	"\x05token\x18\x05 \x01(\x03R\x05token\":\n" +
+	"\x05token\x18\x05 \x01(\x03R\x05token\x12\x16\n" +
+	"\x06inside\x18\x06 \x01(\x03R\x06inside\x12%\n" +
+	"\x0einside_writers\x18\a \x01(\x03R\rinsideWriters\x12%\n" +
+	"\x0einside_permits\x18\b \x01(\x03R\rinsidePermits\x12\x12\n" +
+	"\x04last\x18\t \x01(\x03R\x04last\x12\x12\n" +
+	"\x04most\x18\n" +
+	" \x01(\x03R\x04most\":\n" +
 	"\x0eSemaphoreState\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x12\n" +
 	"\x04keep\x18\x02 \x01(\x03R\x04keep\"W\n" +

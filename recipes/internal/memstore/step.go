@@ -91,6 +91,10 @@ func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) { s.store.S
 
 func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) { s.store.Children(parent, fn) }
 
+func (s *step) ChildrenFrom(parent []byte, from statemachine.Revision, fn func(*mvccpb.KeyValue) bool) {
+	s.store.Children(parent, func(kv *mvccpb.KeyValue) bool { return kv.CreateRevision < from || fn(kv) })
+}
+
 func (s *step) record(typ mvccpb.Event_EventType, kv *mvccpb.KeyValue) error {
 	if slices.ContainsFunc(s.events, func(e statemachine.Event) bool { return bytes.Equal(e.Kv.Key, kv.Key) }) {
 		return fmt.Errorf("%w: %q written twice in one revision", statemachine.ErrInvalid, kv.Key)
