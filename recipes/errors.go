@@ -47,6 +47,8 @@ var (
 	ErrPartiesMismatch error = &refusal{reason: coordv1.Error_REASON_PARTIES_MISMATCH, text: "the barrier is for another number of parties"}
 	// ErrForeignKey: what holds is a key that no session of this name made.
 	ErrForeignKey error = &refusal{reason: coordv1.Error_REASON_FOREIGN_KEY, text: "a key that is not the entry of the lease in its name stands first: delete it by its full key"}
+	// ErrTooManyMoved: a transfer would put too many candidates behind its target.
+	ErrTooManyMoved error = &refusal{reason: coordv1.Error_REASON_TOO_MANY_OPERATIONS, text: "too many candidates stand before the target"}
 	// ErrForeignCandidate: a candidate that cannot be put behind stands between the leader and the target of a transfer.
 	ErrForeignCandidate error = &refusal{reason: coordv1.Error_REASON_FOREIGN_CANDIDATE, text: "a key that is not that of a session's candidate stands before the target"}
 )

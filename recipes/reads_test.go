@@ -1,6 +1,7 @@
 package recipes_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -128,4 +129,35 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 			t.Errorf("%s scans %d keys, more than %d", c.what, step.read, most)
 		}
 	}
+}
+
+// TestTransferIsBounded: a transfer over as many candidates as it may move moves them, however often; over one more it is refused,
+// and nothing has moved.
+func TestTransferIsBounded(t *testing.T) {
+	s := memstore.New()
+	s.Leases[1], s.Sessions[1] = true, true
+	sequence := uint64(0)
+	campaign := func(owner string) *coordv1.AcquiredEntry {
+		t.Helper()
+		sequence++
+		resp := &coordv1.Acquired{}
+		must(t, s.Request(1, sequence, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", OwnerId: owner}, resp))
+		return resp.Entries[0]
+	}
+	var candidates []*coordv1.AcquiredEntry
+	for i := range recipes.MaxMoved + 3 {
+		candidates = append(candidates, campaign(fmt.Sprint("c", i)))
+	}
+	transfer := func(to *coordv1.AcquiredEntry) error {
+		sequence++
+		return s.Request(1, sequence, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "e", To: to.Key}, &coordv1.Transferred{})
+	}
+	before := s.Rev
+	err := transfer(candidates[recipes.MaxMoved+2])
+	if !errors.Is(err, recipes.ErrTooManyMoved) || s.Rev != before {
+		t.Errorf("over too many: %v, revision %d after %d", err, s.Rev, before)
+	}
+	must(t, transfer(candidates[recipes.MaxMoved+1]))
+	must(t, transfer(candidates[recipes.MaxMoved+2]))
+	must(t, transfer(candidates[recipes.MaxMoved]))
 }

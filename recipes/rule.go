@@ -164,10 +164,22 @@ func ParseTransfer(kv *mvccpb.KeyValue) Transferred {
 	return Transferred{t}
 }
 
-// former returns the tokens that the entry with this token had before it was moved.
-func (t Transferred) former(key string, token int64) []int64 {
+// movedKey is what the note says of one key; nil is nothing.
+type movedKey []*recipesv1.Moved
+
+// byKey returns what the note says of each key.
+func (t Transferred) byKey() map[string]movedKey {
+	keys := make(map[string]movedKey, len(t.GetMoved()))
 	for _, m := range t.GetMoved() {
-		if m.Key == key && m.Token == token {
+		keys[m.Key] = append(keys[m.Key], m)
+	}
+	return keys
+}
+
+// former returns the tokens that the entry with this token had before it was moved.
+func (k movedKey) former(token int64) []int64 {
+	for _, m := range k {
+		if m.Token == token {
 			return m.Former
 		}
 	}

@@ -15,6 +15,13 @@ import (
 // maxFormer is how many former tokens of a candidate the note of a transfer remembers.
 const maxFormer = 32
 
+// MaxMoved is how many candidates may stand between the leader and the target of a transfer: each is written anew, and all wait
+// meanwhile. maxNoted is how many that were moved before the note of a transfer remembers beside them.
+const (
+	MaxMoved = 1000
+	maxNoted = 4 * MaxMoved
+)
+
 // transfer makes another candidate the leader: the leader's entry is deleted, and where the order decides, candidates
 // ahead of the target are put behind it, in their order, one revision each. A note tells that it was a transfer.
 func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, error) {
@@ -43,6 +50,9 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 		return nil, refuse(ErrWrongKind, "%q is no election", req.Name)
 	}
 	at := slices.IndexFunc(entries, func(e Entry) bool { return e.Key == req.To })
+	if at < 0 && len(entries) > MaxMoved+1 && step.Get([]byte(req.To)) != nil {
+		return nil, refuse(ErrTooManyMoved, "more than %d before %q", MaxMoved, req.To)
+	}
 	if at < 0 || entries[at].Lingers || entries[at].Foreign || !step.LeaseAlive(entries[at].Lease) {
 		return nil, refuse(ErrNoCandidate, "%q", req.To)
 	}
@@ -62,12 +72,13 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 	return resp, err
 }
 
-// upTo returns the entries of queue up to a key and what was created with it, which is all that is in its way. Those that were
+// upTo returns the entries of queue up to a key and what was created with it, which is all that is in its way, as far as a transfer
+// may go. Those that were
 // created with another one are foreign: only a transaction of an etcd client makes such.
 func upTo(step statemachine.Step, queue, key string) (entries []Entry) {
 	last := int64(math.MaxInt64)
 	eachEntry(step, queue, func(e Entry) bool {
-		if e.Token > last {
+		if e.Token > last || len(entries) > MaxMoved+1 {
 			return false
 		}
 		if n := len(entries); n > 0 && entries[n-1].Token == e.Token {
@@ -139,14 +150,18 @@ func putTransfer(step statemachine.Step, queue string, from Entry, term int64, t
 	before := ParseTransfer(step.Get(key))
 	note := &recipesv1.Transfer{From: from.Key, FromToken: term, To: to}
 	again := map[string]bool{}
+	former := before.byKey()
 	for i, m := range moved {
-		former := append(before.former(m.Key, m.Token), m.Token)
+		former := append(former[m.Key].former(m.Token), m.Token)
 		note.Moved = append(note.Moved, &recipesv1.Moved{
 			Key: m.Key, Former: former[max(0, len(former)-maxFormer):], Token: step.Revision() + 2 + int64(i), // the note takes the first
 		})
 		again[m.Key] = true
 	}
-	for _, m := range before.GetMoved() {
+	for i, m := range before.GetMoved() {
+		if i >= maxNoted {
+			break
+		}
 		if e, ok := entryOf(queue, step.Get([]byte(m.Key))); ok && !again[m.Key] && e.Token == m.Token && m.Key != from.Key {
 			note.Moved = append(note.Moved, m)
 		}

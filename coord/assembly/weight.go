@@ -1,6 +1,8 @@
 package assembly
 
 import (
+	"bytes"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -8,6 +10,7 @@ import (
 	"github.com/coord-dev/coord/coord/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -18,11 +21,15 @@ import (
 const maxWeighed = 10_000
 
 // perDeleted is how much dearer it is to delete a key than to look at it, perTransfer what it takes to move all candidates that
-// a transfer moves at most.
+// a transfer moves at most, perResize to look at all who wait that a resize looks at.
 const (
 	perDeleted  = 8
 	perTransfer = 10_000
+	perResize   = 1_000
 )
+
+// candidates begins the keys of elections with priorities.
+var candidates = []byte(recipes.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, ""))
 
 // weightOf is that of a command. Requests of sessions are weighed one by one, by Weigh.
 func (r *Replica) weightOf(kind raftv1.Kind, body []byte) int64 {
@@ -58,12 +65,31 @@ func (r *Replica) Weigh(kind coordv1.Kind, body []byte) int64 {
 	case coordv1.Kind_KIND_TXN, coordv1.Kind_KIND_DELETE_RANGE, coordv1.Kind_KIND_LEASE_REVOKE:
 	case coordv1.Kind_KIND_TRANSFER:
 		return perTransfer
+	case coordv1.Kind_KIND_SEMAPHORE_RESIZE:
+		return perResize
+	case coordv1.Kind_KIND_RELEASE:
+		if !bytes.Contains(body, candidates) {
+			return 0
+		}
+	case coordv1.Kind_KIND_CAMPAIGN:
 	default:
 		return 0
 	}
 	s := &scale{r: r}
 	defer s.close()
 	switch kind {
+	case coordv1.Kind_KIND_RELEASE:
+		m := &coordv1.Release{}
+		if proto.Unmarshal(body, m) == nil {
+			for _, e := range m.Entries {
+				s.election(e.Name)
+			}
+		}
+	case coordv1.Kind_KIND_CAMPAIGN:
+		m := &coordv1.Campaign{}
+		if proto.Unmarshal(body, m) == nil && m.Priority != 0 {
+			s.election(m.Name)
+		}
 	case coordv1.Kind_KIND_TXN:
 		s.txn(body)
 	case coordv1.Kind_KIND_DELETE_RANGE:
@@ -112,6 +138,12 @@ func (s *scale) keys(n, each int64) {
 	if s.weight += n * each; n >= maxWeighed {
 		s.weight = propose.LaneWeight
 	}
+}
+
+// election adds the candidates of an election with priorities: when the leader goes all are looked at.
+func (s *scale) election(name string) {
+	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, name)
+	s.add([]byte(queue+"/"), []byte(queue+"0"), 1) // '0' follows '/'
 }
 
 func (s *scale) lease(id statemachine.LeaseID) {

@@ -48,6 +48,9 @@ func TestWeights(t *testing.T) {
 		}
 		commands = append(commands, raftv1.Command{Kind: raftv1.KindPut, Body: encode(t, put)})
 	}
+	for i := range 50 {
+		commands = append(commands, raftv1.Command{Kind: raftv1.KindPut, Body: encode(t, &pb.PutRequest{Key: fmt.Appendf(nil, "_coord/elections/e/%x", i+1)})})
+	}
 	entry := raftv1.AppendEntry(nil, &raftv1.Entry{Member: 1, Boot: 1, Number: 1, Commands: commands})
 	if _, err := r.Machine.Update([]sm.Entry{{Index: 1, Cmd: entry}}); err != nil {
 		t.Fatal(err)
@@ -79,10 +82,15 @@ func TestWeights(t *testing.T) {
 		{"revoke of no lease", raftv1.KindLeaseRevoke, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 6}, 0},
 		{"revoke", raftv1.KindLeaseRevoke, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 7}, 100 * perDeleted},
 		{"end of a session", raftv1.KindSessionEnd, 0, &raftv1.SessionEnd{Id: 7}, 100 * perDeleted},
+		{"resize", raftv1.KindStateHash, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{}, perResize},
+		{"release of a lock", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "e/1"}}}, 0},
+		{"resignation of an election with priorities", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "_coord/elections/e/1"}}}, 50},
+		{"campaign", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e"}, 0},
+		{"campaign by priority", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Priority: 1}, 50},
 		{"transfer", raftv1.KindStateHash, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{}, perTransfer},
 	} {
 		body := encode(t, c.body)
-		if got := r.weightOf(c.kind, body); got != c.want && c.what != "transfer" {
+		if got := r.weightOf(c.kind, body); got != c.want && c.kind != raftv1.KindStateHash {
 			t.Errorf("%s weighs %d, not %d", c.what, got, c.want)
 		}
 		if got := r.Weigh(c.session, body); c.session != 0 && got != c.want {

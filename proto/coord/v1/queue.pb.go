@@ -211,7 +211,8 @@ const (
 	Error_REASON_TOO_MANY_REQUESTS Error_Reason = 40
 	// Another error of etcd's API: code and message say which.
 	Error_REASON_ETCD Error_Reason = 41
-	// A transaction has too many operations, or its compares and ranges would look at too many keys in all.
+	// A transaction has too many operations, or its compares and ranges would look at too many keys in all; a transfer would
+	// put too many candidates behind its target.
 	Error_REASON_TOO_MANY_OPERATIONS Error_Reason = 42
 	// Of shared configuration.
 	Error_REASON_CONFIG_UNKNOWN_BUNDLE Error_Reason = 48
