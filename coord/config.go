@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coord-dev/coord/coord/limit"
+	"github.com/coord-dev/coord/coord/node"
 	"github.com/coord-dev/coord/coord/registry"
 	"github.com/coord-dev/coord/coord/stream"
 )
@@ -255,6 +256,9 @@ func (c *Config) checkTimes() error {
 	}
 	if 5*heartbeat > election {
 		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]", election.Milliseconds(), heartbeat.Milliseconds())
+	}
+	if err := node.CheckTiming(heartbeat, election); err != nil {
+		return fmt.Errorf("--heartbeat-interval and --election-timeout: %w", err)
 	}
 	if c.WatchProgressNotifyInterval < minProgressInterval {
 		return fmt.Errorf("--watch-progress-notify-interval must be at least %v (set to %v)", minProgressInterval, c.WatchProgressNotifyInterval)

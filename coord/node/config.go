@@ -159,13 +159,18 @@ func (c *Config) Validate() error {
 		return errors.New("a joining member must not have initial members")
 	case len(c.Initial) > 0 && c.Initial[c.Replica] == "":
 		return fmt.Errorf("this member %x is not among the initial members", c.Replica)
-	case c.Heartbeat < 0 || c.Heartbeat > 0 && c.Heartbeat < minTick:
-		return fmt.Errorf("heartbeat interval %v is shorter than %v", c.Heartbeat, minTick)
 	}
-	t := c.timing()
-	if t.election <= 2*t.heartbeat {
-		return fmt.Errorf("election timeout %v must be more than twice the heartbeat interval %v",
-			c.ElectionTimeout, c.Heartbeat)
+	return CheckTiming(c.Heartbeat, c.ElectionTimeout)
+}
+
+// CheckTiming returns why a replica cannot run with these times, which are not zero.
+func CheckTiming(heartbeat, election time.Duration) error {
+	if heartbeat < minTick {
+		return fmt.Errorf("heartbeat interval %v is shorter than %v", heartbeat, minTick)
+	}
+	c := Config{Heartbeat: heartbeat, ElectionTimeout: election}
+	if t := c.timing(); t.election <= 2*t.heartbeat {
+		return fmt.Errorf("election timeout %v must be more than twice the heartbeat interval %v", election, heartbeat)
 	}
 	return nil
 }
