@@ -80,27 +80,68 @@ func (b *backend) Connected(id uint64) bool {
 }
 
 // AddMember writes the member's addresses first: Raft knows members by id alone.
-func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool) (*pb.Member, error) {
+func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool, check api.MembersCheck) (*pb.Member, error) {
+	raft, err := b.s.node.Membership(ctx)
+	if err != nil {
+		return nil, known(err)
+	}
+	if err := check(b.s.members.describe(&raft)); err != nil { // before anything is written
+		return nil, err
+	}
 	now := time.Now()
 	id := MemberID(peerURLs, b.s.cfg.ClusterToken, &now)
-	if raft := b.s.members.known(); raft != nil && slices.Contains(slices.Concat(raft.Voters, raft.Learners, raft.Removed), id) {
+	if b.s.members.row(id) != nil || slices.Contains(slices.Concat(raft.Voters, raft.Learners, raft.Removed), id) {
 		return nil, api.ErrMemberExists
 	}
 	if err := b.s.members.put(ctx, &raftv1.Member{Id: id, PeerUrls: peerURLs}); err != nil {
 		return nil, known(err)
 	}
-	err := b.s.node.AddLearner(ctx, id)
+	checked := b.checked(check)
+	err = b.s.node.AddLearner(ctx, id, checked.ask)
 	if err == nil && !learner {
-		err = b.s.node.Promote(ctx, id)
+		err = b.s.node.Promote(ctx, id, nil) // what the check says of a voter was said when it was added
 	}
 	if err != nil {
 		if errors.Is(err, node.ErrRejected) {
-			err = errors.Join(err, b.s.members.remove(ctx, id))
+			err = errors.Join(err, b.forget(ctx, id))
 		}
-		return nil, known(err)
+		return nil, checked.outcome(err)
 	}
 	b.s.members.changed()
 	return &pb.Member{ID: id, PeerURLs: peerURLs, IsLearner: learner}, b.refresh(ctx)
+}
+
+// forget deletes the row of a member that was not added, unless somebody else added it.
+func (b *backend) forget(ctx context.Context, id uint64) error {
+	raft, err := b.s.node.Membership(ctx)
+	if err != nil || slices.Contains(raft.Voters, id) || slices.Contains(raft.Learners, id) {
+		return err
+	}
+	return b.s.members.remove(ctx, id)
+}
+
+// checkedChange asks a check of the services about the members as the node has them, and remembers its answer.
+type checkedChange struct {
+	b       *backend
+	check   api.MembersCheck
+	refused error
+}
+
+func (b *backend) checked(check api.MembersCheck) *checkedChange {
+	return &checkedChange{b: b, check: check}
+}
+
+func (c *checkedChange) ask(raft node.Membership) error {
+	c.refused = c.check(c.b.s.members.describe(&raft))
+	return c.refused
+}
+
+// outcome is what the services get for the node's error: their own, if that was the reason.
+func (c *checkedChange) outcome(err error) error {
+	if err != nil && c.refused != nil {
+		return c.refused
+	}
+	return known(err)
 }
 
 // refresh makes a change of the members known here before it is answered.
@@ -111,23 +152,39 @@ func (b *backend) refresh(ctx context.Context) error {
 
 // PromoteMember refuses a learner that has not applied nine tenths of what this member has, as etcd does: a voter that
 // lags would hold up the cluster.
-func (b *backend) PromoteMember(ctx context.Context, id uint64) error {
+func (b *backend) PromoteMember(ctx context.Context, id uint64, check api.MembersCheck) error {
+	members, err := b.Members(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := check(members); err != nil {
+		return err
+	}
 	progress, err := b.s.node.PeerProgress(ctx, id)
 	if err != nil || progress.Applied*10 < b.s.node.Applied()*9 {
 		return api.ErrLearnerNotReady
 	}
-	if err := b.s.node.Promote(ctx, id); err != nil {
-		return known(err)
+	checked := b.checked(check)
+	if err := b.s.node.Promote(ctx, id, checked.ask); err != nil {
+		return checked.outcome(err)
 	}
 	return b.refresh(ctx)
 }
 
-func (b *backend) RemoveMember(ctx context.Context, id uint64) error {
-	if err := b.s.node.Remove(ctx, id); err != nil {
-		return known(err)
+func (b *backend) RemoveMember(ctx context.Context, id uint64, check api.MembersCheck) error {
+	members, err := b.Members(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := check(members); err != nil {
+		return err
+	}
+	checked := b.checked(check)
+	if err := b.s.node.Remove(ctx, id, checked.ask); err != nil {
+		return checked.outcome(err)
 	}
 	if id == b.s.identity.MemberID {
-		return nil // this member is no longer asked
+		return nil // this member is no longer asked; the leader deletes its row
 	}
 	if err := b.s.members.remove(ctx, id); err != nil {
 		return known(err)
@@ -135,7 +192,14 @@ func (b *backend) RemoveMember(ctx context.Context, id uint64) error {
 	return b.refresh(ctx)
 }
 
-func (b *backend) UpdateMember(ctx context.Context, id uint64, peerURLs []string) error {
+func (b *backend) UpdateMember(ctx context.Context, id uint64, peerURLs []string, check api.MembersCheck) error {
+	members, err := b.Members(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := check(members); err != nil {
+		return err
+	}
 	return known(b.s.members.put(ctx, &raftv1.Member{Id: id, PeerUrls: peerURLs}))
 }
 

@@ -92,8 +92,37 @@ func (m *members) address(before map[uint64]*raftv1.Member) {
 		}
 	}
 	for id, row := range m.rows {
-		if len(row.PeerUrls) > 0 {
+		if len(row.PeerUrls) > 0 && !m.removed(id) {
 			m.book.Set(id, addresses(row.PeerUrls))
+		}
+	}
+}
+
+// removed reports whether Raft's membership, as last read, has no such member any more. It is called with mu held.
+func (m *members) removed(id uint64) bool {
+	return m.raft != nil && slices.Contains(m.raft.Removed, id)
+}
+
+// sweep deletes the rows of removed members if this member leads: one that was removed through itself could not do it. Who
+// leads next does what is left.
+func (m *members) sweep() {
+	if !m.s.node.IsLeader() {
+		return
+	}
+	m.mu.Lock()
+	var stray []uint64
+	for id := range m.rows {
+		if m.removed(id) {
+			stray = append(stray, id)
+		}
+	}
+	m.mu.Unlock()
+	for _, id := range stray {
+		ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
+		err := m.remove(ctx, id)
+		cancel()
+		if err != nil {
+			m.s.log.Warn("deleting the row of a removed member", zap.String("member", hex(id)), zap.Error(err))
 		}
 	}
 }
@@ -133,6 +162,7 @@ func (m *members) refresh() error {
 		cancel()
 		if err == nil {
 			m.learn(&raft)
+			m.sweep()
 		} else {
 			m.changed() // try again
 		}
@@ -159,9 +189,7 @@ func (m *members) learn(raft *node.Membership) {
 		if err := m.s.dir.ForgetPeer(id); err != nil {
 			m.s.log.Warn("forgetting a removed member", zap.Error(err))
 		}
-		if m.row(id) == nil {
-			m.s.node.Book().Set(id, nil) // the flags may have named it
-		}
+		m.s.node.Book().Set(id, nil) // whoever named it, row or flags
 	}
 }
 
@@ -320,6 +348,7 @@ func (s *Server) publishFounders(ctx context.Context) error {
 // leaderChanged is told of each change of leader.
 func (s *Server) leaderChanged(leader, term uint64) {
 	s.log.Info("leader changed", zap.String("leader", hex(leader)), zap.Uint64("term", term))
+	s.members.changed() // a new leader has rows to sweep
 	if leader != 0 {
 		s.replica.Proposer.LeaderChanged()
 	}

@@ -65,21 +65,25 @@ type View interface {
 	Alarms() []*pb.AlarmMember
 }
 
-// Cluster changes who the members are. Changes are one at a time: the caller sees to that on this member, the
-// implementation refuses what a change by another member has overtaken. A slice of members is sorted by id and belongs
+// MembersCheck returns why a change of the members must not be made to these, or nil.
+type MembersCheck func([]*pb.Member) error
+
+// Cluster changes who the members are. A change is made to the members that its check was asked about, or it is asked again
+// about those that came to be meanwhile, through whatever member: so a bound that it keeps is kept by the cluster. What the
+// check returns is returned. A slice of members is sorted by id and belongs
 // to the caller.
 type Cluster interface {
 	// Members reads the members, through a linearizable read if asked for.
 	Members(ctx context.Context, linearizable bool) ([]*pb.Member, error)
 	// Connected reports whether this member has been in touch with the member for long enough to count on it; true for itself.
 	Connected(id uint64) bool
-	// AddMember chooses the id of the new member. The URLs are valid and nobody else's.
-	AddMember(ctx context.Context, peerURLs []string, learner bool) (*pb.Member, error)
+	// AddMember chooses the id of the new member. The URLs are valid. Nothing is left of a member that was not added.
+	AddMember(ctx context.Context, peerURLs []string, learner bool, check MembersCheck) (*pb.Member, error)
 	// PromoteMember makes a voter of a learner: ErrLearnerNotReady if it lags behind.
-	PromoteMember(ctx context.Context, id uint64) error
-	RemoveMember(ctx context.Context, id uint64) error
-	// UpdateMember replaces the peer URLs of a member.
-	UpdateMember(ctx context.Context, id uint64, peerURLs []string) error
+	PromoteMember(ctx context.Context, id uint64, check MembersCheck) error
+	RemoveMember(ctx context.Context, id uint64, check MembersCheck) error
+	// UpdateMember replaces the peer URLs of a member. Its check is asked once, before.
+	UpdateMember(ctx context.Context, id uint64, peerURLs []string, check MembersCheck) error
 	// TransferLeader returns once target, a voter, leads.
 	TransferLeader(ctx context.Context, target uint64) error
 }

@@ -109,26 +109,38 @@ func (b *machineBackend) Members(context.Context, bool) ([]*pb.Member, error) {
 
 func (b *machineBackend) Connected(id uint64) bool { return !b.down[id] }
 
-func (b *machineBackend) AddMember(_ context.Context, urls []string, learner bool) (*pb.Member, error) {
+func (b *machineBackend) AddMember(_ context.Context, urls []string, learner bool, check MembersCheck) (*pb.Member, error) {
+	if err := check(b.members); err != nil {
+		return nil, err
+	}
 	m := &pb.Member{ID: 99, PeerURLs: urls, IsLearner: learner}
 	b.members = append(b.members, m)
 	b.changes = append(b.changes, "add")
 	return m, nil
 }
 
-func (b *machineBackend) PromoteMember(_ context.Context, id uint64) error {
+func (b *machineBackend) PromoteMember(_ context.Context, id uint64, check MembersCheck) error {
+	if err := check(b.members); err != nil {
+		return err
+	}
 	b.changes = append(b.changes, "promote")
 	findMember(b.members, id).IsLearner = false
 	return nil
 }
 
-func (b *machineBackend) RemoveMember(_ context.Context, id uint64) error {
+func (b *machineBackend) RemoveMember(_ context.Context, id uint64, check MembersCheck) error {
+	if err := check(b.members); err != nil {
+		return err
+	}
 	b.changes = append(b.changes, "remove")
 	b.members = slices.DeleteFunc(b.members, func(m *pb.Member) bool { return m.ID == id })
 	return nil
 }
 
-func (b *machineBackend) UpdateMember(_ context.Context, id uint64, urls []string) error {
+func (b *machineBackend) UpdateMember(_ context.Context, id uint64, urls []string, check MembersCheck) error {
+	if err := check(b.members); err != nil {
+		return err
+	}
 	b.changes = append(b.changes, "update")
 	findMember(b.members, id).PeerURLs = urls
 	return nil

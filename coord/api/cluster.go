@@ -13,8 +13,8 @@ import (
 // maxLearners is etcd's default of --max-learners.
 const maxLearners = 1
 
-// clusterServer is etcd's Cluster service. It checks a change against the members as a linearizable read tells them,
-// with etcd's strict reconfiguration checks, before the Backend makes it. Headers have no revision here, as in etcd.
+// clusterServer is etcd's Cluster service. It checks a change with etcd's strict reconfiguration checks, against the members
+// to which the Backend makes it. Headers have no revision here, as in etcd.
 type clusterServer struct {
 	*service
 	change sync.Mutex // one change at a time on this member
@@ -30,17 +30,15 @@ func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest)
 }
 
 func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
-	urls, err := types.NewURLs(r.PeerURLs)
+	peerURLs, err := checkPeerURLs(r.PeerURLs)
 	if err != nil {
-		return nil, rpctypes.ErrGRPCMemberBadURLs
+		return nil, err
 	}
-	peerURLs := urls.StringSlice()
 	var added *pb.Member
-	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
-		if err := s.checkAdd(members, peerURLs, r.IsLearner); err != nil {
-			return err
-		}
-		added, err = s.backend.AddMember(ctx, peerURLs, r.IsLearner)
+	members, err := s.changed(ctx, func(ctx context.Context) (err error) {
+		added, err = s.backend.AddMember(ctx, peerURLs, r.IsLearner, func(members []*pb.Member) error {
+			return s.checkAdd(members, peerURLs, r.IsLearner)
+		})
 		return err
 	})
 	if err != nil {
@@ -50,11 +48,8 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 }
 
 func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
-	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
-		if err := s.checkRemove(members, r.ID); err != nil {
-			return err
-		}
-		return s.backend.RemoveMember(ctx, r.ID)
+	members, err := s.changed(ctx, func(ctx context.Context) error {
+		return s.backend.RemoveMember(ctx, r.ID, func(members []*pb.Member) error { return s.checkRemove(members, r.ID) })
 	})
 	if err != nil {
 		return nil, err
@@ -64,17 +59,19 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 
 func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	// etcd takes any text here and cannot reach the member afterwards.
-	if _, err := types.NewURLs(r.PeerURLs); err != nil {
-		return nil, rpctypes.ErrGRPCMemberBadURLs
+	if _, err := checkPeerURLs(r.PeerURLs); err != nil {
+		return nil, err
 	}
-	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
-		if findMember(members, r.ID) == nil {
-			return ErrMemberNotFound
-		}
-		if peerURLTaken(members, r.PeerURLs, r.ID) {
-			return ErrPeerURLExists
-		}
-		return s.backend.UpdateMember(ctx, r.ID, r.PeerURLs)
+	members, err := s.changed(ctx, func(ctx context.Context) error {
+		return s.backend.UpdateMember(ctx, r.ID, r.PeerURLs, func(members []*pb.Member) error {
+			switch {
+			case findMember(members, r.ID) == nil:
+				return ErrMemberNotFound
+			case peerURLTaken(members, r.PeerURLs, r.ID):
+				return ErrPeerURLExists
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -83,11 +80,8 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 }
 
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
-	members, err := s.changed(ctx, func(ctx context.Context, members []*pb.Member) error {
-		if err := checkPromote(members, r.ID); err != nil {
-			return err
-		}
-		return s.backend.PromoteMember(ctx, r.ID)
+	members, err := s.changed(ctx, func(ctx context.Context) error {
+		return s.backend.PromoteMember(ctx, r.ID, func(members []*pb.Member) error { return checkPromote(members, r.ID) })
 	})
 	if err != nil {
 		return nil, err
@@ -96,16 +90,12 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 }
 
 // changed makes a change and returns the members after it.
-func (s *clusterServer) changed(ctx context.Context, change func(context.Context, []*pb.Member) error) ([]*pb.Member, error) {
+func (s *clusterServer) changed(ctx context.Context, change func(context.Context) error) ([]*pb.Member, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	s.change.Lock()
 	defer s.change.Unlock()
-	before, err := s.backend.Members(ctx, true)
-	if err != nil {
-		return nil, waitError(err)
-	}
-	if err := change(ctx, before); err != nil {
+	if err := change(ctx); err != nil {
 		return nil, waitError(err)
 	}
 	after, err := s.backend.Members(ctx, false)
@@ -123,6 +113,31 @@ func (s *clusterServer) header() *pb.ResponseHeader {
 	h := &pb.ResponseHeader{}
 	s.fillWithoutRevision(h)
 	return h
+}
+
+// What a member's row in the store may hold: members are dialled at each URL in turn, and everybody keeps all rows.
+const (
+	maxPeerURLs     = 16
+	maxPeerURLBytes = 512
+)
+
+// checkPeerURLs returns the URLs sorted. A member is dialled at http://HOST:PORT and nowhere else; there are as many as a
+// host has addresses, each once.
+func checkPeerURLs(raw []string) ([]string, error) {
+	if len(raw) > maxPeerURLs || slices.ContainsFunc(raw, func(u string) bool { return len(u) > maxPeerURLBytes }) {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	urls, err := types.NewURLs(raw)
+	if err != nil {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	sorted := urls.StringSlice()
+	for i, u := range urls {
+		if u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || i > 0 && sorted[i] == sorted[i-1] {
+			return nil, rpctypes.ErrGRPCMemberBadURLs
+		}
+	}
+	return sorted, nil
 }
 
 // checkAdd is strict about what the change would do to the quorum, first, and then about the new member itself.

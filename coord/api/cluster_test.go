@@ -2,6 +2,8 @@ package api
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -57,6 +59,11 @@ func TestMemberAdd(t *testing.T) {
 		"no URL":                   {voters(1), nil, &pb.MemberAddRequest{}, wantBadURLs},
 		"no port":                  {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://host"}}, wantBadURLs},
 		"no scheme":                {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"10.0.0.9:2380"}}, wantBadURLs},
+		"unix socket":              {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"unix://host:2380"}}, wantBadURLs},
+		"credentials":              {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://me:secret@10.0.0.9:2380"}}, wantBadURLs},
+		"one URL twice":            {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{peerURL(9), peerURL(9)}}, wantBadURLs},
+		"huge URL":                 {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://" + strings.Repeat("a", 1<<20) + ":2380"}}, wantBadURLs},
+		"many URLs":                {voters(1), nil, &pb.MemberAddRequest{PeerURLs: slices.Repeat(fresh, 5000)}, wantBadURLs},
 		"URL taken":                {voters(3), nil, &pb.MemberAddRequest{PeerURLs: []string{peerURL(70), peerURL(3)}}, wantURLTaken},
 		"second learner":           {append(voters(3), learner), nil, &pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true}, wants{codes.FailedPrecondition, "etcdserver: too many learner members in cluster"}},
 		"taken before too many":    {append(voters(3), learner), nil, &pb.MemberAddRequest{PeerURLs: learner.PeerURLs, IsLearner: true}, wantURLTaken},

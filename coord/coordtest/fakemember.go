@@ -39,18 +39,24 @@ func (m *fakeMember) Connected(id uint64) bool { return id == fakeID }
 var errOneMember = status.Error(codes.Unimplemented, "a fake cluster has one member")
 
 // AddMember implements api.Cluster.
-func (m *fakeMember) AddMember(context.Context, []string, bool) (*pb.Member, error) {
+func (m *fakeMember) AddMember(context.Context, []string, bool, api.MembersCheck) (*pb.Member, error) {
 	return nil, errOneMember
 }
 
 // PromoteMember implements api.Cluster.
-func (m *fakeMember) PromoteMember(context.Context, uint64) error { return errOneMember }
+func (m *fakeMember) PromoteMember(context.Context, uint64, api.MembersCheck) error {
+	return errOneMember
+}
 
 // RemoveMember implements api.Cluster.
-func (m *fakeMember) RemoveMember(context.Context, uint64) error { return errOneMember }
+func (m *fakeMember) RemoveMember(context.Context, uint64, api.MembersCheck) error {
+	return errOneMember
+}
 
 // UpdateMember implements api.Cluster.
-func (m *fakeMember) UpdateMember(context.Context, uint64, []string) error { return errOneMember }
+func (m *fakeMember) UpdateMember(context.Context, uint64, []string, api.MembersCheck) error {
+	return errOneMember
+}
 
 // TransferLeader implements api.Cluster.
 func (m *fakeMember) TransferLeader(context.Context, uint64) error { return errOneMember }

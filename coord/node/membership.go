@@ -82,22 +82,30 @@ type change struct {
 	name string
 	// refuse says why the change cannot be made to m, or nil.
 	refuse func(m Membership) error
+	// check is the caller's refuse.
+	check Check
 	// done says whether m is as the change makes it.
 	done func(m Membership) bool
 	// request hands the change to Dragonboat, for the version of the members seen.
 	request func(version uint64) (*dragonboat.RequestState, error)
 }
 
+// maxRemoved bounds the members that were ever removed: their ids are kept for ever, and are part of every chunk of a
+// snapshot.
+const maxRemoved = 10_000
+
 // AddLearner implements Raft. The member's address must be in the Book.
-func (n *Node) AddLearner(ctx context.Context, member uint64) error {
+func (n *Node) AddLearner(ctx context.Context, member uint64, check Check) error {
 	return n.change(ctx, member, change{
-		name: "add learner",
+		name: "add learner", check: check,
 		refuse: func(m Membership) error {
 			switch {
 			case slices.Contains(m.Removed, member):
 				return errors.New("this id was removed and cannot be used again")
 			case isMember(m, member):
 				return errors.New("it is a member already")
+			case len(m.Removed) >= maxRemoved:
+				return fmt.Errorf("%d members were removed from this cluster, whose ids are kept: it takes no new ones", len(m.Removed))
 			}
 			return nil
 		},
@@ -109,9 +117,9 @@ func (n *Node) AddLearner(ctx context.Context, member uint64) error {
 }
 
 // Promote implements Raft. The caller makes sure that the learner has caught up.
-func (n *Node) Promote(ctx context.Context, member uint64) error {
+func (n *Node) Promote(ctx context.Context, member uint64, check Check) error {
 	return n.change(ctx, member, change{
-		name: "promote",
+		name: "promote", check: check,
 		refuse: func(m Membership) error {
 			if !slices.Contains(m.Learners, member) {
 				return errors.New("it is not a learner")
@@ -126,9 +134,9 @@ func (n *Node) Promote(ctx context.Context, member uint64) error {
 }
 
 // Remove implements Raft.
-func (n *Node) Remove(ctx context.Context, member uint64) error {
+func (n *Node) Remove(ctx context.Context, member uint64, check Check) error {
 	return n.change(ctx, member, change{
-		name: "remove",
+		name: "remove", check: check,
 		refuse: func(m Membership) error {
 			switch {
 			case !isMember(m, member):
@@ -161,7 +169,11 @@ func (n *Node) change(ctx context.Context, member uint64, c change) error {
 		if asked && c.done(m) {
 			return nil
 		}
-		if err := c.refuse(m); err != nil {
+		err = c.refuse(m)
+		if err == nil && c.check != nil {
+			err = c.check(m)
+		}
+		if err != nil {
 			return fmt.Errorf("%s %x: %w: %w", c.name, member, ErrRejected, err)
 		}
 		switch n.ask(ctx, m.Version, c) {

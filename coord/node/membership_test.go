@@ -37,7 +37,7 @@ func (c *cluster) join(via *member, id uint64) *member {
 	for _, other := range c.live() {
 		other.node.Book().Set(id, []string{m.addr})
 	}
-	if err := via.node.AddLearner(testContext(c.t), id); err != nil {
+	if err := via.node.AddLearner(testContext(c.t), id, nil); err != nil {
 		c.t.Fatal(err)
 	}
 	m.start(c.joinConfig(m))
@@ -74,14 +74,14 @@ func TestGrowAndShrink(t *testing.T) {
 	second.start(c.restartConfig(second))
 	c.eventually("learner status", func() bool { return second.node.Status().Learner })
 
-	if err := first.node.Promote(ctx, 2); err != nil {
+	if err := first.node.Promote(ctx, 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("promotion", func() bool { return !second.node.Status().Learner })
 	second.stop() // and a voter is a voter
 	second.start(c.restartConfig(second))
 	third := c.join(first, 3)
-	if err := second.node.Promote(ctx, 3); err != nil { // any member can be asked
+	if err := second.node.Promote(ctx, 3, nil); err != nil { // any member can be asked
 		t.Fatal(err)
 	}
 	first.mustPut(name("three", 0))
@@ -90,7 +90,7 @@ func TestGrowAndShrink(t *testing.T) {
 	if err := first.node.TransferLeadership(ctx, 2, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.node.Remove(ctx, 2); err != nil { // the leader removes itself
+	if err := second.node.Remove(ctx, 2, nil); err != nil { // the leader removes itself
 		t.Fatal(err)
 	}
 	c.eventually("end of the removed member", func() bool { return second.node.Propose([]byte("x")) == ErrClosed })
@@ -99,7 +99,7 @@ func TestGrowAndShrink(t *testing.T) {
 	}
 	second.stop()
 	first.mustPut(name("two", 0))
-	if err := first.node.Remove(ctx, 3); err != nil {
+	if err := first.node.Remove(ctx, 3, nil); err != nil {
 		t.Fatal(err)
 	}
 	third.stop()
@@ -123,7 +123,7 @@ func TestRemovedMemberIsTold(t *testing.T) {
 	out := c.members[leader.id%3+1]
 	out.stop()
 	out.edit = func(cfg *Config) { cfg.Events.Removed = func() { removed <- cfg.Replica } }
-	if err := leader.node.Remove(testContext(t), out.id); err != nil {
+	if err := leader.node.Remove(testContext(t), out.id, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -146,21 +146,21 @@ func TestRefusedChanges(t *testing.T) {
 	ctx := testContext(t)
 	c.join(m, 2)
 	for what, f := range map[string]func() error{
-		"adding a learner again":  func() error { return m.node.AddLearner(ctx, 2) },
-		"adding a voter":          func() error { return m.node.AddLearner(ctx, 1) },
-		"promoting a voter":       func() error { return m.node.Promote(ctx, 1) },
-		"promoting a stranger":    func() error { return m.node.Promote(ctx, 9) },
-		"removing a stranger":     func() error { return m.node.Remove(ctx, 9) },
-		"removing the only voter": func() error { return m.node.Remove(ctx, 1) },
+		"adding a learner again":  func() error { return m.node.AddLearner(ctx, 2, nil) },
+		"adding a voter":          func() error { return m.node.AddLearner(ctx, 1, nil) },
+		"promoting a voter":       func() error { return m.node.Promote(ctx, 1, nil) },
+		"promoting a stranger":    func() error { return m.node.Promote(ctx, 9, nil) },
+		"removing a stranger":     func() error { return m.node.Remove(ctx, 9, nil) },
+		"removing the only voter": func() error { return m.node.Remove(ctx, 1, nil) },
 	} {
 		if err := f(); !errors.Is(err, ErrRejected) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if err := m.node.Remove(ctx, 2); err != nil {
+	if err := m.node.Remove(ctx, 2, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.node.AddLearner(ctx, 2); !errors.Is(err, ErrRejected) {
+	if err := m.node.AddLearner(ctx, 2, nil); !errors.Is(err, ErrRejected) {
 		t.Errorf("adding a removed id: %v", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestChangeWithoutQuorum(t *testing.T) {
 	other.stop()
 	ctx, cancel := contextFor(time.Second)
 	defer cancel()
-	err := m.node.AddLearner(ctx, 9)
+	err := m.node.AddLearner(ctx, 9, nil)
 	if err == nil || errors.Is(err, ErrRejected) {
 		t.Fatalf("without a quorum: %v", err)
 	}

@@ -23,12 +23,14 @@ type Raft interface {
 	Membership(ctx context.Context) (Membership, error)
 	// AddLearner adds a member without a vote. The changes of membership return
 	// nil when the change was applied, ErrRejected when it was not and will not be,
-	// and ErrUnknown when ctx ended before that was known.
-	AddLearner(ctx context.Context, member uint64) error
+	// and ErrUnknown when ctx ended before that was known. check, if not nil, is asked
+	// about the members that the change is made to: should they have changed when
+	// the log comes to the change, it is asked again about those.
+	AddLearner(ctx context.Context, member uint64, check Check) error
 	// Promote gives a learner a vote.
-	Promote(ctx context.Context, member uint64) error
+	Promote(ctx context.Context, member uint64, check Check) error
 	// Remove removes a member; its id can never be used again.
-	Remove(ctx context.Context, member uint64) error
+	Remove(ctx context.Context, member uint64, check Check) error
 	// TransferLeadership makes target the leader and returns when it is.
 	TransferLeadership(ctx context.Context, target uint64, hold Hold) error
 }
@@ -79,6 +81,10 @@ type Membership struct {
 	// Voters, Learners and Removed are ids in ascending order.
 	Voters, Learners, Removed []uint64
 }
+
+// Check returns why a change of membership must not be made to m, or nil. The error
+// is part of the one that the change returns.
+type Check func(m Membership) error
 
 // Hold stops the proposals of this member and returns the function that lets
 // them go on. It returns after those in the making have been proposed.
