@@ -19,7 +19,14 @@ import (
 // cost memory (at 300 a loaded member took 530 MB instead of 230).
 const gcPercent = 150
 
+// memoryLimit is where the heap grows no further beyond what is alive, so that a member stays below 512 MB in all: what it holds
+// for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it.
+const memoryLimit = 384 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
