@@ -63,9 +63,8 @@
 // (whether it is admitted with all before it inside), and to follow a queue by its changes (package line).
 //
 // Where several hold, a tally counts the entries, so that an acquire needs not read them: each entry that is made is added in its
-// commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. A put by hand
-// would not be counted; a count that is deleted is made anew, as when what was put over an entry goes, and so is a record while there
-// are entries.
+// commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. Nobody but
+// procedures can write it (statemachine.Reserved).
 //
 // Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
 // their contracts are the docs of their services in coord.v1.
@@ -86,8 +85,8 @@
 //
 // An entry may ask that its place be kept if its session expires. Then the state machine puts its key again with the create
 // revision it had, on a lease whose id says that it lingers (statemachine.Lingers): clients can neither grant such an id nor renew,
-// attach to or revoke the lease. It ends with its time, or with its key, which a forced release deletes. Such a place is never granted, and blocks all behind it, etcd's clients
-// included, until that lease expires. (The place of a waiter lingers, too, since nothing is written when it becomes the
+// attach to or revoke the lease. It ends with its time, or with its key, which a forced release deletes. Such a place is never
+// granted, and blocks all behind it, etcd's clients included, until that lease is gone. (The place of a waiter lingers, too, since nothing is written when it becomes the
 // holder. With priorities only the leader's blocks.)
 //
 // # Transfer
@@ -104,8 +103,20 @@
 // belongs to no lease, because what deletes a leader's keys must not write the record at the same revision: there a
 // reactor of the state machine writes the next leader. Who leads stays; then the greatest priority leads, the oldest of
 // equals. That costs a scan of the candidates. A candidate is marked when it is elected and leads once: if somebody
-// deletes the record, the next one is elected and the former leader's entry goes. Nobody but recipes should write
-// here; what an etcd client breaks by a put is put right when a candidate comes or goes.
+// deletes the record, the next one is elected and the former leader's entry goes. Nobody but
+// procedures writes here.
+//
+// # What is taken for our own mark, and why no client can make it
+//
+//	a tally, a limit, a leader, Elected, asks, transfers  below _coord/, where plain puts and deletions are refused at the door and
+//	  a barrier's state, counters, latches, gates, …      in the apply; procedures check what they write
+//	registry records, versions of configurations          likewise; registry.go and config.go, and by the member before
+//	a place that lingers                                  the id of its lease, which no command grants
+//	what kind of entry a key is, its sequence and linger  notes with its attachment: a plain put of the key forgets them
+//	a session                                             (lease id, index of its grant) in a table of its own: a lease granted with
+//	                                                      the id of one that ended is none
+//	the number of a stream                                chosen by the member that serves it; requests go by session and epoch
+//	the keys of locks and elections                       none: anybody's key counts, see State
 //
 // # Versions
 //

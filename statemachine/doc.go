@@ -26,6 +26,11 @@
 // answers whoever sends it again, until the session acknowledges it. See apply_requests.go for what is stored and what is
 // not, outcomes.go for the bounds, and package lease for streams.
 //
+// # Reserved keys
+//
+// Keys below _coord/ are written by procedures alone, and leases whose ids Lingers knows are granted by expiry alone: see Reserved
+// and Lingers.
+//
 // # Durability
 //
 // Pebble keeps no write-ahead log, because the Raft log is one: a batch becomes durable when its memtable is flushed.
