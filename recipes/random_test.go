@@ -318,6 +318,9 @@ func (w *world) foreignKey() {
 			w.did("moved to another lease", "%q", key)
 		}
 	default:
+		if w.rng.IntN(2) == 0 && w.store.Leases[own] {
+			lease = own
+		}
 		other := w.name + "/together"
 		if together := w.rng.IntN(4) == 0 && w.find(other) < 0; together {
 			must(w.T, w.store.PutTogether(lease, key, other))

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/coord/coordtest"
@@ -22,7 +23,7 @@ import (
 // etcdClient is etcd's client of the fake.
 func etcdClient(t *testing.T, fake *coordtest.Fake) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{fake.Endpoint()}})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{fake.Endpoint()}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
