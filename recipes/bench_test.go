@@ -22,6 +22,7 @@ const perEntry = 256
 type benchLog struct {
 	*testing.B
 	entries  []sm.Entry
+	done     int    // entries before those
 	created  uint64 // of the session
 	sequence uint64 // of the last request
 	revision int64  // after the last entry
@@ -34,7 +35,7 @@ func newBenchLog(b *testing.B) *benchLog {
 }
 
 func (l *benchLog) add(kind raftv1.Kind, msg proto.Message) {
-	index := uint64(len(l.entries)) + 1
+	index := uint64(l.done+len(l.entries)) + 1
 	e := &raftv1.Entry{Member: 1, Boot: 1, Number: index, Settled: index - 1, Commands: []raftv1.Command{{Kind: kind, Body: l.encode(msg)}}}
 	l.entries = append(l.entries, sm.Entry{Index: index, Cmd: raftv1.AppendEntry(nil, e)})
 }
