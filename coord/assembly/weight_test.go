@@ -48,9 +48,15 @@ func TestWeights(t *testing.T) {
 		}
 		commands = append(commands, raftv1.Command{Kind: raftv1.KindPut, Body: encode(t, put)})
 	}
-	for i := range 50 {
-		commands = append(commands, raftv1.Command{Kind: raftv1.KindPut, Body: encode(t, &pb.PutRequest{Key: fmt.Appendf(nil, "_coord/elections/e/%x", i+1)})})
+	requests := &raftv1.Requests{Session: 8, Created: 1, Epoch: 1}
+	for i := range 50 { // but for the leader's record, which is one key more
+		campaign := encode(t, &coordv1.Campaign{Name: "e", OwnerId: fmt.Sprint(i), Priority: 1})
+		requests.Requests = append(requests.Requests, encode(t, &coordv1.Request{
+			Sequence: uint64(i + 1), Kind: coordv1.Kind_KIND_CAMPAIGN, Body: campaign,
+		}))
 	}
+	commands = append(commands, raftv1.Command{Kind: raftv1.KindSessionOpen, Body: encode(t, &raftv1.SessionOpen{Id: 8, TtlMs: 1000, Stream: 1})},
+		raftv1.Command{Kind: raftv1.KindRequests, Body: encode(t, requests)})
 	entry := raftv1.AppendEntry(nil, &raftv1.Entry{Member: 1, Boot: 1, Number: 1, Commands: commands})
 	if _, err := r.Machine.Update([]sm.Entry{{Index: 1, Cmd: entry}}); err != nil {
 		t.Fatal(err)
@@ -84,9 +90,9 @@ func TestWeights(t *testing.T) {
 		{"end of a session", raftv1.KindSessionEnd, 0, &raftv1.SessionEnd{Id: 7}, 100 * perDeleted},
 		{"resize", raftv1.KindStateHash, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{}, perResize},
 		{"release of a lock", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "e/1"}}}, 0},
-		{"resignation of an election with priorities", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "_coord/elections/e/1"}}}, 50},
+		{"resignation of an election with priorities", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "_coord/elections/e/1"}}}, 51},
 		{"campaign", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e"}, 0},
-		{"campaign by priority", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Priority: 1}, 50},
+		{"campaign by priority", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Priority: 1}, 51},
 		{"transfer", raftv1.KindStateHash, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{}, perTransfer},
 	} {
 		body := encode(t, c.body)
