@@ -112,6 +112,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.dir.MarkPopulated(); err != nil {
 		return err
 	}
+	if err := s.keepRefusals(); err != nil {
+		return err
+	}
 	if err := s.startServices(); err != nil {
 		return err
 	}
@@ -145,13 +148,17 @@ func (s *Server) assemble() error {
 	if err != nil {
 		return err
 	}
+	refused, err := s.refusals()
+	if err != nil {
+		return err
+	}
 	s.members = newMembers(s)
 	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
 		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
 		Dir: s.dir.DBPath(), MaxOpenFiles: s.files.store, Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
-		Members: s.members, Memory: memory, End: func(string) { os.Exit(1) }, Logger: s.log,
+		Members: s.members, Memory: memory, End: func(string) { os.Exit(1) }, Refused: refused, Logger: s.log,
 	})
 	return nil
 }

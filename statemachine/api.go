@@ -43,7 +43,9 @@ var (
 	ErrTooManySessions  = errors.New("too many sessions")
 	ErrWithdrawn        = errors.New("the request was withdrawn")
 	ErrQueueBroken      = errors.New("what must follow from a deletion cannot be done")
-	ErrResponseTooLarge = errors.New("the response would be too large to be kept for the session")
+	// ErrRefusedByOperator: the command is in the list of those that are refused, see Refused.
+	ErrRefusedByOperator = errors.New("the operator of the cluster has refused this command, at which its members ended")
+	ErrResponseTooLarge  = errors.New("the response would be too large to be kept for the session")
 )
 
 // Other errors of readers.

@@ -132,6 +132,9 @@ func (r *requestRun) request(data []byte) []byte {
 	r.at.kind, r.at.sequence = q.kind, q.sequence
 	var outcome []byte
 	err := r.step(func() (err error) {
+		if r.refuses() {
+			return ErrRefusedByOperator
+		}
 		if outcome, err = r.execute(q); err != nil {
 			return err
 		}

@@ -97,7 +97,12 @@ func (b *batch) entry(e sm.Entry) {
 
 // run applies one command. Ticks and requests consist of steps of their own, everything else is one.
 func (b *batch) run(c raftv1.Command) (r Result) {
-	if c.Kind == raftv1.KindTick || c.Kind == raftv1.KindRequests {
+	switch {
+	case c.Kind == raftv1.KindRequests: // each of them is refused, as its outcome
+		return b.command(c)
+	case b.refuses():
+		return refuse(ErrRefusedByOperator)
+	case c.Kind == raftv1.KindTick:
 		return b.command(c)
 	}
 	if err := b.step(func() error {

@@ -21,9 +21,18 @@ import (
 func randomOptions() statemachine.Options {
 	return statemachine.Options{
 		Shard: 1, Boot: 1, Procedures: []statemachine.Procedure{scripted{}, acquiring{}}, Guard: atToken, Reactor: reacting{},
-		Budget: statemachine.Budget{Ops: 30, Reads: 2, Work: 5},
+		Budget: statemachine.Budget{Ops: 30, Reads: 2, Work: 5}, Refused: someRefused(),
 		Room:   statemachine.Room{OutcomeBytes: 4000, SessionBytes: 4 * statemachine.SessionOverhead},
 	}
+}
+
+// someRefused are commands and requests of which there are some in every log.
+func someRefused() (list []statemachine.Refused) {
+	for index := uint64(3); index < 1000; index += 17 {
+		list = append(list, statemachine.Refused{Index: index, Command: 1},
+			statemachine.Refused{Index: index + 5, Command: 2, Request: 1}, statemachine.Refused{Index: index + 9, Command: 1, Request: 2})
+	}
+	return list
 }
 
 // atToken holds if the key's create revision is the token.

@@ -54,7 +54,7 @@ func (v *View) StateHash(ctx context.Context) (uint64, error) {
 	for _, space := range []byte{
 		mvcc.SpaceLive, mvcc.SpaceLeases, mvcc.SpaceLeaseKeys, mvcc.SpaceRenewals, mvcc.SpaceMeta,
 		mvcc.SpaceMembers, mvcc.SpaceAlarms, mvcc.SpaceExecuted, mvcc.SpaceStreams, mvcc.SpaceSessions, mvcc.SpaceOutcomes,
-		mvcc.SpaceBroken,
+		mvcc.SpaceBroken, mvcc.SpaceRefused,
 	} {
 		lower, upper := mvcc.SpaceBounds(space)
 		err := mvcc.ScanRows(v.rows(), lower, upper, func(k, value []byte) (bool, error) {

@@ -47,6 +47,8 @@ type Options struct {
 	Observer Observer
 	// OnHash is given the hash that a StateHash command asked for, from a goroutine of its own. It may be nil.
 	OnHash func(Hashed)
+	// Refused are commands that the operator has refused. Open adds them to the list in the store.
+	Refused []Refused
 	// End is called with a line that was logged, when the replica cannot go on: an entry panics, or must not be applied by this
 	// release, or the store cannot be read or written. It should end the process. Where it is nil or returns, Update returns the
 	// error, which ends the replica.
@@ -81,6 +83,7 @@ type Machine struct {
 	alarms    alarms
 	members   []*raftv1.Member
 	broken    broken
+	denied    refusedList
 	overlay   *mvcc.Overlay
 	latest    *mvcc.Cache
 	undo      undo.Log // of the step that is running
@@ -149,6 +152,9 @@ func (m *Machine) Open(<-chan struct{}) (uint64, error) {
 	if err := m.load(); err != nil {
 		return 0, errors.Join(fmt.Errorf("load state machine from %s: %w", m.opts.Dir, err), store.close())
 	}
+	if err := m.takeOver(m.opts.Refused); err != nil {
+		return 0, errors.Join(fmt.Errorf("open state machine in %s: %w", m.opts.Dir, err), store.close())
+	}
 	m.publish()
 	m.compactor = startCompactor(m)
 	m.flusher = startFlusher(m)
@@ -208,7 +214,7 @@ func (m *Machine) applyRows() mvcc.Source {
 // loadTables builds the tables that are caches of rows.
 func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 	m.executed, m.sessions = make(executed), newSessions(&m.undo)
-	m.alarms, m.members, m.broken = nil, nil, nil
+	m.alarms, m.members, m.broken, m.denied = nil, nil, nil, nil
 	for _, space := range []struct {
 		id   byte
 		size int // of the key; 0: any
@@ -230,6 +236,7 @@ func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 		}},
 		{mvcc.SpaceSessions, 9, func(id uint64, _, v []byte) error { return m.sessions.load(LeaseID(id), v) }},
 		{mvcc.SpaceBroken, 0, func(_ uint64, k, v []byte) error { return m.broken.load(k, v) }},
+		{mvcc.SpaceRefused, 17, func(_ uint64, k, _ []byte) error { return m.denied.load(k) }},
 		{mvcc.SpaceOutcomes, 21, func(_ uint64, k, v []byte) error { return m.sessions.loadOutcomes(k, v) }},
 	} {
 		lower, upper := mvcc.SpaceBounds(space.id)

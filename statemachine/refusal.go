@@ -35,6 +35,7 @@ var refusals = []struct {
 	{ErrBacklog, coordv1.Error_REASON_BACKLOG, codes.ResourceExhausted, ""},
 	{ErrTooManySessions, coordv1.Error_REASON_TOO_MANY_SESSIONS, codes.ResourceExhausted, ""},
 	{ErrWithdrawn, coordv1.Error_REASON_WITHDRAWN, codes.Aborted, ""},
+	{ErrRefusedByOperator, coordv1.Error_REASON_REFUSED_BY_OPERATOR, codes.FailedPrecondition, ""},
 	{ErrResponseTooLarge, coordv1.Error_REASON_TOO_LARGE, codes.InvalidArgument, ""},
 }
 

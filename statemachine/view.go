@@ -30,6 +30,7 @@ type state struct {
 	children  mvcc.IndexView
 	// outcomeBytes and sessionBytes are what counts for Room.
 	outcomeBytes, sessionBytes int
+	refused                    refusedList
 }
 
 func (s *state) release() {
@@ -45,7 +46,7 @@ func (m *Machine) publish() {
 	db := m.store.hold()
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index,
-		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, budget: m.opts.Budget,
+		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, refused: m.denied, budget: m.opts.Budget,
 		children:     m.children.View(),
 		outcomeBytes: m.sessions.held.outcomes, sessionBytes: m.sessions.held.sessions,
 	}

@@ -49,6 +49,8 @@ type ReplicaOptions struct {
 	Members statemachine.Observer
 	// Memory bounds what is held for clients; nil: nothing does.
 	Memory *limit.Member
+	// Refused are commands that the operator has refused, see statemachine.Options.
+	Refused []statemachine.Refused
 	// End ends the process when the replica cannot go on, see statemachine.Options.
 	End    func(line string)
 	Logger *zap.Logger
@@ -84,7 +86,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	r.Machine = statemachine.New(statemachine.Options{
 		Dir: opts.Dir, FS: opts.FS, MaxOpenFiles: opts.MaxOpenFiles, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Procedures: append(recipes.Procedures(), opts.Procedures...), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
-		Observer: append(told, r.Proposer), End: opts.End,
+		Observer: append(told, r.Proposer), End: opts.End, Refused: opts.Refused,
 	})
 	r.Hub = watch.New(watch.Options{Source: watch.From(r.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})
 	return r

@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -26,6 +27,7 @@ const patience = 60 * time.Second
 // member is one coordd, running or not.
 type member struct {
 	name         string
+	program      string // what it runs, coordd if empty
 	client, peer string // host:port
 	dir          string
 	initial      string   // --initial-cluster
@@ -107,7 +109,7 @@ func freeAddrs(t testing.TB, n int) []string {
 func (m *member) argv() []string {
 	client, peer := "http://"+m.client, "http://"+m.peer
 	argv := append([]string{}, m.wrap...)
-	argv = append(argv, coordd, "--name="+m.name, "--data-dir="+m.dir, "--initial-cluster="+m.initial,
+	argv = append(argv, cmp.Or(m.program, coordd), "--name="+m.name, "--data-dir="+m.dir, "--initial-cluster="+m.initial,
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer)
 	return append(argv, m.flags...)

@@ -35,6 +35,9 @@ type metadata struct {
 	Parts []string `json:"parts"`
 	// Peers has every other member that was met or heard of.
 	Peers map[hexID]acquaintance `json:"peers"`
+	// Refused are commands of the log that the operator has refused, as statemachine.Refused reads, sorted as strings. They are in
+	// the store, too, but for what was taken over since it was opened last.
+	Refused []string `json:"refused,omitempty"`
 }
 
 // acquaintance is what is on record of another member.
@@ -155,7 +158,7 @@ func (m *metadata) check() error {
 // clone returns a copy that shares nothing which is ever changed.
 func (m *metadata) clone() metadata {
 	c := *m
-	c.Parts = slices.Clone(m.Parts)
+	c.Parts, c.Refused = slices.Clone(m.Parts), slices.Clone(m.Refused)
 	c.Peers = make(map[hexID]acquaintance, len(m.Peers))
 	maps.Copy(c.Peers, m.Peers)
 	return c

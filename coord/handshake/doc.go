@@ -6,11 +6,11 @@
 //
 // # Messages
 //
-//	dialer   → hello    purpose, cluster, member, wanted member, boot, start, challenge, fingerprint; fresh?, knows you?
+//	dialer   → hello    purpose, cluster, member, wanted member, boot, start, challenge, fingerprint, refusals; fresh?, knows you?
 //	acceptor → hello    the same
 //	         → proof    own, pair
 //	dialer   → proof    own, pair, number?
-//	acceptor → verdict  kind, text, number?, whom it knows; tag
+//	acceptor → verdict  kind, text, number?, whom it knows, refused commands?; tag
 //	dialer   → verdict  kind, text; tag
 //
 // Each is kind u8 | length u16 | fields, a field is tag u8 | length u16 | value; a field that is not known is passed over. The
@@ -25,6 +25,9 @@
 // Purposes, roles and the keys derived for them keep the uses apart; all comparisons take constant time. own and pair are two,
 // because of the refusal of a member that is known by another incarnation: the peer proves who it is although the two do not
 // agree on who the member is.
+//
+// refusals is a digest of the commands of the log that the operator made the sender refuse. Members that differ in it exchange
+// nothing of the log: one would execute what the other does not. A new one takes the list over when it is introduced.
 //
 // # When a number is sent
 //

@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"maps"
+	"slices"
 	"sync"
 )
 
@@ -14,6 +15,22 @@ type Memory struct {
 	mu    sync.Mutex
 	known map[uint64]Incarnation
 	heard map[uint64]Fingerprint
+	taken []string // refused commands
+}
+
+// Refusals implements Keeper.
+func (m *Memory) Refusals() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.taken
+}
+
+// TakeOver implements Keeper.
+func (m *Memory) TakeOver(refusals []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.taken = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(m.taken), refusals...))))
+	return nil
 }
 
 // Known implements Keeper.

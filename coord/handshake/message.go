@@ -1,12 +1,14 @@
 package handshake
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Purpose says what a connection is for.
@@ -131,6 +133,8 @@ type Hello struct {
 	Knows bool
 	// Fingerprint is that of the sender's incarnation.
 	Fingerprint Fingerprint
+	// Refusals is the digest of the commands of the log that the sender refuses.
+	Refusals [sha256.Size]byte
 
 	challenge [32]byte
 }
@@ -146,6 +150,7 @@ const (
 	tagFlags
 	tagFingerprint
 	tagChallenge
+	tagRefusals
 )
 
 const (
@@ -158,7 +163,7 @@ func (h *Hello) numbers() map[byte]*uint64 {
 }
 
 func (h *Hello) encode() []byte {
-	f := fields{tagPurpose: {byte(h.Purpose)}, tagFingerprint: h.Fingerprint[:], tagChallenge: h.challenge[:]}
+	f := fields{tagPurpose: {byte(h.Purpose)}, tagFingerprint: h.Fingerprint[:], tagChallenge: h.challenge[:], tagRefusals: h.Refusals[:]}
 	for tag, v := range h.numbers() {
 		f.putUint(tag, *v)
 	}
@@ -185,7 +190,7 @@ func decodeHello(b []byte) (h Hello, err error) {
 	}
 	var purpose, flags [1]byte
 	err = errors.Join(f.copyTo(purpose[:], tagPurpose), f.copyTo(flags[:], tagFlags),
-		f.copyTo(h.Fingerprint[:], tagFingerprint), f.copyTo(h.challenge[:], tagChallenge))
+		f.copyTo(h.Fingerprint[:], tagFingerprint), f.copyTo(h.challenge[:], tagChallenge), f.copyTo(h.Refusals[:], tagRefusals))
 	h.Purpose, h.Fresh, h.Knows = Purpose(purpose[0]), flags[0]&flagFresh != 0, flags[0]&flagKnows != 0
 	return h, err
 }
@@ -224,7 +229,9 @@ type verdict struct {
 	reason Reason // of kind Admitted: no refusal
 	number []byte // as in a proof
 	heard  map[uint64]Fingerprint
-	tag    []byte // over the rest, by the sender's incarnation
+	// refusals are told to a dialer that is new.
+	refusals []string
+	tag      []byte // over the rest, by the sender's incarnation
 }
 
 const (
@@ -232,6 +239,7 @@ const (
 	tagText
 	tagVerdictNumber
 	tagHeard
+	tagTakeOver
 )
 
 // maxText bounds the text of a refusal on the wire, in bytes.
@@ -249,7 +257,18 @@ func (v *verdict) body() []byte {
 	if len(v.heard) > 0 {
 		f[tagHeard] = encodeHeard(v.heard)
 	}
+	if len(v.refusals) > 0 {
+		f[tagTakeOver] = []byte(strings.Join(v.refusals, " "))
+	}
 	return f.encode()
+}
+
+// maxRefusals bounds the list of refused commands in a verdict, in bytes: hundreds of them.
+const maxRefusals = 8 << 10
+
+// DigestRefusals is equal for equal lists.
+func DigestRefusals(refusals []string) [sha256.Size]byte {
+	return sha256.Sum256([]byte(strings.Join(refusals, " ")))
 }
 
 const heardSize = 8 + len(Fingerprint{})
@@ -257,7 +276,7 @@ const heardSize = 8 + len(Fingerprint{})
 func encodeHeard(heard map[uint64]Fingerprint) []byte {
 	ids := slices.Sorted(maps.Keys(heard))
 	var b []byte
-	for _, id := range ids[:min(len(ids), (maxMessage-2*maxText)/heardSize)] {
+	for _, id := range ids[:min(len(ids), (maxMessage-2*maxText-maxRefusals)/heardSize)] {
 		f := heard[id]
 		b = append(binary.LittleEndian.AppendUint64(b, id), f[:]...)
 	}
@@ -280,6 +299,10 @@ func decodeVerdict(b []byte) (v verdict, body []byte, err error) {
 	}
 	v.reason = Reason{Kind: Kind(k[0]), Text: printable(f[tagText])}
 	v.number = f[tagVerdictNumber]
+	if len(f[tagTakeOver]) > maxRefusals {
+		return v, nil, fmt.Errorf("%w: %d bytes of refused commands", ErrBadMessage, len(f[tagTakeOver]))
+	}
+	v.refusals = strings.Fields(string(f[tagTakeOver]))
 	if len(f[tagHeard])%heardSize != 0 {
 		return v, nil, fmt.Errorf("%w: %d bytes of members", ErrBadMessage, len(f[tagHeard]))
 	}

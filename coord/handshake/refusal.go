@@ -27,6 +27,8 @@ const (
 	Unproven Kind = 6
 	// Refused is any other reason.
 	Refused Kind = 7
+	// OtherRefusals: the operator made the two refuse different commands of the log.
+	OtherRefusals Kind = 8
 )
 
 // Reason is the error of a side that refuses.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Identity is what a member shows to its peers, and proves.
@@ -36,6 +37,11 @@ type Keeper interface {
 	Heard() map[uint64]Fingerprint
 	// Learn takes over what another member knows. What is known already stays.
 	Learn(map[uint64]Fingerprint) error
+	// Refusals names the commands of the log that the operator has refused, in order. Two members with other ones would come to
+	// other states from one log: they exchange nothing of it.
+	Refusals() []string
+	// TakeOver adds to them, durably, those of the member by which this one, being new, is introduced.
+	TakeOver(refusals []string) error
 }
 
 // Party is this side of a handshake.
@@ -72,6 +78,7 @@ func (p Party) newSession(rw io.ReadWriter, r role, purpose Purpose, wanted uint
 	s.ours = Hello{
 		Purpose: purpose, Cluster: p.Self.Cluster, Member: p.Self.Member, Wanted: wanted, Boot: p.Self.Boot, Start: p.Self.Start,
 		Fresh: p.Self.Fresh, Knows: s.met, Fingerprint: p.Self.Incarnation.Fingerprint(),
+		Refusals: DigestRefusals(p.Keeper.Refusals()),
 	}
 	_, err := rand.Read(s.ours.challenge[:])
 	return s, err
@@ -261,10 +268,29 @@ func (s *session) judge() error {
 	if err := s.Keeper.Judge(*theirs); err != nil {
 		return err
 	}
+	if s.exchangesLog() && theirs.Refusals != ours.Refusals {
+		return s.otherRefusals()
+	}
 	if s.met && !s.provenOwn(s.known) {
 		return s.unproven()
 	}
 	return nil
+}
+
+// exchangesLog says whether entries, or what came of them, pass over this kind of connection.
+func (s *session) exchangesLog() bool { return s.ours.Purpose == Raft || s.ours.Purpose == Snapshot }
+
+// otherRefusals is the refusal of a peer that would apply other commands of the log than this member.
+func (s *session) otherRefusals() error {
+	return Refuse(OtherRefusals, "member %x was made to refuse other commands of the log than member %x, which refuses %s: stop the one that lacks some, "+
+		"and run \"coordd refuse-command --data-dir DIR --entry COMMAND\" there for each", s.theirs.Member, s.ours.Member, listed(s.Keeper.Refusals()))
+}
+
+func listed(refusals []string) string {
+	if len(refusals) == 0 {
+		return "none"
+	}
+	return strings.Join(refusals, ", ")
 }
 
 func (s *session) unproven() error {
@@ -319,6 +345,9 @@ func (s *session) answer(refusal error) verdict {
 		v.heard = s.Keeper.Heard()
 		delete(v.heard, s.theirs.Member)
 	}
+	if s.theirs.Fresh {
+		v.refusals = s.Keeper.Refusals()
+	}
 	return v
 }
 
@@ -345,6 +374,9 @@ func (s *session) outcome(refusal error, told verdict, tagged func(Incarnation) 
 	switch {
 	case refusal != nil:
 		r := reasonOf(refusal)
+		if r.Kind == OtherRefusals && told.reason.Kind == OtherRefusals { // only the peer can name its own
+			r.Text += "; it says: " + told.reason.Text
+		}
 		return &RefusedError{Local: true, Peer: s.theirs.Member, Kind: r.Kind, Reason: r.Text}
 	case told.reason.Kind != Admitted:
 		return &RefusedError{
@@ -357,6 +389,11 @@ func (s *session) outcome(refusal error, told verdict, tagged func(Incarnation) 
 
 // learn takes over whom an acceptor knows that was proven, or by which this member, being new, is introduced.
 func (s *session) learn(told verdict) error {
+	if s.ours.Fresh && len(told.refusals) > 0 {
+		if err := s.Keeper.TakeOver(told.refusals); err != nil {
+			return fmt.Errorf("take over the commands that member %x refuses: %w", s.theirs.Member, err)
+		}
+	}
 	if len(told.heard) == 0 || !s.met && !s.ours.Fresh {
 		return nil
 	}

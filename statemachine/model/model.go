@@ -44,7 +44,8 @@ type Model struct {
 	alarms   []*pb.AlarmMember // by type and member
 	members  []*raftv1.Member  // by id
 	broken   []statemachine.BrokenQueue
-	frees    bool // the running step gives something back
+	running  statemachine.Refused // what is running
+	frees    bool                 // the running step gives something back
 	origins  []origin
 
 	out *Outcome // of the running entry
@@ -135,8 +136,9 @@ func (m *Model) Apply(index uint64, data []byte) *Outcome {
 		return m.out
 	}
 	m.out.Entry.Results = []statemachine.Result{}
-	for _, c := range e.Commands {
+	for i, c := range e.Commands {
 		m.unixMS = 0
+		m.running = statemachine.Refused{Index: index, Command: uint32(i + 1)}
 		response, err := m.run(c)
 		m.out.Entry.Results = append(m.out.Entry.Results, statemachine.Result{Response: response, Err: err})
 	}

@@ -39,7 +39,12 @@ func (m *Model) step(do func() error) error {
 
 // run runs one command. Ticks and requests consist of steps of their own.
 func (m *Model) run(c raftv1.Command) (response any, err error) {
-	if c.Kind == raftv1.KindTick || c.Kind == raftv1.KindRequests {
+	switch {
+	case c.Kind == raftv1.KindRequests:
+		return m.command(c)
+	case m.refuses():
+		return nil, statemachine.ErrRefusedByOperator
+	case c.Kind == raftv1.KindTick:
 		return m.command(c)
 	}
 	err = m.step(func() (err error) {
@@ -50,6 +55,13 @@ func (m *Model) run(c raftv1.Command) (response any, err error) {
 		return nil, err
 	}
 	return response, nil
+}
+
+// refuses reports whether the operator has refused what is running.
+func (m *Model) refuses() bool {
+	whole := m.running
+	whole.Request = 0
+	return slices.Contains(m.options.Refused, m.running) || slices.Contains(m.options.Refused, whole)
 }
 
 // react runs the reactor, queue by queue, for the keys with its prefix that the running step deleted. What it cannot do refuses the

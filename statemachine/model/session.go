@@ -247,7 +247,8 @@ func (m *Model) requests(r *raftv1.Requests) (any, error) {
 	s.acknowledged = max(s.acknowledged, r.Acknowledged)
 	maps.DeleteFunc(s.outcomes, func(sequence uint64, _ *coordv1.Outcome) bool { return sequence <= s.acknowledged })
 	var done statemachine.RequestsDone
-	for _, data := range r.Requests {
+	for i, data := range r.Requests {
+		m.running.Request = uint32(i + 1)
 		outcome, err := m.request(s, data)
 		if err != nil {
 			outcome = &coordv1.Outcome{Refusal: statemachine.RefusalOf(err)}
@@ -283,6 +284,9 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 	}
 	outcome := &coordv1.Outcome{}
 	err := m.step(func() error {
+		if m.refuses() {
+			return statemachine.ErrRefusedByOperator
+		}
 		response, err := m.execute(s, r)
 		if err != nil {
 			return err

@@ -21,6 +21,7 @@
 //	0e lease:8 index:8 ordinal:4                   outcomes  → what a command with requests of a session brought about, see
 //	                                                           statemachine
 //	0f queue                                       broken    → a queue for which a reaction failed, see statemachine
+//	10 index:8 command:4 request:4                 refused   → empty: the operator has refused it, see statemachine
 //	18                                             children  → revision up to which they are stored
 //	18 esc(parent) 00 01 | create:8 base           children  → empty; deleted with the key
 //

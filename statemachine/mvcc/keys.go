@@ -23,6 +23,7 @@ const (
 	SpaceSessions  byte = 0x0d
 	SpaceOutcomes  byte = 0x0e
 	SpaceBroken    byte = 0x0f
+	SpaceRefused   byte = 0x10
 	SpaceChildren  byte = 0x18
 )
 

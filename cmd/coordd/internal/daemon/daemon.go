@@ -47,6 +47,9 @@ type Process struct {
 
 // Run does what the arguments say and returns the exit code. What goes wrong is told in one line on Stderr.
 func Run(p Process, start Start) int {
+	if len(p.Args) > 0 && p.Args[0] == refuseCommand {
+		return p.refuse(p.Args[1:])
+	}
 	o, err := Parse(p.Args, p.Environ)
 	switch {
 	case err != nil:

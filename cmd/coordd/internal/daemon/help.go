@@ -10,6 +10,10 @@ const usage = `Usage:
   coordd [flags]
     Start a member. Without flags it runs alone on 127.0.0.1:2379.
 
+  coordd refuse-command --data-dir DIR --entry ENTRY
+    With the member stopped: have it refuse a command of the log at which all members end, as their last lines name it. For each
+    member, before any of them is started again.
+
   coordd --version
     Show the version.
 

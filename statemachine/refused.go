@@ -1,0 +1,152 @@
+package statemachine
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
+
+	"github.com/coord-dev/coord/statemachine/mvcc"
+)
+
+// Refused names a command of the log that the operator has refused, because all members ended at it: when its entry is applied, it
+// is not executed, and ErrRefusedByOperator is its outcome. All members that connect have the same list, see coord/handshake.
+//
+//	row: 10 index:8 command:4 request:4 → empty
+type Refused struct {
+	Index            uint64 // of the log entry
+	Command, Request uint32 // from 1; a Request of 0 means the whole command
+}
+
+// String is what ParseRefused reads: INDEX.COMMAND or INDEX.COMMAND.REQUEST.
+func (r Refused) String() string {
+	if r.Request == 0 {
+		return fmt.Sprintf("%d.%d", r.Index, r.Command)
+	}
+	return fmt.Sprintf("%d.%d.%d", r.Index, r.Command, r.Request)
+}
+
+// ParseRefused reads what a member that ended at a command calls it.
+func ParseRefused(s string) (r Refused, err error) {
+	parts := strings.Split(s, ".")
+	bits := []int{64, 32, 32}
+	for i, dst := range []func(uint64){
+		func(v uint64) { r.Index = v }, func(v uint64) { r.Command = uint32(v) }, func(v uint64) { r.Request = uint32(v) },
+	} {
+		if i >= len(parts) {
+			continue
+		}
+		v, err := strconv.ParseUint(parts[i], 10, bits[i])
+		if err != nil || v == 0 {
+			return Refused{}, fmt.Errorf("%q does not name a command: INDEX.COMMAND or INDEX.COMMAND.REQUEST, as in the last line of the member that ended at it", s)
+		}
+		dst(v)
+	}
+	if len(parts) < 2 || len(parts) > 3 {
+		return Refused{}, fmt.Errorf("%q does not name a command: INDEX.COMMAND or INDEX.COMMAND.REQUEST, as in the last line of the member that ended at it", s)
+	}
+	return r, nil
+}
+
+func compareRefused(a, b Refused) int {
+	return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.Command, b.Command), cmp.Compare(a.Request, b.Request))
+}
+
+func (r Refused) key() []byte {
+	k := binary.BigEndian.AppendUint64([]byte{mvcc.SpaceRefused}, r.Index)
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(k, r.Command), r.Request)
+}
+
+// refusedList are the refused commands, in order.
+type refusedList []Refused
+
+// load adds a row. Rows come in order.
+func (l *refusedList) load(key []byte) error {
+	*l = append(*l, Refused{binary.BigEndian.Uint64(key[1:]), binary.BigEndian.Uint32(key[9:]), binary.BigEndian.Uint32(key[13:])})
+	return nil
+}
+
+func (l refusedList) has(r Refused) bool {
+	_, found := slices.BinarySearchFunc(l, r, compareRefused)
+	return found
+}
+
+// refuses reports whether what is being applied, a command or a request of one, is refused.
+func (b *batch) refuses() bool {
+	l := b.m.denied
+	if len(l) == 0 {
+		return false
+	}
+	r := Refused{Index: b.at.index, Command: uint32(b.at.command)}
+	return l.has(r) || b.at.request > 0 && l.has(Refused{r.Index, r.Command, uint32(b.at.request)})
+}
+
+// Refusals are the commands that the operator has refused, in order.
+func (v *View) Refusals() []Refused { return v.refused }
+
+// takeOver writes refusals that are not there yet, durably. Open does before anything is applied.
+func (m *Machine) takeOver(list []Refused) error {
+	for _, r := range list {
+		if m.denied.has(r) {
+			continue
+		}
+		if r.Index <= m.index {
+			return &RefusalTooLateError{Refused: r, Applied: m.index}
+		}
+		if err := m.store.refuse(r); err != nil {
+			return err
+		}
+		m.denied = append(m.denied, r)
+		slices.SortFunc(m.denied, compareRefused)
+	}
+	return nil
+}
+
+// refuse writes a refusal durably.
+func (s *store) refuse(r Refused) error {
+	b := s.current.NewBatch()
+	if err := b.Set(r.key(), nil, pebble.NoSync); err != nil {
+		return err
+	}
+	if err := s.commitBatch(b); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+// RefusalTooLateError: the entry of a command that is to be refused was applied already.
+type RefusalTooLateError struct {
+	Refused Refused
+	Applied uint64 // log index that the state has reached
+}
+
+func (e *RefusalTooLateError) Error() string {
+	return fmt.Sprintf("command %v is not refused: this member has applied the log up to %d, the command with it", e.Refused, e.Applied)
+}
+
+// ErrRefusedBefore: the command is in the list already.
+var ErrRefusedBefore = errors.New("the command was refused before")
+
+// RefuseCommand adds a command to the list in the store of a machine that does not run, durably. ErrRefusedBefore, and
+// RefusalTooLateError.
+func RefuseCommand(fs vfs.FS, dir string, r Refused, log *zap.Logger) (err error) {
+	m := New(Options{Dir: dir, FS: fs, Logger: log})
+	if m.store, err = openStore(m.opts.FS, dir, m.opts.MaxOpenFiles, m.log); err != nil {
+		return fmt.Errorf("open the store in %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, m.store.close()) }()
+	if err := m.load(); err != nil {
+		return fmt.Errorf("read the store in %s: %w", dir, err)
+	}
+	if m.denied.has(r) {
+		return ErrRefusedBefore
+	}
+	return m.takeOver([]Refused{r})
+}

@@ -1,0 +1,87 @@
+package statemachine_test
+
+import (
+	"errors"
+	"testing"
+
+	sm "github.com/lni/dragonboat/v4/statemachine"
+	"go.uber.org/zap"
+
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/statemachine"
+)
+
+// TestRefusedCommand: a machine that ends at a command applies the log once the operator has refused it: it was not executed, and who
+// asked is told so, a session for good.
+func TestRefusedCommand(t *testing.T) {
+	boom := procedure{name: "boom", run: func(statemachine.Step) error { panic("boom") }}
+	d := newDriver(t, boom, acquiring{})
+	d.guard = func(_ statemachine.Step, g *coordv1.Guard) bool {
+		if g.Key == "boom" {
+			panic("boom")
+		}
+		return true
+	}
+	d.reopen()
+	s := d.openSession(5, 1000, 9)
+	guarded := putRequest(2, "b", "")
+	guarded.Guards = []*coordv1.Guard{{Key: "boom"}}
+	log := []sm.Entry{d.entry(put("a", "1"), call("boom"), put("c", "1")), d.entry(s.command(putRequest(1, "d", ""), guarded, putRequest(3, "e", "")))}
+	end := func() string {
+		d.ended = ""
+		if _, err := d.m.Update(log); err == nil {
+			return ""
+		}
+		d.m.Close()
+		return d.ended
+	}
+	refuse := func(command string, want error) {
+		t.Helper()
+		r, err := statemachine.ParseRefused(command)
+		if err != nil || r.String() != command {
+			t.Fatal(r, err)
+		}
+		if err := statemachine.RefuseCommand(d.fs, "db", r, zap.NewNop()); !errors.Is(err, want) {
+			t.Fatalf("%s: %v, want %v", command, err, want)
+		}
+	}
+	before := d.hash()
+	for _, command := range []string{"2.2", "3.1.2"} {
+		if end() == "" {
+			t.Fatalf("the machine goes on at %s", command)
+		}
+		refuse(command, nil)
+		refuse(command, statemachine.ErrRefusedBefore)
+		d.open()
+		if d.hash() == before {
+			t.Error("the list is not part of the state")
+		}
+		before = d.hash()
+	}
+	if line := end(); line != "" {
+		t.Fatal(line)
+	}
+	results := d.last.Entries[0].Results
+	if !errors.Is(results[1].Err, statemachine.ErrRefusedByOperator) || results[0].Err != nil || results[2].Err != nil || d.value("c", 0) != "1" {
+		t.Errorf("%+v", results)
+	}
+	for range 2 { // sent again, it is refused again
+		out := s.do(guarded, putRequest(3, "e", ""))
+		wantReason(t, out[0], coordv1.Error_REASON_REFUSED_BY_OPERATOR)
+		if out[1].Refusal != nil || d.value("b", 0) != "-" || d.value("e", 0) != "" {
+			t.Errorf("%v", out)
+		}
+		d.reopen()
+	}
+	d.m.Close()
+	var late *statemachine.RefusalTooLateError
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: 2, Command: 1}, zap.NewNop()); !errors.As(err, &late) || late.Applied < 3 {
+		t.Errorf("a command that was applied: %v", err)
+	}
+	d.open()
+	for _, text := range []string{"", "1", "0.1", "1.0", "1.2.3.4", "1.x", "1.2.0", "-1.2", "99999999999999999999.1"} {
+		if r, err := statemachine.ParseRefused(text); err == nil {
+			t.Errorf("%q is read as %v", text, r)
+		}
+	}
+}
