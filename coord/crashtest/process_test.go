@@ -137,3 +137,18 @@ func (p *process) tail(lines int) string {
 	all := strings.Split(strings.TrimSpace(p.output()), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
+
+// resident is the memory that a process has resident, in bytes; 0 if it is gone.
+func resident(t testing.TB, pid int) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var kb int64
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		t.Fatalf("VmRSS of %d: %v", pid, err)
+	}
+	return kb << 10
+}
