@@ -37,12 +37,16 @@ lint:
 	$(GO) vet ./...
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
-# Each target for a while: make fuzz FUZZTIME=1m
+# Each target for a while: make fuzz FUZZTIME=1m. A package's tests are compiled once, with the fuzzer's counters.
 FUZZTIME ?= 10s
 fuzz:
-	@for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz'); do \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	@mkdir -p bin/fuzz
+	@for pkg in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n 1 dirname | sort -u); do \
+		$(GO) test -c -fuzz=. -o bin/fuzz/tests ./$$pkg || exit 1; \
+		for target in $$(cd $$pkg && $(CURDIR)/bin/fuzz/tests -test.list '^Fuzz' | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			(cd $$pkg && $(CURDIR)/bin/fuzz/tests -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+				-test.fuzzcachedir $(CURDIR)/bin/fuzz/cache) || exit 1; \
 		done; \
 	done
 

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,15 +49,43 @@ func FuzzCluster(f *testing.F) {
 	for range 4 {
 		f.Add(program(rng))
 	}
-	var once sync.Once
-	var c *fuzzed
+	long := &outlasting{TB: f}
+	f.Cleanup(long.end)
+	c := fuzzCluster(long)
 	f.Fuzz(func(t *testing.T, acts []byte) {
-		once.Do(func() { c = fuzzCluster(f) })
 		c.run(acts)
 		if err := c.check(); err != nil {
 			t.Fatal(err)
 		}
 	})
+}
+
+// outlasting stands for the target while its function runs, in which none of the target's own methods may be called: what is started
+// there lives on for the next input.
+type outlasting struct {
+	testing.TB
+	ends []func()
+}
+
+func (o *outlasting) Helper()                           {}
+func (o *outlasting) Cleanup(fn func())                 { o.ends = append(o.ends, fn) }
+func (o *outlasting) Failed() bool                      { return false }
+func (o *outlasting) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (o *outlasting) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func (o *outlasting) TempDir() string {
+	dir, err := os.MkdirTemp("", "coord-fuzz-")
+	if err != nil {
+		o.Fatal(err)
+	}
+	o.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func (o *outlasting) end() {
+	for _, fn := range slices.Backward(o.ends) {
+		fn()
+	}
 }
 
 // TestHostileRandom runs random programs of FuzzCluster for COORD_FUZZ_TIME (a minute; 5 s with -short), from COORD_FUZZ_SEED, several
@@ -87,7 +117,10 @@ func TestHostileRandom(t *testing.T) {
 			t.Fatalf("round %d: %v\nthe programs are in %s", rounds, err, c.keep(t))
 		}
 	}
-	t.Logf("%d rounds, %d acts (%d answered), at most %d MB in a member", rounds, c.acts, c.answered, c.largest>>20)
+	for _, what := range slices.Sorted(maps.Keys(c.acts)) {
+		t.Logf("%6d %s, %d answered", c.acts[what], what, c.answered[what])
+	}
+	t.Logf("%d rounds, at most %d MB in a member", rounds, c.largest>>20)
 }
 
 // TestBodiesOfAllKinds: a kind that is added is fuzzed.
@@ -101,7 +134,7 @@ func TestBodiesOfAllKinds(t *testing.T) {
 
 // program is a random one.
 func program(rng *rand.Rand) []byte {
-	acts := make([]byte, 200+rng.IntN(3000))
+	acts := make([]byte, 200+rng.IntN(8000))
 	for i := range acts {
 		acts[i] = byte(rng.Uint32())
 	}
@@ -120,7 +153,7 @@ type fuzzed struct {
 		sync.Mutex
 		rounds int
 	}
-	acts, answered int
+	acts, answered map[string]int // by what was done
 	largest        int64
 	last           [][]byte // the programs of the last rounds
 }
@@ -135,7 +168,7 @@ type method struct {
 // fuzzCluster starts three members that answer DNS, too.
 func fuzzCluster(t testing.TB) *fuzzed {
 	c := layOut(t, 3)
-	f := &fuzzed{cluster: c, told: &told{}, dns: freeAddrs(t, 3), methods: allMethods(t)}
+	f := &fuzzed{cluster: c, told: &told{}, dns: freeAddrs(t, 3), acts: map[string]int{}, answered: map[string]int{}, methods: allMethods(t)}
 	for i, m := range c.members {
 		m.flags = append(m.flags, "--listen-dns="+f.dns[i], "--quota-backend-bytes="+strconv.Itoa(64<<20))
 	}
@@ -152,8 +185,10 @@ func fuzzCluster(t testing.TB) *fuzzed {
 	return f
 }
 
-// exempt are methods that a cluster does not survive by design: it would lose its members.
+// exempt are methods that a cluster does not survive by design, as it would lose its members; and that of alarms, of which there
+// would be one all the time.
 var exempt = map[string]bool{
+	"/etcdserverpb.Maintenance/Alarm": true,
 	"/etcdserverpb.Cluster/MemberAdd": true, "/etcdserverpb.Cluster/MemberRemove": true,
 	"/etcdserverpb.Cluster/MemberUpdate": true, "/etcdserverpb.Cluster/MemberPromote": true,
 }
@@ -198,7 +233,7 @@ func messageType(t testing.TB, d protoreflect.MessageDescriptor) protoreflect.Me
 func (f *fuzzed) round(rng *rand.Rand) {
 	f.last = nil
 	var running sync.WaitGroup
-	for range 6 {
+	for range 24 {
 		acts := program(rng)
 		f.last = append(f.last, acts)
 		running.Go(func() { f.run(acts) })
@@ -222,54 +257,62 @@ func (f *fuzzed) keep(t testing.TB) string {
 
 // run performs a program.
 func (f *fuzzed) run(acts []byte) {
-	c := &choices{acts}
+	c := choicesOf(acts)
 	for n := 0; !c.over() && n < 60; n++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 150*time.Millisecond)
-		ok := f.act(ctx, c)
+		what, ok := f.act(ctx, c)
 		cancel()
-		f.count.Lock()
-		f.acts++
-		if ok {
-			f.answered++
-		}
-		f.count.Unlock()
+		f.tell(what, ok)
 	}
 }
 
-// act does one hostile thing and reports whether somebody answered.
-func (f *fuzzed) act(ctx context.Context, c *choices) bool {
+// tell counts what was done.
+func (f *fuzzed) tell(what string, answered bool) {
+	f.count.Lock()
+	defer f.count.Unlock()
+	f.acts[what]++
+	if answered {
+		f.answered[what]++
+	}
+}
+
+// act does one hostile thing, and reports what, and whether somebody answered.
+func (f *fuzzed) act(ctx context.Context, c *choices) (what string, answered bool) {
 	at := c.below(3)
 	switch c.below(16) {
 	case 0, 1, 2, 3, 4, 5:
 		return f.call(ctx, c, f.conns[at])
 	case 6, 7, 8, 9:
-		return f.session(ctx, c, f.conns[at])
+		return "session", f.session(ctx, c, f.conns[at])
 	case 10:
-		return f.frames(ctx, c, f.conns[at])
+		return "frames", f.frames(ctx, c, f.conns[at])
 	case 11:
-		return f.askDNS(ctx, c, f.dns[at])
+		return "DNS", f.askDNS(ctx, c, f.dns[at])
 	case 12:
-		return sayTo(ctx, f.members[at].peer, peerBytes(c))
+		return "peer port", sayTo(ctx, f.members[at].peer, peerBytes(c))
 	case 13:
-		return f.post(ctx, c, "http://"+f.members[at].peer+"/coord/introduce")
+		return "introduction", f.post(ctx, c, "http://"+f.members[at].peer+"/coord/introduce")
 	case 14:
-		return f.page(ctx, c, f.members[at])
+		return "page", f.page(ctx, c, f.members[at])
 	}
-	return f.alarm(ctx, c, f.conns[at])
+	if c.below(4) > 0 {
+		return f.call(ctx, c, f.conns[at])
+	}
+	return "alarm", f.alarm(ctx, c, f.conns[at])
 }
 
 // call calls any method of any service with anything.
-func (f *fuzzed) call(ctx context.Context, c *choices, conn *grpc.ClientConn) bool {
+func (f *fuzzed) call(ctx context.Context, c *choices, conn *grpc.ClientConn) (name string, answered bool) {
 	m := pick(c, f.methods...)
 	if !m.byClient && !m.stream {
 		out := m.out.New().Interface()
 		err := conn.Invoke(ctx, m.name, f.forge(c, m.in.New().Interface()), out)
 		f.learn(out)
-		return err == nil
+		return m.name, err == nil
 	}
 	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: m.byClient, ServerStreams: m.stream}, m.name)
 	if err != nil {
-		return false
+		return m.name, false
 	}
 	sends := 1
 	if m.byClient {
@@ -283,16 +326,15 @@ func (f *fuzzed) call(ctx context.Context, c *choices, conn *grpc.ClientConn) bo
 	if c.oneIn(2) {
 		_ = s.CloseSend()
 	}
-	ok := false
 	for range 1 + c.below(3) {
 		out := m.out.New().Interface()
 		if err := s.RecvMsg(out); err != nil {
 			break
 		}
 		f.learn(out)
-		ok = true
+		answered = true
 	}
-	return ok
+	return m.name, answered
 }
 
 // session opens a session on the native stream and sends requests, most of them with numbers that fit.
@@ -301,7 +343,7 @@ func (f *fuzzed) session(ctx context.Context, c *choices, conn *grpc.ClientConn)
 	if err != nil {
 		return false
 	}
-	open, _ := proto.Marshal(&coordv1.SessionOpen{TtlMs: pick(c, int64(100), 1000, 60_000, 1<<62)})
+	open, _ := proto.Marshal(&coordv1.SessionOpen{TtlMs: pick(c, int64(500), 1000, 2000, 60_000)})
 	_ = s.Send(&coordv1.ClientFrame{
 		Hello:   &coordv1.Hello{Protocol: 1, Client: "fuzz"},
 		Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{{Sequence: 1, Kind: coordv1.Kind_KIND_SESSION_OPEN, Body: open}}}},
@@ -320,7 +362,10 @@ func (f *fuzzed) session(ctx context.Context, c *choices, conn *grpc.ClientConn)
 	f.learn(opened)
 	sequence := uint64(0)
 	for range 1 + c.below(6) {
-		batch := &coordv1.Batch{Session: opened.Id, Acknowledged: pick(c, 0, 0, sequence, f.number(c))}
+		batch := &coordv1.Batch{Session: opened.Id, Acknowledged: pick(c, 0, sequence)}
+		if c.oneIn(16) {
+			batch.Acknowledged = pick(c, boundaries...)
+		}
 		for range 1 + c.below(4) {
 			sequence++
 			r := f.request(c, &coordv1.Request{}).(*coordv1.Request)
@@ -355,11 +400,15 @@ func (f *fuzzed) learnOutcomes(frame *coordv1.ServerFrame, requests []*coordv1.R
 	f.learn(frame)
 	for _, r := range frame.Responses {
 		for _, q := range requests {
-			if q.Sequence == r.Sequence && bodies[q.Kind] != nil && r.GetOutcome().GetRefusal() == nil {
-				out := &coordv1.Acquired{}
-				if proto.Unmarshal(r.GetOutcome().GetResponse(), out) == nil {
-					f.learn(out)
-				}
+			if q.Sequence != r.Sequence {
+				continue
+			}
+			refusal := r.GetOutcome().GetRefusal()
+			if bodies[q.Kind] != nil {
+				f.tell(q.Kind.String(), refusal == nil)
+			}
+			if out := (&coordv1.Acquired{}); refusal == nil && proto.Unmarshal(r.GetOutcome().GetResponse(), out) == nil {
+				f.learn(out)
 			}
 		}
 	}
@@ -385,15 +434,15 @@ func (f *fuzzed) frames(ctx context.Context, c *choices, conn *grpc.ClientConn) 
 	return err == nil
 }
 
-// alarm raises that of space, which makes writes fail in the middle of things, goes on with a session, and mostly lowers it again.
+// alarm raises one, mostly that of space, which makes writes fail in the middle of things; goes on with a session, and lowers it
+// again, or all of that id.
 func (f *fuzzed) alarm(ctx context.Context, c *choices, conn *grpc.ClientConn) bool {
 	client := pb.NewMaintenanceClient(conn)
-	r := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: pick(c, 0, f.number(c))}
+	r := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pick(c, pb.AlarmType_NOSPACE, 1, 1, 1, 2, 0, 99), MemberID: pick(c, 0, f.number(c))}
 	_, err := client.Alarm(ctx, r)
 	f.session(ctx, c, conn)
-	if r.Action = pb.AlarmRequest_DEACTIVATE; !c.oneIn(4) {
-		_, _ = client.Alarm(context.WithoutCancel(ctx), r)
-	}
+	r.Action = pb.AlarmRequest_DEACTIVATE
+	_, _ = client.Alarm(context.WithoutCancel(ctx), r)
 	return err == nil
 }
 

@@ -17,7 +17,18 @@ import (
 
 // choices turns the input of a fuzz target into decisions: each takes some of its bytes, so that the fuzzer can change one
 // without changing all that follow, and cut an input short. At the end all decisions are 0.
-type choices struct{ rest []byte }
+type choices struct {
+	rest  []byte
+	focus []string // names that the program comes back to, so that what it does meets
+}
+
+func choicesOf(acts []byte) *choices {
+	c := &choices{rest: acts}
+	for range 3 {
+		c.focus = append(c.focus, pick(c, "a", "a/b", "jobs", "jobs/1", "x", "s", "rw", pick(c, words...)))
+	}
+	return c
+}
 
 func (c *choices) over() bool { return len(c.rest) == 0 }
 
@@ -63,6 +74,13 @@ type told struct {
 	mu      sync.Mutex
 	numbers []uint64
 	texts   []string
+	grants  []toldGrant
+}
+
+// toldGrant is an entry of a queue: what requests that release or guard name.
+type toldGrant struct {
+	name, key string
+	token     int64
 }
 
 const maxSeen = 256
@@ -85,6 +103,9 @@ func (s *told) learn(m proto.Message) {
 }
 
 func (s *told) walk(m protoreflect.Message, depth int) {
+	if e, ok := m.Interface().(*coordv1.AcquiredEntry); ok && e.Token != 0 {
+		s.grants = remember(s.grants, toldGrant{e.Name, string(e.Key), e.Token})
+	}
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case depth > 6 || f.IsMap():
@@ -121,7 +142,10 @@ func (s *told) value(f protoreflect.FieldDescriptor, v protoreflect.Value, depth
 func (s *told) number(c *choices) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.numbers) > 0 && c.below(3) > 0 {
+	switch {
+	case c.below(3) == 0:
+		return uint64(c.below(3))
+	case len(s.numbers) > 0 && c.oneIn(2):
 		return s.numbers[c.below(len(s.numbers))] + pick(c, uint64(0), 0, 0, 0, 1, math.MaxUint64)
 	}
 	return pick(c, boundaries...)
@@ -131,7 +155,9 @@ func (s *told) text(c *choices) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case len(s.texts) > 0 && c.oneIn(3):
+	case c.oneIn(2):
+		return pick(c, c.focus...)
+	case len(s.texts) > 0 && c.oneIn(2):
 		return s.texts[c.below(len(s.texts))]
 	case c.oneIn(40):
 		return string(make([]byte, pick(c, 65, 257, 1025, 4097, 1<<16, 1<<20)))
@@ -154,12 +180,12 @@ func (s *told) fill(c *choices, m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		if c.over() || c.oneIn(4) || depth > 5 {
+		if c.over() || c.oneIn(2) && c.oneIn(2) || depth > 5 {
 			continue
 		}
 		switch {
 		case f.IsMap():
-			for range c.below(3) {
+			for range pick(c, 0, 0, 0, 0, 0, 1, 2) {
 				m.Mutable(f).Map().Set(s.scalar(c, f.MapKey()).MapKey(), s.single(c, f.MapValue(), func() protoreflect.Value {
 					return m.Mutable(f).Map().NewValue()
 				}, depth))
@@ -180,18 +206,46 @@ func (s *told) single(c *choices, f protoreflect.FieldDescriptor, make func() pr
 		return s.scalar(c, f)
 	}
 	v := make()
-	if r, ok := v.Message().Interface().(*coordv1.Request); ok {
-		s.request(c, r)
-	} else {
+	switch m := v.Message().Interface().(type) {
+	case *coordv1.Request:
+		s.request(c, m)
+	case *coordv1.Guard:
+		s.guard(c, m)
+	default:
 		s.fill(c, v.Message(), depth+1)
 	}
 	return v
 }
 
+// usual are numbers that fields with such names mostly have, so that more than the first check of a request is reached.
+var usual = map[protoreflect.Name][]uint64{
+	"linger_ms": {0, 0, 0, 50}, "ttl_ms": {500, 2000}, "TTL": {1, 5}, "priority": {0, 1, 2}, "permits": {1, 1, 2}, "limit": {1, 2, 3}, "parties": {1, 2},
+	"lease": {0, 0, 0, 1}, "count": {1, 2}, "delta": {1, math.MaxUint64}, "number": {1}, "size": {1, 2}, "expected_revision": {0}, "revision": {0},
+	"min_mod_revision": {0}, "max_mod_revision": {0}, "min_create_revision": {0}, "max_create_revision": {0},
+}
+
 func (s *told) scalar(c *choices, f protoreflect.FieldDescriptor) protoreflect.Value {
+	if values := usual[f.Name()]; len(values) > 0 && c.below(4) > 0 {
+		switch v := values[c.below(len(values))]; f.Kind() {
+		case protoreflect.Int64Kind:
+			return protoreflect.ValueOfInt64(int64(v))
+		case protoreflect.Uint64Kind:
+			return protoreflect.ValueOfUint64(v)
+		}
+	}
+	switch f.Name() {
+	case "owner_id", "owner", "host", "process":
+		if c.below(8) > 0 {
+			return protoreflect.ValueOfString(pick(c, "", "", "o"))
+		}
+	case "name", "key":
+		if c.below(4) > 0 {
+			return text(f, pick(c, c.focus...))
+		}
+	}
 	switch f.Kind() {
 	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(c.oneIn(2))
+		return protoreflect.ValueOfBool(c.oneIn(5))
 	case protoreflect.EnumKind:
 		values := f.Enum().Values()
 		if c.oneIn(10) {
@@ -218,6 +272,14 @@ func (s *told) scalar(c *choices, f protoreflect.FieldDescriptor) protoreflect.V
 	panic(fmt.Sprintf("no value of kind %v", f.Kind()))
 }
 
+// text is a value of a field of texts.
+func text(f protoreflect.FieldDescriptor, value string) protoreflect.Value {
+	if f.Kind() == protoreflect.BytesKind {
+		return protoreflect.ValueOfBytes([]byte(value))
+	}
+	return protoreflect.ValueOfString(valid(value))
+}
+
 // valid is text as a string of protobuf can be sent.
 func valid(text string) string { return string([]rune(text)) }
 
@@ -242,29 +304,52 @@ var bodies = map[coordv1.Kind]proto.Message{
 	coordv1.Kind_KIND_DESCRIBE: &coordv1.DescribeRequest{}, coordv1.Kind_KIND_LEADER: &coordv1.LeaderRequest{},
 }
 
-// kinds are the keys of bodies, in order.
-var kinds = func() []coordv1.Kind {
-	var all []coordv1.Kind
+// kinds are the keys of bodies, in order; inSession those of requests in a session.
+var kinds, inSession = func() (all, in []coordv1.Kind) {
 	for k := range bodies {
 		all = append(all, k)
+		if k < coordv1.Kind_KIND_SESSION_OPEN {
+			in = append(in, k)
+		}
 	}
 	slices.Sort(all)
-	return all
+	slices.Sort(in)
+	return all, in
 }()
 
 // request fills a request of the native stream: mostly one whose body fits its kind.
 func (s *told) request(c *choices, r *coordv1.Request) proto.Message {
-	r.Sequence, r.Kind = s.number(c), pick(c, kinds...)
+	r.Sequence, r.Kind = s.number(c), pick(c, inSession...)
+	if c.oneIn(8) {
+		r.Kind = pick(c, kinds...)
+	}
 	r.Body = s.body(c, r.Kind)
-	if c.oneIn(30) {
+	if c.oneIn(50) {
 		r.Kind = coordv1.Kind(s.number(c))
 	}
-	for range pick(c, 0, 0, 0, 0, 1, 2) {
+	if c.oneIn(16) {
 		g := &coordv1.Guard{}
-		s.fill(c, g.ProtoReflect(), 0)
+		s.guard(c, g)
 		r.Guards = append(r.Guards, g)
 	}
 	return r
+}
+
+// guard names a grant that there was, or none.
+func (s *told) guard(c *choices, g *coordv1.Guard) {
+	if c.oneIn(4) {
+		s.fill(c, g.ProtoReflect(), 0)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.grants); n > 0 {
+		of := s.grants[max(0, n-1-c.below(8))]
+		fields := g.ProtoReflect().Descriptor().Fields()
+		g.ProtoReflect().Set(fields.ByName("name"), text(fields.ByName("name"), of.name))
+		g.ProtoReflect().Set(fields.ByName("key"), text(fields.ByName("key"), of.key))
+		g.Token = of.token
+	}
 }
 
 func (s *told) body(c *choices, kind coordv1.Kind) []byte {
