@@ -28,7 +28,7 @@ func (s *Session) Barrier(name string, parties int64) *Barrier {
 	return &Barrier{through{s.client, s}, name, parties}
 }
 
-// Inside is a party that has entered, with all others. Guard and KV say that it is inside still. Lost, Release: for the others
+// Inside is a party that has entered, with all others. Guards and KV say that it is inside still. Lost, Release: for the others
 // it has left, and nobody waits for them. Safe for concurrent use.
 type Inside struct{ Held }
 

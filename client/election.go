@@ -47,9 +47,9 @@ func (l *Leadership) Key() string { return l.entries[0].key }
 // Name is the election's name.
 func (l *Leadership) Name() string { return l.names[0] }
 
-// Guard is a precondition for a transaction of etcd's API: it holds as long as this term lasts. An election with priorities
+// Guards are preconditions for a transaction of etcd's API: they hold as long as this term lasts. An election with priorities
 // has none: use KV.
-func (l *Leadership) Guard() clientv3.Cmp { return l.entries[0].compare() }
+func (l *Leadership) Guards() []clientv3.Cmp { return l.entries[0].guards() }
 
 // Proclaim tells observers a new value. The error wraps ErrNotHolder, or ErrLost or ErrReleased, if we lead no more.
 func (l *Leadership) Proclaim(ctx context.Context, value []byte) error {

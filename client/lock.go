@@ -107,12 +107,16 @@ func (h *Held) Key() string { return h.entries[0].key }
 // Name is the name of the lock, or of what it is.
 func (h *Held) Name() string { return h.names[0] }
 
-// Guard is a precondition for a transaction of etcd's API: it holds as long as this grant exists. See also KV.
-func (h *Held) Guard() clientv3.Cmp { return h.entries[0].compare() }
+// Guards are preconditions for a transaction of etcd's API: they hold as long as this grant exists. See also KV.
+func (h *Held) Guards() []clientv3.Cmp { return h.entries[0].guards() }
 
-// compare is the guard of an entry that holds. Its key cannot have this create revision and wait.
-func (e *entry) compare() clientv3.Cmp {
-	return clientv3.Compare(clientv3.CreateRevision(e.key), "=", e.token)
+// guards are those of an entry that holds: its key cannot have this create revision and wait. The lease counts, too: a client of
+// etcd's API that puts the key on its own keeps the create revision, and may lead by it then (L10).
+func (e *entry) guards() []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.CreateRevision(e.key), "=", e.token),
+		clientv3.Compare(clientv3.LeaseValue(e.key), "=", e.claim.s.Lease()),
+	}
 }
 
 // Release gives the lock to the next in line. It can be repeated. The error wraps ErrLost if the lock was lost before; it is

@@ -399,7 +399,7 @@ func TestLocks(t *testing.T) {
 			t.Error(err)
 		}
 		held := <-got
-		if held.Token("a") == 0 || held.Token("b") == 0 || held.Token("c") != 0 || len(held.Guards()) != 2 || held.Key("b") != f.queue("b")[0] {
+		if held.Token("a") == 0 || held.Token("b") == 0 || held.Token("c") != 0 || len(held.Guards()) != 4 || held.Key("b") != f.queue("b")[0] {
 			t.Errorf("tokens %d, %d, guards %v", held.Token("a"), held.Token("b"), held.Guards())
 		}
 		f.delete(held.Key("a"))

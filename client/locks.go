@@ -52,9 +52,9 @@ func (h *HeldLocks) Names() []string { return slices.Clone(h.names) }
 
 // Guards are preconditions for a transaction of etcd's API: all locks are still held. See also KV.
 func (h *HeldLocks) Guards() []clientv3.Cmp {
-	guards := make([]clientv3.Cmp, len(h.entries))
-	for i, e := range h.entries {
-		guards[i] = e.compare()
+	var guards []clientv3.Cmp
+	for _, e := range h.entries {
+		guards = append(guards, e.guards()...)
 	}
 	return guards
 }

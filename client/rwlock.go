@@ -24,7 +24,7 @@ func (c *Client) RWLock(name string) *RWLock { return &RWLock{through{client: c}
 func (s *Session) RWLock(name string) *RWLock { return &RWLock{through{s.client, s}, name} }
 
 // RWHeld is a read-write lock that is held, for reading or for writing. A writer's Token is a fencing token as a lock's. Readers
-// hold together, so their tokens order nothing: Guard and KV say that this grant still lives. Safe for concurrent use.
+// hold together, so their tokens order nothing: Guards and KV say that this grant still lives. Safe for concurrent use.
 type RWHeld struct{ Held }
 
 // Writes says whether it is held for writing.

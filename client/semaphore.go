@@ -30,7 +30,7 @@ func (s *Session) Semaphore(name string, limit int64) *Semaphore {
 	return &Semaphore{through{s.client, s}, name, limit}
 }
 
-// Permits are permits that are held, and released all at once. Others hold some, too, so Token orders nothing: Guard and KV say
+// Permits are permits that are held, and released all at once. Others hold some, too, so Token orders nothing: Guards and KV say
 // that this grant still lives. Safe for concurrent use.
 type Permits struct {
 	Held

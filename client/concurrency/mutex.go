@@ -63,12 +63,13 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 	return nil
 }
 
-// IsOwner is a precondition for a transaction: the mutex is ours.
+// IsOwner is a precondition for a transaction: the mutex is ours. Like etcd's it is one comparison, and does not see that somebody put
+// our key on another lease; client.Held's Guards do.
 func (m *Mutex) IsOwner() v3.Cmp {
 	if m.held == nil {
 		return v3.Compare(v3.CreateRevision("\x00"), "=", -1) // never so
 	}
-	return m.held.Guard()
+	return v3.Compare(v3.CreateRevision(m.held.Key()), "=", m.held.Token())
 }
 
 // Key is the key of our entry; "\x00" while the mutex is not ours.

@@ -75,7 +75,7 @@ func ExampleHeld_guard() {
 		return
 	}
 	write := func(value string) bool {
-		resp, err := c.Txn(ctx).If(held.Guard()).Then(clientv3.OpPut("examples/row", value)).Commit()
+		resp, err := c.Txn(ctx).If(held.Guards()...).Then(clientv3.OpPut("examples/row", value)).Commit()
 		return err == nil && resp.Succeeded
 	}
 	fmt.Println(write("guarded"))

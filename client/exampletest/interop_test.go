@@ -309,7 +309,7 @@ func TestPausedHolderIsFenced(t *testing.T) {
 	if !write("by the paused one, unguarded") {
 		t.Error("an unguarded write failed: this test shows nothing")
 	}
-	if !write("by the holder", held.Guard()) {
+	if !write("by the holder", held.Guards()...) {
 		t.Error("the holder's guard failed")
 	}
 	for _, check := range []struct {
@@ -437,7 +437,7 @@ func TestContentionWhileMembersStop(t *testing.T) {
 			last = held.Token()
 			bounded, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			resp, err := c.Txn(bounded).If(held.Guard()).Then(clientv3.OpPut("turn", strconv.Itoa(i))).Commit()
+			resp, err := c.Txn(bounded).If(held.Guards()...).Then(clientv3.OpPut("turn", strconv.Itoa(i))).Commit()
 			if err != nil {
 				return nil // a member stopped with the request in its hands
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/coord/coordtest"
@@ -98,7 +99,7 @@ func TestE5FencedWritesOfAnExLeader(t *testing.T) {
 	etcd := dial(t, []string{fake.Endpoint()})
 	write := func(term *client.Leadership, value string) bool {
 		t.Helper()
-		resp, err := etcd.Txn(t.Context()).If(term.Guard()).Then(clientv3.OpPut("state", value)).Commit()
+		resp, err := etcd.Txn(t.Context()).If(term.Guards()...).Then(clientv3.OpPut("state", value)).Commit()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,5 +156,37 @@ func TestLostResponseOfAnAcquire(t *testing.T) {
 	d, err := s.Lock("job").Describe(t.Context())
 	if err != nil || d.Waiting != 0 || d.Holder.GetToken() != held.Token() {
 		t.Errorf("with token %d: %v, %v", held.Token(), d, err)
+	}
+}
+
+// TestGuardsOfALeaderThatWasTakenOver: etcd's Election, resumed with a leader's key and revision by another session, puts the key on
+// that one's lease and leads by it. Our leader's guards must not succeed then (L10).
+func TestGuardsOfALeaderThatWasTakenOver(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	etcd := dial(t, []string{fake.Endpoint()})
+	term, err := open(t, fake, 10*time.Second).Election("taken").Campaign(t.Context(), []byte("ours"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := func() bool {
+		resp, err := etcd.Txn(t.Context()).If(term.Guards()...).Then(clientv3.OpPut("state", "ours")).Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Succeeded
+	}
+	if !commit() {
+		t.Fatal("the guards failed while we led")
+	}
+	s, err := concurrency.NewSession(etcd, concurrency.WithTTL(60))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := concurrency.ResumeElection(s, "taken", term.Key(), term.Term())
+	if err := theirs.Proclaim(t.Context(), "theirs"); err != nil {
+		t.Fatal(err)
+	}
+	if commit() {
+		t.Error("the guards succeeded though another client leads by the key")
 	}
 }

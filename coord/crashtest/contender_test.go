@@ -53,7 +53,7 @@ func contendNative(name string, endpoints []string) error {
 		if err != nil {
 			continue // lost while it waited
 		}
-		useLock(c, held.Guard(), name+" "+held.Key())
+		useLock(c, held.Guards(), name+" "+held.Key())
 		if rand.IntN(4) > 0 {
 			_ = held.Release(ctx) // what was lost needs no release
 			continue
@@ -78,7 +78,7 @@ func contendEtcd(name string, endpoints []string) error {
 		}
 		m := concurrency.NewMutex(s, lockName)
 		for m.Lock(ctx) == nil {
-			useLock(cli, m.IsOwner(), name+" "+m.Key())
+			useLock(cli, []clientv3.Cmp{m.IsOwner()}, name+" "+m.Key())
 			if rand.IntN(4) == 0 || m.Unlock(ctx) != nil {
 				break
 			}
@@ -88,10 +88,10 @@ func contendEtcd(name string, endpoints []string) error {
 }
 
 // useLock writes who holds as long as the entry is there, a few times.
-func useLock(kv clientv3.KV, guard clientv3.Cmp, value string) {
+func useLock(kv clientv3.KV, guards []clientv3.Cmp, value string) {
 	for range 1 + rand.IntN(3) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, _ = kv.Txn(ctx).If(guard).Then(clientv3.OpPut(heldKey, value)).Commit()
+		_, _ = kv.Txn(ctx).If(guards...).Then(clientv3.OpPut(heldKey, value)).Commit()
 		cancel()
 		time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
 	}
