@@ -54,5 +54,6 @@ func mended(step statemachine.Step, queue string) error {
 		return statemachine.NewQueueBroken(queue, err)
 	}
 	step.Mend(queue)
+	step.NextRevision() // what was written is likely to be written again
 	return nil
 }
