@@ -3,8 +3,10 @@ package coord
 import (
 	"fmt"
 	"io"
+	"sync"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -23,8 +25,22 @@ func checkCommand(proposer uint64, cmd []byte) error {
 	case e.Member == 0 || e.Boot == 0 || e.Number == 0:
 		return fmt.Errorf("it is entry %d of boot %d of member %x", e.Number, e.Boot, e.Member)
 	}
+	for _, c := range e.Commands {
+		if c.Kind == raftv1.KindCall && !procedures()[raftv1.ProcedureOf(c)] {
+			return fmt.Errorf("%w: a call of procedure %q", raftv1.ErrUnknown, raftv1.ProcedureOf(c))
+		}
+	}
 	return nil
 }
+
+// procedures are the names of those that this release has.
+var procedures = sync.OnceValue(func() map[string]bool {
+	names := make(map[string]bool)
+	for _, p := range recipes.Procedures() {
+		names[p.Name()] = true
+	}
+	return names
+})
 
 // checkSnapshot is node.Config.CheckSnapshot.
 func checkSnapshot(r io.Reader) (uint64, error) { return statemachine.CheckSnapshot(r, Shard) }

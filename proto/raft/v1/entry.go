@@ -127,6 +127,15 @@ func CheckKind(c Command) error {
 	return nil
 }
 
+// ProcedureOf is the name of the procedure that a Call calls, as far as its body parses.
+func ProcedureOf(c Command) (name string) {
+	const procedure = 1 // field of Call
+	for value := range fields(c.Body, procedure, protowire.BytesType) {
+		name = string(value)
+	}
+	return name
+}
+
 // MaxRequestKind is the highest kind that a request of a session can have in any release.
 const MaxRequestKind = 127
 

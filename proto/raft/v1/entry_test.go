@@ -81,8 +81,10 @@ func TestCheckEntry(t *testing.T) {
 		"known requests":               {with(func(e *Entry) { e.Commands[0] = requests(1, int32(coordv1.Kind_KIND_ACQUIRE)) }), nil},
 		"requests no session can have": {with(func(e *Entry) { e.Commands[0] = requests(0, -1, 128, 1<<31-1) }), nil},
 		"a newer request":              {with(func(e *Entry) { e.Commands[0] = requests(1, 126) }), ErrUnknown},
-		"a newer request in more bits": {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10}, 1<<32+126))} }), ErrUnknown},
-		"requests that do not parse":   {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, []byte{0xff}} }), nil},
+		"a newer request in more bits": {with(func(e *Entry) {
+			e.Commands[0] = Command{KindRequests, protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10}, 1<<32+126))}
+		}), ErrUnknown},
+		"requests that do not parse": {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, []byte{0xff}} }), nil},
 	} {
 		if err := CheckEntry(c.data); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
