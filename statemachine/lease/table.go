@@ -266,15 +266,25 @@ func (t *Table) Grant(id ID, ttl int64, index uint64) (Lease, bool) {
 }
 
 // GrantLingering adds a lingering lease and returns it, for its row. Its id follows from the seed; where it is taken, by a
-// lease that lingers, too, it is the next one that is not.
+// lease that lingers, too, it is the next one that follows and is not. Of two seeds each has ids of its own to go through, so
+// who finds many seeds with the same first id makes no grant much slower; who finds many seeds that are the same would.
 func (t *Table) GrantLingering(seed uint64, ttl int64, index uint64) Lease {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for n := ID(seed % uint64(LingeringIDs)); ; n = (n + 1) % LingeringIDs {
-		if id := FirstLingering + n; t.leases[id] == nil {
+	for n := uint64(0); ; n++ {
+		if id := lingeringID(seed, n); t.leases[id] == nil {
 			return t.grant(id, ttl, index)
 		}
 	}
+}
+
+// lingeringID is the n-th id that follows from a seed: a step of splitmix64.
+func lingeringID(seed, n uint64) ID {
+	x := seed + n*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	x ^= x >> 31
+	return FirstLingering + ID(x%uint64(LingeringIDs))
 }
 
 func (t *Table) grant(id ID, ttl int64, index uint64) Lease {

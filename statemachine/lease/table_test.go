@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -379,5 +380,16 @@ func TestLingeringIDs(t *testing.T) {
 		if _, ok := table.Grant(l.ID, 10, 2); ok {
 			t.Errorf("lease %d was granted again", l.ID)
 		}
+	}
+}
+
+// Whoever finds seeds whose ids begin alike does not make each grant look at the leases of all before.
+func TestLingeringSeedsThatBeginAlike(t *testing.T) {
+	table, began := NewTable(nil), time.Now()
+	for i := range uint64(50_000) {
+		table.GrantLingering(i<<40, 10, 1)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("50,000 grants took %v", took)
 	}
 }

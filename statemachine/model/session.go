@@ -2,8 +2,8 @@ package model
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"errors"
-	"hash/fnv"
 	"maps"
 	"slices"
 
@@ -175,16 +175,22 @@ func (m *Model) streamRenew(r *raftv1.StreamRenew) (any, error) {
 
 // linger puts a key of a lease that expires again, on a lease of its own.
 func (m *Model) linger(kv *mvccpb.KeyValue, a statemachine.Attachment) {
-	h := fnv.New64a()
+	var lease8 []byte
 	for shift := 56; shift >= 0; shift -= 8 {
-		h.Write([]byte{byte(kv.Lease >> shift)})
+		lease8 = append(lease8, byte(kv.Lease>>shift))
 	}
-	h.Write(kv.Key)
-	const ids = 1 << 40
-	n := h.Sum64() % ids
-	id := func() int64 { return int64(0xec696e<<40 + n) }
+	seed := uint64(0)
+	for i, h := 0, sha256.Sum256(slices.Concat(lease8, kv.Key)); i < 8; i++ {
+		seed = seed<<8 | uint64(h[i])
+	}
+	id := func() int64 { // as splitmix64 has it
+		x := seed
+		x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+		x = (x ^ x>>27) * 0x94d049bb133111eb
+		return int64(0xec696e<<40 + (x^x>>31)%(1<<40))
+	}
 	for m.leaseAt(id()) >= 0 {
-		n = (n + 1) % ids
+		seed += 0x9e3779b97f4a7c15
 	}
 	m.leases = append(m.leases, lease{id: id(), ttl: a.LingerMS, pending: m.index})
 	m.put(kv.Key, kv.Value, id())
