@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -27,11 +28,13 @@ func TestBadFlagsLeaveNothing(t *testing.T) {
 		c := three()
 		c.DataDir, c.WALDir = filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "wal")
 		edit(&c)
-		s, err := Start(t.Context(), c, zap.NewNop())
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // a start that goes on waits for the other two members
+		s, err := Start(ctx, c, zap.NewNop())
 		if err == nil {
 			t.Errorf("%s: started", what)
-			_ = s.Stop(t.Context())
+			_ = s.Stop(ctx)
 		}
+		cancel()
 		for _, dir := range []string{c.DataDir, c.WALDir} {
 			if _, err := os.Stat(dir); !os.IsNotExist(err) {
 				t.Errorf("%s: %s was made", what, dir)
