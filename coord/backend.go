@@ -8,6 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/assembly"
@@ -79,7 +80,8 @@ func (b *backend) Connected(id uint64) bool {
 	return false
 }
 
-// AddMember writes the member's addresses first: Raft knows members by id alone.
+// AddMember writes the member's addresses first: Raft knows members by id alone. Of several that are added at once through
+// different members, with one id or address, the log takes the first.
 func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool, check api.MembersCheck) (*pb.Member, error) {
 	raft, err := b.s.node.Membership(ctx)
 	if err != nil {
@@ -90,10 +92,14 @@ func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool
 	}
 	now := time.Now()
 	id := MemberID(peerURLs, b.s.cfg.ClusterToken, &now)
-	if b.s.members.row(id) != nil || slices.Contains(slices.Concat(raft.Voters, raft.Learners, raft.Removed), id) {
+	if slices.Contains(slices.Concat(raft.Voters, raft.Learners, raft.Removed), id) {
 		return nil, api.ErrMemberExists
 	}
-	if err := b.s.members.put(ctx, &raftv1.Member{Id: id, PeerUrls: peerURLs}); err != nil {
+	if err := b.s.members.removeRows(ctx, &raft); err != nil { // one of them may have the address of the new member
+		return nil, known(err)
+	}
+	row := &raftv1.Member{Id: id, PeerUrls: peerURLs}
+	if err := b.s.members.put(ctx, &raftv1.MemberPut{Member: row, Add: true, Claim: true}); err != nil {
 		return nil, known(err)
 	}
 	checked := b.checked(check)
@@ -102,8 +108,8 @@ func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool
 		err = b.s.node.Promote(ctx, id, nil) // what the check says of a voter was said when it was added
 	}
 	if err != nil {
-		if errors.Is(err, node.ErrRejected) {
-			err = errors.Join(err, b.forget(ctx, id))
+		if !errors.Is(err, node.ErrUnknown) {
+			b.forget(id)
 		}
 		return nil, checked.outcome(err)
 	}
@@ -111,13 +117,18 @@ func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool
 	return &pb.Member{ID: id, PeerURLs: peerURLs, IsLearner: learner}, b.refresh(ctx)
 }
 
-// forget deletes the row of a member that was not added, unless somebody else added it.
-func (b *backend) forget(ctx context.Context, id uint64) error {
+// forget deletes the row of a member that was not added and will not be, for a caller who may have gone. Should it fail, or
+// should it be unknown whether the member is added, the leader deletes the row in a while (members.sweep).
+func (b *backend) forget(id uint64) {
+	ctx, cancel := context.WithTimeout(b.s.ctx, publishTimeout)
+	defer cancel()
 	raft, err := b.s.node.Membership(ctx)
-	if err != nil || slices.Contains(raft.Voters, id) || slices.Contains(raft.Learners, id) {
-		return err
+	if err == nil && !slices.Contains(raft.Voters, id) && !slices.Contains(raft.Learners, id) {
+		err = b.s.members.remove(ctx, id)
 	}
-	return b.s.members.remove(ctx, id)
+	if err != nil {
+		b.s.log.Warn("deleting the row of a member that was not added", zap.String("member", hex(id)), zap.Error(err))
+	}
 }
 
 // checkedChange asks a check of the services about the members as the node has them, and remembers its answer.
@@ -200,7 +211,7 @@ func (b *backend) UpdateMember(ctx context.Context, id uint64, peerURLs []string
 	if err := check(members); err != nil {
 		return err
 	}
-	return known(b.s.members.put(ctx, &raftv1.Member{Id: id, PeerUrls: peerURLs}))
+	return known(b.s.members.put(ctx, &raftv1.MemberPut{Member: &raftv1.Member{Id: id, PeerUrls: peerURLs}, Claim: true}))
 }
 
 func (b *backend) TransferLeader(ctx context.Context, target uint64) error {

@@ -29,6 +29,8 @@ type members struct {
 	raft    *node.Membership // nil before it was first read
 	rows    map[uint64]*raftv1.Member
 	initial map[uint64]InitialMember
+	// strays are the rows without a member, and since when this member leads and sees them.
+	strays map[uint64]time.Time
 }
 
 func newMembers(s *Server) *members {
@@ -82,6 +84,11 @@ func (m *members) load() {
 	if m.book != nil {
 		m.address(before)
 	}
+	for id := range m.rows {
+		if m.raft != nil && !slices.Contains(m.raft.Voters, id) && !slices.Contains(m.raft.Learners, id) {
+			m.changed() // it may have to be swept
+		}
+	}
 }
 
 // address puts the peer addresses of the rows into the book, in place of those of earlier rows.
@@ -103,28 +110,72 @@ func (m *members) removed(id uint64) bool {
 	return m.raft != nil && slices.Contains(m.raft.Removed, id)
 }
 
-// sweep deletes the rows of removed members if this member leads: one that was removed through itself could not do it. Who
-// leads next does what is left.
-func (m *members) sweep() {
+// strayPatience is how long a row may have no member: its member is added behind it, which takes no longer than a request
+// may. strayPause lies between two looks at such rows.
+const (
+	strayPatience = 30 * time.Second
+	strayPause    = 5 * time.Second
+)
+
+// sweep deletes rows that have no member, if this member leads: of those removed through themselves, who could not do it, and
+// of those never added, whose outcome nobody learnt or whose adder died. The latter are excluded first, so that a request
+// which is still under way adds nobody without a row. Who leads next does what is left.
+func (m *members) sweep(raft *node.Membership, now time.Time) {
+	ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
+	defer cancel()
+	for _, id := range m.strayed(raft, now) {
+		if err := m.s.node.Exclude(ctx, id); err != nil {
+			m.s.log.Warn("excluding a member that was not added", zap.String("member", hex(id)), zap.Error(err))
+			continue
+		}
+		m.s.log.Info("a member was not added: its row is deleted", zap.String("member", hex(id)))
+		if err := m.remove(ctx, id); err != nil {
+			m.s.log.Warn("deleting the row of a member that was not added", zap.String("member", hex(id)), zap.Error(err))
+		}
+	}
 	if !m.s.node.IsLeader() {
 		return
 	}
+	if err := m.removeRows(ctx, raft); err != nil {
+		m.s.log.Warn("deleting the row of a removed member", zap.Error(err))
+	}
+}
+
+// strayed returns the rows that have had no member for strayPatience, and remembers the younger ones.
+func (m *members) strayed(raft *node.Membership, now time.Time) (old []uint64) {
+	leads := m.s.node.IsLeader()
 	m.mu.Lock()
-	var stray []uint64
+	defer m.mu.Unlock()
+	before := m.strays
+	m.strays = make(map[uint64]time.Time)
 	for id := range m.rows {
-		if m.removed(id) {
-			stray = append(stray, id)
+		if !leads || slices.Contains(slices.Concat(raft.Voters, raft.Learners, raft.Removed), id) {
+			continue
+		}
+		since, seen := before[id]
+		if !seen {
+			since = now
+		}
+		m.strays[id] = since
+		if now.Sub(since) >= strayPatience {
+			old = append(old, id)
 		}
 	}
-	m.mu.Unlock()
-	for _, id := range stray {
-		ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
-		err := m.remove(ctx, id)
-		cancel()
-		if err != nil {
-			m.s.log.Warn("deleting the row of a removed member", zap.String("member", hex(id)), zap.Error(err))
+	slices.Sort(old)
+	return old
+}
+
+// removeRows deletes the rows of removed members.
+func (m *members) removeRows(ctx context.Context, raft *node.Membership) error {
+	for _, id := range raft.Removed {
+		if m.row(id) == nil {
+			continue
+		}
+		if err := m.remove(ctx, id); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // none reports whether nothing is known from the log yet.
@@ -162,7 +213,7 @@ func (m *members) refresh() error {
 		cancel()
 		if err == nil {
 			m.learn(&raft)
-			m.sweep()
+			m.sweep(&raft, time.Now())
 		} else {
 			m.changed() // try again
 		}
@@ -170,8 +221,19 @@ func (m *members) refresh() error {
 		case <-m.s.ctx.Done():
 			return nil
 		case <-m.kick:
+		case <-m.look():
 		}
 	}
+}
+
+// look is when rows without a member are looked at again; never if there are none.
+func (m *members) look() <-chan time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.strays) == 0 {
+		return nil
+	}
+	return time.After(strayPause)
 }
 
 func (m *members) learn(raft *node.Membership) {
@@ -268,8 +330,8 @@ func (m *members) row(id uint64) *raftv1.Member {
 }
 
 // put writes a member's row.
-func (m *members) put(ctx context.Context, row *raftv1.Member) error {
-	body, err := proto.Marshal(&raftv1.MemberPut{Member: row})
+func (m *members) put(ctx context.Context, put *raftv1.MemberPut) error {
+	body, err := proto.Marshal(put)
 	if err != nil {
 		return err
 	}
@@ -320,7 +382,7 @@ func (s *Server) tryPublish(ctx context.Context) error {
 	} else if row.Name == me.Name && slices.Equal(row.ClientUrls, me.ClientUrls) {
 		return nil // nothing new
 	}
-	if err := s.members.put(ctx, me); err != nil {
+	if err := s.members.put(ctx, &raftv1.MemberPut{Member: me}); err != nil {
 		return err
 	}
 	return s.publishFounders(ctx)
@@ -338,7 +400,7 @@ func (s *Server) publishFounders(ctx context.Context) error {
 		if !ok || s.members.row(id) != nil {
 			continue
 		}
-		if err := s.members.put(ctx, &raftv1.Member{Id: id, PeerUrls: founder.PeerURLs}); err != nil {
+		if err := s.members.put(ctx, &raftv1.MemberPut{Member: &raftv1.Member{Id: id, PeerUrls: founder.PeerURLs}}); err != nil {
 			return err
 		}
 	}

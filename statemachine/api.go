@@ -32,6 +32,8 @@ var (
 	ErrCorrupt       = errors.New("corrupt cluster")                    // the CORRUPT alarm is raised
 	ErrTooManyOps    = errors.New("too many operations in txn request") // see Budget
 	ErrTooManyAlarms = errors.New("too many alarms are raised")         // see MaxAlarms
+	ErrMemberExists  = errors.New("member id exists")                   // of a member that is added
+	ErrPeerURLExists = errors.New("peer URL exists")                    // of another member
 	ErrInvalid       = errors.New("invalid command")                    // wraps what was wrong with it
 
 	ErrSessionNotFound  = errors.New("session not found")

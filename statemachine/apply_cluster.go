@@ -146,7 +146,8 @@ func (b *batch) setAlarms(a alarms) {
 	b.applied.AlarmsChanged = true
 }
 
-// memberPut writes a member's attributes; empty fields keep what is stored.
+// memberPut writes a member's attributes; empty fields keep what is stored. Of several that add or move members at once,
+// each through another member that cannot see the others, the first has the id and the addresses.
 func (b *batch) memberPut(r *raftv1.MemberPut) Result {
 	put := r.GetMember()
 	if put.GetId() == 0 {
@@ -154,6 +155,12 @@ func (b *batch) memberPut(r *raftv1.MemberPut) Result {
 	}
 	merged := &raftv1.Member{Id: put.Id}
 	at, found := findMember(b.m.members, put.Id)
+	switch {
+	case r.Add && found:
+		return refuse(ErrMemberExists)
+	case r.Claim && peerURLTaken(b.m.members, put):
+		return refuse(ErrPeerURLExists)
+	}
 	if found {
 		merged = proto.CloneOf(b.m.members[at])
 	}
@@ -191,6 +198,13 @@ func (b *batch) setMembers(members []*raftv1.Member) Result {
 	b.m.members = members
 	b.applied.MembersChanged = true
 	return Result{Response: MemberChanged{Members: members}}
+}
+
+// peerURLTaken reports whether the row of another member than put's has one of its peer URLs.
+func peerURLTaken(members []*raftv1.Member, put *raftv1.Member) bool {
+	return slices.ContainsFunc(members, func(m *raftv1.Member) bool {
+		return m.Id != put.Id && slices.ContainsFunc(m.PeerUrls, func(u string) bool { return slices.Contains(put.PeerUrls, u) })
+	})
 }
 
 func findMember(members []*raftv1.Member, id uint64) (int, bool) {

@@ -123,7 +123,7 @@ func (g *generator) command(index uint64) raftv1.Command {
 		case n < 90:
 			return command(raftv1.KindAlarm, g.alarm())
 		case n < 92:
-			return command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: g.member()})
+			return command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: g.member(), Add: g.chance(20), Claim: g.chance(50)})
 		case n < 93:
 			return command(raftv1.KindMemberRemove, &raftv1.MemberRemove{Id: g.Uint64N(4)})
 		case n < 95:

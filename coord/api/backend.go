@@ -77,12 +77,14 @@ type Cluster interface {
 	Members(ctx context.Context, linearizable bool) ([]*pb.Member, error)
 	// Connected reports whether this member has been in touch with the member for long enough to count on it; true for itself.
 	Connected(id uint64) bool
-	// AddMember chooses the id of the new member. The URLs are valid. Nothing is left of a member that was not added.
+	// AddMember chooses the id of the new member. The URLs are valid. Nothing is left of a member that was not added, in
+	// a while if it is unknown whether it was.
 	AddMember(ctx context.Context, peerURLs []string, learner bool, check MembersCheck) (*pb.Member, error)
 	// PromoteMember makes a voter of a learner: ErrLearnerNotReady if it lags behind.
 	PromoteMember(ctx context.Context, id uint64, check MembersCheck) error
 	RemoveMember(ctx context.Context, id uint64, check MembersCheck) error
-	// UpdateMember replaces the peer URLs of a member. Its check is asked once, before.
+	// UpdateMember replaces the peer URLs of a member. Its check is asked once, before; what is decided in
+	// the log is that no two members have one URL.
 	UpdateMember(ctx context.Context, id uint64, peerURLs []string, check MembersCheck) error
 	// TransferLeader returns once target, a voter, leads.
 	TransferLeader(ctx context.Context, target uint64) error

@@ -45,6 +45,8 @@ var errorTable = []struct{ err, wire error }{
 	{statemachine.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
 	{statemachine.ErrTooManyAlarms, status.Error(codes.ResourceExhausted,
 		fmt.Sprintf("etcdserver: too many alarms are raised, at most %d: disarm some", statemachine.MaxAlarms))},
+	{statemachine.ErrMemberExists, rpctypes.ErrGRPCMemberExist},
+	{statemachine.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
 	{statemachine.ErrClosed, rpctypes.ErrGRPCStopped},
 
 	{ErrTimeout, rpctypes.ErrGRPCTimeout},

@@ -25,6 +25,8 @@ func TestWireError(t *testing.T) {
 		{statemachine.ErrLeaseExist, wants{codes.FailedPrecondition, "etcdserver: lease already exists"}},
 		{statemachine.ErrNoSpace, wants{codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded"}},
 		{statemachine.ErrCorrupt, wants{codes.DataLoss, "etcdserver: corrupt cluster"}},
+		{statemachine.ErrMemberExists, wants{codes.FailedPrecondition, "etcdserver: member ID already exist"}},
+		{statemachine.ErrPeerURLExists, wants{codes.FailedPrecondition, "etcdserver: Peer URLs already exists"}},
 		{statemachine.ErrClosed, wants{codes.Unavailable, "etcdserver: server stopped"}},
 		{fmt.Errorf("%w: what", statemachine.ErrInvalid), wants{codes.InvalidArgument, "etcdserver: invalid command: what"}},
 		{fmt.Errorf("grant: %w", statemachine.ErrLeaseExist), wants{codes.FailedPrecondition, "etcdserver: lease already exists"}},

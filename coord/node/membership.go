@@ -153,6 +153,23 @@ func (n *Node) Remove(ctx context.Context, member uint64, check Check) error {
 	})
 }
 
+// Exclude implements Raft.
+func (n *Node) Exclude(ctx context.Context, member uint64) error {
+	return n.change(ctx, member, change{
+		name: "exclude",
+		refuse: func(m Membership) error {
+			if isMember(m, member) {
+				return errors.New("it is a member")
+			}
+			return nil
+		},
+		done: func(m Membership) bool { return slices.Contains(m.Removed, member) },
+		request: func(version uint64) (*dragonboat.RequestState, error) {
+			return n.host.RequestDeleteReplica(n.cfg.Shard, member, version, changeTimeout)
+		},
+	})
+}
+
 func isMember(m Membership, id uint64) bool {
 	return slices.Contains(m.Voters, id) || slices.Contains(m.Learners, id)
 }
@@ -161,6 +178,7 @@ func isMember(m Membership, id uint64) bool {
 // the version of the members it was made for, and is rejected if any other change
 // came first.
 func (n *Node) change(ctx context.Context, member uint64, c change) error {
+	var at uint64 // the version of the last request, which cannot be executed any more when there is another
 	for asked := false; ; {
 		m, err := n.Membership(ctx)
 		if err != nil {
@@ -173,6 +191,9 @@ func (n *Node) change(ctx context.Context, member uint64, c change) error {
 		if err == nil && c.check != nil {
 			err = c.check(m)
 		}
+		if err != nil && asked && at == m.Version {
+			err = fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
 		if err != nil {
 			return fmt.Errorf("%s %x: %w: %w", c.name, member, ErrRejected, err)
 		}
@@ -180,7 +201,7 @@ func (n *Node) change(ctx context.Context, member uint64, c change) error {
 		case applied:
 			return nil
 		case sent:
-			asked = true
+			asked, at = true, m.Version
 		}
 		if err := n.pause(ctx, changePause); err != nil {
 			return n.interrupted(err, member, c, asked)

@@ -23,7 +23,8 @@ type Raft interface {
 	Membership(ctx context.Context) (Membership, error)
 	// AddLearner adds a member without a vote. The changes of membership return
 	// nil when the change was applied, ErrRejected when it was not and will not be,
-	// and ErrUnknown when ctx ended before that was known. check, if not nil, is asked
+	// ErrUnknown when ctx ended before that was known, and both when check refused
+	// after a request that may still be executed. check, if not nil, is asked
 	// about the members that the change is made to: should they have changed when
 	// the log comes to the change, it is asked again about those.
 	AddLearner(ctx context.Context, member uint64, check Check) error
@@ -31,6 +32,9 @@ type Raft interface {
 	Promote(ctx context.Context, member uint64, check Check) error
 	// Remove removes a member; its id can never be used again.
 	Remove(ctx context.Context, member uint64, check Check) error
+	// Exclude makes sure that an id that is no member's never becomes one: a request to add it may be under way, of somebody
+	// who did not learn its outcome. ErrRejected says that it is a member's.
+	Exclude(ctx context.Context, member uint64) error
 	// TransferLeadership makes target the leader and returns when it is.
 	TransferLeadership(ctx context.Context, target uint64, hold Hold) error
 }

@@ -152,6 +152,16 @@ func (m *Model) memberPut(r *raftv1.MemberPut) (any, error) {
 	if put.GetId() == 0 {
 		return nil, statemachine.ErrInvalid
 	}
+	if r.Add && m.memberAt(put.Id) >= 0 {
+		return nil, statemachine.ErrMemberExists
+	}
+	for _, other := range m.members {
+		for _, u := range other.PeerUrls {
+			if r.Claim && other.Id != put.Id && slices.Contains(put.PeerUrls, u) {
+				return nil, statemachine.ErrPeerURLExists
+			}
+		}
+	}
 	merged := proto.CloneOf(put)
 	rest := slices.Clone(m.members)
 	if at := m.memberAt(put.Id); at >= 0 {

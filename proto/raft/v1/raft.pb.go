@@ -311,6 +311,8 @@ func (x *Member) GetClientUrls() []string {
 type MemberPut struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Member        *Member                `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Add           bool                   `protobuf:"varint,2,opt,name=add,proto3" json:"add,omitempty"`     // refused if the id has a row
+	Claim         bool                   `protobuf:"varint,3,opt,name=claim,proto3" json:"claim,omitempty"` // refused if the row of another has one of the peer URLs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -350,6 +352,20 @@ func (x *MemberPut) GetMember() *Member {
 		return x.Member
 	}
 	return nil
+}
+
+func (x *MemberPut) GetAdd() bool {
+	if x != nil {
+		return x.Add
+	}
+	return false
+}
+
+func (x *MemberPut) GetClaim() bool {
+	if x != nil {
+		return x.Claim
+	}
+	return false
 }
 
 // MemberRemove deletes a member's attribute row.
@@ -953,9 +969,11 @@ const file_raft_v1_raft_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
 	"\tpeer_urls\x18\x03 \x03(\tR\bpeerUrls\x12\x1f\n" +
 	"\vclient_urls\x18\x04 \x03(\tR\n" +
-	"clientUrls\":\n" +
+	"clientUrls\"b\n" +
 	"\tMemberPut\x12-\n" +
-	"\x06member\x18\x01 \x01(\v2\x15.coord.raft.v1.MemberR\x06member\"\x1e\n" +
+	"\x06member\x18\x01 \x01(\v2\x15.coord.raft.v1.MemberR\x06member\x12\x10\n" +
+	"\x03add\x18\x02 \x01(\bR\x03add\x12\x14\n" +
+	"\x05claim\x18\x03 \x01(\bR\x05claim\"\x1e\n" +
 	"\fMemberRemove\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\v\n" +
 	"\tStateHash\"W\n" +
