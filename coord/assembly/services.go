@@ -121,8 +121,8 @@ type streamBackend struct {
 	log api.Log
 }
 
-func (b streamBackend) Submit(kind raftv1.Kind, body []byte, weight int64, done func(statemachine.Result)) (cancel func()) {
-	return b.Lane.Submit(kind, body, weight+b.weightOf(kind, body), done)
+func (b streamBackend) Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
+	return b.Lane.Submit(kind, body, weight+b.weightOf(kind, body), frees, done)
 }
 
 func (b streamBackend) ReadIndex(ctx context.Context) error { return b.log.ReadIndex(ctx) }

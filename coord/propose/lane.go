@@ -23,16 +23,17 @@ const (
 // Lane keeps heavy commands from holding up the light ones. All commands wait for those that stand before them in the log, and
 // the budget of the state machine bounds each by itself, but not how many there are: so heavy ones wait here, in order, until
 // those before them have been applied. What is behind in the log then waits for LaneWeight at most, or for one command. Weights
-// are estimates of this member. It is safe for concurrent use.
+// are estimates of this member. What only frees something goes before the rest, and has an eighth more of the room: a lane that
+// somebody fills must not keep others from giving up what they have. It is safe for concurrent use.
 type Lane struct {
 	proposer *Proposer
 
 	mu struct {
 		sync.Mutex
-		running int64 // weight of those under way
-		waiting []*heavy
-		left    int // of waiting, whose client has given up
-		bytes   int // of waiting
+		running int64       // weight of those under way
+		waiting [2][]*heavy // those that free, and the rest
+		left    int         // of waiting, whose client has given up
+		bytes   int         // of waiting
 		closed  bool
 	}
 }
@@ -42,6 +43,7 @@ type heavy struct {
 	kind   raftv1.Kind
 	body   []byte
 	weight int64
+	frees  bool
 	// done is nil once nobody waits any more. Guarded by the lane's mutex.
 	done func(statemachine.Result)
 }
@@ -49,12 +51,13 @@ type heavy struct {
 // NewLane returns the lane in front of a proposer.
 func NewLane(p *Proposer) *Lane { return &Lane{proposer: p} }
 
-// Submit is Proposer.Submit for a command of a weight.
-func (l *Lane) Submit(kind raftv1.Kind, body []byte, weight int64, done func(statemachine.Result)) (cancel func()) {
+// Submit is Proposer.Submit for a command of a weight. frees says of requests of a session that they only give something back; of
+// other commands it is known.
+func (l *Lane) Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
 	if weight <= LightWeight {
 		return l.proposer.Submit(kind, body, done)
 	}
-	h := &heavy{kind: kind, body: body, weight: min(weight, LaneWeight), done: done}
+	h := &heavy{kind: kind, body: body, weight: min(weight, LaneWeight), frees: frees || gives(kind), done: done}
 	if err := l.join(h); err != nil {
 		done(statemachine.Result{Err: err})
 		return func() {}
@@ -63,16 +66,36 @@ func (l *Lane) Submit(kind raftv1.Kind, body []byte, weight int64, done func(sta
 	return func() { l.leave(h) }
 }
 
+// gives is frees without deletions: anybody can fill the lane with those of what others need.
+func gives(kind raftv1.Kind) bool {
+	return kind == raftv1.KindLeaseRevoke || kind == raftv1.KindSessionEnd
+}
+
+// queue is where a command waits.
+func (l *Lane) queue(h *heavy) *[]*heavy {
+	if h.frees {
+		return &l.mu.waiting[0]
+	}
+	return &l.mu.waiting[1]
+}
+
+func (l *Lane) length() int { return len(l.mu.waiting[0]) + len(l.mu.waiting[1]) }
+
 func (l *Lane) join(h *heavy) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	most, mostBytes := MaxLane, MaxLaneBytes
+	if h.frees {
+		most, mostBytes = most+most/8, mostBytes+mostBytes/8
+	}
 	switch {
 	case l.mu.closed:
 		return ErrStopped
-	case len(l.mu.waiting)-l.mu.left >= MaxLane, l.mu.bytes > 0 && l.mu.bytes+len(h.body) > MaxLaneBytes:
+	case l.length()-l.mu.left >= most, l.mu.bytes > 0 && l.mu.bytes+len(h.body) > mostBytes:
 		return ErrTooManyRequests
 	}
-	l.mu.waiting = append(l.mu.waiting, h)
+	queue := l.queue(h)
+	*queue = append(*queue, h)
 	l.mu.bytes += len(h.body)
 	return nil
 }
@@ -82,18 +105,21 @@ func (l *Lane) leave(h *heavy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.done = nil
-	if !slices.Contains(l.mu.waiting, h) {
+	if !slices.Contains(*l.queue(h), h) {
 		return
 	}
-	if l.mu.left++; l.mu.left > len(l.mu.waiting)/2 {
-		l.mu.waiting = slices.DeleteFunc(l.mu.waiting, func(h *heavy) bool {
+	if l.mu.left++; l.mu.left <= l.length()/2 {
+		return
+	}
+	for i := range l.mu.waiting {
+		l.mu.waiting[i] = slices.DeleteFunc(l.mu.waiting[i], func(h *heavy) bool {
 			if h.done == nil {
 				l.mu.bytes -= len(h.body)
 			}
 			return h.done == nil
 		})
-		l.mu.left = 0
 	}
+	l.mu.left = 0
 }
 
 // advance lets those go that may.
@@ -107,14 +133,18 @@ func (l *Lane) advance() {
 func (l *Lane) next() *heavy {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.mu.waiting) > 0 {
-		h := l.mu.waiting[0]
+	for l.length() > 0 {
+		queue := &l.mu.waiting[0]
+		if len(*queue) == 0 {
+			queue = &l.mu.waiting[1]
+		}
+		h := (*queue)[0]
 		gone := h.done == nil
 		if !gone && l.mu.running > 0 && l.mu.running+h.weight > LaneWeight {
 			return nil
 		}
-		l.mu.waiting[0] = nil
-		l.mu.waiting = l.mu.waiting[1:]
+		(*queue)[0] = nil
+		*queue = (*queue)[1:]
 		l.mu.bytes -= len(h.body)
 		if !gone {
 			l.mu.running += h.weight
@@ -144,12 +174,12 @@ func (l *Lane) Close() {
 	l.mu.Lock()
 	l.mu.closed = true
 	var dones []func(statemachine.Result)
-	for _, h := range l.mu.waiting {
+	for _, h := range slices.Concat(l.mu.waiting[:]...) {
 		if h.done != nil {
 			dones = append(dones, h.done)
 		}
 	}
-	l.mu.waiting, l.mu.left, l.mu.bytes = nil, 0, 0
+	l.mu.waiting, l.mu.left, l.mu.bytes = [2][]*heavy{}, 0, 0
 	l.mu.Unlock()
 	for _, done := range dones {
 		done(statemachine.Result{Err: ErrStopped})

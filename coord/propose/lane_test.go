@@ -84,7 +84,7 @@ type submitted struct {
 
 func submit(l *Lane, body string, weight int64) submitted {
 	s := submitted{results: make(chan statemachine.Result, 2)}
-	s.cancel = l.Submit(raftv1.KindPut, []byte(body), weight, func(r statemachine.Result) { s.results <- r })
+	s.cancel = l.Submit(raftv1.KindPut, []byte(body), weight, false, func(r statemachine.Result) { s.results <- r })
 	return s
 }
 
@@ -128,7 +128,7 @@ func TestLaneCountsWhatWasGivenUp(t *testing.T) {
 	if len(first.results)+len(second.results) > 0 {
 		t.Error("what was given up was answered")
 	}
-	if lane.mu.running != 0 || len(lane.mu.waiting) != 0 || lane.mu.left != 0 || lane.mu.bytes != 0 {
+	if lane.mu.running != 0 || lane.length() != 0 || lane.mu.left != 0 || lane.mu.bytes != 0 {
 		t.Errorf("what is left: %+v", &lane.mu)
 	}
 }
@@ -163,4 +163,34 @@ func TestLaneIsBounded(t *testing.T) {
 		t.Errorf("after the end: %v", r)
 	}
 	log.apply()
+}
+
+// TestLaneLetsWhatFreesGoFirst: who gives up what he has is neither refused nor kept waiting by others who fill the lane.
+func TestLaneLetsWhatFreesGoFirst(t *testing.T) {
+	lane, log := newLane(t)
+	submit(lane, "under way", LaneWeight)
+	for i := range MaxLane {
+		submit(lane, fmt.Sprint(i), LaneWeight)
+	}
+	if r := <-submit(lane, "too many", LaneWeight).results; !errors.Is(r.Err, ErrTooManyRequests) {
+		t.Errorf("one too many: %v", r)
+	}
+	freed := make(chan statemachine.Result, 3)
+	for _, c := range []struct {
+		kind  raftv1.Kind
+		frees bool
+	}{{raftv1.KindLeaseRevoke, false}, {raftv1.KindSessionEnd, false}, {raftv1.KindRequests, true}} {
+		lane.Submit(c.kind, []byte(c.kind.String()), LaneWeight, c.frees, func(r statemachine.Result) { freed <- r })
+	}
+	for _, want := range []string{"under way", "LeaseRevoke", "SessionEnd", "Requests", "0"} {
+		if got := log.bodies(t, 1); got[0] != want {
+			t.Errorf("under way is %q, not %q", got, want)
+		}
+		log.apply()
+	}
+	for range 3 {
+		if r := <-freed; r.Err != nil {
+			t.Error(r.Err)
+		}
+	}
 }

@@ -138,6 +138,7 @@ type command struct {
 	items   []item
 	body    []byte
 	weight  int64
+	frees   bool
 }
 
 // newCommands makes the commands of those requests that pass the checks; the others are refused. Those that are light are one.
@@ -153,11 +154,12 @@ func (st *stream) newCommands(s *session, b batch, requests []request) (light *c
 		item.recipe = st.entries.prepare(s, r)
 		c, weight := light, st.server.opts.Backend.Weigh(r.kind, r.body)
 		if weight > propose.LightWeight {
-			if n := len(heavy); n == 0 || heavy[n-1].weight+weight > propose.LaneWeight {
+			frees := r.kind == coordv1.Kind_KIND_RELEASE || r.kind == coordv1.Kind_KIND_LEASE_REVOKE
+			if n := len(heavy); n == 0 || heavy[n-1].weight+weight > propose.LaneWeight || heavy[n-1].frees != frees {
 				heavy = append(heavy, st.newCommand(s, b, 1, len(r.raw)))
 			}
 			c = heavy[len(heavy)-1]
-			c.weight += weight
+			c.weight, c.frees = c.weight+weight, frees
 		}
 		c.items = append(c.items, item)
 		c.body = appendBytes(c.body, 5, r.raw)
@@ -176,7 +178,7 @@ func (st *stream) newCommand(s *session, b batch, requests, bytes int) *command 
 	return c
 }
 
-func (c *command) submit() { c.st.submitHeavy(raftv1.KindRequests, c.body, c.weight, c.done) }
+func (c *command) submit() { c.st.submitHeavy(raftv1.KindRequests, c.body, c.weight, c.frees, c.done) }
 
 // done answers the requests. Nothing of a session follows the news that it is lost.
 func (c *command) done(result statemachine.Result) {

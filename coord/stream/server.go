@@ -21,8 +21,9 @@ import (
 
 // Backend is the member behind the streams. All methods are safe for concurrent use.
 type Backend interface {
-	// Submit sends a command through the log, see propose.Lane. weight is that of the requests in it.
-	Submit(kind raftv1.Kind, body []byte, weight int64, done func(statemachine.Result)) (cancel func())
+	// Submit sends a command through the log, see propose.Lane. weight is that of the requests in it, frees that they only give
+	// something back.
+	Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func())
 	// Weigh is the weight of a request of a session.
 	Weigh(kind coordv1.Kind, body []byte) int64
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
@@ -119,7 +120,7 @@ func New(opts Options) (*Server, error) {
 		s.recipes[kind] = true
 	}
 	s.renewer.submit = func(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
-		return opts.Backend.Submit(kind, body, 0, done)
+		return opts.Backend.Submit(kind, body, 0, false, done)
 	}
 	s.drain, s.drained = context.WithCancel(context.Background())
 	var err error

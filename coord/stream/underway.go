@@ -18,11 +18,11 @@ type underway struct {
 
 // submit sends a command through the log, with requests that weigh nothing.
 func (st *stream) submit(kind raftv1.Kind, body []byte, done func(statemachine.Result)) {
-	st.submitHeavy(kind, body, 0, done)
+	st.submitHeavy(kind, body, 0, false, done)
 }
 
-// submitHeavy is submit with requests of a weight.
-func (st *stream) submitHeavy(kind raftv1.Kind, body []byte, weight int64, done func(statemachine.Result)) {
+// submitHeavy is submit with requests of a weight. frees says that they only give something back.
+func (st *stream) submitHeavy(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) {
 	u := &st.underway
 	u.mu.Lock()
 	u.last++
@@ -34,7 +34,7 @@ func (st *stream) submitHeavy(kind raftv1.Kind, body []byte, weight int64, done 
 		u.cancels[number] = nil
 	}
 	u.mu.Unlock()
-	cancel := st.server.opts.Backend.Submit(kind, body, weight, func(r statemachine.Result) {
+	cancel := st.server.opts.Backend.Submit(kind, body, weight, frees, func(r statemachine.Result) {
 		u.mu.Lock()
 		delete(u.cancels, number)
 		u.mu.Unlock()
