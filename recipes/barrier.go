@@ -14,28 +14,17 @@ import (
 // to the deletion of the last one closes it. Only when the tally says that all could be there are the living ones counted.
 
 // allTogether is the rule of barriers.
-var allTogether = barrierRule{inOrder{record: "/state", door: func(record *mvccpb.KeyValue) Door { return openBarrier(BarrierState(record)) }}}
+var allTogether = barrierRule{inOrder{"/state", func(record *mvccpb.KeyValue) int64 { return lastTogether(BarrierState(record)) }}}
 
 type barrierRule struct{ inOrder }
 
-// Holds does not depend on other entries.
-func (r barrierRule) Holds(reader Reader, queue string, e Entry, token int64) bool {
-	return !e.Lingers && e.Token == token && r.door(r.recordOf(reader, queue)).Admits(e)
-}
-
-// barrierDoor admits the parties of the generation that is inside.
-type barrierDoor struct{ last int64 }
-
-func openBarrier(s *coordv1.BarrierState) Door {
+// lastTogether is the last token of the generation that is inside.
+func lastTogether(s *coordv1.BarrierState) int64 {
 	if !s.Open {
-		return barrierDoor{}
+		return 0
 	}
-	return barrierDoor{s.Last}
+	return s.Last
 }
-
-func (d barrierDoor) Admits(e Entry) bool { return e.Token <= d.last }
-func (d barrierDoor) Add(Entry)           {}
-func (d barrierDoor) Remove(Entry)        {}
 
 // BarrierState reads a barrier's record; the zero value if there is none.
 func BarrierState(record *mvccpb.KeyValue) *coordv1.BarrierState {

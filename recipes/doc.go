@@ -54,17 +54,17 @@
 // where queue is a name, or all before the last slash: the key of an entry is always <queue>/<lease>[.<owner id>]. layout.go
 // has the table of the kinds of queues.
 //
-// # Rules and doors
+// # Rules
 //
 // Who holds is found by a rule: a pure function of the entries and at most one record. All but the one of elections with
-// priorities go by the order of the entries, and differ in their door, which admits one (a lock), readers or one writer, as
-// many as have permits, or those of the generation that is open. Entries go in, oldest first, until one is not admitted: so
-// nobody overtakes, and who is inside stays there. The same door serves to read a queue, to judge one entry without sorting
-// (whether it is admitted with all before it inside), and to follow a queue by its changes (package line).
+// priorities go by the order of the entries: nobody overtakes, and who is inside stays there. Of a lock the oldest holds. Where several
+// hold, readers or one writer, as many as have permits, or those of the generation that is open, the record says up to which token.
+// The same rule serves to read a queue, to judge one entry without sorting, and to follow a queue by its changes (package line).
 //
-// Where several hold, a tally counts the entries, so that an acquire needs not read them: each entry that is made is added in its
-// commit, and each that is deleted is taken off in the commit that deletes it, by the reactor of the state machine. Nobody but
-// procedures can write it (statemachine.Reserved).
+// The record of read-write locks and semaphores is a tally. It counts the entries, so that an acquire needs not read them: each entry
+// that is made is added in its commit, and each that is deleted is taken off, and whoever has room then let in, in the commit that
+// deletes it, by the reactor of the state machine. Nobody but procedures can write it (statemachine.Reserved). Where the reactor cannot,
+// the queue is broken: the record is as it was, so who held holds and nobody else does, and whoever asks is told the same.
 //
 // Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
 // their contracts are the docs of their services in coord.v1.

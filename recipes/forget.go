@@ -26,7 +26,7 @@ func deleteObject(step statemachine.Step, req *coordv1.DeleteObjectRequest) (pro
 		if anybody(step, queue) {
 			return nil, refuse(ErrLimitBelowHeld, "semaphore %q is in use", req.Name)
 		}
-		key = byPermits.Record(queue)
+		key = byPermits.limitKey(queue)
 	case coordv1.DeleteObjectRequest_BARRIER:
 		queue := QueueOf(coordv1.QueueKind_QUEUE_BARRIER, req.Name)
 		if anybody(step, queue) {

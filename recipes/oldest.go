@@ -15,7 +15,7 @@ type oldest struct{}
 func (oldest) Record(string) string { return "" }
 
 // Door implements Rule: who holds is decided by the first two alone.
-func (oldest) Door(*mvccpb.KeyValue) Door { return nil }
+func (oldest) Last(*mvccpb.KeyValue) (int64, bool) { return 0, false }
 
 // Inside implements Rule. Entries that are inside together are foreign.
 func (oldest) Inside(s State) iter.Seq[Entry] { return oldestOf(s.Oldest()) }

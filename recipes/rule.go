@@ -21,19 +21,8 @@ type Rule interface {
 	Holds(r Reader, queue string, e Entry, token int64) bool
 	// Ahead is the number of entries that are before e, which need not be there.
 	Ahead(s State, e Entry) int
-	// Door finds out who is inside, for who follows a queue: nil if that is not decided by the order of the entries.
-	Door(record *mvccpb.KeyValue) Door
-}
-
-// Door lets the entries of a queue in, oldest first, until one is not admitted: nobody overtakes. Who is inside stays there,
-// whoever comes and goes. A place that lingers is let in like any other, and takes up what its owner had.
-type Door interface {
-	// Admits says whether e can go in beside those that were added.
-	Admits(e Entry) bool
-	// Add has e inside, admitted or not: who is not admitted beside all before it is not inside.
-	Add(e Entry)
-	// Remove takes away what was added.
-	Remove(e Entry)
+	// Last is the token up to which entries are inside, 0 if none are. ok is false where the record does not say it so.
+	Last(record *mvccpb.KeyValue) (token int64, ok bool)
 }
 
 // State is a queue at one revision.
@@ -48,63 +37,33 @@ type State interface {
 	Newest() iter.Seq[Entry]
 }
 
-// inOrder is a rule by which the entries that a door admits hold. Their tokens are their create revisions.
+// inOrder is a rule by which the oldest entries hold, up to the token that the record names, a lingering place like any other: nobody
+// overtakes, and who is inside stays there. Their tokens are their create revisions. Only what writes the record lets somebody in. So
+// all agree, the checks of a grant, who waits and who looks on: where the record could not be written the queue is broken, who held
+// before holds, and nobody else does until it is written.
 type inOrder struct {
-	record string // the end of the record's key, "" if there is none
-	door   func(record *mvccpb.KeyValue) Door
+	record string // the end of the record's key
+	last   func(record *mvccpb.KeyValue) int64
 }
 
-func (o inOrder) Record(queue string) string {
-	if o.record == "" {
-		return ""
-	}
-	return queue + o.record
-}
+func (o inOrder) Record(queue string) string { return queue + o.record }
 
-func (o inOrder) Door(record *mvccpb.KeyValue) Door { return o.door(record) }
+func (o inOrder) Last(record *mvccpb.KeyValue) (int64, bool) { return o.last(record), true }
 
 func (o inOrder) Inside(s State) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		door := o.door(s.Record())
+		last := o.last(s.Record())
 		for e := range s.Oldest() {
-			if !door.Admits(e) || !yield(e) {
+			if e.Token > last || !yield(e) {
 				return
 			}
-			door.Add(e)
 		}
 	}
 }
 
+// Holds looks at no other entry.
 func (o inOrder) Holds(r Reader, queue string, e Entry, token int64) bool {
-	if e.Lingers || e.Token != token {
-		return false
-	}
-	return admitted(o.door(o.recordOf(r, queue)), e, func(fn func(Entry) bool) { eachEntry(r, queue, fn) })
-}
-
-// recordOf is the queue's record, nil if there is none.
-func (o inOrder) recordOf(r Reader, queue string) *mvccpb.KeyValue {
-	if o.record == "" {
-		return nil
-	}
-	return get(r, o.Record(queue))
-}
-
-// admitted says whether e is admitted when all before it are inside; they come oldest first. Where it is not, that is found
-// as soon as those who came leave no room.
-func admitted(door Door, e Entry, each func(fn func(Entry) bool)) bool {
-	ok := door.Admits(e)
-	if ok {
-		each(func(o Entry) bool {
-			if o.Compare(e) >= 0 {
-				return false
-			}
-			door.Add(o)
-			ok = door.Admits(e)
-			return ok
-		})
-	}
-	return ok
+	return !e.Lingers && e.Token == token && token <= o.last(get(r, o.Record(queue)))
 }
 
 func (inOrder) Ahead(s State, e Entry) int { return olderThan(s, e) }
@@ -126,7 +85,7 @@ type byRecord struct{}
 
 func (byRecord) Record(queue string) string { return LeaderKey(queue) }
 
-func (byRecord) Door(*mvccpb.KeyValue) Door { return nil }
+func (byRecord) Last(*mvccpb.KeyValue) (int64, bool) { return 0, false }
 
 func (byRecord) Inside(s State) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {

@@ -9,31 +9,26 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The read-write lock; see service RWLock for what it promises. Its rule needs no record: a writer holds if nobody is before
-// it, a reader if no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
+// The read-write lock; see service RWLock for what it promises. A writer is let in if nobody is before it, a reader if no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
 
 // readWrite is the rule of read-write locks.
 var readWrite = counted{
-	inOrder{door: func(*mvccpb.KeyValue) Door { return &readWriteDoor{} }},
-	func(t *recipesv1.Tally, _ *mvccpb.KeyValue) Door {
-		return &readWriteDoor{readers: t.Inside - t.InsideWriters, writers: t.InsideWriters}
+	inOrder: byTally,
+	room: func(t *recipesv1.Tally, _ *mvccpb.KeyValue) room {
+		return &readWriteRoom{readers: t.Inside - t.InsideWriters, writers: t.InsideWriters}
 	},
 }
 
-// readWriteDoor admits one writer, or readers.
-type readWriteDoor struct{ readers, writers int64 }
+// readWriteRoom is for one writer, or for readers.
+type readWriteRoom struct{ readers, writers int64 }
 
-func (d *readWriteDoor) Admits(e Entry) bool { return d.writers == 0 && (!e.Write || d.readers == 0) }
+func (r *readWriteRoom) admits(e Entry) bool { return r.writers == 0 && (!e.Write || r.readers == 0) }
 
-func (d *readWriteDoor) Add(e Entry) { d.count(e, 1) }
-
-func (d *readWriteDoor) Remove(e Entry) { d.count(e, -1) }
-
-func (d *readWriteDoor) count(e Entry, n int64) {
+func (r *readWriteRoom) add(e Entry) {
 	if e.Write {
-		d.writers += n
+		r.writers++
 	} else {
-		d.readers += n
+		r.readers++
 	}
 }
 
@@ -72,6 +67,9 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	}
 	if KindOf(queue) != coordv1.QueueKind_QUEUE_RWLOCK {
 		return nil, invalid("key %q is not one of a read-write lock", g.Key)
+	}
+	if err := mended(step, queue); err != nil {
+		return nil, err
 	}
 	e, ok := entryOf(queue, step.Get([]byte(g.Key)))
 	if !ok || !holds(step, queue, e, g.Token) {

@@ -9,37 +9,36 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The semaphore; see service Semaphore for what it promises. Its record says how many permits there are: recipesv1.SemaphoreState.
-// An entry holds while it and all before it fit into the limit. When the limit is lowered below what is held, the record
-// keeps the token of the last holder, up to which entries hold whatever the limit: so nothing is revoked, and who holds
-// is a function of the keys still.
+// The semaphore; see service Semaphore for what it promises. A key beside its record says how many permits there are:
+// recipesv1.SemaphoreState. An entry is let in when it and all before it fit into the limit. When that is lowered below what is held,
+// it keeps the token of the last holder, up to which entries hold whatever the limit: so nothing is revoked, and who holds can be
+// counted anew from the keys.
 
 // byPermits is the rule of semaphores.
 var byPermits = counted{
-	inOrder{record: "/limit", door: func(record *mvccpb.KeyValue) Door { return &permitDoor{state: semaphoreState(record)} }},
-	func(t *recipesv1.Tally, record *mvccpb.KeyValue) Door {
-		return &permitDoor{state: semaphoreState(record), held: t.InsidePermits}
+	inOrder: byTally,
+	limit:   "/limit",
+	room: func(t *recipesv1.Tally, limit *mvccpb.KeyValue) room {
+		return &permitRoom{state: semaphoreState(limit), held: t.InsidePermits}
 	},
 }
 
-// permitDoor admits whose permits fit in.
-type permitDoor struct {
+// permitRoom is for whose permits fit in.
+type permitRoom struct {
 	state *recipesv1.SemaphoreState
 	held  int64
 }
 
-func (d *permitDoor) Admits(e Entry) bool {
-	return e.Token <= d.state.Keep || d.held+e.Permits <= d.state.Limit
+func (r *permitRoom) admits(e Entry) bool {
+	return e.Token <= r.state.Keep || r.held+e.Permits <= r.state.Limit
 }
 
-func (d *permitDoor) Add(e Entry) { d.held += e.Permits }
+func (r *permitRoom) add(e Entry) { r.held += e.Permits }
 
-func (d *permitDoor) Remove(e Entry) { d.held -= e.Permits }
-
-// semaphoreState reads a semaphore's record. The limit is 0 if there is none.
-func semaphoreState(record *mvccpb.KeyValue) *recipesv1.SemaphoreState {
+// semaphoreState reads what a semaphore's limit is. It is 0 if there is none.
+func semaphoreState(limit *mvccpb.KeyValue) *recipesv1.SemaphoreState {
 	s := &recipesv1.SemaphoreState{}
-	if record == nil || proto.Unmarshal(record.Value, s) != nil {
+	if limit == nil || proto.Unmarshal(limit.Value, s) != nil {
 		return &recipesv1.SemaphoreState{}
 	}
 	return s
@@ -63,7 +62,7 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 	if w.limit < 0 || w.limit > MaxPermits {
 		return nil, false, invalid("limit %d is not between 0 and %d", w.limit, int64(MaxPermits))
 	}
-	record := []byte(byPermits.Record(w.queue))
+	record := []byte(byPermits.limitKey(w.queue))
 	state := semaphoreState(step.Get(record))
 	unset := state.Limit == 0
 	if unset {
@@ -73,8 +72,8 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", NameOf(w.queue))
 	}
 	admits := func(t *recipesv1.Tally, e Entry) bool {
-		door := &permitDoor{state: state, held: t.InsidePermits}
-		return t.Inside == t.Entries && door.Admits(e)
+		left := &permitRoom{state: state, held: t.InsidePermits}
+		return t.Inside == t.Entries && left.admits(e)
 	}
 	p, err := lookAt(step, w.queue, admits, w.own)
 	switch {
@@ -103,7 +102,10 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 		return nil, invalid("limit %d is not between 1 and %d", req.Limit, int64(MaxPermits))
 	}
 	queue := QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
-	record := []byte(byPermits.Record(queue))
+	if err := mended(step, queue); err != nil {
+		return nil, err
+	}
+	record := []byte(byPermits.limitKey(queue))
 	before, tally := semaphoreState(step.Get(record)), parseTally(step.Get(tallyKey(queue)))
 	if key, permits, ok := wantsMore(step, queue, tally, req.Limit); ok {
 		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %q waits for %d", req.Limit, key, permits)
@@ -157,22 +159,12 @@ func wantsMore(step statemachine.Step, queue string, t *recipesv1.Tally, limit i
 	return key, permits, found
 }
 
-// heldBy is how many permits are held if the semaphore's state is this one.
-func heldBy(q *Snapshot, state *recipesv1.SemaphoreState) int64 {
-	door := &permitDoor{state: state}
-	for e := range q.Oldest() {
-		if !door.Admits(e) {
-			break
-		}
-		door.Add(e)
-	}
-	return door.held
-}
-
 // Semaphore is what the semaphore is whose queue was read.
 func (s *Snapshot) Semaphore() *coordv1.SemaphoreInfo {
-	state := semaphoreState(s.record)
-	info := &coordv1.SemaphoreInfo{Limit: state.Limit, Held: heldBy(s, state)}
+	info := &coordv1.SemaphoreInfo{Limit: semaphoreState(s.limit).Limit}
+	for e := range s.Inside() {
+		info.Held += e.Permits
+	}
 	for _, e := range s.Waiting() {
 		info.Wanted += e.Permits
 	}

@@ -15,6 +15,7 @@ type Snapshot struct {
 	Sorted   []Entry     // all entries, oldest first
 	Transfer Transferred // the last one
 	record   *mvccpb.KeyValue
+	limit    *mvccpb.KeyValue // of a semaphore
 	// Made when needed.
 	index  map[string]int   // in Sorted
 	grants map[string]Entry // who is inside
@@ -23,8 +24,12 @@ type Snapshot struct {
 // Read reads a queue.
 func Read(r Reader, queue string) *Snapshot {
 	s := &Snapshot{Queue: queue, Sorted: Queue(r, queue), Transfer: ParseTransfer(get(r, TransferKey(queue)))}
-	if key := RuleOf(queue).Record(queue); key != "" {
+	rule := RuleOf(queue)
+	if key := rule.Record(queue); key != "" {
 		s.record = get(r, key)
+	}
+	if c, ok := rule.(counted); ok && c.limit != "" {
+		s.limit = get(r, c.limitKey(queue))
 	}
 	return s
 }

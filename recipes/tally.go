@@ -19,14 +19,35 @@ import (
 // is let in behind them is ever looked for, once. So it costs the same to check a grant, to let go and to count who holds, however
 // many hold and wait.
 
-// counted is a rule by order whose queues have tallies.
+// counted is a rule by order whose record is a tally.
 type counted struct {
 	inOrder
-	// inside is the door behind those that hold.
-	inside func(t *recipesv1.Tally, record *mvccpb.KeyValue) Door
+	limit string // the end of the key that says how many may hold, "" if there is none
+	// room is what is left beside those that hold.
+	room func(t *recipesv1.Tally, limit *mvccpb.KeyValue) room
 }
 
-func tallyKey(queue string) []byte { return []byte(queue + "/tally") } // not hex, so no entry's
+// room lets entries in, oldest first, until one is not admitted. A place that lingers is let in like any other, and takes up what its
+// owner had.
+type room interface {
+	// admits says whether e can go in beside those that were added.
+	admits(e Entry) bool
+	add(e Entry)
+}
+
+const tallyRecord = "/tally" // not hex, so no entry's
+
+var byTally = inOrder{tallyRecord, func(record *mvccpb.KeyValue) int64 { return parseTally(record).Last }}
+
+func tallyKey(queue string) []byte { return []byte(queue + tallyRecord) }
+
+// limitKey is the key of what says how many may hold, "" if there is none.
+func (c counted) limitKey(queue string) string {
+	if c.limit == "" {
+		return ""
+	}
+	return queue + c.limit
+}
 
 func parseTally(kv *mvccpb.KeyValue) *recipesv1.Tally {
 	t := &recipesv1.Tally{}
@@ -61,50 +82,46 @@ func countInside(t *recipesv1.Tally, e Entry, n int64) {
 }
 
 // admits says whether the next entry holds at once.
-func (c counted) admits(t *recipesv1.Tally, record *mvccpb.KeyValue, e Entry) bool {
-	return t.Inside == t.Entries && c.inside(t, record).Admits(e)
+func (c counted) admits(t *recipesv1.Tally, limit *mvccpb.KeyValue, e Entry) bool {
+	return t.Inside == t.Entries && c.room(t, limit).admits(e)
 }
 
 // letIn lets those in for whom there is room.
-func (c counted) letIn(step statemachine.Step, queue string, t *recipesv1.Tally, record *mvccpb.KeyValue) {
+func (c counted) letIn(step statemachine.Step, queue string, t *recipesv1.Tally, limit *mvccpb.KeyValue) {
 	if t.Inside >= t.Entries {
 		return
 	}
-	door := c.inside(t, record)
+	left := c.room(t, limit)
 	step.ChildrenFrom([]byte(queue), t.Last+1, func(kv *mvccpb.KeyValue) bool {
 		e, ok := ParseEntry(queue, kv)
 		if !ok {
 			return true // a record
 		}
-		if !door.Admits(e) {
+		if !left.admits(e) {
 			return false
 		}
-		door.Add(e)
+		left.add(e)
 		countInside(t, e, 1)
 		t.Last = e.Token
 		return t.Inside < t.Entries
 	})
 }
 
-// Holds looks at no other entry.
-func (c counted) Holds(r Reader, queue string, e Entry, token int64) bool {
-	if e.Lingers || e.Token != token {
-		return false
-	}
-	return token <= parseTally(get(r, string(tallyKey(queue)))).Last
-}
-
 // left takes entries off the tally.
 func (c counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
-	record := c.recordOf(step, queue)
-	if i := deletedRecord(step, c.Record(queue), were); i >= 0 {
-		record = were[i]
+	var limit *mvccpb.KeyValue
+	key := c.limitKey(queue)
+	if key != "" {
+		limit = step.Get([]byte(key))
+		if i := deletedRecord(step, key, were); i >= 0 {
+			limit = were[i]
+		}
 	}
-	entries, err := countLeft(step, queue, were, func(t *recipesv1.Tally) { c.letIn(step, queue, t, record) })
-	if err != nil || entries == 0 {
+	entries, err := countLeft(step, queue, were, func(t *recipesv1.Tally) { c.letIn(step, queue, t, limit) })
+	if err != nil || entries == 0 || key == "" {
 		return err
 	}
-	return keepRecord(step, c.Record(queue), were)
+	return keepRecord(step, key, were)
 }
 
 // deletedRecord is the index of a record among what was deleted; -1 if it was not, or is there.

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -31,6 +32,20 @@ type member struct {
 	ticks   uint64
 	clockMS int64
 	ranges  []string // what the service read
+	failing error    // of reactions
+}
+
+// reactor fails when it is told to.
+type reactor struct {
+	statemachine.Reactor
+	m *member
+}
+
+func (r reactor) Deleted(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
+	if r.m.failing != nil {
+		return r.m.failing
+	}
+	return r.Reactor.Deleted(step, queue, were)
 }
 
 // wall is the proposers' wall clock.
@@ -40,7 +55,7 @@ func newMember(t *testing.T) *member {
 	m := &member{t: t}
 	m.machine = statemachine.New(statemachine.Options{
 		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1, Observer: m,
-		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(),
+		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: reactor{recipes.Reactor(), m},
 	})
 	if _, err := m.machine.Open(nil); err != nil {
 		t.Fatal(err)

@@ -139,6 +139,8 @@ func (s *situation) exclusive() string {
 		return "is held by none of coord's clients"
 	case s.queue.Holder == nil && s.election():
 		return "has no leader"
+	case s.queue.Holder == nil && s.broken != "":
+		return "is held by nobody"
 	case s.queue.Holder == nil:
 		return "is free"
 	case s.election():

@@ -9,7 +9,7 @@ import (
 // spot is where an entry stands in a line.
 type spot struct {
 	recipes.Entry
-	inside bool // by doorway only
+	inside bool // by oldest only
 }
 
 // hall is who holds in a line. It keeps up with changes by what they change, not by how many hold. The caller holds the
@@ -17,8 +17,8 @@ type spot struct {
 type hall interface {
 	// restart has the next settle find out everything anew.
 	restart()
-	// replaced: an entry has another value, or lingers.
-	replaced(before, now recipes.Entry)
+	// recorded: the line's record is another one.
+	recorded(*line)
 	// leaves: an entry is about to go.
 	leaves(*list.Element)
 	// settle comes after the changes of a revision and returns the keys of those who hold since then, and perhaps of others.
@@ -29,83 +29,78 @@ type hall interface {
 	first(*line) recipes.Entry
 }
 
-func newHall(rule recipes.Rule) hall {
-	if rule.Door(nil) == nil {
+func newHall(l *line) hall {
+	last, ok := l.rule.Last(l.recordKV)
+	if !ok {
 		return &scanned{}
 	}
-	return &doorway{stale: true}
+	return &oldest{token: last, stale: true}
 }
 
-// doorway is for rules with a door: who is inside stands before all others.
-type doorway struct {
-	door  recipes.Door
+// oldest is for rules whose record says up to which token entries are inside.
+type oldest struct {
+	token int64
 	last  *list.Element // the last inside, nil if nobody is
-	stale bool          // door and last mean nothing
+	stale bool          // last means nothing
 	count int           // of spots that are inside, or were before it became stale
 }
 
-func (d *doorway) restart() { d.stale = true }
+func (o *oldest) restart() { o.stale = true }
 
-// replaced: most writes of an entry only take it over.
-func (d *doorway) replaced(before, now recipes.Entry) {
-	if before.Write != now.Write || before.Permits != now.Permits {
-		d.stale = true
-	}
+func (o *oldest) recorded(l *line) {
+	before := o.token
+	o.token, _ = l.rule.Last(l.recordKV)
+	o.stale = o.stale || o.token < before
 }
 
-func (d *doorway) leaves(at *list.Element) {
+func (o *oldest) leaves(at *list.Element) {
 	s := at.Value.(*spot)
 	if !s.inside {
 		return
 	}
-	d.count--
-	if d.stale {
-		return
-	}
-	d.door.Remove(s.Entry)
-	if d.last == at {
-		d.last = at.Prev()
+	o.count--
+	if o.last == at {
+		o.last = at.Prev()
 	}
 }
 
-func (d *doorway) settle(l *line) (keys []string) {
+func (o *oldest) settle(l *line) (keys []string) {
 	next, before := l.order.Front(), 0
 	switch {
-	case d.stale:
-		d.door, d.last, d.stale, before = l.rule.Door(l.recordKV), nil, false, d.count
-	case d.last != nil:
-		next = d.last.Next()
+	case o.stale:
+		o.last, o.stale, before = nil, false, o.count
+	case o.last != nil:
+		next = o.last.Next()
 	}
-	for ; next != nil && d.door.Admits(next.Value.(*spot).Entry); next = next.Next() {
+	for ; next != nil && next.Value.(*spot).Token <= o.token; next = next.Next() {
 		s := next.Value.(*spot)
-		d.door.Add(s.Entry)
-		d.last = next
+		o.last = next
 		if s.inside {
 			before--
 			continue
 		}
 		s.inside = true
-		d.count++
+		o.count++
 		keys = append(keys, s.Key)
 	}
 	for ; before > 0; next = next.Next() { // who was inside and is not any more
 		if s := next.Value.(*spot); s.inside {
 			s.inside = false
-			d.count--
+			o.count--
 			before--
 		}
 	}
 	return keys
 }
 
-func (d *doorway) grantOf(l *line, key string) int64 {
+func (o *oldest) grantOf(l *line, key string) int64 {
 	if at := l.entries[key]; at != nil && at.Value.(*spot).inside && !at.Value.(*spot).Lingers {
 		return at.Value.(*spot).Token
 	}
 	return 0
 }
 
-func (d *doorway) first(l *line) recipes.Entry {
+func (o *oldest) first(l *line) recipes.Entry {
 	for at := l.order.Front(); at != nil && at.Value.(*spot).inside; at = at.Next() {
 		if !at.Value.(*spot).Lingers {
 			return at.Value.(*spot).Entry
@@ -114,13 +109,13 @@ func (d *doorway) first(l *line) recipes.Entry {
 	return recipes.Entry{}
 }
 
-// scanned is for rules that have few holders, and find them without a door. Foreign keys may be among them: they stand for a holder,
+// scanned is for other rules, which have few holders. Foreign keys may be among them: they stand for a holder,
 // and are granted to nobody.
 type scanned struct{ holders []recipes.Entry }
 
 func (*scanned) restart() {}
 
-func (*scanned) replaced(recipes.Entry, recipes.Entry) {}
+func (*scanned) recorded(*line) {}
 
 func (*scanned) leaves(*list.Element) {}
 

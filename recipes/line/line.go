@@ -40,10 +40,12 @@ type line struct {
 
 func newLine(queue string, reload func(*line)) *line {
 	rule := recipes.RuleOf(queue)
-	return &line{
+	l := &line{
 		queue: queue, rule: rule, record: rule.Record(queue), reload: reload, ready: make(chan struct{}), loading: true,
-		order: list.New(), hall: newHall(rule), entries: map[string]*list.Element{}, tickets: map[string][]*Ticket{}, observers: map[*Observer]struct{}{},
+		order: list.New(), entries: map[string]*list.Element{}, tickets: map[string][]*Ticket{}, observers: map[*Observer]struct{}{},
 	}
+	l.hall = newHall(l)
+	return l
 }
 
 // Record implements recipes.State.
@@ -108,7 +110,7 @@ func (l *line) load(s *recipes.Snapshot, rev statemachine.Revision) {
 		l.entries[e.Key] = l.order.PushBack(&spot{Entry: e})
 	}
 	l.recordKV, l.transfer, l.rev = s.Record(), s.Transfer, rev
-	l.hall = newHall(l.rule)
+	l.hall = newHall(l)
 	l.hall.settle(l)
 	for _, key := range l.ticketKeys() {
 		l.evaluate(key)
@@ -192,7 +194,7 @@ func (l *line) change(ev statemachine.Event) {
 		if l.recordKV = nil; put {
 			l.recordKV = ev.Kv
 		}
-		l.hall.restart()
+		l.hall.recorded(l)
 		return
 	}
 	if put && key == recipes.TransferKey(l.queue) {
@@ -211,9 +213,7 @@ func (l *line) change(ev statemachine.Event) {
 		e, ok = recipes.ParseEntry(l.queue, ev.Kv)
 	}
 	if ok && at != nil && at.Value.(*spot).Token == e.Token {
-		before := at.Value.(*spot).Entry
 		at.Value.(*spot).Entry = e
-		l.hall.replaced(before, e)
 		return
 	}
 	if at != nil {

@@ -40,7 +40,10 @@ func (s *step) end() {
 		were[queue] = append(were[queue], kv)
 	}
 	for _, queue := range queues {
-		err := s.Attempt(func() error { return reactor.Deleted(s, queue, were[queue]) })
+		err := s.store.Failing
+		if err == nil {
+			err = s.Attempt(func() error { return reactor.Deleted(s, queue, were[queue]) })
+		}
 		if err == nil {
 			delete(s.store.broken, queue)
 		} else {

@@ -29,6 +29,8 @@ type Store struct {
 	UnixMS int64
 	// NoSpace refuses the writes of procedures.
 	NoSpace bool
+	// Failing has reactions fail: the queue of each is broken.
+	Failing error
 	// Committed, if set, is called with the events of each revision.
 	Committed func(statemachine.Revision, []statemachine.Event)
 
