@@ -53,7 +53,9 @@ func (b *batch) requests(body []byte) Result {
 	b.keep, b.unixMS = true, r.unixMS
 	run := &requestRun{batch: b, s: s, row: &outcomeRow{index: b.index, ordinal: b.outcomes}}
 	b.outcomes++
-	run.acknowledge(r.acknowledged)
+	if !b.refuses() { // a member may have ended at that
+		run.acknowledge(r.acknowledged)
+	}
 	done := RequestsDone{Outcomes: make([][]byte, len(r.requests))}
 	b.at.session = s.id
 	for i, data := range r.requests {

@@ -85,3 +85,22 @@ func TestRefusedCommand(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedCommandAcknowledgesNothing: of a command with requests that is refused as a whole nothing is done at which a member may
+// have ended: its watermark neither.
+func TestRefusedCommandAcknowledgesNothing(t *testing.T) {
+	d := newDriver(t)
+	s := d.openSession(5, 1000, 9)
+	s.do(putRequest(1, "a", "1"))
+	d.m.Close()
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1}, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	s.acknowledged = 1
+	wantReason(t, s.do(putRequest(2, "a", "2"))[0], coordv1.Error_REASON_REFUSED_BY_OPERATOR)
+	s.acknowledged = 0
+	if out := s.do(putRequest(1, "a", "3"))[0]; out.Refusal != nil || d.value("a", 0) != "1" {
+		t.Errorf("sent again: %v, a is %q", out, d.value("a", 0))
+	}
+}

@@ -250,7 +250,9 @@ func (m *Model) requests(r *raftv1.Requests) (any, error) {
 		return nil, statemachine.ErrSessionElsewhere
 	}
 	m.unixMS = r.UnixMs
-	s.acknowledged = max(s.acknowledged, r.Acknowledged)
+	if !m.refuses() {
+		s.acknowledged = max(s.acknowledged, r.Acknowledged)
+	}
 	maps.DeleteFunc(s.outcomes, func(sequence uint64, _ *coordv1.Outcome) bool { return sequence <= s.acknowledged })
 	var done statemachine.RequestsDone
 	for i, data := range r.Requests {
