@@ -62,6 +62,7 @@ type Replica struct {
 	Machine  *statemachine.Machine
 	Proposer *propose.Proposer
 	Lane     *propose.Lane // of heavy commands, in front of the proposer
+	Opens    *propose.Lane // likewise of those that open sessions
 	Clock    *leaseclock.Clock
 	Hub      *watch.Hub
 	Streams  *stream.Registry
@@ -78,7 +79,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 		Streams: &stream.Registry{},
 		Memory:  opts.Memory,
 	}
-	r.Lane = propose.NewLane(r.Proposer)
+	r.Lane, r.Opens = propose.NewLane(r.Proposer), propose.NewLane(r.Proposer)
 	told := observers{r.Clock, r.Streams, hubObserver{r}}
 	if opts.Members != nil {
 		told = append(told, opts.Members)
@@ -95,6 +96,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 // Close ends the waits for results and the watches. The machine belongs to whoever applies the log.
 func (r *Replica) Close() {
 	r.Lane.Close()
+	r.Opens.Close()
 	r.Proposer.Close()
 	r.Hub.Close()
 }

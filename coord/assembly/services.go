@@ -13,6 +13,7 @@ import (
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/configsvc"
 	"github.com/coord-dev/coord/coord/introspect"
+	"github.com/coord-dev/coord/coord/propose"
 	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -122,6 +123,9 @@ type streamBackend struct {
 }
 
 func (b streamBackend) Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
+	if kind == raftv1.KindSessionOpen {
+		return b.Opens.Submit(kind, body, propose.Opening(len(body)), false, done)
+	}
 	return b.Lane.Submit(kind, body, weight+b.weightOf(kind, body), frees, done)
 }
 

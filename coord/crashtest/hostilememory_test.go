@@ -263,6 +263,31 @@ func TestHostileChannels(t *testing.T) {
 	f.over()
 }
 
+// TestHostileSessions: as many sessions as a client can open, with as much identity as they can have, swell no member, and others
+// open theirs.
+func TestHostileSessions(t *testing.T) {
+	f := hostileTo(t)
+	labels := &coordv1.Identity{Host: strings.Repeat("h", 200), Labels: map[string]string{"label": strings.Repeat("x", 4000)}}
+	var got, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 6 {
+		h := connectTo(t, f.members[i%3].client)
+		wg.Go(func() {
+			got.Add(int64(len(h.open(6000, labels))))
+			refused.Add(h.refused[coordv1.Error_REASON_TOO_MANY_SESSIONS].Load())
+		})
+	}
+	wg.Wait()
+	if got.Load() < 15_000 || refused.Load() == 0 {
+		t.Errorf("%d sessions, %d were refused", got.Load(), refused.Load())
+	}
+	if h := connectTo(t, f.members[0].client); len(h.open(1, nil)) != 1 {
+		t.Error("another client gets no session")
+	}
+	f.over()
+	t.Logf("%d sessions, %d refused", got.Load(), refused.Load())
+}
+
 // TestHostileWatchers: watchers with keys of a megabyte, watchers by the hundred thousand, and clients that do not read what they
 // watch swell no member.
 func TestHostileWatchers(t *testing.T) {
@@ -314,4 +339,47 @@ func TestHostileWatchers(t *testing.T) {
 	}
 	f.over()
 	t.Logf("%d watchers refused", refused.Load())
+}
+
+// TestHostileSlowReaders: clients that watch large values and do not read swell no member, and others see what they watch.
+func TestHostileSlowReaders(t *testing.T) {
+	f := hostileTo(t)
+	m := f.members[0]
+	conn, err := grpc.NewClient(m.client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	const streams = 60 // each also holds a message in gRPC, which nobody counts
+	for i := range streams {
+		s, err := pb.NewWatchClient(conn).Watch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := &pb.WatchCreateRequest{Key: fmt.Appendf(nil, "slow/%03d", i)}
+		_ = s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+		if _, err := s.Recv(); err != nil { // and nothing more
+			t.Fatal(err)
+		}
+	}
+	cli := f.dial()
+	quick := dial(t, m.client).Watch(t.Context(), "quick")
+	value := strings.Repeat("x", 1<<20)
+	for i := range 2 * streams {
+		if _, err := cli.Put(within(t, patience), fmt.Sprintf("slow/%03d", i%streams), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := cli.Put(within(t, patience), "quick", value[:100<<10]); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case r := <-quick:
+		if len(r.Events) != 1 {
+			t.Errorf("%+v", r)
+		}
+	case <-time.After(patience):
+		t.Error("who reads waits for who does not")
+	}
+	f.over()
 }

@@ -33,8 +33,8 @@ const (
 // Queues between members are bounded by bytes; messages over the bound are
 // dropped and sent again by raft.
 const (
-	maxSendQueue    = 128 << 20
-	maxReceiveQueue = 128 << 20
+	maxSendQueue    = 32 << 20
+	maxReceiveQueue = 32 << 20
 )
 
 // joinFile marks the directory of a member that joined a running cluster: it

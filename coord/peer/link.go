@@ -260,14 +260,16 @@ func (l *link) send(ctx context.Context, batch pb.MessageBatch) {
 		return
 	}
 	l.note(batch)
-	n, err := l.write(w, batch)
-	if err != nil {
-		l.stats.failed.Add(uint64(len(batch.Requests)))
-		l.lost(w)
-		return
+	for part := range parts(batch) {
+		n, err := l.write(w, part)
+		if err != nil {
+			l.stats.failed.Add(uint64(len(part.Requests)))
+			l.lost(w)
+			return
+		}
+		l.stats.sentBytes.Add(uint64(n))
+		l.stats.sent.Add(uint64(len(part.Requests)))
 	}
-	l.stats.sentBytes.Add(uint64(n))
-	l.stats.sent.Add(uint64(len(batch.Requests)))
 }
 
 // write encodes the batch into the link's buffer and sends it.

@@ -15,10 +15,17 @@ const (
 	LightWeight = 16
 	// LaneWeight is what the heavy commands that are under way may weigh together, unless there is one alone: about 50 ms.
 	LaneWeight = 50_000
+	// OpenWeight is what opening a session weighs beside a tenth of its bytes: see Opening.
+	OpenWeight = 100
 	// MaxLane and MaxLaneBytes bound the heavy commands that wait.
-	MaxLane      = 4096
+	MaxLane      = 100_000
 	MaxLaneBytes = 64 << 20
 )
+
+// Opening is the weight of a command of so many bytes that opens a session, in a lane of its own for them: 500 small ones, or half
+// a megabyte, are under way at a time. So a client that opens all it can holds up neither what others do with theirs nor their
+// heartbeats.
+func Opening(bytes int) int64 { return OpenWeight + int64(bytes)/10 }
 
 // Lane keeps heavy commands from holding up the light ones. All commands wait for those that stand before them in the log, and
 // the budget of the state machine bounds each by itself, but not how many there are: so heavy ones wait here, in order, until
@@ -44,7 +51,8 @@ type heavy struct {
 	body   []byte
 	weight int64
 	frees  bool
-	// done is nil once nobody waits any more. Guarded by the lane's mutex.
+	waits  bool // in the lane
+	// done is nil once nobody waits any more. Guarded by the lane's mutex, as waits is.
 	done func(statemachine.Result)
 }
 
@@ -94,6 +102,7 @@ func (l *Lane) join(h *heavy) error {
 	case l.length()-l.mu.left >= most, l.mu.bytes > 0 && l.mu.bytes+len(h.body) > mostBytes:
 		return ErrTooManyRequests
 	}
+	h.waits = true
 	queue := l.queue(h)
 	*queue = append(*queue, h)
 	l.mu.bytes += len(h.body)
@@ -105,7 +114,7 @@ func (l *Lane) leave(h *heavy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h.done = nil
-	if !slices.Contains(*l.queue(h), h) {
+	if !h.waits {
 		return
 	}
 	if l.mu.left++; l.mu.left <= l.length()/2 {
@@ -143,6 +152,7 @@ func (l *Lane) next() *heavy {
 		if !gone && l.mu.running > 0 && l.mu.running+h.weight > LaneWeight {
 			return nil
 		}
+		h.waits = false
 		(*queue)[0] = nil
 		*queue = (*queue)[1:]
 		l.mu.bytes -= len(h.body)

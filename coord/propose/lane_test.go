@@ -194,3 +194,21 @@ func TestLaneLetsWhatFreesGoFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestOpeningsAreFew: what is under way of commands that open sessions is bounded in number and bytes.
+func TestOpeningsAreFew(t *testing.T) {
+	for _, c := range []struct{ bytes, most int }{{50, 500}, {8 << 10, 60}} {
+		lane, log := newLane(t)
+		for range 2 * c.most {
+			submit(lane, string(make([]byte, c.bytes)), Opening(c.bytes))
+		}
+		lane.mu.Lock()
+		under := 2*c.most - lane.length()
+		lane.mu.Unlock()
+		if under > c.most || under < c.most/2 {
+			t.Errorf("%d of %d bytes are under way", under, c.bytes)
+		}
+		lane.Close()
+		log.apply()
+	}
+}

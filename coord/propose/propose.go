@@ -54,8 +54,11 @@ type Options struct {
 	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default, or how many
 	// bytes of them, PipelineBytes, 16 KiB by default: one command of a native stream carries many requests.
 	Pipeline, PipelineBytes int
-	// MaxEntry is the size at which an entry takes no further command, 2 MiB by default.
+	// MaxEntry is the size at which an entry takes no further command, 1 MiB by default.
 	MaxEntry int
+	// InFlightBytes is how many bytes of entries in flight keep another one back, 2 MiB by default: what is in flight every member
+	// has in memory several times, in messages and batches, and everything behind it waits until it was applied.
+	InFlightBytes int
 	// MaxCommand is the size of the largest command, 64 MiB by default.
 	MaxCommand int
 	// MaxQueued bounds the commands that wait for an entry, 100,000 by default, and MaxQueuedBytes their bodies, 64 MiB by
@@ -71,7 +74,8 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 2 << 20}, {&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 64 << 20}} {
+	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 1 << 20}, {&o.InFlightBytes, 2 << 20},
+		{&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 64 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -91,10 +95,12 @@ type Proposer struct {
 
 	mu struct {
 		sync.Mutex
+		urgent   []*call // renewals and ticks, which go before the queue
 		queue    []*call
-		left     int // calls in the queue that nobody waits for any more
-		bytes    int // of the bodies in the queue that somebody waits for
+		left     int // calls in both that nobody waits for any more
+		bytes    int // of the bodies in both that somebody waits for
 		inFlight map[uint64]*entry
+		flying   int    // bytes of inFlight
 		number   uint64 // of the last entry
 		held     int
 		again    bool // propose everything in flight again now
@@ -145,11 +151,11 @@ func (p *Proposer) end(why error) (first bool) {
 	if first {
 		p.mu.closed, p.mu.stopped = true, why
 	}
-	waiting := p.mu.queue
+	waiting := slices.Concat(p.mu.urgent, p.mu.queue)
 	for _, e := range p.mu.inFlight {
 		waiting = append(waiting, e.calls...)
 	}
-	p.mu.queue, p.mu.left, p.mu.bytes = nil, 0, 0
+	p.mu.urgent, p.mu.queue, p.mu.left, p.mu.bytes, p.mu.flying = nil, nil, 0, 0, 0
 	clear(p.mu.inFlight)
 	p.mu.Unlock()
 	answerAll(waiting, why)
@@ -197,10 +203,14 @@ func (p *Proposer) enqueue(c *call) error {
 	switch {
 	case p.mu.closed:
 		return p.mu.stopped
-	case len(p.mu.queue)-p.mu.left >= most, p.mu.bytes > 0 && p.mu.bytes+c.size() > mostBytes:
+	case p.waiting() >= most, p.mu.bytes > 0 && p.mu.bytes+c.size() > mostBytes:
 		return ErrTooManyRequests
 	}
-	p.mu.queue = append(p.mu.queue, c)
+	if urgent(c.command.Kind) {
+		p.mu.urgent = append(p.mu.urgent, c)
+	} else {
+		p.mu.queue = append(p.mu.queue, c)
+	}
 	p.mu.bytes += c.size()
 	if p.mayForm() {
 		p.wake()
@@ -218,12 +228,25 @@ func frees(kind raftv1.Kind) bool {
 	return false
 }
 
+// urgent reports whether commands of a kind go before all others: they are few and small, and sessions end if they come late.
+func urgent(kind raftv1.Kind) bool {
+	switch kind {
+	case raftv1.KindTick, raftv1.KindStreamRenew, raftv1.KindLeaseRenew:
+		return true
+	}
+	return false
+}
+
+// waiting is how many commands somebody waits for that are in no entry.
+func (p *Proposer) waiting() int { return len(p.mu.urgent) + len(p.mu.queue) - p.mu.left }
+
 // mayForm reports whether another entry may go: at once when none is in flight; beside others only when it would carry
 // much, because each entry has a cost of its own in the log and a few large ones are cheaper than many small ones.
 func (p *Proposer) mayForm() bool {
-	waiting := len(p.mu.queue) - p.mu.left
+	waiting := p.waiting()
 	return len(p.mu.inFlight) == 0 && waiting > 0 ||
-		len(p.mu.inFlight) < p.opts.InFlight && (waiting >= p.opts.Pipeline || p.mu.bytes >= p.opts.PipelineBytes)
+		len(p.mu.inFlight) < p.opts.InFlight && p.mu.flying < p.opts.InFlightBytes &&
+			(waiting >= p.opts.Pipeline || p.mu.bytes >= p.opts.PipelineBytes)
 }
 
 // leave gives a command up. Once nobody waits for an entry it is not proposed again.
@@ -241,8 +264,9 @@ func (p *Proposer) leave(c *call) {
 		return
 	}
 	p.mu.bytes -= c.size()
-	if p.mu.left++; p.mu.left > len(p.mu.queue)/2 { // without a quorum the queue must not fill up with what was given up
-		p.mu.queue = slices.DeleteFunc(p.mu.queue, func(c *call) bool { return c.left })
+	if p.mu.left++; p.mu.left > p.waiting() { // without a quorum the queue must not fill up with what was given up
+		gone := func(c *call) bool { return c.left }
+		p.mu.urgent, p.mu.queue = slices.DeleteFunc(p.mu.urgent, gone), slices.DeleteFunc(p.mu.queue, gone)
 		p.mu.left = 0
 	}
 }
@@ -250,8 +274,19 @@ func (p *Proposer) leave(c *call) {
 // settle takes an entry out of flight, which may let the next one go.
 func (p *Proposer) settle(e *entry) {
 	delete(p.mu.inFlight, e.number)
-	if len(p.mu.queue) > 0 {
+	p.mu.flying -= len(e.data)
+	if p.waiting() > 0 {
 		p.wake()
+	}
+}
+
+// moves notes that an entry was applied: those proposed after it come behind it in the log and are on their way for all that can
+// be seen, so they are not proposed again yet. A log that is slow must not get everything twice.
+func (p *Proposer) moves(applied *entry, now time.Time) {
+	for _, e := range p.mu.inFlight {
+		if due := now.Add(e.wait); e.number > applied.number && e.next.Before(due) {
+			e.next = due
+		}
 	}
 }
 
@@ -306,6 +341,7 @@ func (p *Proposer) Applied(a *statemachine.Applied) {
 		e := p.mu.inFlight[r.Number]
 		if e != nil {
 			p.settle(e)
+			p.moves(e, time.Now())
 		}
 		p.mu.Unlock()
 		if e != nil {
@@ -431,22 +467,25 @@ func (p *Proposer) collect(now time.Time) (batch [][]byte, next time.Duration, c
 // form makes the next entry of the commands that wait, nil if there are none.
 func (p *Proposer) form(now time.Time) *entry {
 	e := &entry{next: now.Add(p.opts.Retry), wait: p.opts.Retry}
-	size, taken := 0, 0
-	for _, c := range p.mu.queue {
-		if size > 0 && size+c.size() > p.opts.MaxEntry {
-			break
+	size := 0
+	for _, queue := range []*[]*call{&p.mu.urgent, &p.mu.queue} {
+		taken := 0
+		for _, c := range *queue {
+			if size > 0 && size+c.size() > p.opts.MaxEntry {
+				break
+			}
+			taken++
+			if c.left {
+				p.mu.left--
+				continue
+			}
+			p.mu.bytes -= c.size()
+			size += c.size() + 16
+			c.entry = e
+			e.calls = append(e.calls, c)
 		}
-		taken++
-		if c.left {
-			p.mu.left--
-			continue
-		}
-		p.mu.bytes -= c.size()
-		size += c.size() + 16
-		c.entry = e
-		e.calls = append(e.calls, c)
+		*queue = slices.Delete(*queue, 0, taken)
 	}
-	p.mu.queue = slices.Delete(p.mu.queue, 0, taken)
 	if len(e.calls) == 0 {
 		return nil
 	}
@@ -460,6 +499,7 @@ func (p *Proposer) form(now time.Time) *entry {
 	e.data = raftv1.AppendEntry(make([]byte, 0, size+64), &raftv1.Entry{
 		Member: p.opts.Member, Boot: p.opts.Boot, Start: p.opts.Start, Number: e.number, Settled: p.settled(), Commands: commands,
 	})
+	p.mu.flying += len(e.data)
 	return e
 }
 

@@ -242,6 +242,64 @@ func TestWhatFreesHasRoomInAFullQueue(t *testing.T) {
 	}
 }
 
+// TestRenewalsGoFirst: sessions must not end because somebody fills the queue.
+func TestRenewalsGoFirst(t *testing.T) {
+	log := &waitingLog{}
+	p := New(Options{Member: 1, Boot: 1, Log: log})
+	defer p.Close()
+	log.p = p
+	release := p.Hold()
+	for _, kind := range []raftv1.Kind{raftv1.KindPut, raftv1.KindSessionEnd, raftv1.KindStreamRenew, raftv1.KindTick, raftv1.KindLeaseRenew} {
+		p.Submit(kind, fmt.Append(nil, uint8(kind)), func(statemachine.Result) {})
+	}
+	release()
+	want := fmt.Sprint([]string{
+		fmt.Sprint(uint8(raftv1.KindStreamRenew)), fmt.Sprint(uint8(raftv1.KindTick)), fmt.Sprint(uint8(raftv1.KindLeaseRenew)),
+		fmt.Sprint(uint8(raftv1.KindPut)), fmt.Sprint(uint8(raftv1.KindSessionEnd)),
+	})
+	if got := fmt.Sprint(log.bodies(t, 5)); got != want {
+		t.Errorf("proposed in the order %s, not %s", got, want)
+	}
+}
+
+// TestBytesInFlightAreBounded: what every member has in memory several times is no more than an entry beyond the bound.
+func TestBytesInFlightAreBounded(t *testing.T) {
+	log := &waitingLog{}
+	p := New(Options{Member: 1, Boot: 1, Log: log, Retry: time.Hour, InFlight: 100, MaxEntry: 100, PipelineBytes: 1, InFlightBytes: 250})
+	defer p.Close()
+	log.p = p
+	done := make(chan bool, 20)
+	for range 20 {
+		p.Submit(raftv1.KindPut, make([]byte, 90), func(statemachine.Result) { done <- true })
+	}
+	for n := 20; n > 0; n -= 3 {
+		log.bodies(t, min(n, 3))
+		log.apply()
+	}
+	for range 20 {
+		<-done
+	}
+	if p.mu.flying != 0 || p.mu.bytes != 0 {
+		t.Errorf("%d bytes are in flight, %d wait", p.mu.flying, p.mu.bytes)
+	}
+}
+
+// TestASlowLogGetsNothingTwice: what comes behind others in the log waits for them; what they passed by is lost.
+func TestASlowLogGetsNothingTwice(t *testing.T) {
+	p := &Proposer{opts: Options{Retry: time.Second}}
+	now := time.Now()
+	p.mu.inFlight = map[uint64]*entry{}
+	for n := range uint64(3) {
+		p.mu.inFlight[n] = &entry{number: n, next: now.Add(time.Millisecond), wait: time.Second}
+	}
+	p.moves(p.mu.inFlight[1], now)
+	for n, wait := range []time.Duration{time.Millisecond, time.Millisecond, time.Second} {
+		if got := p.mu.inFlight[uint64(n)].next.Sub(now); got != wait {
+			t.Errorf("entry %d is proposed again after %v, not %v", n, got, wait)
+		}
+	}
+}
+
 // What is given up while nothing can be proposed must not keep its place in the queue.
 func TestGivenUpCommandsLeaveTheQueue(t *testing.T) {
 	p, _ := start(t, Options{MaxQueued: 10, MaxQueuedBytes: 1000}, func() bool { return false })
