@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 )
@@ -24,6 +25,30 @@ func TestCheckCommandKnowsProcedures(t *testing.T) {
 			if err := checkCommand(proposer, raftv1.AppendEntry(nil, entry)); !errors.Is(err, want) {
 				t.Errorf("a call of %q: %v, want %v", name, err, want)
 			}
+		}
+	}
+}
+
+// TestCheckCommandKnowsKinds: nor does an entry of a later version, a command or a request of a later kind.
+func TestCheckCommandKnowsKinds(t *testing.T) {
+	request, err := proto.Marshal(&coordv1.Request{Sequence: 1, Kind: 126})
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests, err := proto.Marshal(&raftv1.Requests{Session: 1, Requests: [][]byte{request}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(c raftv1.Command) []byte {
+		return raftv1.AppendEntry(nil, &raftv1.Entry{Member: 7, Boot: 1, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindTick}, c}})
+	}
+	later := entry(raftv1.Command{Kind: raftv1.KindTick})
+	later[0]++
+	for what, data := range map[string][]byte{
+		"version": later, "command": entry(raftv1.Command{Kind: 99}), "request": entry(raftv1.Command{Kind: raftv1.KindRequests, Body: requests}),
+	} {
+		if err := checkCommand(7, data); !errors.Is(err, raftv1.ErrUnknown) {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

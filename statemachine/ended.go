@@ -57,6 +57,18 @@ func (p place) describe() string {
 	return what
 }
 
+// CheckCommand says whether this machine can apply a command: nil, or an error that wraps raftv1.ErrMalformed or raftv1.ErrUnknown. It
+// may be called at any time: what a replica would end at must not get into the log.
+func (m *Machine) CheckCommand(c raftv1.Command) error {
+	if err := raftv1.CheckKind(c); err != nil {
+		return err
+	}
+	if name := raftv1.ProcedureOf(c); c.Kind == raftv1.KindCall && m.procedures[name] == nil {
+		return fmt.Errorf("%w: a call of procedure %q", raftv1.ErrUnknown, name)
+	}
+	return nil
+}
+
 // panicked is what was recovered from the apply.
 type panicked struct {
 	value any

@@ -71,9 +71,11 @@ type Replica struct {
 
 // NewReplica makes the parts. Machine.Open has to be called, and in the end Close.
 func NewReplica(opts ReplicaOptions) *Replica {
-	r := &Replica{
+	var r *Replica
+	r = &Replica{
 		Proposer: propose.New(propose.Options{
 			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
+			Check: func(c raftv1.Command) error { return r.Machine.CheckCommand(c) },
 		}),
 		Clock:   leaseclock.New(opts.Nonce, opts.Now),
 		Streams: &stream.Registry{},

@@ -19,6 +19,7 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/raftpb"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/coord/peer"
@@ -176,6 +177,11 @@ func (p *impostor) command(member uint64, kind raftv1.Kind) []byte {
 	return raftv1.AppendEntry([]byte{0}, &raftv1.Entry{Member: member, Boot: 1 << 40, Number: 1, Commands: []raftv1.Command{{Kind: kind}}})
 }
 
+func (p *impostor) call(member uint64, procedure string) []byte {
+	body := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), procedure)
+	return raftv1.AppendEntry([]byte{0}, &raftv1.Entry{Member: member, Boot: 1 << 40, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindCall, Body: body}}})
+}
+
 func change(c raftpb.ConfigChange) func(*raftpb.Entry) {
 	return func(e *raftpb.Entry) { e.Type, e.Cmd = raftpb.ConfigChangeEntry, raftpb.MustMarshal(&c) }
 }
@@ -216,6 +222,7 @@ func (p *impostor) poison(other uint64) map[string]struct {
 		"an index of term 0 (panics)":                       plain("index", raftpb.Replicate, func(m *raftpb.Message) { m.Term, m.LogIndex, m.Commit = p.term+1, 1<<40, 1<<41 }),
 		"an index of 2^63":                                  plain("index", raftpb.ReplicateResp, func(m *raftpb.Message) { m.LogIndex = 1 << 63 }),
 		"a proposal of kind 99":                             propose("command", func(e *raftpb.Entry) { e.Cmd = p.command(p.id, 99) }),
+		"a call of an unknown procedure":                    propose("command", func(e *raftpb.Entry) { e.Cmd = p.call(p.id, "lock.acquire.v99") }),
 		"a proposal of a later version":                     propose("command", func(e *raftpb.Entry) { e.Cmd[1] = 99 }),
 		"a proposal that does not parse":                    propose("command", func(e *raftpb.Entry) { e.Cmd = e.Cmd[:4] }),
 		"a proposal in another's name (silences it)":        propose("command", func(e *raftpb.Entry) { e.Cmd = p.command(other, raftv1.KindPut) }),

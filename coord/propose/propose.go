@@ -46,6 +46,8 @@ type Options struct {
 	// Member, Boot and Start name this process.
 	Member, Boot, Start uint64
 	Log                 Log
+	// Check says why a command must not go into the log: it is the error that is answered. Nil lets all in.
+	Check func(raftv1.Command) error
 	// Displaced is called with what says so when another start of this member's directory has taken its place in the log, once,
 	// on the goroutine that applies the log. It must not block. Nil is not called.
 	Displaced func(error)
@@ -193,6 +195,11 @@ func (p *Proposer) Submit(kind raftv1.Kind, body []byte, done func(statemachine.
 func (p *Proposer) enqueue(c *call) error {
 	if c.size() > p.opts.MaxCommand {
 		return ErrTooLarge
+	}
+	if p.opts.Check != nil {
+		if err := p.opts.Check(c.command); err != nil {
+			return err
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
