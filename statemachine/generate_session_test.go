@@ -22,7 +22,7 @@ func randomOptions() statemachine.Options {
 	return statemachine.Options{
 		Shard: 1, Boot: 1, Procedures: []statemachine.Procedure{scripted{}, acquiring{}}, Guard: atToken, Reactor: reacting{},
 		Budget: statemachine.Budget{Ops: 30, Reads: 2, Work: 5}, Refused: someRefused(),
-		Room:   statemachine.Room{OutcomeBytes: 4000, SessionBytes: 4 * statemachine.SessionOverhead},
+		Room: statemachine.Room{OutcomeBytes: 4000, SessionBytes: 4 * statemachine.SessionOverhead},
 	}
 }
 

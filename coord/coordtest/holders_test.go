@@ -234,7 +234,6 @@ type contest struct {
 	rng      *rand.Rand
 	fake     *coordtest.Fake
 	c        *clientv3.Client
-	ctx      context.Context
 	sessions []*client.Session
 	election bool
 

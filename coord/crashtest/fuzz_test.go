@@ -40,8 +40,8 @@ import (
 const maxMemory = 512 << 20
 
 // FuzzCluster says to three real members whatever clients, peers and packets can say: its input is a program of hostile acts. After
-// each all members must be up, serve a write, be small, and have the same state. The seeds in testdata are programs that once broke
-// something, and some that reach far.
+// each all members must be up, serve a write, be small, and have the same state. Its seeds are random programs; what breaks something later is
+// kept in testdata.
 //
 // Go's fuzzer does not see into the members, so that it learns nothing from what it covers: TestHostileRandom runs more programs.
 func FuzzCluster(f *testing.F) {

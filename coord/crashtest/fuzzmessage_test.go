@@ -180,7 +180,7 @@ func (s *told) fill(c *choices, m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		if c.over() || c.oneIn(2) && c.oneIn(2) || depth > 5 {
+		if c.over() || c.oneIn(4) || depth > 5 {
 			continue
 		}
 		switch {

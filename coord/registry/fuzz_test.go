@@ -114,7 +114,8 @@ func TestDNSHandlerPanics(t *testing.T) {
 func TestDNSReadFails(t *testing.T) {
 	var n net.Error
 	_, _, err := reader{failing{}, zap.NewNop()}.ReadUDP(nil, 0)
-	if !errors.As(err, &n) || !n.Temporary() { //nolint:staticcheck // it is what the library asks
+	//lint:ignore SA1019 it is what the library asks
+	if !errors.As(err, &n) || !n.Temporary() {
 		t.Errorf("the library would end over %v", err)
 	}
 }
