@@ -12,6 +12,7 @@ import (
 
 	"github.com/coord-dev/coord/cmd/coordd/internal/daemon"
 	"github.com/coord-dev/coord/coord"
+	"github.com/coord-dev/coord/coord/limit"
 )
 
 // gcPercent lets the heap grow somewhat further than Go's default of 100 before it is collected: the store is in Pebble, so
@@ -20,13 +21,11 @@ import (
 const gcPercent = 150
 
 // memoryLimit is where the heap grows no further beyond what is alive, so that a member stays below 512 MB in all: what it holds
-// for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it.
-const memoryLimit = 384 << 20
+// for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it. Who lets it hold more for
+// clients gets as much more, or the collector would never rest.
+func memoryLimit(clientBytes int64) int64 { return 384<<20 + max(0, clientBytes-limit.DefaultBytes) }
 
 func main() {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -38,5 +37,8 @@ func main() {
 }
 
 func start(ctx context.Context, c coord.Config, log *zap.Logger) (daemon.Server, error) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit(c.ClientMemoryBytes))
+	}
 	return coord.Start(ctx, c, log)
 }
