@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,34 @@ func (f *flooded) over() {
 		f.t.Errorf("a client that asks for little got only %d rounds done", f.rounds)
 	}
 	f.checkEqual()
+	f.checkSameState()
+}
+
+// checkSameState compares the hashes of the members' whole states, sessions and outcomes included. They are of the same moment only
+// by chance, while ticks pass: members that differ have no such moment.
+func (c *cluster) checkSameState() {
+	c.t.Helper()
+	hashes := make([]uint32, len(c.members))
+	for begin := time.Now(); time.Since(begin) < patience; {
+		var asked sync.WaitGroup
+		for i, m := range c.members {
+			cli := dial(c.t, m.client)
+			defer cli.Close()
+			asked.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				hashes[i] = 0
+				if resp, err := pb.NewMaintenanceClient(cli.ActiveConnection()).Hash(ctx, &pb.HashRequest{}); err == nil {
+					hashes[i] = resp.Hash
+				}
+			})
+		}
+		asked.Wait()
+		if hashes[0] != 0 && len(slices.Compact(slices.Clone(hashes))) == 1 {
+			return
+		}
+	}
+	c.t.Errorf("the members' states never were the same in %v; the last hashes are %x", patience, hashes)
 }
 
 func (f *flooded) megabytes() (all []int64) {
