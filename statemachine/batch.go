@@ -98,12 +98,10 @@ func (b *batch) entry(e sm.Entry) {
 // run applies one command. Ticks and requests consist of steps of their own, everything else is one.
 func (b *batch) run(c raftv1.Command) (r Result) {
 	switch {
-	case c.Kind == raftv1.KindRequests: // each of them is refused, as its outcome
+	case c.Kind == raftv1.KindRequests, c.Kind == raftv1.KindTick: // refused is each request, as its outcome, and each reaction
 		return b.command(c)
 	case b.refuses():
 		return refuse(ErrRefusedByOperator)
-	case c.Kind == raftv1.KindTick:
-		return b.command(c)
 	}
 	if err := b.step(func() error {
 		r = b.command(c)

@@ -108,7 +108,8 @@ type deletions struct {
 }
 
 // react lets the reactor answer, queue by queue, to the keys with its prefix that were deleted since it was asked last. What it
-// cannot do refuses the step, unless that frees something: then it is undone for that queue alone, which is broken.
+// cannot do refuses the step, unless that frees something: then it is undone for that queue alone, which is broken. So it is in a tick
+// that the operator refused, without asking the reactor: would the tick do nothing, the next one would end at the same lease.
 func (b *batch) react() error {
 	r := b.m.opts.Reactor
 	if r == nil {
@@ -121,7 +122,12 @@ func (b *batch) react() error {
 	}
 	s := &step{batch: b, reaction: true, written: b.written()}
 	for _, d := range gone {
-		err := b.attempt(func() error { return r.Deleted(s, d.queue, d.were) })
+		err := b.attempt(func() error {
+			if b.refuses() {
+				return ErrRefusedByOperator
+			}
+			return r.Deleted(s, d.queue, d.were)
+		})
 		switch {
 		case err == nil:
 			b.mendQueue(d.queue)

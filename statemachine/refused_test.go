@@ -5,9 +5,12 @@ import (
 	"testing"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.uber.org/zap"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -103,4 +106,36 @@ func TestRefusedCommandAcknowledgesNothing(t *testing.T) {
 	if out := s.do(putRequest(1, "a", "3"))[0]; out.Refusal != nil || d.value("a", 0) != "1" {
 		t.Errorf("sent again: %v, a is %q", out, d.value("a", 0))
 	}
+}
+
+// panicking is a reactor that panics.
+type panicking struct{ reactor }
+
+func (panicking) Deleted(statemachine.Step, string, []*mvccpb.KeyValue) error { panic("boom") }
+
+// TestRefusedTick: where members end at what follows from an expiry, the lease goes all the same once its tick is refused, and the
+// queue is broken; else they would end at it at each tick.
+func TestRefusedTick(t *testing.T) {
+	d := newDriver(t)
+	d.reactor = panicking{}
+	d.reopen()
+	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 10}))
+	d.do(command(raftv1.KindPut, &pb.PutRequest{Key: []byte("q/1"), Lease: 5}))
+	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 1, DeltaMs: 1, Seen: d.index}))
+	tick := []sm.Entry{d.entry(command(raftv1.KindTick, &raftv1.Tick{Number: 2, DeltaMs: 100, Seen: d.index}))}
+	if _, err := d.m.Update(tick); err == nil {
+		t.Fatal("the machine goes on")
+	}
+	d.m.Close()
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index, Command: 1}, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	if _, err := d.m.Update(tick); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, there := d.m.Lease(5); there || d.value("q/1", 0) != "-" || !d.m.QueueBroken("q") {
+		t.Errorf("lease 5 is there: %t, its key is %q, the queue is broken: %t", there, d.value("q/1", 0), d.m.QueueBroken("q"))
+	}
+	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 3, DeltaMs: 100, Seen: d.index}))
 }

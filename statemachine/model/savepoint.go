@@ -40,12 +40,10 @@ func (m *Model) step(do func() error) error {
 // run runs one command. Ticks and requests consist of steps of their own.
 func (m *Model) run(c raftv1.Command) (response any, err error) {
 	switch {
-	case c.Kind == raftv1.KindRequests:
+	case c.Kind == raftv1.KindRequests, c.Kind == raftv1.KindTick:
 		return m.command(c)
 	case m.refuses():
 		return nil, statemachine.ErrRefusedByOperator
-	case c.Kind == raftv1.KindTick:
-		return m.command(c)
 	}
 	err = m.step(func() (err error) {
 		response, err = m.command(c)
@@ -89,7 +87,12 @@ func (m *Model) react() error {
 		were[queue] = append(were[queue], e.PrevKv)
 	}
 	for _, queue := range queues {
-		err := m.attempt(func() error { return r.Deleted(&step{m: m, reaction: true}, queue, were[queue]) })
+		err := m.attempt(func() error {
+			if m.refuses() { // a tick
+				return statemachine.ErrRefusedByOperator
+			}
+			return r.Deleted(&step{m: m, reaction: true}, queue, were[queue])
+		})
 		switch {
 		case err == nil:
 			m.mend(queue)
