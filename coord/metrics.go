@@ -34,6 +34,9 @@ func (s *Server) registerMetrics() error {
 			ConstLabels: prometheus.Labels{"reason": reason},
 		}, func() float64 { return float64(s.node.Transport().Rejected()[reason]) })))
 	}
+	errs = append(errs, s.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "coord_peer_dropped_proposals_total", Help: "Proposals of peers that were dropped because too many bytes waited for raft; they are sent again.",
+	}, func() float64 { return float64(s.node.Transport().Overdue()) })))
 	return errors.Join(errs...)
 }
 

@@ -187,7 +187,11 @@ func (h *history) admitSnapshot(c *pb.Chunk) error {
 func (t *Transport) prepare(batch *pb.MessageBatch) {
 	passedOn := func(m pb.Message) bool { return m.Type == pb.Propose && !t.own(m.Entries) }
 	for i := range batch.Requests {
-		t.history.sending(&batch.Requests[i])
+		m := &batch.Requests[i]
+		t.history.sending(m)
+		if m.Type == pb.Heartbeat {
+			t.inbound(m.To).proposals.stepped()
+		}
 	}
 	if slices.ContainsFunc(batch.Requests, passedOn) {
 		batch.Requests = slices.DeleteFunc(slices.Clone(batch.Requests), passedOn) // the slice is Dragonboat's

@@ -137,7 +137,8 @@ func (t *Transport) servePeer(raw net.Conn, w *wire) error {
 		return err
 	}
 	netlimit.Proven(raw)
-	in := t.inbound(from.Member)
+	in, release := t.hear(from.Member)
+	defer release()
 	out := &answerer{wire: w}
 	probe := out.probe
 	if from.Purpose == handshake.Snapshot {
@@ -174,8 +175,8 @@ func (t *Transport) enter(c *peerConn) (leave func()) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
 	c.in.mu.conns = append(c.in.mu.conns, c)
-	if len(c.in.mu.conns) > maxConns {
-		c.in.mu.conns[0].w.Close()
+	for _, old := range c.in.mu.conns[:max(0, len(c.in.mu.conns)-maxConns)] { // the oldest may be on its way out already
+		old.w.Close()
 	}
 	return func() {
 		c.in.mu.Lock()
@@ -289,6 +290,10 @@ func (t *Transport) handleBatch(from handshake.Hello, payload []byte, in *inboun
 		fate, err := t.history.admit(&batch.Requests[i], now)
 		if err != nil {
 			return err
+		}
+		if m := &batch.Requests[i]; m.Type == pb.Propose && !in.proposals.admit(m.Entries) {
+			t.overdue.Add(1)
+			continue
 		}
 		if fate == deliver {
 			taken = append(taken, batch.Requests[i])

@@ -35,12 +35,18 @@ type inbound struct {
 	// raft counts the connections for raft messages that are open.
 	raft atomic.Int64
 	// rejected is when a rejection was last logged.
-	rejected atomic.Int64
-	mu       struct {
+	rejected  atomic.Int64
+	proposals proposals
+	// users are the connections that count here, under the transport's mu.
+	users int
+	mu    struct {
 		sync.Mutex
 		conns []*peerConn // oldest first
 	}
 }
+
+// Overdue returns how many proposals of peers were dropped because too many bytes of the peer's waited for raft.
+func (t *Transport) Overdue() uint64 { return t.overdue.Load() }
 
 // Rejected returns how many messages of peers were not taken, by reason.
 func (t *Transport) Rejected() map[string]uint64 {

@@ -68,6 +68,7 @@ type Transport struct {
 	validator  validator
 	history    history
 	rejections map[string]*atomic.Uint64
+	overdue    atomic.Uint64
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -397,10 +398,30 @@ func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (r
 	return c, nil
 }
 
-// inbound returns the counters of what a peer sent.
+// hear returns the counters of what a peer sends over a connection that begins. They end with its last connection if it is
+// not in the book: it may be an id that somebody made up.
+func (t *Transport) hear(peer uint64) (in *inbound, release func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in = t.inboundLocked(peer)
+	in.users++
+	return in, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if in.users--; in.users == 0 && len(t.opt.Book.Addrs(peer)) == 0 {
+			delete(t.mu.inbound, peer)
+		}
+	}
+}
+
+// inbound returns the counters of what a member sent.
 func (t *Transport) inbound(peer uint64) *inbound {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.inboundLocked(peer)
+}
+
+func (t *Transport) inboundLocked(peer uint64) *inbound {
 	in, ok := t.mu.inbound[peer]
 	if !ok {
 		in = &inbound{}
