@@ -13,10 +13,10 @@ import (
 // checkCommand is node.Config.CheckCommand. Who proposes an entry names itself in it: an entry in another's name, with a
 // high boot counter, would make that one's own entries pass for old ones on all members.
 func checkCommand(proposer uint64, cmd []byte) error {
-	if err := raftv1.CheckEntry(cmd); err != nil {
-		return err
-	}
 	e, err := raftv1.DecodeEntry(cmd)
+	if err == nil {
+		err = e.Check()
+	}
 	switch {
 	case err != nil:
 		return err

@@ -94,6 +94,11 @@ func CheckEntry(data []byte) error {
 	if err != nil {
 		return err
 	}
+	return e.Check()
+}
+
+// Check is CheckEntry of an entry that is decoded.
+func (e *Entry) Check() error {
 	if e.Member == 0 || e.Number == 0 || e.Settled >= e.Number {
 		return fmt.Errorf("%w: of member %d, number %d, settled %d", ErrMalformed, e.Member, e.Number, e.Settled)
 	}
