@@ -29,6 +29,7 @@ var errorTable = []struct{ err, known error }{
 	{node.ErrClosed, api.ErrStopped},
 	{node.ErrNoLeader, api.ErrNoLeader},
 	{node.ErrUnknown, api.ErrTimeout},
+	{node.ErrNoMoreMembers, api.ErrNoMoreMembers},
 	{node.ErrRejected, api.ErrUnhealthy},
 }
 

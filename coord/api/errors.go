@@ -24,6 +24,7 @@ var (
 	ErrMemberNotFound   = errors.New("member not found")
 	ErrMemberExists     = errors.New("member id exists")
 	ErrPeerURLExists    = errors.New("peer URL exists")
+	ErrNoMoreMembers    = errors.New("too many members were removed from this cluster")
 	ErrMemberNotLearner = errors.New("member is not a learner")
 	ErrLearnerNotReady  = errors.New("learner is not in sync with the leader")
 	ErrTooManyLearners  = errors.New("too many learners")
@@ -58,6 +59,8 @@ var errorTable = []struct{ err, wire error }{
 	{ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{ErrMemberExists, rpctypes.ErrGRPCMemberExist},
 	{ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{ErrNoMoreMembers, status.Error(codes.FailedPrecondition, "etcdserver: too many members were removed from this cluster, "+
+		"whose ids are kept for ever: restore a snapshot into a new cluster, which begins without them")},
 	{ErrMemberNotLearner, rpctypes.ErrGRPCMemberNotLearner},
 	{ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},

@@ -39,6 +39,8 @@ func TestWireError(t *testing.T) {
 		{ErrMemberNotFound, wants{codes.NotFound, "etcdserver: member not found"}},
 		{ErrMemberExists, wants{codes.FailedPrecondition, "etcdserver: member ID already exist"}},
 		{ErrPeerURLExists, wants{codes.FailedPrecondition, "etcdserver: Peer URLs already exists"}},
+		{fmt.Errorf("%w: add", ErrNoMoreMembers), wants{codes.FailedPrecondition, "etcdserver: too many members were removed from " +
+			"this cluster, whose ids are kept for ever: restore a snapshot into a new cluster, which begins without them"}},
 		{ErrMemberNotLearner, wants{codes.FailedPrecondition, "etcdserver: can only promote a learner member"}},
 		{ErrLearnerNotReady, wants{codes.FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader"}},
 		{ErrTooManyLearners, wants{codes.FailedPrecondition, "etcdserver: too many learner members in cluster"}},

@@ -91,25 +91,29 @@ type change struct {
 }
 
 // maxRemoved bounds the members that were ever removed: their ids are kept for ever, and are part of every chunk of a
-// snapshot.
+// snapshot. What removes is never refused.
 const maxRemoved = 10_000
+
+// checkAdd says why a member cannot be added to m.
+func checkAdd(m Membership, member uint64) error {
+	switch {
+	case slices.Contains(m.Removed, member):
+		return errors.New("this id was removed and cannot be used again")
+	case isMember(m, member):
+		return errors.New("it is a member already")
+	case len(m.Removed) >= maxRemoved:
+		return fmt.Errorf("%w: %d members were removed from this cluster, whose ids are kept for ever: restore a snapshot into a new "+
+			"cluster, which begins without them", ErrNoMoreMembers, len(m.Removed))
+	}
+	return nil
+}
 
 // AddLearner implements Raft. The member's address must be in the Book.
 func (n *Node) AddLearner(ctx context.Context, member uint64, check Check) error {
 	return n.change(ctx, member, change{
 		name: "add learner", check: check,
-		refuse: func(m Membership) error {
-			switch {
-			case slices.Contains(m.Removed, member):
-				return errors.New("this id was removed and cannot be used again")
-			case isMember(m, member):
-				return errors.New("it is a member already")
-			case len(m.Removed) >= maxRemoved:
-				return fmt.Errorf("%d members were removed from this cluster, whose ids are kept: it takes no new ones", len(m.Removed))
-			}
-			return nil
-		},
-		done: func(m Membership) bool { return isMember(m, member) },
+		refuse: func(m Membership) error { return checkAdd(m, member) },
+		done:   func(m Membership) bool { return isMember(m, member) },
 		request: func(version uint64) (*dragonboat.RequestState, error) {
 			return n.host.RequestAddNonVoting(n.cfg.Shard, member, peer.Target(member), version, changeTimeout)
 		},

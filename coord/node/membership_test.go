@@ -217,3 +217,36 @@ func TestAllAddressesChange(t *testing.T) {
 	c.leader().mustPut(name("after", 0))
 	checkEntries(t, c.equal(), 2)
 }
+
+// The ids of removed members are kept for ever, and so bounded; removing goes on.
+func TestRemovedMembersAreBounded(t *testing.T) {
+	m := Membership{Voters: []uint64{1, 2}}
+	for id := range uint64(maxRemoved) {
+		m.Removed = append(m.Removed, 100+id)
+		if err := checkAdd(m, 3); (err != nil) != (len(m.Removed) == maxRemoved) {
+			t.Fatalf("with %d removed: %v", len(m.Removed), err)
+		}
+	}
+	if err := checkAdd(m, 3); !errors.Is(err, ErrNoMoreMembers) {
+		t.Error(err)
+	}
+}
+
+// An id that was excluded is no member's ever after, and a member's cannot be excluded.
+func TestExclude(t *testing.T) {
+	c := newCluster(t, 1, neverFatal(t))
+	m := c.leader()
+	ctx := testContext(t)
+	for range 2 {
+		if err := m.node.Exclude(ctx, 9); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.node.AddLearner(ctx, 9, nil); !errors.Is(err, ErrRejected) || errors.Is(err, ErrUnknown) {
+		t.Errorf("an excluded member is added: %v", err)
+	}
+	if err := m.node.Exclude(ctx, m.id); !errors.Is(err, ErrRejected) {
+		t.Errorf("a member is excluded: %v", err)
+	}
+	m.mustPut(name("after", 0))
+}

@@ -54,6 +54,8 @@ var (
 	ErrRejected = errors.New("membership change rejected")
 	// ErrUnknown is returned when a change of membership may or may not happen.
 	ErrUnknown = errors.New("outcome of membership change unknown")
+	// ErrNoMoreMembers is returned with ErrRejected for a member that is added when too many were removed before.
+	ErrNoMoreMembers = errors.New("no more members can be added")
 	// ErrNoLeader is returned when an operation needs a leader and none is known.
 	ErrNoLeader = errors.New("no leader")
 )
