@@ -32,4 +32,30 @@
 // sends raft batches or snapshot chunks and pings; the acceptor answers pings and
 // the end of a snapshot, and otherwise only sends a ping of its own when it has to
 // know whether the dialer's process still answers (starts).
+//
+// # What is judged before Dragonboat sees it
+//
+// Dragonboat trusts its peers and panics on much of what none of them sends, at
+// each start again if it is in the log. So everything is judged on arrival:
+//
+//   - a batch is measured before it is decoded, and each message and entry judged
+//     by itself: type, addresses, terms, indexes, the form of changes of membership
+//     (validate.go). The command in an entry is judged by the server
+//     (Content.CheckCommand): version and kind, and that a proposal is in its
+//     sender's name;
+//   - a message is judged by what came before: the term grows no faster than
+//     elections make it, a term has one leader, nobody has more than was sent or is
+//     in the log (history.go);
+//   - a snapshot is read through as the state machine will read it before its last
+//     chunk is passed on (intake.go).
+//
+// What is not right closes its connection, is counted by reason and logged; nothing
+// of its batch is taken. The bytes of a peer's proposals that wait for raft are
+// bounded, and what is beyond that is dropped and counted (proposals.go).
+//
+// It cannot tell a member that lies within these rules: one that acknowledges what
+// it does not have, votes twice, or leads with entries that others did not agree
+// on. Raft does not bear that, nor does this. Commands are judged by their kind;
+// what they hold is for the state machine, which refuses on all members alike.
+// Whether a change of membership is allowed is decided when the log comes to it.
 package peer
