@@ -144,21 +144,22 @@ func (b *batch) react() error {
 
 // deleted gathers by queue, in the order of the first deletion of each, the keys that the reactor is to hear of, each once.
 func (b *batch) deleted(r Reactor) (gone []deletions) {
-	var told map[string]bool
-	var at map[string]int
+	var told keySet
+	var at map[string]int // where a queue is in gone; nil as long as there is but one
 	for _, e := range b.applied.Events[b.reacted:] {
-		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || told[string(e.Kv.Key)] {
+		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || !told.add(e.Kv.Key) {
 			continue
 		}
-		if told == nil {
-			told, at = make(map[string]bool), make(map[string]int)
-		}
-		told[string(e.Kv.Key)] = true
 		queue := r.QueueOf(e.Kv.Key)
-		i, ok := at[queue]
-		if !ok {
-			i = len(gone)
-			at[queue], gone = i, append(gone, deletions{queue: queue})
+		if len(gone) == 1 && gone[0].queue != queue && at == nil {
+			at = map[string]int{gone[0].queue: 0}
+		}
+		i, ok := at[queue] // 0 for the one
+		if !ok && (at != nil || len(gone) == 0) {
+			i, gone = len(gone), append(gone, deletions{queue: queue})
+			if at != nil {
+				at[queue] = i
+			}
 		}
 		gone[i].were = append(gone[i].were, e.PrevKv)
 	}
@@ -166,10 +167,9 @@ func (b *batch) deleted(r Reactor) (gone []deletions) {
 }
 
 // written are the keys written at the current revision.
-func (b *batch) written() map[string]bool {
-	keys := make(map[string]bool)
+func (b *batch) written() (keys keySet) {
 	for _, e := range b.applied.Events[len(b.applied.Events)-b.kv.Changed():] {
-		keys[string(e.Kv.Key)] = true
+		keys.add(e.Kv.Key)
 	}
 	return keys
 }

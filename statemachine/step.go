@@ -39,14 +39,14 @@ type step struct {
 	session  LeaseID
 	sequence uint64
 	reaction bool
-	written  map[string]bool // keys written at the current revision
+	written  keySet // keys written at the current revision
 }
 
 func (s *step) Revision() Revision { return s.batch.kv.Revision() }
 
 func (s *step) NextRevision() {
 	s.batch.kv.End()
-	s.written = nil
+	s.written = keySet{}
 }
 
 func (s *step) Attempt(do func() error) error {
@@ -135,13 +135,9 @@ func (s *step) claim(key []byte) error {
 	if len(key) == 0 {
 		return errEmptyKey
 	}
-	if s.written[string(key)] {
+	if !s.written.add(key) {
 		return fmt.Errorf("%w: key %q is written twice in one revision", ErrInvalid, key)
 	}
-	if s.written == nil {
-		s.written = make(map[string]bool)
-	}
-	s.written[string(key)] = true
 	return nil
 }
 
