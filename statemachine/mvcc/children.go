@@ -16,10 +16,13 @@ func childKey(key []byte, create int64) []byte {
 	if i < 0 {
 		return nil
 	}
-	row := append(make([]byte, 0, len(key)+2+createLen), SpaceChildren)
+	row := append(make([]byte, 0, childKeyLen(key)), SpaceChildren)
 	row = binary.BigEndian.AppendUint64(appendEscaped(row, key[:i]), uint64(create))
 	return append(row, key[i+1:]...)
 }
+
+// childKeyLen is the length of childKey, but for what is escaped.
+func childKeyLen(key []byte) int { return len(key) + 2 + createLen }
 
 // childrenPrefix is the bare prefix of the rows of a parent's children. It has room for a create revision.
 func childrenPrefix(parent []byte) []byte {

@@ -25,6 +25,7 @@ type Index struct {
 	changes  int                  // of keys since
 	young    map[string]youngRows // of children created later, by prefix
 	deltas   []delta              // the same, for views: what each commit did to the young rows. Only appended to
+	staged   delta                // memory for the next one
 }
 
 // youngRows are the keys of rows of one parent, in order.
@@ -83,7 +84,7 @@ func LoadIndex(rows Rows, revision int64) (*Index, error) {
 // Stage takes the children's rows that an overlay is about to commit up to revision, with this many changes of keys, and stages what
 // of them goes to the store. all has every row written.
 func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, all bool) error {
-	var d delta
+	d := x.staged[:0]
 	var err error
 	o.tree.AscendRange(row{key: []byte{SpaceChildren}}, row{key: []byte{SpaceChildren + 1}}, func(r row) bool {
 		n := childrenPrefixLen(r.key)
@@ -102,7 +103,11 @@ func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, 
 		return true
 	})
 	if len(d) > 0 {
-		x.deltas = append(x.deltas, d)
+		x.deltas = append(x.deltas, slices.Clone(d))
+		clear(d)
+	}
+	if x.staged = d[:0]; cap(d) > maxKept {
+		x.staged = nil
 	}
 	x.changes += changes
 	x.revision = revision

@@ -38,13 +38,20 @@ const (
 
 // LiveKey is the key of the latest version of a user key.
 func LiveKey(key []byte) []byte {
-	return append(append(make([]byte, 0, 1+len(key)), SpaceLive), key...)
+	return appendLiveKey(make([]byte, 0, liveKeyLen(key)), key)
 }
+
+func liveKeyLen(key []byte) int { return 1 + len(key) }
+
+func appendLiveKey(dst, key []byte) []byte { return append(append(dst, SpaceLive), key...) }
 
 // versionPrefix is the bare prefix under which all versions of a user key stand. It has room for the suffix.
 func versionPrefix(key []byte) []byte {
-	return appendEscaped(append(make([]byte, 0, len(key)+3+suffixLen), SpaceVersions), key)
+	return appendEscaped(append(make([]byte, 0, versionKeyLen(key)), SpaceVersions), key)
 }
+
+// versionKeyLen is the length of a version's key, but for what is escaped.
+func versionKeyLen(key []byte) int { return len(key) + 3 + suffixLen }
 
 // appendEscaped appends esc(key) 00 01.
 func appendEscaped(dst, key []byte) []byte {
@@ -67,7 +74,11 @@ func appendVersionSuffix(prefix []byte, main int64, sub uint32) []byte {
 
 // VersionKey is the key of the version that change (main, sub) made of a user key. Newer versions sort first.
 func VersionKey(key []byte, main int64, sub uint32) []byte {
-	return appendVersionSuffix(versionPrefix(key), main, sub)
+	return appendVersionKey(make([]byte, 0, versionKeyLen(key)), key, main, sub)
+}
+
+func appendVersionKey(dst, key []byte, main int64, sub uint32) []byte {
+	return appendVersionSuffix(appendEscaped(append(dst, SpaceVersions), key), main, sub)
 }
 
 // parseVersionKey is the inverse of VersionKey; ok is false for anything else.
@@ -99,8 +110,14 @@ func unescape(esc []byte) ([]byte, bool) {
 
 // ChangeKey is the key of one change: number sub of main revision main.
 func ChangeKey(main int64, sub uint32) []byte {
-	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 13), SpaceChanges), uint64(main))
-	return binary.BigEndian.AppendUint32(k, sub)
+	return appendChangeKey(make([]byte, 0, changeKeyLen), main, sub)
+}
+
+const changeKeyLen = 1 + 8 + 4
+
+func appendChangeKey(dst []byte, main int64, sub uint32) []byte {
+	dst = binary.BigEndian.AppendUint64(append(dst, SpaceChanges), uint64(main))
+	return binary.BigEndian.AppendUint32(dst, sub)
 }
 
 func parseChangeKey(k []byte) (main int64, sub uint32, ok bool) {

@@ -97,9 +97,13 @@ type writtenRow struct {
 	had    bool
 }
 
+// maxFreeNodes is how many nodes of the tree wait for the next batch: those of a large entry, some 10,000 rows, which fill less than
+// 2 MB.
+const maxFreeNodes = 1 << 9
+
 // NewOverlay returns an empty overlay in front of base.
 func NewOverlay(base Source) *Overlay {
-	return &Overlay{base: base, tree: btree.NewG(32, rowLess)}
+	return &Overlay{base: base, tree: btree.NewWithFreeListG(32, rowLess, btree.NewFreeListG[row](maxFreeNodes))}
 }
 
 // Set writes a row. The overlay keeps both slices.

@@ -68,8 +68,7 @@ func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.
 		kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
 	}
 	record := encodeRecord(kv)
-	t.rows.Set(LiveKey(key), record)
-	t.change(key, record)
+	t.rows.Set(t.change(key, record), record)
 	if prev == nil {
 		if child := childKey(key, main); child != nil {
 			t.rows.Set(child, nil)
@@ -80,17 +79,22 @@ func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.
 
 // Delete writes a tombstone for the key whose latest version is prev, and returns it.
 func (t *Tx) Delete(prev *mvccpb.KeyValue) *mvccpb.KeyValue {
-	t.rows.Delete(LiveKey(prev.Key))
-	t.change(prev.Key, nil)
+	t.rows.Delete(t.change(prev.Key, nil))
 	if child := childKey(prev.Key, prev.CreateRevision); child != nil {
 		t.rows.Delete(child)
 	}
 	return &mvccpb.KeyValue{Key: prev.Key, ModRevision: t.begin + 1}
 }
 
-func (t *Tx) change(key, record []byte) {
+// change writes the version and the change of a key, and returns the key of its live row. The keys of all three rows share
+// their memory.
+func (t *Tx) change(key, record []byte) (live []byte) {
 	main := t.begin + 1
-	t.rows.Set(VersionKey(key, main, t.sub), record)
-	t.rows.Set(ChangeKey(main, t.sub), key)
+	n := liveKeyLen(key)
+	room := make([]byte, 0, n+changeKeyLen+versionKeyLen(key))
+	live = appendLiveKey(room[:0:n], key)
+	t.rows.Set(appendVersionKey(room[n+changeKeyLen:n+changeKeyLen], key, main, t.sub), record)
+	t.rows.Set(appendChangeKey(room[n:n:n+changeKeyLen], main, t.sub), key)
 	t.sub++
+	return live
 }
