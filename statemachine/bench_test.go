@@ -86,6 +86,21 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
+// BenchmarkCreate is BenchmarkPut with keys that are new. They have a slash, so each is a child of what is before it.
+func BenchmarkCreate(b *testing.B) {
+	m := newBenchMachine(b, 100_000)
+	const batch = 64
+	var entries [][]byte
+	for i := 0; i < b.N; i += batch {
+		entries = append(entries, m.puts(batch, func(n int) int { return m.keys + i + n }))
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, e := range entries {
+		m.update(b, e)
+	}
+}
+
 // BenchmarkRequests is BenchmarkPut with the puts in commands of 100 requests of a session, of which the client has
 // acknowledged all but the last thousand.
 func BenchmarkRequests(b *testing.B) {
