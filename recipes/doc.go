@@ -74,6 +74,11 @@
 // What kind a queue is, is noted with the attachment of each entry that a recipe made, and the other kind is refused. An
 // entry of an etcd client has no kind and stands in both. Looked at are the oldest 32 entries.
 //
+// The registry's mirror of an instance, SERVICE/ADDR for etcd's resolver, is a foreign key directly below the service's name that stays
+// as long as the instance does. A lock or an election of that name would wait for it for ever, so whoever comes second is refused: who
+// wants an entry where a mirror stands, and a mirror where an entry stands, an etcd client's included. The mirror is known by its kind
+// (KindMirror). etcd's own clients ask nobody: they wait.
+//
 // # Tokens and claims
 //
 // The token (an election's term) is the create revision of the entry: strictly increasing per name. A request

@@ -57,6 +57,7 @@ type glance struct {
 	entries []Entry // the oldest, in order; all of them if all is set
 	all     bool
 	kind    uint64 // of the oldest that a recipe made; 0: among those seen there is none
+	mirror  string // the key of the oldest that is a service's instance; "": among those seen there is none
 }
 
 func glanceAt(step statemachine.Step, queue string) glance {
@@ -65,8 +66,12 @@ func glanceAt(step statemachine.Step, queue string) glance {
 		if g.all = len(g.entries) < maxGlance; g.all {
 			g.entries = append(g.entries, e)
 		}
-		if g.kind == 0 && !e.Lingers && !e.Foreign {
+		switch {
+		case e.Lingers, e.Lease == 0:
+		case !e.Foreign && g.kind == 0:
 			g.kind = step.Attachment(e.Lease, []byte(e.Key)).Kind
+		case e.Foreign && g.mirror == "" && step.Attachment(e.Lease, []byte(e.Key)).Kind == KindMirror:
+			g.mirror = e.Key
 		}
 		return g.all
 	})
@@ -89,6 +94,10 @@ func look(step statemachine.Step, queue string, wanted Entry, kind uint64) (*pla
 	}
 	if p.kind != 0 && p.kind != kind {
 		return nil, refuse(ErrWrongKind, "%q", queue)
+	}
+	if p.mirror != "" && !p.exists {
+		return nil, refuse(ErrWrongKind, "%q is that of a registered service, whose instances etcd's resolver finds below it, such as %q: "+
+			"choose another name, or register the service without its mirror", queue, p.mirror)
 	}
 	head := p.head()
 	p.holds = head.Key == "" || p.exists && head.Key == p.key && !head.Foreign

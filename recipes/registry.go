@@ -2,6 +2,7 @@ package recipes
 
 import (
 	"bytes"
+	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
@@ -54,7 +55,7 @@ func parseRecord[M proto.Message](kv *mvccpb.KeyValue, m M) M {
 func (in *instance) orderKey() []byte  { return []byte(roster.OrderKey(in.service, in.id)) }
 func (in *instance) probedKey() []byte { return []byte(roster.ProbedKey(in.service, in.id)) }
 
-// registryPut registers an instance, or says anew what it is. ErrMemberExists.
+// registryPut registers an instance, or says anew what it is. ErrMemberExists, ErrWrongKind.
 func registryPut(step statemachine.Step, req *recipesv1.ServicePut) (proto.Message, error) {
 	in, err := lookUp(step, req.Service, req.Id)
 	if err != nil {
@@ -122,7 +123,7 @@ func (in *instance) passOn(step statemachine.Step, req *recipesv1.ServicePut, be
 }
 
 // mirror puts or deletes the mirror as the records say now. before is the instance's key as it was, with its record. A key at the
-// mirror's place that is on no lease of the instance is somebody else's, and is not deleted.
+// mirror's place that is on no lease of the instance is somebody else's, and is not deleted. ErrWrongKind.
 func (in *instance) mirror(step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance) error {
 	var want []byte
 	if in.passing(step) && in.record.Mirror {
@@ -144,11 +145,31 @@ func (in *instance) mirror(step statemachine.Step, before *mvccpb.KeyValue, reco
 	if want == nil {
 		return nil
 	}
-	if old := step.Get(want); old != nil && old.Lease == in.kv.Lease && bytes.Equal(old.Value, in.record.Endpoint) {
+	old := step.Get(want)
+	if old != nil && old.Lease == in.kv.Lease && bytes.Equal(old.Value, in.record.Endpoint) {
 		return nil
 	}
-	_, err := step.Put(want, in.record.Endpoint, in.kv.Lease)
+	if err := mirrorable(step, string(want), old); err != nil {
+		return err
+	}
+	_, err := step.PutEntry(want, in.record.Endpoint, in.kv.Lease, statemachine.Attachment{Kind: KindMirror})
 	return err
+}
+
+// mirrorable refuses a mirror at key, where old stands, if it would stand in the way of a lock or an election. One that stands
+// already may be written again. ErrWrongKind.
+func mirrorable(step statemachine.Step, key string, old *mvccpb.KeyValue) error {
+	if old != nil && step.Attachment(old.Lease, old.Key).Kind == KindMirror {
+		return nil
+	}
+	queue, _ := QueueOfKey(key)
+	for _, e := range glanceAt(step, queue).entries {
+		if !e.Foreign {
+			return refuse(ErrWrongKind, "%q is that of a lock or an election, which would wait for the instance that etcd's resolver finds at %q: "+
+				"register under another name, or without the mirror", queue, key)
+		}
+	}
+	return nil
 }
 
 // passing says whether the worst of what the records say is that the instance takes requests.
@@ -192,15 +213,24 @@ func registryRemove(step statemachine.Step, req *recipesv1.ServiceRemove) (proto
 	if err := in.mirror(step, before, record); err != nil {
 		return nil, err
 	}
-	if _, err := step.Put(in.orderKey(), req.Note, req.NoteLease); err != nil || req.NoteLease == 0 {
-		if _, err := step.Delete(in.orderKey()); err != nil {
-			return nil, err
-		}
+	if err := in.note(step, req); err != nil {
+		return nil, err
 	}
 	return &coordv1.ServiceRemoveResponse{Removed: true, Revision: step.Revision()}, nil
 }
 
-// registryOrder orders an instance to be drained, or takes that back. ErrNotSet.
+// note notes that the instance left, in place of an order to it, which goes in any case.
+func (in *instance) note(step statemachine.Step, req *recipesv1.ServiceRemove) error {
+	if req.NoteLease != 0 {
+		if _, err := step.Put(in.orderKey(), req.Note, req.NoteLease); err == nil {
+			return nil
+		}
+	}
+	_, err := step.Delete(in.orderKey())
+	return err
+}
+
+// registryOrder orders an instance to be drained, or takes that back. ErrNotSet, ErrWrongKind.
 func registryOrder(step statemachine.Step, req *coordv1.ServiceOrderRequest) (proto.Message, error) {
 	in, err := lookUp(step, req.Service, req.Id)
 	switch {
@@ -244,5 +274,9 @@ func registryProbed(step statemachine.Step, req *recipesv1.ServiceFound) (proto.
 	if _, err := step.Put(in.probedKey(), req.Record, req.Lease); err != nil {
 		return nil, err
 	}
-	return &recipesv1.ServiceNoted{Written: true}, in.mirror(step, in.kv, in.record)
+	err = in.mirror(step, in.kv, in.record)
+	if errors.Is(err, ErrWrongKind) {
+		err = nil // nobody is there to be told, and what was found counts without the mirror
+	}
+	return &recipesv1.ServiceNoted{Written: true}, err
 }

@@ -61,7 +61,7 @@ type Registration struct {
 // Register registers an instance on the session, and returns when that is done. An instance of the same service and id is
 // taken over: a process that restarts faster than its old session expires gets its place back. ctx bounds the call only.
 //
-// The errors are those of Instance.Validate, that of a closed client, and that of ctx with the trouble there was. After the
+// The errors are those of Instance.Validate, ErrNameTaken, ErrRefused, that of a closed client, and that of ctx with the trouble there was. After the
 // last the outcome is unknown: the instance may be there for as long as the session is. Registering again takes it over.
 func (r *Registry) Register(ctx context.Context, sessions Sessions, in Instance, opts ...RegisterOption) (*Registration, error) {
 	in = *in.Clone()
@@ -261,13 +261,21 @@ func (g *Registration) run() {
 			failures = -1
 			continue
 		}
-		if errors.Is(err, ErrReplaced) || errors.Is(err, client.ErrClosed) || errors.Is(err, context.Canceled) { // a closed client, ours or etcd's
+		closed := errors.Is(err, client.ErrClosed) || errors.Is(err, context.Canceled) // ours, or etcd's
+		if closed || errors.Is(err, ErrReplaced) || !g.registered() && (errors.Is(err, ErrNameTaken) || errors.Is(err, ErrRefused)) {
 			g.end(err) // if Deregister did not
 			return
 		}
 		g.note(func() { g.trouble = err })
 		pause(g.ctx, g.r.opts.Retry, failures)
 	}
+}
+
+// registered reports whether the instance ever was written.
+func (g *Registration) registered() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lease != 0
 }
 
 // keep does the next thing there is to do: get a session, write, or wait. It returns the session to go on with.

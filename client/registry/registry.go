@@ -63,6 +63,11 @@ var (
 	ErrTooLarge = roster.ErrTooLarge
 	// ErrNotFound: there is no such instance.
 	ErrNotFound = errors.New("no such instance")
+	// ErrNameTaken: a lock or an election has the name of the service, so etcd's resolver cannot find the instance below it
+	// (Instance.Mirror). An instance that was registered before tries again until the name is free.
+	ErrNameTaken = errors.New("a lock or an election has the name of the service")
+	// ErrRefused: the cluster does not take an instance that is valid here: it may not probe the address.
+	ErrRefused = errors.New("the cluster refuses the instance")
 	// ErrReplaced: another session registered an instance of the same service and id.
 	ErrReplaced = errors.New("the instance was registered by somebody else")
 	// ErrDeregistered: this process deregistered the instance.

@@ -23,25 +23,37 @@ func write[Q, R any](ctx context.Context, r *Registry, call func(coordv1.Registr
 	if status.Code(err) == codes.Canceled && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", client.ErrClosed, err) // the connection is closed
 	}
-	for _, detail := range status.Convert(err).Details() {
+	st := status.Convert(err)
+	for _, detail := range st.Details() {
 		e, ok := detail.(*coordv1.Error)
 		if meaning := meanings[e.GetReason()]; ok && meaning != nil {
-			return &refusedError{meaning, err}
+			return &refusedError{meaning, err, st.Message()}
 		}
 	}
 	return err
 }
 
-// refusedError is what a refusal means, with the status that said so.
-type refusedError struct{ meaning, status error }
+// refusedError is what a refusal means, with the status that said so, and its words.
+type refusedError struct {
+	meaning, status error
+	said            string
+}
 
-func (e *refusedError) Error() string   { return e.meaning.Error() }
+func (e *refusedError) Error() string {
+	if e.meaning == ErrReplaced || e.meaning == ErrNotFound {
+		return e.meaning.Error() // the words say no more
+	}
+	return e.said
+}
+
 func (e *refusedError) Unwrap() []error { return []error{e.meaning, e.status} }
 
 // meanings of refusals.
 var meanings = map[coordv1.Error_Reason]error{
 	coordv1.Error_REASON_MEMBER_EXISTS: ErrReplaced,
 	coordv1.Error_REASON_NOT_SET:       ErrNotFound,
+	coordv1.Error_REASON_WRONG_KIND:    ErrNameTaken,
+	coordv1.Error_REASON_INVALID:       ErrRefused,
 }
 
 // write writes the instance on a lease. before is the lease that it was written on last, 0 if it never was: then it takes

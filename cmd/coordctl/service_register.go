@@ -54,7 +54,7 @@ Exit code: 76 when somebody else registered an instance of the same id.`,
 	fs.StringArrayVar(&f.in.Tags, "tag", nil, "a tag; can be given several times")
 	fs.StringArrayVar(&f.meta, "meta", nil, "KEY=VALUE; can be given several times")
 	fs.StringVar(&f.in.Version, "version", "", "the version of what runs there")
-	fs.BoolVar(&f.in.Mirror, "etcd", false, "let etcd's naming/endpoints find it, too")
+	fs.BoolVar(&f.in.Mirror, "etcd", false, "let etcd's naming/endpoints find it, too, at NAME/ADDR: no lock or election can have that name then")
 	fs.StringVar(&f.probe, "probe", "", "tcp, grpc, or a URL to GET")
 	fs.Var(&f.interval, "probe-interval", "time from one probe to the next (default 10s)")
 	fs.Var(&f.timeout, "probe-timeout", "time after which a probe has failed (default 2s)")

@@ -103,7 +103,7 @@ func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
 		return kind
 	}
 	for _, e := range q.Sorted[:min(len(q.Sorted), glance)] {
-		if kind := s.attachment(e).Kind; kind != 0 {
+		if kind := s.attachment(e).Kind; kind != 0 && kind != recipes.KindMirror {
 			return coordv1.QueueKind(kind)
 		}
 	}

@@ -94,7 +94,8 @@ type Instance struct {
 	Load []byte `json:"load,omitempty"`
 	// Probe, if set, asks the cluster to see whether the instance answers.
 	Probe *Probe `json:"probe,omitempty"`
-	// Mirror says that it stands in the layout of etcd's naming/endpoints too, as long as it is passing.
+	// Mirror says that it stands in the layout of etcd's naming/endpoints too, as long as it is passing. No lock or election has the
+	// service's name then.
 	Mirror bool `json:"mirror,omitempty"`
 
 	// The rest is filled in by who reads, and has no meaning in a registration.

@@ -1,6 +1,7 @@
 package exampletest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	etcdresolver "go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/client/registry"
 )
 
@@ -127,4 +129,45 @@ func TestWeFindServicesOfEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.shows(t, address(2))
+}
+
+// A service whose instances etcd finds and a lock of its name do not go together: whoever comes second is told at once.
+func TestMirrorsAndLocksOfOneNameAreToldApart(t *testing.T) {
+	f, c := fake(t)
+	r := registry.New(c, quick)
+	native, err := client.New(client.Config{Endpoints: []string{f.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer native.Close()
+	lock, err := native.Lock("pay").Acquire(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := registry.Instance{Service: "pay", Addr: address(1), Mirror: true}
+	if _, err := r.Register(bounded(t), sessions(c), in); !errors.Is(err, registry.ErrNameTaken) || !strings.Contains(err.Error(), "without the mirror") {
+		t.Errorf("registered below a lock: %v", err)
+	}
+	in.Mirror = false
+	reg := register(t, r, sessions(c), in)
+	if err := reg.Deregister(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Release(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	in.Mirror = true
+	reg = register(t, r, sessions(c), in)
+	if _, err := native.Lock("pay").Acquire(bounded(t)); !errors.Is(err, client.ErrWrongKind) || !strings.Contains(err.Error(), "a registered service") {
+		t.Errorf("a lock of a service's name: %v", err)
+	}
+	if _, err := native.Election("pay").Campaign(bounded(t), []byte("me")); !errors.Is(err, client.ErrWrongKind) {
+		t.Errorf("an election of a service's name: %v", err)
+	}
+	if err := reg.Deregister(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := native.Lock("pay").Acquire(bounded(t)); err != nil {
+		t.Errorf("once the service is gone: %v", err)
+	}
 }
