@@ -200,8 +200,8 @@ func (s *Server) startServices() (err error) {
 		ElectionTimeout: s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
 		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(), Streams: s.cfg.StreamLimits,
-		ProgressInterval: s.cfg.WatchProgressNotifyInterval,
-		Registry:         s.registry, Logger: s.log,
+		ProgressInterval: s.cfg.WatchProgressNotifyInterval, CheckProbe: s.cfg.probePolicy().CheckTarget,
+		Registry: s.registry, Logger: s.log,
 	})
 	if err != nil {
 		return err

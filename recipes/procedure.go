@@ -87,40 +87,40 @@ const (
 // Procedures returns all procedures of this package, for statemachine.Options.
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		called(LockAcquire, enqueueAs(KindLock, enterPlain)),
+		growing(called(LockAcquire, enqueueAs(KindLock, enterPlain))),
 		freeing(called(LockRelease, remove)),
-		called(ElectionCampaign, enqueueAs(KindElection, enterPlain)),
+		growing(called(ElectionCampaign, enqueueAs(KindElection, enterPlain))),
 		freeing(called(ElectionResign, remove)),
 		called(ElectionProclaim, proclaim),
-		called(RWLockAcquire, enqueueAs(KindRWLock, enterRWLock)),
-		called(SemaphoreAcquire, enqueueAs(KindSemaphore, enterSemaphore)),
-		called(BarrierEnter, enqueueAs(KindBarrier, enterBarrier)),
+		growing(called(RWLockAcquire, enqueueAs(KindRWLock, enterRWLock))),
+		growing(called(SemaphoreAcquire, enqueueAs(KindSemaphore, enterSemaphore))),
+		growing(called(BarrierEnter, enqueueAs(KindBarrier, enterBarrier))),
 
-		requested(Acquire, coordv1.Kind_KIND_ACQUIRE, acquire),
+		growing(requested(Acquire, coordv1.Kind_KIND_ACQUIRE, acquire)),
 		freeing(requested(Release, coordv1.Kind_KIND_RELEASE, release)),
-		requested(Campaign, coordv1.Kind_KIND_CAMPAIGN, campaign),
+		growing(requested(Campaign, coordv1.Kind_KIND_CAMPAIGN, campaign)),
 		requested(Proclaim, coordv1.Kind_KIND_PROCLAIM, proclaimRequest),
 		requested(Transfer, coordv1.Kind_KIND_TRANSFER, transfer),
 		requested(AskRelease, coordv1.Kind_KIND_ASK_RELEASE, askRelease),
 		freeing(called(ForceRelease, forceRelease)),
 
-		requested(CounterAdd, coordv1.Kind_KIND_COUNTER_ADD, counterAdd),
-		requested(CounterSet, coordv1.Kind_KIND_COUNTER_SET, counterSet),
-		requested(SequenceNext, coordv1.Kind_KIND_SEQUENCE_NEXT, sequenceNext),
-		requested(LatchSet, coordv1.Kind_KIND_LATCH_SET, latchSet),
+		growing(requested(CounterAdd, coordv1.Kind_KIND_COUNTER_ADD, counterAdd)),
+		growing(requested(CounterSet, coordv1.Kind_KIND_COUNTER_SET, counterSet)),
+		growing(requested(SequenceNext, coordv1.Kind_KIND_SEQUENCE_NEXT, sequenceNext)),
+		growing(requested(LatchSet, coordv1.Kind_KIND_LATCH_SET, latchSet)),
 		requested(LatchCountDown, coordv1.Kind_KIND_LATCH_COUNT_DOWN, latchCountDown),
-		requested(GateClose, coordv1.Kind_KIND_GATE_CLOSE, gateClose),
+		growing(requested(GateClose, coordv1.Kind_KIND_GATE_CLOSE, gateClose)),
 		requested(GateOpen, coordv1.Kind_KIND_GATE_OPEN, gateOpen),
-		requested(GroupJoin, coordv1.Kind_KIND_GROUP_JOIN, groupJoin),
-		requested(GroupUpdate, coordv1.Kind_KIND_GROUP_UPDATE, groupUpdate),
+		growing(requested(GroupJoin, coordv1.Kind_KIND_GROUP_JOIN, groupJoin)),
+		growing(requested(GroupUpdate, coordv1.Kind_KIND_GROUP_UPDATE, groupUpdate)),
 		freeing(requested(GroupLeave, coordv1.Kind_KIND_GROUP_LEAVE, groupLeave)),
-		requested(RWAcquire, coordv1.Kind_KIND_RW_ACQUIRE, rwAcquire),
+		growing(requested(RWAcquire, coordv1.Kind_KIND_RW_ACQUIRE, rwAcquire)),
 		requested(RWDowngrade, coordv1.Kind_KIND_RW_DOWNGRADE, rwDowngrade),
-		requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire),
+		growing(requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire)),
 		requested(Resize, coordv1.Kind_KIND_SEMAPHORE_RESIZE, semaphoreResize),
-		requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter),
+		growing(requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter)),
 
-		called(RegistryPut, registryPut),
+		growing(called(RegistryPut, registryPut)),
 		freeing(called(RegistryRemove, registryRemove)),
 		called(RegistryOrder, registryOrder),
 		called(RegistryProbed, registryProbed),
@@ -146,6 +146,18 @@ func freeing(p statemachine.Procedure) statemachine.Procedure { return freed{p} 
 
 // Frees implements statemachine.Procedure.
 func (freed) Frees() bool { return true }
+
+// grown is a procedure that makes something new, so the member that takes the request asks first whether there is space.
+type grown struct{ statemachine.Procedure }
+
+func growing(p statemachine.Procedure) statemachine.Procedure { return grown{p} }
+
+// Grows says whether a procedure makes something new, for which there must be space. The others free, or change what is there in the
+// hands of its holder.
+func Grows(p statemachine.Procedure) bool {
+	_, ok := p.(grown)
+	return ok
+}
 
 type message[T any] interface {
 	*T

@@ -16,8 +16,8 @@ import (
 	"github.com/coord-dev/coord/coord/propose"
 	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/watch"
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/recipes/service"
@@ -38,6 +38,8 @@ type ServicesOptions struct {
 	ProgressInterval time.Duration
 	// Streams bound native streams.
 	Streams stream.Limits
+	// CheckProbe says why members may not probe the target of an instance; nil: they may probe all.
+	CheckProbe func(*roster.Probe) error
 	// GRPC are further options of the gRPC server.
 	GRPC     []grpc.ServerOption
 	Registry *prometheus.Registry
@@ -66,7 +68,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 	}
 	draining, startDraining := context.WithCancel(context.Background())
 	s := &Services{
-		opts: opts, lines: lines, recipes: service.New(opts.recipes(lines)), current: service.New(opts.current(lines)),
+		opts: opts, lines: lines, current: service.New(opts.current(lines)),
 		watch: watch.NewServer(opts.Replica.Hub, watch.ServerOptions{
 			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
 			FragmentBytes: opts.MaxRequestBytes + 512<<10, Logger: opts.Logger.Named("watch"),
@@ -93,27 +95,18 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 
 // register adds coord's own services to etcd's.
 func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err error) {
+	s.recipes = service.New(s.opts.recipes(s.lines, func(bytes int) bool { return etcd.CheckNew(bytes) == nil }))
 	s.recipes.Register(r)
 	introspect.New(s.opts.introspection()).Register(r)
 	s.streams, err = stream.New(stream.Options{
 		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
-		Kinds: kinds(recipes.Procedures()), ClusterID: s.opts.ClusterID, MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
+		Procedures: recipes.Procedures(), ClusterID: s.opts.ClusterID, MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
 		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
 	configsvc.New(etcd, s.opts.Backend.Propose).Register(r)
 	return err
-}
-
-// kinds are those by which requests of sessions name the procedures.
-func kinds(procedures []statemachine.Procedure) (kinds []coordv1.Kind) {
-	for _, p := range procedures {
-		if kind := p.Kind(); kind != coordv1.Kind_KIND_UNSPECIFIED {
-			kinds = append(kinds, kind)
-		}
-	}
-	return kinds
 }
 
 // streamBackend is the member as the native streams see it.
@@ -164,7 +157,9 @@ func (s *Services) Drain(ctx context.Context) {
 // Close ends what goes on in the background. It can be called twice, and after Drain.
 func (s *Services) Close() {
 	s.startDraining()
-	s.recipes.Close()
+	if s.recipes != nil {
+		s.recipes.Close()
+	}
 	s.current.Close()
 	if s.streams != nil {
 		s.streams.Close()
@@ -178,22 +173,31 @@ func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
 
 // current is recipes for who has waited for ReadIndex already.
 func (o *ServicesOptions) current(lines *line.Lines) service.Backend {
-	b := o.recipes(lines)
+	b := o.recipes(lines, func(int) bool { return true }) // it only reads
 	b.ReadIndex = func(context.Context) error { return nil }
 	return b
 }
 
-// recipes is the member as the recipes' services see it.
-func (o *ServicesOptions) recipes(lines *line.Lines) service.Backend {
+// recipes is the member as the recipes' services see it. fits says whether there is space for something new.
+func (o *ServicesOptions) recipes(lines *line.Lines, fits func(bytes int) bool) service.Backend {
 	return service.Backend{
 		Propose:    o.Backend.Propose,
 		ReadIndex:  o.Backend.ReadIndex,
 		View:       o.lineView,
 		Subscribe:  o.subscribe,
 		LeaseAlive: o.Replica.LeaseAlive,
+		Fits:       fits,
+		CheckProbe: o.checkProbe,
 		Lines:      lines,
 		Logger:     o.Logger.Named("recipes"),
 	}
+}
+
+func (o *ServicesOptions) checkProbe(p *roster.Probe) error {
+	if o.CheckProbe == nil {
+		return nil
+	}
+	return o.CheckProbe(p)
 }
 
 // lines is the member as the lines see it.

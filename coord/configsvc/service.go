@@ -6,6 +6,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -137,6 +138,9 @@ func (s *Service) Report(ctx context.Context, req *coordv1.ConfigReportRequest) 
 	}
 	if err := checkName("client", req.Status.GetClient()); err != nil {
 		return nil, err
+	}
+	if err := s.store.CheckNew(proto.Size(req)); err != nil {
+		return nil, writeError(err)
 	}
 	resp := &coordv1.ConfigReportResponse{}
 	if _, err := s.propose.Call(ctx, recipes.ConfigReport, req, resp); err != nil {

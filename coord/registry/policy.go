@@ -68,7 +68,7 @@ func (p *Policy) Check(ip netip.Addr) error {
 	ip = ip.WithZone("").Unmap()
 	denied := longest(p.deny, ip)
 	if denied >= 0 && longest(p.allow, ip) < denied {
-		return fmt.Errorf("%w: %s", ErrProbeDenied, ip)
+		return fmt.Errorf("%w: %s lies in %s", ErrProbeDenied, ip, netip.PrefixFrom(ip, denied).Masked())
 	}
 	if inner, ok := embedded(ip); ok {
 		return p.Check(inner)

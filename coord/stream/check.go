@@ -5,6 +5,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -40,16 +41,15 @@ func (s *Server) check(r *request) *coordv1.Refusal {
 		return checked(r, &pb.LeaseRevokeRequest{}, nil)
 	case coordv1.Kind_KIND_WITHDRAW:
 		return checked(r, &coordv1.Withdraw{}, nil)
-	case coordv1.Kind_KIND_ACQUIRE, coordv1.Kind_KIND_CAMPAIGN,
-		coordv1.Kind_KIND_RW_ACQUIRE, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, coordv1.Kind_KIND_BARRIER_ENTER,
-		coordv1.Kind_KIND_COUNTER_ADD, coordv1.Kind_KIND_COUNTER_SET, coordv1.Kind_KIND_SEQUENCE_NEXT, coordv1.Kind_KIND_LATCH_SET,
-		coordv1.Kind_KIND_GATE_CLOSE, coordv1.Kind_KIND_GROUP_JOIN, coordv1.Kind_KIND_GROUP_UPDATE:
+	}
+	if p := s.recipes[r.kind]; p != nil { // it checks its request itself
+		if !recipes.Grows(p) {
+			return nil
+		}
 		if err := etcd.CheckNew(len(r.body)); err != nil {
 			return refusal(err)
 		}
-	}
-	if s.recipes[r.kind] {
-		return nil // the procedure checks its request
+		return nil
 	}
 	return invalid("a request of kind %d is not one of a session", r.kind)
 }

@@ -74,8 +74,8 @@ type Options struct {
 	Election        coordv1.ElectionServer
 	CurrentLock     coordv1.LockServer
 	CurrentElection coordv1.ElectionServer
-	// Kinds are the requests of a session that recipes know.
-	Kinds []coordv1.Kind
+	// Procedures are what requests of a session can name by their kind.
+	Procedures []statemachine.Procedure
 	// ClusterID and MemberID go into the Welcome, as does MaxRequestBytes.
 	ClusterID, MemberID uint64
 	MaxRequestBytes     int
@@ -96,7 +96,7 @@ type Options struct {
 type Server struct {
 	coordv1.UnimplementedStreamServer
 	opts    Options
-	recipes map[coordv1.Kind]bool
+	recipes map[coordv1.Kind]statemachine.Procedure
 	renewer renewer
 	metrics *metrics
 
@@ -115,9 +115,11 @@ func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
 	}
-	s := &Server{opts: opts, recipes: map[coordv1.Kind]bool{}}
-	for _, kind := range opts.Kinds {
-		s.recipes[kind] = true
+	s := &Server{opts: opts, recipes: map[coordv1.Kind]statemachine.Procedure{}}
+	for _, p := range opts.Procedures {
+		if kind := p.Kind(); kind != coordv1.Kind_KIND_UNSPECIFIED {
+			s.recipes[kind] = p
+		}
 	}
 	s.renewer.submit = func(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
 		return opts.Backend.Submit(kind, body, 0, false, done)

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -23,6 +24,10 @@ type Backend struct {
 	Subscribe func(key, end []byte, fn func(line.Delivery)) (revision statemachine.Revision, cancel func(), err error)
 	// LeaseAlive reports whether a lease exists and is not overdue.
 	LeaseAlive func(statemachine.LeaseID) bool
+	// Fits says whether there is space for something new that costs about that many bytes.
+	Fits func(bytes int) bool
+	// CheckProbe says why no member may probe the target of an instance, nil if one may.
+	CheckProbe func(*roster.Probe) error
 	// Lines tell what becomes of entries. Whoever made them closes them, after the service.
 	Lines  *line.Lines
 	Logger *zap.Logger

@@ -10,6 +10,7 @@ import (
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -19,10 +20,23 @@ const (
 	maxPause = time.Second
 )
 
+// grows are the procedures for which there must be space.
+var grows = func() map[string]bool {
+	grow := map[string]bool{}
+	for _, p := range recipes.Procedures() {
+		grow[p.Name()] = recipes.Grows(p)
+	}
+	return grow
+}()
+
 // Propose replicates a command, see Backend.
 type Propose func(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
 
+// call runs a procedure, unless it writes something new and there is no space for it.
 func (s *Service) call(ctx context.Context, procedure string, req, resp proto.Message) (statemachine.Revision, error) {
+	if grows[procedure] && !s.backend.Fits(proto.Size(req)) {
+		return 0, statemachine.ErrNoSpace
+	}
 	return s.backend.Propose.Call(ctx, procedure, req, resp)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/recipes/line"
@@ -38,6 +40,7 @@ type fixture struct {
 	lock     coordv1.LockClient
 	election coordv1.ElectionClient
 	conn     *grpc.ClientConn
+	full     atomic.Bool // there is no space for anything new
 	ctx      context.Context
 }
 
@@ -55,6 +58,7 @@ func startMember(t *testing.T, m *memstore.Member, leases ...int64) *fixture {
 		}
 	})
 	backend := backendOf(t, m)
+	backend.Fits = func(int) bool { return !f.full.Load() }
 	f.service = service.New(backend)
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
@@ -102,6 +106,8 @@ func backendOf(t *testing.T, m *memstore.Member) service.Backend {
 		View:       view,
 		Subscribe:  subscribe,
 		LeaseAlive: m.LeaseAlive,
+		Fits:       func(int) bool { return true },
+		CheckProbe: func(*roster.Probe) error { return nil },
 		Lines:      lines,
 		Logger:     zap.NewNop(),
 	}

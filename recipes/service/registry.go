@@ -25,7 +25,7 @@ type registryServer struct {
 }
 
 func (rs registryServer) Put(ctx context.Context, req *coordv1.ServicePutRequest) (*coordv1.ServicePutResponse, error) {
-	record, err := recordOf(req.Instance)
+	record, err := rs.recordOf(req.Instance)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -35,7 +35,7 @@ func (rs registryServer) Put(ctx context.Context, req *coordv1.ServicePutRequest
 }
 
 // recordOf is what is stored of an instance.
-func recordOf(said *coordv1.ServiceInstance) ([]byte, error) {
+func (rs registryServer) recordOf(said *coordv1.ServiceInstance) ([]byte, error) {
 	value, err := proto.Marshal(said)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the record of an instance: %v", statemachine.ErrInvalid, err)
@@ -43,6 +43,9 @@ func recordOf(said *coordv1.ServiceInstance) ([]byte, error) {
 	in, err := roster.Decode(value)
 	if err == nil {
 		err = in.Validate()
+	}
+	if err == nil && in.Probe != nil {
+		err = rs.service.backend.CheckProbe(in.Probe)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", statemachine.ErrInvalid, err)
