@@ -56,7 +56,7 @@ type IntrospectionClient interface {
 	TransferLeadership(ctx context.Context, in *Transfer, opts ...grpc.CallOption) (*Transferred, error)
 	// AskHolder is KIND_ASK_RELEASE for who has no session.
 	AskHolder(ctx context.Context, in *AskRelease, opts ...grpc.CallOption) (*Asked, error)
-	// DeleteObject deletes what stays under a name whether somebody uses it or not.
+	// DeleteObject deletes what stays under a name when nobody uses it. A semaphore or a barrier that somebody uses is refused.
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectResponse, error)
 	// Explain says in one sentence who holds, since when, who waits and what would free it. FailedPrecondition with
 	// REASON_WRONG_KIND if the name is used as another kind than the one asked for.
@@ -196,7 +196,7 @@ type IntrospectionServer interface {
 	TransferLeadership(context.Context, *Transfer) (*Transferred, error)
 	// AskHolder is KIND_ASK_RELEASE for who has no session.
 	AskHolder(context.Context, *AskRelease) (*Asked, error)
-	// DeleteObject deletes what stays under a name whether somebody uses it or not.
+	// DeleteObject deletes what stays under a name when nobody uses it. A semaphore or a barrier that somebody uses is refused.
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectResponse, error)
 	// Explain says in one sentence who holds, since when, who waits and what would free it. FailedPrecondition with
 	// REASON_WRONG_KIND if the name is used as another kind than the one asked for.
