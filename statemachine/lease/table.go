@@ -114,10 +114,9 @@ type Table struct {
 	due dueHeap
 	// pending holds grants and renewals in the order of their log index; one counts only while it is the latest.
 	pending []pendingRef
-	ttls    map[int64]int // number of leases by TTL
-	minTTL  int64         // the smallest of them, 0 without leases
-	waiting int           // leases and streams that are pending
-	undo    *undo.Log     // where changes note how to take them back; nil: nowhere
+	ttls    ttls
+	waiting int       // leases and streams that are pending
+	undo    *undo.Log // where changes note how to take them back; nil: nowhere
 }
 
 // entry is a lease in the table. Its deadline and pending index are its own.
@@ -155,7 +154,7 @@ type pendingRef struct {
 // NewTable returns an empty table at log time 0. What Grant, Renew, Attach, RenewStream and Remove change while a step of log is
 // open is taken back when that is rolled back; log may be nil. Log time is not: Tick is called outside of steps.
 func NewTable(log *undo.Log) *Table {
-	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: make(map[int64]int), undo: log}
+	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: ttls{byTTL: make(map[int64]*ttlCount)}, undo: log}
 }
 
 // Get returns a copy of the lease, with the deadline and the pending index that its stream gives it.
@@ -215,7 +214,7 @@ func (t *Table) Facts() Facts {
 	defer t.mu.Unlock()
 	_, overdue := t.peek()
 	return Facts{
-		Count: len(t.leases), MinTTL: t.minTTL, Pending: t.waiting, PendingMax: t.lastPending(), Overdue: overdue,
+		Count: len(t.leases), MinTTL: t.ttls.min(), Pending: t.waiting, PendingMax: t.lastPending(), Overdue: overdue,
 	}
 }
 
@@ -297,10 +296,7 @@ func (t *Table) grant(id ID, ttl int64, index uint64) Lease {
 
 func (t *Table) add(e *entry) {
 	t.leases[e.ID] = e
-	t.ttls[e.TTL]++
-	if t.minTTL == 0 || e.TTL < t.minTTL {
-		t.minTTL = e.TTL
-	}
+	t.ttls.add(e.TTL)
 }
 
 // Renew makes the lease pending again and returns its TTL, or 0 where it does not exist or is overdue.
@@ -430,31 +426,11 @@ func (t *Table) Remove(id ID) bool {
 	t.remember(id)
 	t.leave(e)
 	delete(t.leases, id)
-	t.dropTTL(e.TTL)
+	t.ttls.drop(e.TTL)
 	if e.Pending > 0 {
 		t.waiting--
 	}
 	return true
-}
-
-func (t *Table) dropTTL(ttl int64) {
-	if t.ttls[ttl]--; t.ttls[ttl] == 0 {
-		delete(t.ttls, ttl)
-		t.lostTTL(ttl)
-	}
-}
-
-// lostTTL keeps minTTL when the last lease of a TTL is gone.
-func (t *Table) lostTTL(ttl int64) {
-	if ttl != t.minTTL {
-		return
-	}
-	t.minTTL = 0
-	for ttl := range t.ttls {
-		if t.minTTL == 0 || ttl < t.minTTL {
-			t.minTTL = ttl
-		}
-	}
 }
 
 // Tick lets delta pass, if number is the next one, and settles what the proposer had seen: every lease whose latest grant

@@ -68,7 +68,7 @@ func (t *Table) remember(id ID, joins ...uint64) {
 func (t *Table) replace(id ID, e *entry) {
 	if now := t.leases[id]; now != nil {
 		delete(t.leases, id)
-		t.dropTTL(now.TTL)
+		t.ttls.drop(now.TTL)
 	}
 	if e != nil {
 		t.add(e)
