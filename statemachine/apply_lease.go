@@ -13,10 +13,12 @@ import (
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
-// The work of one tick is bounded, so that the death of very many sessions does not stall writes; the next tick goes on.
+// The work of one tick is bounded, so that the death of very many sessions does not stall writes; the next tick goes on. What
+// follows from the deletion of a key may look at many others: who leads next is the best of all candidates.
 const (
 	maxExpiredLeases = 1000
 	maxExpiredKeys   = 4000
+	maxExpiredLooks  = 20_000 // of reactions, 5 µs or so each
 )
 
 func (b *batch) leaseGrant(r *raftv1.LeaseGrant) Result {
@@ -165,10 +167,11 @@ func (b *batch) dropRenewals(seen uint64) {
 
 func (b *batch) expire() {
 	keys := 0
+	b.looks = 0
 	for _, id := range b.m.leases.Due(maxExpiredLeases) {
 		b.at.lease = id
 		b.free(func() { keys += b.dropLease(id, true) })
-		if keys >= maxExpiredKeys {
+		if keys >= maxExpiredKeys || b.looks >= maxExpiredLooks {
 			break
 		}
 	}

@@ -37,6 +37,8 @@ type batch struct {
 	// reacted is how many of applied.Events the reactor has dealt with.
 	reacted int
 	again   changedAgain
+	// looks is how many versions the reactions of the running tick went through.
+	looks int
 	// frees says that the step gives something back, see react.
 	frees bool
 	// toHash ends the batch after the current entry: a StateHash command asks for the state at its index.

@@ -64,15 +64,26 @@ func (s *step) Mend(queue string) { s.batch.mendQueue(queue) }
 func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.batch.get(key) }
 
 func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	s.batch.scan(mvcc.Range{Key: key, End: end}, fn)
+	s.batch.scan(mvcc.Range{Key: key, End: end}, s.counted(fn))
 }
 
 func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
-	s.batch.children(parent, 0, fn)
+	s.batch.children(parent, 0, s.counted(fn))
 }
 
 func (s *step) ChildrenFrom(parent []byte, from Revision, fn func(*mvccpb.KeyValue) bool) {
-	s.batch.children(parent, from, fn)
+	s.batch.children(parent, from, s.counted(fn))
+}
+
+// counted is fn that adds up, of a reaction, how many versions it was called for: see expire.
+func (s *step) counted(fn func(*mvccpb.KeyValue) bool) func(*mvccpb.KeyValue) bool {
+	if !s.reaction {
+		return fn
+	}
+	return func(kv *mvccpb.KeyValue) bool {
+		s.batch.looks++
+		return fn(kv)
+	}
 }
 
 func (s *step) Put(key, value []byte, lease LeaseID) (Revision, error) {

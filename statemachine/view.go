@@ -230,23 +230,6 @@ func (m *Machine) Lease(id LeaseID) (info LeaseInfo, keys [][]byte, ok bool) {
 	return info, keys, true
 }
 
-// LeaseWidth is the number of keys attached to a lease, limit if there are more.
-func (m *Machine) LeaseWidth(id LeaseID, limit int64) (n int64) {
-	view, err := m.View()
-	if err != nil {
-		return 0
-	}
-	defer view.Close()
-	_ = view.AttachedKeys(context.Background(), id, nil, func(k AttachedKey) bool {
-		if k.Lease != id {
-			return false
-		}
-		n++
-		return n < limit
-	})
-	return n
-}
-
 func leaseInfo(l lease.Lease) LeaseInfo {
 	return LeaseInfo{ID: l.ID, TTL: l.TTL, DeadlineMS: l.Deadline, Pending: l.Pending > 0}
 }

@@ -2,6 +2,7 @@ package assembly
 
 import (
 	"bytes"
+	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -10,6 +11,7 @@ import (
 	"github.com/coord-dev/coord/coord/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -17,8 +19,11 @@ import (
 // Weights of commands, for propose.Lane: how many keys they look at by what this member has applied. An estimate decides only
 // when a command is proposed; the state machine counts for itself.
 
-// maxWeighed is how many keys are counted at most: what has more goes alone.
-const maxWeighed = 10_000
+// maxWeighed is how many keys are counted at most, maxCandidates how many of an election with priorities: what has more goes alone.
+const (
+	maxWeighed    = 10_000
+	maxCandidates = 2_000
+)
 
 // perDeleted is how much dearer it is to delete a key than to look at it, perTransfer what it takes to move all candidates that
 // a transfer moves at most, perResize to look at all who wait that a resize looks at.
@@ -34,13 +39,18 @@ var candidates = []byte(recipes.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTIO
 // weightOf is that of a command. Requests of sessions are weighed one by one, by Weigh.
 func (r *Replica) weightOf(kind raftv1.Kind, body []byte) int64 {
 	switch kind {
-	case raftv1.KindTxn, raftv1.KindDeleteRange, raftv1.KindLeaseRevoke, raftv1.KindSessionEnd:
+	case raftv1.KindTxn, raftv1.KindDeleteRange, raftv1.KindLeaseRevoke, raftv1.KindSessionEnd, raftv1.KindCall:
 	default:
 		return 0
 	}
 	s := &scale{r: r}
 	defer s.close()
 	switch kind {
+	case raftv1.KindCall:
+		m := &raftv1.Call{}
+		if proto.Unmarshal(body, m) == nil {
+			s.call(m)
+		}
 	case raftv1.KindTxn:
 		s.txn(body)
 	case raftv1.KindDeleteRange:
@@ -59,8 +69,8 @@ func (r *Replica) weightOf(kind raftv1.Kind, body []byte) int64 {
 	return s.weight
 }
 
-// Weigh is the weight of a request of a session.
-func (r *Replica) Weigh(kind coordv1.Kind, body []byte) int64 {
+// Weigh is the weight of a request of a session, which removes entries of these keys if it withdraws another one.
+func (r *Replica) Weigh(kind coordv1.Kind, body []byte, removes []string) int64 {
 	switch kind {
 	case coordv1.Kind_KIND_TXN, coordv1.Kind_KIND_DELETE_RANGE, coordv1.Kind_KIND_LEASE_REVOKE:
 	case coordv1.Kind_KIND_TRANSFER:
@@ -71,6 +81,10 @@ func (r *Replica) Weigh(kind coordv1.Kind, body []byte) int64 {
 		if !bytes.Contains(body, candidates) {
 			return 0
 		}
+	case coordv1.Kind_KIND_WITHDRAW:
+		if len(removes) == 0 {
+			return 0
+		}
 	case coordv1.Kind_KIND_CAMPAIGN:
 	default:
 		return 0
@@ -78,17 +92,21 @@ func (r *Replica) Weigh(kind coordv1.Kind, body []byte) int64 {
 	s := &scale{r: r}
 	defer s.close()
 	switch kind {
+	case coordv1.Kind_KIND_WITHDRAW:
+		for _, key := range removes {
+			s.removal([]byte(key))
+		}
 	case coordv1.Kind_KIND_RELEASE:
 		m := &coordv1.Release{}
 		if proto.Unmarshal(body, m) == nil {
 			for _, e := range m.Entries {
-				s.election(e.Name)
+				s.removal([]byte(e.Key))
 			}
 		}
 	case coordv1.Kind_KIND_CAMPAIGN:
 		m := &coordv1.Campaign{}
 		if proto.Unmarshal(body, m) == nil && m.Priority != 0 {
-			s.election(m.Name)
+			s.election(recipes.ElectionQueue(m.Name, m.Priority))
 		}
 	case coordv1.Kind_KIND_TXN:
 		s.txn(body)
@@ -119,19 +137,23 @@ func (s *scale) close() {
 // full says that it is known already that the command goes alone.
 func (s *scale) full() bool { return s.weight >= propose.LaneWeight }
 
-// add adds the keys of a range.
-func (s *scale) add(key, end []byte, each int64) {
-	if len(end) == 0 || s.full() {
-		return
-	}
+// look takes a view, and reports whether there is one. A store that cannot be read ends the replica elsewhere.
+func (s *scale) look() bool {
 	if s.view == nil {
 		view, err := s.r.Machine.View()
 		if err != nil {
-			return // and so is the command's
+			return false
 		}
 		s.view = view
 	}
-	s.keys(s.view.Width(key, end, maxWeighed), each)
+	return true
+}
+
+// add adds the keys of a range.
+func (s *scale) add(key, end []byte, each int64) {
+	if len(end) > 0 && !s.full() && s.look() {
+		s.keys(s.view.Width(key, end, maxWeighed), each)
+	}
 }
 
 func (s *scale) keys(n, each int64) {
@@ -141,13 +163,62 @@ func (s *scale) keys(n, each int64) {
 }
 
 // election adds the candidates of an election with priorities: when the leader goes all are looked at.
-func (s *scale) election(name string) {
-	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, name)
-	s.add([]byte(queue+"/"), []byte(queue+"0"), 1) // '0' follows '/'
+func (s *scale) election(queue string) {
+	if s.full() || !s.look() {
+		return
+	}
+	n := s.view.Width([]byte(queue+"/"), []byte(queue+"0"), maxCandidates) // '0' follows '/'
+	if s.weight += n; n >= maxCandidates {
+		s.weight = propose.LaneWeight
+	}
 }
 
+// removal adds what follows from the end of an entry. It may not lead now, but when it goes: a client that goes through its
+// candidates in the order in which they lead has each look for the next one.
+func (s *scale) removal(key []byte) {
+	if !bytes.HasPrefix(key, candidates) {
+		return
+	}
+	if queue, ok := recipes.QueueOfKey(string(key)); ok {
+		s.election(queue)
+	}
+}
+
+// lease adds the keys of a lease, and what follows from the end of each.
 func (s *scale) lease(id statemachine.LeaseID) {
-	s.keys(s.r.Machine.LeaseWidth(id, maxWeighed), perDeleted)
+	if !s.look() {
+		return
+	}
+	n := int64(0)
+	_ = s.view.AttachedKeys(context.Background(), id, nil, func(k statemachine.AttachedKey) bool {
+		if k.Lease != id {
+			return false
+		}
+		s.removal(k.Key)
+		n++
+		return n < maxWeighed && !s.full()
+	})
+	s.keys(n, perDeleted)
+}
+
+// call weighs a procedure outside of sessions.
+func (s *scale) call(m *raftv1.Call) {
+	switch m.Procedure {
+	case recipes.Transfer:
+		s.weight += perTransfer
+	case recipes.Resize:
+		s.weight += perResize
+	case recipes.LockRelease, recipes.ElectionResign:
+		r := &recipesv1.Remove{}
+		if proto.Unmarshal(m.Request, r) == nil {
+			s.removal([]byte(r.Key))
+		}
+	case recipes.ForceRelease:
+		r := &coordv1.ForceReleaseRequest{}
+		if proto.Unmarshal(m.Request, r) == nil && r.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
+			s.election(recipes.QueueOf(r.Kind, r.Name))
+		}
+	}
 }
 
 func (s *scale) deletion(body []byte) {

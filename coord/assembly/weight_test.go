@@ -14,6 +14,8 @@ import (
 	"github.com/coord-dev/coord/coord/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/recipes"
 )
 
 // silentLog takes entries and loses them.
@@ -28,6 +30,10 @@ func encode(t *testing.T, m proto.Message) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+func call(t *testing.T, procedure string, request proto.Message) *raftv1.Call {
+	return &raftv1.Call{Procedure: procedure, Request: encode(t, request)}
 }
 
 // TestWeights: a command weighs what its ranges look at, in whatever branch of whatever level, and nothing else does.
@@ -93,13 +99,20 @@ func TestWeights(t *testing.T) {
 		{"resignation of an election with priorities", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "_coord/elections/e/1"}}}, 51},
 		{"campaign", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e"}, 0},
 		{"campaign by priority", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Priority: 1}, 51},
+		{"withdrawal of a candidate", raftv1.KindStateHash, coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{Sequence: 1}, 51},
+		{"end of a session of candidates", raftv1.KindSessionEnd, 0, &raftv1.SessionEnd{Id: 8}, 50*51 + 50*perDeleted},
+		{"call of a resignation", raftv1.KindCall, 0, call(t, recipes.ElectionResign, &recipesv1.Remove{Name: "e", Key: "_coord/elections/e/8.1"}), 51},
+		{"call of a release", raftv1.KindCall, 0, call(t, recipes.LockRelease, &recipesv1.Remove{Name: "e", Key: "e/8"}), 0},
+		{"call of a forced release", raftv1.KindCall, 0, call(t, recipes.ForceRelease, &coordv1.ForceReleaseRequest{Name: "e", Kind: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION}), 51},
+		{"call of a resize", raftv1.KindCall, 0, call(t, recipes.Resize, &coordv1.SemaphoreResize{}), perResize},
+		{"call of a transfer", raftv1.KindCall, 0, call(t, recipes.Transfer, &coordv1.Transfer{}), perTransfer},
 		{"transfer", raftv1.KindStateHash, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{}, perTransfer},
 	} {
 		body := encode(t, c.body)
 		if got := r.weightOf(c.kind, body); got != c.want && c.kind != raftv1.KindStateHash {
 			t.Errorf("%s weighs %d, not %d", c.what, got, c.want)
 		}
-		if got := r.Weigh(c.session, body); c.session != 0 && got != c.want {
+		if got := r.Weigh(c.session, body, []string{"other/8", "_coord/elections/e/8.1"}); c.session != 0 && got != c.want {
 			t.Errorf("%s of a session weighs %d, not %d", c.what, got, c.want)
 		}
 	}

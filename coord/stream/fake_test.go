@@ -38,7 +38,7 @@ type submitted struct {
 	cancelled bool
 }
 
-func (m *fakeMember) Weigh(coordv1.Kind, []byte) int64 { return 0 }
+func (m *fakeMember) Weigh(coordv1.Kind, []byte, []string) int64 { return 0 }
 
 func (m *fakeMember) Submit(kind raftv1.Kind, body []byte, _ int64, _ bool, done func(statemachine.Result)) func() {
 	m.mu.Lock()

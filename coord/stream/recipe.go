@@ -62,6 +62,17 @@ func (es *entries) prepare(s *session, r *request) *recipe {
 	return nil
 }
 
+// removed are the keys of the entries that it removes.
+func (c *recipe) removed() (keys []string) {
+	if c == nil {
+		return nil
+	}
+	for _, e := range c.removes {
+		keys = append(keys, e.key)
+	}
+	return keys
+}
+
 // owned is a request for one entry.
 type owned interface {
 	proto.Message

@@ -152,7 +152,7 @@ func (st *stream) newCommands(s *session, b batch, requests []request) (light *c
 			continue
 		}
 		item.recipe = st.entries.prepare(s, r)
-		c, weight := light, st.server.opts.Backend.Weigh(r.kind, r.body)
+		c, weight := light, st.server.opts.Backend.Weigh(r.kind, r.body, item.recipe.removed())
 		if weight > propose.LightWeight {
 			frees := r.kind == coordv1.Kind_KIND_RELEASE || r.kind == coordv1.Kind_KIND_LEASE_REVOKE
 			if n := len(heavy); n == 0 || heavy[n-1].weight+weight > propose.LaneWeight || heavy[n-1].frees != frees {

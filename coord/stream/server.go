@@ -24,8 +24,8 @@ type Backend interface {
 	// Submit sends a command through the log, see propose.Lane. weight is that of the requests in it, frees that they only give
 	// something back.
 	Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func())
-	// Weigh is the weight of a request of a session.
-	Weigh(kind coordv1.Kind, body []byte) int64
+	// Weigh is the weight of a request of a session that removes entries of these keys.
+	Weigh(kind coordv1.Kind, body []byte, removes []string) int64
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex(ctx context.Context) error
 	// View is a consistent view at the latest revision. The caller closes it.

@@ -156,7 +156,8 @@ func (m *Model) expire() {
 		}
 	}
 	slices.SortFunc(due, byExpiry)
-	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys; leases++ {
+	m.looks = 0
+	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys && m.looks < tickLooks; leases++ {
 		_ = m.step(func() error { // it frees
 			keys += m.drop(due[leases].id, true)
 			return nil

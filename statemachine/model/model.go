@@ -21,6 +21,7 @@ import (
 const (
 	tickLeases = 1000
 	tickKeys   = 4000
+	tickLooks  = 20_000
 )
 
 // Model is the state of one keyspace after some entries of the log. Not safe for concurrent use.
@@ -39,6 +40,7 @@ type Model struct {
 	notes    map[string]statemachine.Attachment // of the latest versions of keys that are attached to leases
 	unixMS   int64                              // the proposer's wall clock, as the running command says
 	reacted  int                                // events of the running entry that the reactor has dealt with
+	looks    int                                // versions that reactions of the running tick went through
 	clock    int64
 	tick     uint64
 	alarms   []*pb.AlarmMember // by type and member

@@ -18,7 +18,9 @@ func (m *Model) attempt(do func() error) error {
 		for i, s := range sessions { // whoever runs has its session at hand
 			*s = *before.sessions[i]
 		}
+		looks := m.looks // were taken
 		*m, *m.out = *before, out
+		m.looks = looks
 		m.sessions = sessions
 	}
 	return err

@@ -27,23 +27,33 @@ func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.m.latest(key) }
 
 func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	for _, kv := range s.m.versions(key, end, s.m.Revision()) {
-		if !fn(kv) {
+		if s.look(); !fn(kv) {
 			return
 		}
+	}
+}
+
+// look counts what a reaction goes through.
+func (s *step) look() {
+	if s.reaction {
+		s.m.looks++
 	}
 }
 
 // Children walks through all keys: the order of create revisions is found by sorting.
 func (s *step) ChildrenFrom(parent []byte, from statemachine.Revision, fn func(*mvccpb.KeyValue) bool) {
-	s.Children(parent, func(kv *mvccpb.KeyValue) bool { return kv.CreateRevision < from || fn(kv) })
-}
-
-func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 	for _, kv := range s.m.children(parent) {
-		if !fn(kv) {
+		if kv.CreateRevision < from {
+			continue
+		}
+		if s.look(); !fn(kv) {
 			return
 		}
 	}
+}
+
+func (s *step) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+	s.ChildrenFrom(parent, 0, fn)
 }
 
 // written reports whether the running revision has changed key already.
