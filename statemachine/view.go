@@ -97,13 +97,9 @@ func (v *View) rows() mvcc.Rows { return mvcc.Rows{Reader: v.snapshot} }
 // Get returns the latest version of key, nil if there is none. The caller owns it.
 func (v *View) Get(key []byte) (*mvccpb.KeyValue, error) { return mvcc.Latest(v.rows(), key) }
 
-// Width is the number of keys in [key, end), limit if there are more; end "\x00" means all keys >= key.
-func (v *View) Width(key, end []byte, limit int64) (n int64) {
-	// A store that cannot be read ends the replica elsewhere.
-	_ = mvcc.EachLatest(v.rows(), mvcc.Range{Key: key, End: end}, func(*mvccpb.KeyValue) bool {
-		n++
-		return n < limit
-	})
+// Width is about how many keys the work in [key, end) is, limit if it is more, see mvcc.Width; end "\x00" means all keys >= key.
+func (v *View) Width(key, end []byte, limit int64) int64 {
+	n, _ := mvcc.Width(v.rows(), mvcc.Range{Key: key, End: end}, limit) // a store that cannot be read ends the replica elsewhere
 	return n
 }
 

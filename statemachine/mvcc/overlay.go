@@ -71,6 +71,11 @@ func (c *rowCursor) SeekGE(key []byte) bool {
 	return c.it.SeekGE(key)
 }
 
+// steps is how many rows the cursor has gone through, deleted ones too.
+func (c *rowCursor) steps() int {
+	return c.it.Stats().ForwardStepCount[pebble.InternalIterCall]
+}
+
 func (c *rowCursor) Key() []byte            { return c.it.Key() }
 func (c *rowCursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
 func (c *rowCursor) Close() error           { return c.it.Close() }
@@ -89,6 +94,8 @@ type Overlay struct {
 	tree    *btree.BTreeG[row]
 	open    int // savepoints
 	written []writtenRow
+	gaps    *gaps // of what is read here
+	below   *gaps // of base, into which WriteTo writes
 }
 
 // writtenRow is what stood in the overlay before a row was written there: nothing where !had.
@@ -103,7 +110,9 @@ const maxFreeNodes = 1 << 9
 
 // NewOverlay returns an empty overlay in front of base.
 func NewOverlay(base Source) *Overlay {
-	return &Overlay{base: base, tree: btree.NewWithFreeListG(32, rowLess, btree.NewFreeListG[row](maxFreeNodes))}
+	return &Overlay{
+		base: base, tree: btree.NewWithFreeListG(32, rowLess, btree.NewFreeListG[row](maxFreeNodes)), gaps: newGaps(), below: newGaps(),
+	}
 }
 
 // Set writes a row. The overlay keeps both slices.
@@ -111,6 +120,7 @@ func (o *Overlay) Set(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
+	o.gaps.split(key)
 	o.write(row{key, value})
 }
 
@@ -137,7 +147,9 @@ func (o *Overlay) begin() (mark int) {
 // rollback makes the overlay what it was at the mark. The savepoint stays open.
 func (o *Overlay) rollback(mark int) {
 	for i := len(o.written) - 1; i >= mark; i-- {
-		if w := o.written[i]; w.had {
+		w := o.written[i]
+		o.gaps.split(w.before.key)
+		if w.had {
 			o.tree.ReplaceOrInsert(w.before)
 		} else {
 			o.tree.Delete(w.before)
@@ -179,6 +191,7 @@ func (o *Overlay) WriteTo(b *pebble.Batch) error {
 		case r.value == nil:
 			err = b.Delete(r.key, nil)
 		default:
+			o.below.split(r.key)
 			err = b.Set(r.key, r.value, nil)
 		}
 		return err == nil
@@ -186,7 +199,7 @@ func (o *Overlay) WriteTo(b *pebble.Batch) error {
 	return err
 }
 
-// Reset empties the overlay and puts it in front of base.
+// Reset empties the overlay and puts it in front of base, which has what was written by WriteTo and is else as it was.
 func (o *Overlay) Reset(base Source) {
 	o.base = base
 	o.tree.Clear(true)
@@ -198,7 +211,8 @@ func (o *Overlay) Cursor(lower, upper []byte) (Cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mergeCursor{tree: o.tree, base: base, lower: lower, upper: upper}, nil
+	base = withGaps(base, o.below, lower, upper)
+	return withGaps(&mergeCursor{tree: o.tree, base: base, lower: lower, upper: upper}, o.gaps, lower, upper), nil
 }
 
 type mergeCursor struct {
@@ -211,6 +225,7 @@ type mergeCursor struct {
 	top     row  // the next write, if topOK
 	topOK   bool
 	onTop   bool // the current row is top
+	skipped int  // deletions
 }
 
 // seekTop moves to the first write >= key, or > key where after is set.
@@ -244,6 +259,7 @@ func (c *mergeCursor) settle() bool {
 			c.onTop = true
 			return true
 		}
+		c.skipped++
 		c.seekTop(c.top.key, true)
 	}
 	c.onTop = false
