@@ -55,6 +55,9 @@ func slowest(t testing.TB, c *cluster, do func()) (longest, p99 time.Duration) {
 			for ctx.Err() == nil {
 				begin := time.Now()
 				_, err := cli.Put(ctx, fmt.Sprint("other/", i), "")
+				for errors.Is(err, rpctypes.ErrTimeout) { // it counts as long as it lasts
+					_, err = cli.Put(ctx, fmt.Sprint("other/", i), "")
+				}
 				if ctx.Err() == nil && err != nil {
 					t.Errorf("the put of another client: %v", err)
 				}
