@@ -31,6 +31,22 @@
 // Keys below _coord/ are written by procedures alone, and leases whose ids Lingers knows are granted by expiry alone: see Reserved
 // and Lingers.
 //
+// # Bounds of the work of a command
+//
+//	command                         touches                                   bound
+//	put, lease grant, acquire       a few rows                                at the door: the size of a request
+//	transaction                     compares and ranges × keys                Budget: all but its two widest ranges
+//	deletion of a range             its live keys                             none, as in etcd: linear
+//	revoke, end of a session        the keys of the lease                     none, as in etcd: linear
+//	tick                            the leases that are due                   1000 leases, 4000 keys, 20,000 looks of reactions
+//	hand-over by priority           all candidates                            none; looks of ticks, weight in the lane
+//	transfer                        candidates before the target              recipes: 1000
+//	resize of a semaphore           who is let in; who wants more than it     recipes: 10,000 of the latter
+//	last enter of a barrier         all parties, once a generation            recipes: MaxParties
+//	any scan of live keys           deleted rows that Pebble still has        once or twice each, see mvcc's gaps
+//
+// What is bounded by itself only is kept from coming in numbers by propose.Lane, at the member that proposes it.
+//
 // # Durability
 //
 // Pebble keeps no write-ahead log, because the Raft log is one: a batch becomes durable when its memtable is flushed.

@@ -71,7 +71,8 @@ func TestHostileLargeRanges(t *testing.T) {
 	kv := pb.NewKVClient(cli.ActiveConnection())
 	quiet(t, c)
 	beside(t, c, fmt.Sprintf("100 readers of all of %d keys, for two seconds", n), func() { readAll(t, c) })
-	deep := &pb.TxnRequest{Success: repeat(42, nested(&pb.TxnRequest{Compare: repeat(10, overAll("k"))}))}
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("done")}}} // so that it is in the log
+	deep := &pb.TxnRequest{Success: append(repeat(42, nested(&pb.TxnRequest{Compare: repeat(10, overAll("k"))})), put)}
 	beside(t, c, fmt.Sprintf("420 nested compares of %d keys each, refused", n), func() {
 		if _, err := kv.Txn(within(t, patience), deep); !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyOps) {
 			t.Errorf("nested compares: %v", err)
@@ -93,7 +94,7 @@ func TestHostileLargeRanges(t *testing.T) {
 	})
 	noKey := overAll("k")
 	noKey.Result = pb.Compare_EQUAL
-	span := &pb.TxnRequest{Compare: repeat(120, noKey)}
+	span := &pb.TxnRequest{Compare: repeat(120, noKey), Success: []*pb.RequestOp{put}}
 	beside(t, c, fmt.Sprintf("120 compares of where %d keys were just deleted", n), func() {
 		if resp, err := kv.Txn(within(t, patience), span); err != nil || !resp.Succeeded {
 			t.Errorf("compares of nothing: %v, %v", resp, err)
