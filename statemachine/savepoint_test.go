@@ -122,8 +122,14 @@ func describe(t *testing.T, m *Machine) string {
 			sequences = append(sequences, n)
 		}
 		slices.Sort(sequences)
-		fmt.Fprintln(&out, sequences)
+		fmt.Fprint(&out, sequences, " cost ", s.outcomes.cost)
+		for _, n := range sequences { // whose rows go with the last of their outcomes
+			row := s.outcomes.bySequence[n].row
+			fmt.Fprintf(&out, " %d of row %d.%d: %d", n, row.index, row.ordinal, row.live)
+		}
+		fmt.Fprintln(&out)
 	}
+	fmt.Fprintf(&out, "held %+v\n", m.sessions.held)
 	for id := range uint64(4) {
 		s, ok := m.leases.Stream(id)
 		fmt.Fprintln(&out, s, ok)
