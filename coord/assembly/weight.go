@@ -33,6 +33,12 @@ const (
 	perResize   = 1_000
 )
 
+// fewNames is how many locks one acquire takes without a weight, perName what it looks at of each of more.
+const (
+	fewNames = 8
+	perName  = 33
+)
+
 // candidates begins the keys of elections with priorities.
 var candidates = []byte(recipes.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, ""))
 
@@ -73,6 +79,8 @@ func (r *Replica) weightOf(kind raftv1.Kind, body []byte) int64 {
 func (r *Replica) Weigh(kind coordv1.Kind, body []byte, removes []string) int64 {
 	switch kind {
 	case coordv1.Kind_KIND_TXN, coordv1.Kind_KIND_DELETE_RANGE, coordv1.Kind_KIND_LEASE_REVOKE:
+	case coordv1.Kind_KIND_ACQUIRE:
+		return weightOfAcquire(body)
 	case coordv1.Kind_KIND_TRANSFER:
 		return perTransfer
 	case coordv1.Kind_KIND_SEMAPHORE_RESIZE:
@@ -119,6 +127,21 @@ func (r *Replica) Weigh(kind coordv1.Kind, body []byte, removes []string) int64 
 		}
 	}
 	return s.weight
+}
+
+// weightOfAcquire is that of an acquire of locks.
+func weightOfAcquire(body []byte) int64 {
+	const acquireNames = 1 // the number of the field
+	names := int64(0)
+	fields(body, func(num protowire.Number, _ []byte) {
+		if num == acquireNames {
+			names++
+		}
+	})
+	if names <= fewNames {
+		return 0
+	}
+	return names * perName
 }
 
 // scale weighs one command. It takes a view only where there is a range.

@@ -94,6 +94,8 @@ func TestWeights(t *testing.T) {
 		{"revoke of no lease", raftv1.KindLeaseRevoke, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 6}, 0},
 		{"revoke", raftv1.KindLeaseRevoke, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 7}, 100 * perDeleted},
 		{"end of a session", raftv1.KindSessionEnd, 0, &raftv1.SessionEnd{Id: 7}, 100 * perDeleted},
+		{"a lock", raftv1.KindStateHash, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"a", "b"}}, 0},
+		{"many locks", raftv1.KindStateHash, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: make([]string, 64)}, 64 * perName},
 		{"resize", raftv1.KindStateHash, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{}, perResize},
 		{"release of a lock", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "e/1"}}}, 0},
 		{"resignation of an election with priorities", raftv1.KindStateHash, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "_coord/elections/e/1"}}}, 51},

@@ -38,6 +38,8 @@ func CheckName(name string) error {
 		return fmt.Errorf("name %q ends in a slash", name)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("name %q is not UTF-8", name)
+	case name+"/" == reserved:
+		return fmt.Errorf("name %q is reserved", name)
 	case strings.HasPrefix(name, reserved):
 		return fmt.Errorf("name %q begins with %s, which is reserved", name, reserved)
 	}

@@ -161,3 +161,12 @@ func randomEvents(rng *rand.Rand, keys map[string]*mvccpb.KeyValue, rev int64) (
 	}
 	return events
 }
+
+// TestReservedNames: no name stands where keys of our own do, the directory itself included.
+func TestReservedNames(t *testing.T) {
+	for name, ok := range map[string]bool{"_coord": false, "_coord/a": false, "_coordinates": true, "a/_coord": true} {
+		if err := CheckName(name); (err == nil) != ok {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

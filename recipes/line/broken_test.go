@@ -117,6 +117,7 @@ func (q *brokenQueue) check(second, third *coordv1.AcquiredEntry, holds bool) {
 	q.lines.mu.Lock()
 	l := q.lines.mu.lines[q.queue]
 	q.lines.mu.Unlock()
+	<-l.ready // it is read on a goroutine of its own
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if holder := l.holder(); (holder.Key != "") != holds || holds && holder.Key != second.Key {
