@@ -262,6 +262,7 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	if req.Reason == "" {
 		return badArgs("release needs a --reason, which the holder is told")
 	}
+	asked := req.Kind
 	if len(req.Key) > 0 && req.Kind == coordv1.QueueKind_QUEUE_LOCK {
 		req.Kind = coordv1.QueueKind_QUEUE_UNSPECIFIED // elections stand below their names in the same way
 	}
@@ -271,7 +272,7 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 	}
 	switch {
 	case len(req.Key) > 0:
-		return releaseKey(i, req, found)
+		return releaseKey(i, asked, req, found)
 	case len(found.Holders) == 0:
 		return fmt.Errorf("nothing to release: %s", found.Sentence)
 	case len(found.Holders[0].ForeignKey) > 0:
@@ -306,8 +307,11 @@ func parseKey(text string) ([]byte, error) {
 	return []byte(key), nil
 }
 
-// releaseKey removes the entry of a key.
-func releaseKey(i *inspection, req *coordv1.ForceReleaseRequest, found *coordv1.ExplainResponse) error {
+// releaseKey removes the entry of a key. What is known of a queue of other clients' keys alone is the kind that was asked for.
+func releaseKey(i *inspection, kind coordv1.QueueKind, req *coordv1.ForceReleaseRequest, found *coordv1.ExplainResponse) error {
+	if k := found.Queue.Kind; k != coordv1.QueueKind_QUEUE_UNSPECIFIED && k != coordv1.QueueKind_QUEUE_ETCD {
+		kind = k
+	}
 	if err := confirm(i.cmd, fmt.Sprintf("this deletes key %q; %s", req.Key, found.Sentence)); err != nil {
 		return err
 	}
@@ -316,7 +320,7 @@ func releaseKey(i *inspection, req *coordv1.ForceReleaseRequest, found *coordv1.
 		return err
 	}
 	return i.show(resp, func(w io.Writer) {
-		row(w, fmt.Sprintf("key %q of %s %s deleted: it had token %d", req.Key, kindPhrase(req.Kind), plain(req.Name), resp.Removed.GetToken()))
+		row(w, fmt.Sprintf("key %q of %s %s deleted: it had token %d", req.Key, kindPhrase(kind), plain(req.Name), resp.Removed.GetToken()))
 	})
 }
 
