@@ -29,7 +29,7 @@ func RefuseCommand(dataDir, entry string, log *zap.Logger) (next string, err err
 	var late *statemachine.RefusalTooLateError
 	switch {
 	case errors.As(err, &late):
-		return "", fmt.Errorf("%w. Nothing was changed. The members now differ: those that have applied it and those that ended at it. "+
+		return "", fmt.Errorf("%w. Nothing was changed. If it is the command at which others ended, the members differ now: those that have applied it and those that ended at it. "+
 			"Either the others have it refused and this member is rebuilt from them, or they are rebuilt from this one: remove the member that is to be "+
 			"rebuilt from the cluster, add it again as a learner with an empty data directory, then promote it", err)
 	case err != nil:

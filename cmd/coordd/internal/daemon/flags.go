@@ -40,7 +40,7 @@ var sections = []section{
 		{"wal-dir", "", "Path to a directory of its own for the Raft log.", text(func(c *coord.Config) *string { return &c.WALDir })},
 		{"listen-client-urls", coord.DefaultListenClientURL, "Comma-separated URLs to serve clients on: gRPC and HTTP on one port.", urls(func(c *coord.Config) *[]string { return &c.ListenClientURLs })},
 		{"listen-peer-urls", coord.DefaultListenPeerURL, "Comma-separated URLs to serve the other members on.", urls(func(c *coord.Config) *[]string { return &c.ListenPeerURLs })},
-		{"heartbeat-interval", millisText(coord.DefaultHeartbeatInterval), "Time (in milliseconds) of a heartbeat interval.", millis(func(c *coord.Config) *time.Duration { return &c.HeartbeatInterval })},
+		{"heartbeat-interval", millisText(coord.DefaultHeartbeatInterval), "Time (in milliseconds) of a heartbeat interval: at least 5.", millis(func(c *coord.Config) *time.Duration { return &c.HeartbeatInterval })},
 		{"election-timeout", millisText(coord.DefaultElectionTimeout), "Time (in milliseconds) for an election to timeout: at least five heartbeats.", millis(func(c *coord.Config) *time.Duration { return &c.ElectionTimeout })},
 		{"snapshot-count", strconv.Itoa(coord.DefaultSnapshotCount), "Number of committed transactions to trigger a snapshot. 0 means the default.", setSnapshotCount},
 	}},

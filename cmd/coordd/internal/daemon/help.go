@@ -12,7 +12,7 @@ const usage = `Usage:
 
   coordd refuse-command --data-dir DIR --entry ENTRY
     With the member stopped: have it refuse a command of the log at which all members end, as their last lines name it. For each
-    member, before any of them is started again.
+    member, before any of them is started again. It cannot be taken back. These two flags are not read from the environment.
 
   coordd --version
     Show the version.
@@ -20,7 +20,7 @@ const usage = `Usage:
   coordd -h | --help
     Show this text.
 
-Flags are written -x or --x, with = or a space before the value; of a repeated one the last counts. Each can also be set
+Flags of a member are written -x or --x, with = or a space before the value; of a repeated one the last counts. Each can also be set
 by the environment: --data-dir by COORD_DATA_DIR or ETCD_DATA_DIR. A flag goes before COORD_, and that before ETCD_.
 `
 
