@@ -332,9 +332,7 @@ func (c *claim) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		why = cause(ctx)
 	case <-patience:
-		if why = ErrNotAcquired; c.behind != nil {
-			why = fmt.Errorf("%w: when the wait began: %w", ErrNotAcquired, c.behind)
-		}
+		why = c.elapsed()
 	}
 	if !c.withdraw(why) {
 		return why
@@ -347,6 +345,16 @@ func (c *claim) wait(ctx context.Context) error {
 	case <-bounded.C:
 	}
 	return why
+}
+
+// elapsed is the error of a wait that is over.
+func (c *claim) elapsed() error {
+	c.s.t.lock()
+	defer c.s.t.unlock()
+	if c.behind != nil {
+		return fmt.Errorf("%w: when the wait began: %w", ErrNotAcquired, c.behind)
+	}
+	return ErrNotAcquired
 }
 
 // withdraw gives up a claim that nobody wants any more, whether or not the request has been executed. It returns true if
