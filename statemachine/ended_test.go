@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"sync/atomic"
 	"testing"
 
@@ -165,7 +166,8 @@ func TestReadThatFailsEndsTheReplica(t *testing.T) {
 			}
 			d.fs = errorfs.Wrap(d.fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 				if broken.Load() && op.Kind == errorfs.OpFileReadAt {
-					return errors.New("the disk is broken")
+					// Of this kind, so that a compaction in the background, which may meet it, too, does not end the test's process.
+					return fmt.Errorf("the disk is broken: %w", syscall.ENOSPC)
 				}
 				return nil
 			}))
