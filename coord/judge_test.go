@@ -10,7 +10,12 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
 )
+
+// checkCommand is what a member of this release judges by.
+var checkCommand = judge(statemachine.New(statemachine.Options{Procedures: recipes.Procedures()}).CheckCommand)
 
 // BenchmarkCheckCommand judges a batch of 64 entries of ten puts each, as every follower does with what the leader sends.
 func BenchmarkCheckCommand(b *testing.B) {
@@ -53,6 +58,24 @@ func TestCheckCommandKnowsKinds(t *testing.T) {
 	} {
 		if err := checkCommand(7, data); !errors.Is(err, raftv1.ErrUnknown) {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestCheckCommandKnowsProcedures: a call that this release would end at goes into no log.
+func TestCheckCommandKnowsProcedures(t *testing.T) {
+	for name, want := range map[string]error{
+		recipes.LockAcquire: nil, recipes.ConfigDelete: nil, "lock.acquire.v2": raftv1.ErrUnknown, "": raftv1.ErrUnknown,
+	} {
+		body, err := proto.Marshal(&raftv1.Call{Procedure: name, Request: []byte("x"), UnixMs: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, proposer := range []uint64{0, 7} {
+			entry := &raftv1.Entry{Member: 7, Boot: 1, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindTick}, {Kind: raftv1.KindCall, Body: body}}}
+			if err := checkCommand(proposer, raftv1.AppendEntry(nil, entry)); !errors.Is(err, want) {
+				t.Errorf("a call of %q: %v, want %v", name, err, want)
+			}
 		}
 	}
 }

@@ -63,7 +63,10 @@ func (m *Machine) CheckCommand(c raftv1.Command) error {
 	if err := raftv1.CheckKind(c); err != nil {
 		return err
 	}
-	if name := raftv1.ProcedureOf(c); c.Kind == raftv1.KindCall && m.procedures[name] == nil {
+	if c.Kind != raftv1.KindCall {
+		return nil
+	}
+	if name := raftv1.ProcedureOf(c); m.procedures[name] == nil {
 		return fmt.Errorf("%w: a call of procedure %q", raftv1.ErrUnknown, name)
 	}
 	return nil

@@ -88,22 +88,14 @@ var (
 	ErrUnknown = errors.New("a log entry that this release is too old for")
 )
 
-// CheckEntry says whether an entry may go into the log: nil, or an error that wraps ErrMalformed or ErrUnknown.
-func CheckEntry(data []byte) error {
-	e, err := DecodeEntry(data)
-	if err != nil {
-		return err
-	}
-	return e.Check()
-}
-
-// Check is CheckEntry of an entry that is decoded.
-func (e *Entry) Check() error {
+// Check says whether an entry may go into the log, as far as its commands may: nil, or an error that wraps ErrMalformed or what
+// command returns, which is CheckKind or knows more.
+func (e *Entry) Check(command func(Command) error) error {
 	if e.Member == 0 || e.Number == 0 || e.Settled >= e.Number {
 		return fmt.Errorf("%w: of member %d, number %d, settled %d", ErrMalformed, e.Member, e.Number, e.Settled)
 	}
 	for _, c := range e.Commands {
-		if err := CheckKind(c); err != nil {
+		if err := command(c); err != nil {
 			return err
 		}
 	}

@@ -86,17 +86,25 @@ func TestCheckEntry(t *testing.T) {
 		}), ErrUnknown},
 		"requests that do not parse": {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, []byte{0xff}} }), nil},
 	} {
-		if err := CheckEntry(c.data); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+		if err := checkEntry(c.data); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
 		}
 	}
+}
+
+func checkEntry(data []byte) error {
+	e, err := DecodeEntry(data)
+	if err != nil {
+		return err
+	}
+	return e.Check(CheckKind)
 }
 
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add(AppendEntry(nil, sampleEntry()))
 	f.Add([]byte{entryVersion, 0, 0, 0, 0, 0xff, 0xff, 3})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if checked := CheckEntry(data); checked != nil && !errors.Is(checked, ErrMalformed) && !errors.Is(checked, ErrUnknown) {
+		if checked := checkEntry(data); checked != nil && !errors.Is(checked, ErrMalformed) && !errors.Is(checked, ErrUnknown) {
 			t.Fatal(checked)
 		}
 		e, err := DecodeEntry(data)
