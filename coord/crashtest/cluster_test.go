@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -272,4 +274,33 @@ func (c *cluster) hash(cli *clientv3.Client, m *member, rev int64) *clientv3.Has
 	}
 	c.t.Fatalf("%s did not reach revision %d: %v; its log ends:\n%s", m.name, rev, err, m.tail(10))
 	return nil
+}
+
+// sameState waits until the hashes of the members' whole states are the same, leases, sessions and outcomes included. They are of one
+// moment only by chance, while ticks pass: members that differ have no such moment.
+func (c *cluster) sameState() error {
+	hashes := make([]uint32, len(c.members))
+	clients := make([]*clientv3.Client, len(c.members))
+	for i, m := range c.members {
+		clients[i] = dial(c.t, m.client)
+		defer clients[i].Close()
+	}
+	for begin := time.Now(); time.Since(begin) < patience; {
+		var asked sync.WaitGroup
+		for i, cli := range clients {
+			asked.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				hashes[i] = 0
+				if resp, err := pb.NewMaintenanceClient(cli.ActiveConnection()).Hash(ctx, &pb.HashRequest{}); err == nil {
+					hashes[i] = resp.Hash
+				}
+			})
+		}
+		asked.Wait()
+		if hashes[0] != 0 && len(slices.Compact(slices.Clone(hashes))) == 1 {
+			return nil
+		}
+	}
+	return fmt.Errorf("the members' states never were the same in %v; the last hashes are %x", patience, hashes)
 }

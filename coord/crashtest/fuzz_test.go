@@ -548,7 +548,7 @@ func (f *fuzzed) check() error {
 			return fmt.Errorf("%s: %w; its log ends:\n%s", m.name, err, m.tail(5))
 		}
 	}
-	return f.checkSame()
+	return f.sameState()
 }
 
 func (f *fuzzed) checkMember(m *member) error {
@@ -566,7 +566,7 @@ func (f *fuzzed) checkMember(m *member) error {
 	if err != nil {
 		return fmt.Errorf("does not write: %w", err)
 	}
-	memory := resident(f.t, m.cmd.Process.Pid)
+	memory := m.resident()
 	f.largest = max(f.largest, memory)
 	if memory > maxMemory {
 		return fmt.Errorf("has %d MB", memory>>20)
@@ -583,30 +583,4 @@ func (f *fuzzed) write(cli *clientv3.Client) error {
 	}
 	_, err := cli.Put(ctx, "alive", "yes")
 	return err
-}
-
-// checkSame compares the hashes of the members' whole state, leases and sessions included. They are of the same moment only by
-// chance, while ticks pass: members that differ have no such moment.
-func (f *fuzzed) checkSame() error {
-	var hashes [3]uint32
-	cli := f.dial()
-	defer cli.Close()
-	for begin := time.Now(); time.Since(begin) < patience; {
-		var asked sync.WaitGroup
-		for i, conn := range f.conns {
-			asked.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-				defer cancel()
-				resp, err := pb.NewMaintenanceClient(conn).Hash(ctx, &pb.HashRequest{})
-				if hashes[i] = 0; err == nil {
-					hashes[i] = resp.Hash
-				}
-			})
-		}
-		asked.Wait()
-		if hashes[0] != 0 && hashes[0] == hashes[1] && hashes[1] == hashes[2] {
-			return nil
-		}
-	}
-	return fmt.Errorf("the members' states never were the same in %v; the last hashes are %x", patience, hashes)
 }

@@ -3,9 +3,6 @@ package crashtest
 import (
 	"context"
 	"fmt"
-	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +39,7 @@ func hostileTo(t *testing.T) *flooded {
 	for i, m := range f.members {
 		f.done.Go(func() {
 			for ctx.Err() == nil {
-				f.peak[i] = max(f.peak[i], rss(m))
+				f.peak[i] = max(f.peak[i], m.resident())
 				time.Sleep(50 * time.Millisecond)
 			}
 		})
@@ -95,34 +92,9 @@ func (f *flooded) over() {
 		f.t.Errorf("a client that asks for little got only %d rounds done", f.rounds)
 	}
 	f.checkEqual()
-	f.checkSameState()
-}
-
-// checkSameState compares the hashes of the members' whole states, sessions and outcomes included. They are of the same moment only
-// by chance, while ticks pass: members that differ have no such moment.
-func (c *cluster) checkSameState() {
-	c.t.Helper()
-	hashes := make([]uint32, len(c.members))
-	for begin := time.Now(); time.Since(begin) < patience; {
-		var asked sync.WaitGroup
-		for i, m := range c.members {
-			cli := dial(c.t, m.client)
-			defer cli.Close()
-			asked.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-				defer cancel()
-				hashes[i] = 0
-				if resp, err := pb.NewMaintenanceClient(cli.ActiveConnection()).Hash(ctx, &pb.HashRequest{}); err == nil {
-					hashes[i] = resp.Hash
-				}
-			})
-		}
-		asked.Wait()
-		if hashes[0] != 0 && len(slices.Compact(slices.Clone(hashes))) == 1 {
-			return
-		}
+	if err := f.sameState(); err != nil {
+		f.t.Error(err)
 	}
-	c.t.Errorf("the members' states never were the same in %v; the last hashes are %x", patience, hashes)
 }
 
 func (f *flooded) megabytes() (all []int64) {
@@ -130,18 +102,6 @@ func (f *flooded) megabytes() (all []int64) {
 		all = append(all, peak>>20)
 	}
 	return all
-}
-
-// rss is the resident memory of a member, in bytes.
-func rss(m *member) int64 {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 // hostile is a native stream without manners.

@@ -81,18 +81,8 @@ type brokenQueue struct {
 
 func (q *brokenQueue) enter(session int64) (*listener, *coordv1.AcquiredEntry) {
 	q.Helper()
-	l := q.track(recipes.Key(q.queue, session, ""))
 	kind, req := q.request(session)
-	resp := &coordv1.Acquired{}
-	q.fixture.request(session, kind, req, resp)
-	e := resp.Entries[0]
-	switch e.State {
-	case coordv1.AcquiredEntry_HOLDS:
-		l.Holds(e.Token)
-	case coordv1.AcquiredEntry_WAITS:
-		l.Waits(e.Token, resp.Revision)
-	}
-	return l, e
+	return q.fixture.enter(q.queue, session, kind, req)
 }
 
 // check compares what everybody says who is asked whether the entries hold.

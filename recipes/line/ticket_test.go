@@ -89,9 +89,16 @@ func (f *fixture) track(key string) *listener {
 // campaign makes a candidate and follows it.
 func (f *fixture) campaign(session, priority, lingerMS int64) (*listener, *coordv1.AcquiredEntry) {
 	f.Helper()
-	l := f.track(recipes.Key(recipes.ElectionQueue("a", priority), session, ""))
+	return f.enter(recipes.ElectionQueue("a", priority), session,
+		coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: lingerMS})
+}
+
+// enter makes a session's entry in a queue and follows it.
+func (f *fixture) enter(queue string, session int64, kind coordv1.Kind, req proto.Message) (*listener, *coordv1.AcquiredEntry) {
+	f.Helper()
+	l := f.track(recipes.Key(queue, session, ""))
 	resp := &coordv1.Acquired{}
-	f.request(session, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: lingerMS}, resp)
+	f.request(session, kind, req, resp)
 	e := resp.Entries[0]
 	switch e.State {
 	case coordv1.AcquiredEntry_HOLDS:
