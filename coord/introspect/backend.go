@@ -30,6 +30,7 @@ type View interface {
 	Revision() statemachine.Revision
 	Get(key []byte) (*mvccpb.KeyValue, error)
 	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
+	Page(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)
 	BrokenQueues() []statemachine.BrokenQueue
 	Children(ctx context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error
 	Lease(statemachine.LeaseID) (statemachine.LeaseRow, bool, error)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -77,17 +77,27 @@ func (s *state) situation(q *recipes.Snapshot, asked coordv1.QueueKind) (*situat
 // maxNested is how many keys are looked through for one that stands deeper below a name.
 const maxNested = 10_000
 
-// nested finds the first key that stands deeper below a name, among so many.
-func (s *state) nested(queue string) (key []byte) {
-	prefix, seen := len(queue)+1, 0
-	s.Scan([]byte(queue+"/"), []byte(queue+"0"), func(kv *mvccpb.KeyValue) bool { // '0' follows '/'
-		if bytes.IndexByte(kv.Key[prefix:], '/') >= 0 {
-			key = kv.Key
+// nested finds the first key that stands deeper below a name, among so many. Mostly it is one of the first few.
+func (s *state) nested(queue string) []byte {
+	prefix := len(queue) + 1
+	for _, limit := range [...]int64{16, maxNested} {
+		page, err := s.Page(s.ctx, &pb.RangeRequest{
+			Key: []byte(queue + "/"), RangeEnd: []byte(queue + "0"), Limit: limit, KeysOnly: true, // '0' follows '/'
+		})
+		if err != nil {
+			s.fail(err)
+			return nil
 		}
-		seen++
-		return key == nil && seen < maxNested
-	})
-	return key
+		for _, kv := range page.Kvs {
+			if bytes.IndexByte(kv.Key[prefix:], '/') >= 0 {
+				return kv.Key
+			}
+		}
+		if !page.More {
+			return nil
+		}
+	}
+	return nil
 }
 
 // broken says why a queue grants nobody anything, in words; empty if it is sound.
