@@ -125,7 +125,7 @@ func TestBarrierOverdueSession(t *testing.T) {
 	if err != nil || e.State != coordv1.AcquiredEntry_WAITS || s.holds(dead) {
 		t.Fatalf("a dead party counts: %v, %v", e, err)
 	}
-	if e, err = s.enter(3, 2); err != nil || e.State != coordv1.AcquiredEntry_HOLDS || s.Get(dead.Key) != nil {
+	if e, err = s.enter(3, 2); err != nil || e.State != coordv1.AcquiredEntry_HOLDS || s.Get([]byte(dead.Key)) != nil {
 		t.Fatalf("two are alive: %v, %v", e, err)
 	}
 	s.wantBarrier("1: 2 of 2, open true")

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
@@ -284,14 +283,10 @@ func (s scanner) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 	}
 }
 
-func (s scanner) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	resp, err := s.Range(context.Background(), &pb.RangeRequest{Key: key, RangeEnd: end})
+func (s scanner) Get(key []byte) *mvccpb.KeyValue {
+	kv, err := s.View.Get(key)
 	must(s.T, err)
-	for _, kv := range resp.Kvs {
-		if !fn(kv) {
-			return
-		}
-	}
+	return kv
 }
 
 // grants is the dumb twin of all rules by order: it remembers who was let in, instead of finding it out.

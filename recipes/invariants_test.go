@@ -70,7 +70,7 @@ func (h *run) step() {
 			h.Delete(entries[h.rng.IntN(len(entries))].Key)
 		}
 	case 9:
-		if key := recipes.Key(queue, id, ""); h.Get(key) == nil && !recipes.ByPriority(queue) {
+		if key := recipes.Key(queue, id, ""); h.Get([]byte(key)) == nil && !recipes.ByPriority(queue) {
 			must(h.T, h.Put(key, "", id)) // as etcd's clients do
 			h.arrived(queue, &coordv1.AcquiredEntry{Name: queue, Key: key, Token: h.Rev})
 		}
@@ -128,7 +128,7 @@ func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
 		h.Fatalf("seed %d: E4: transferred to %s in term %d, but %+v leads", h.seed, to, resp.Term, l)
 	}
 	for _, e := range entries { // who was moved came again
-		if kv := h.Get(e.Key); kv != nil && kv.CreateRevision != e.Token {
+		if kv := h.Get([]byte(e.Key)); kv != nil && kv.CreateRevision != e.Token {
 			h.arrived(queue, &coordv1.AcquiredEntry{Name: recipes.NameOf(queue), Key: e.Key, Token: kv.CreateRevision})
 		}
 	}
@@ -138,7 +138,7 @@ func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
 func (h *run) holders(queue string) (holders []*coordv1.AcquiredEntry) {
 	for _, e := range recipes.Queue(h, queue) {
 		tokens := []int64{e.Token}
-		if kv := h.Get(recipes.LeaderKey(queue)); recipes.ByPriority(queue) && kv != nil && kv.ModRevision != e.Token {
+		if kv := h.Get([]byte(recipes.LeaderKey(queue))); recipes.ByPriority(queue) && kv != nil && kv.ModRevision != e.Token {
 			tokens = append(tokens, kv.ModRevision)
 		}
 		for _, token := range tokens {
@@ -234,7 +234,7 @@ func TestL4FIFO(t *testing.T) {
 					if o.Key == e.Key && o.Token == e.Token {
 						break
 					}
-					if kv := h.Get(o.Key); kv != nil && kv.CreateRevision == o.Token {
+					if kv := h.Get([]byte(o.Key)); kv != nil && kv.CreateRevision == o.Token {
 						t.Fatalf("seed %d: L4: %v holds, but %v came before", h.seed, e, o)
 					}
 				}

@@ -245,7 +245,7 @@ func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lin
 		t.Fatalf("seed %d: revision %d with %d keys, in memory %d with %d", seed, m.last.Revision, len(keys), s.Rev, s.Len())
 	}
 	for _, kv := range keys {
-		other := s.Get(string(kv.Key))
+		other := s.Get([]byte(string(kv.Key)))
 		if statemachine.Lingers(kv.Lease) && statemachine.Lingers(other.GetLease()) {
 			lingering[string(kv.Key)] = kv.Lease
 			kv.Lease = other.Lease
@@ -274,7 +274,7 @@ func randomRequest(rng *rand.Rand, keys []*mvccpb.KeyValue, s *stage) (coordv1.K
 		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "b", Write: rng.IntN(2) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}
 	case 10:
 		writer := &coordv1.Guard{Name: "b", Key: recipes.Key(recipes.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "b"), 1+rng.Int64N(5), "")}
-		writer.Token = s.Get(writer.Key).GetCreateRevision()
+		writer.Token = s.Get([]byte(writer.Key)).GetCreateRevision()
 		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
 	case 11:
 		return coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{

@@ -28,7 +28,9 @@ func sequenceValue(t *testing.T, last int64) string {
 	return string(data)
 }
 
-func scanned(r recipes.Reader, from, end []byte) (kvs []*mvccpb.KeyValue) {
+func scanned(r interface {
+	Scan(from, end []byte, fn func(*mvccpb.KeyValue) bool)
+}, from, end []byte) (kvs []*mvccpb.KeyValue) {
 	r.Scan(from, end, func(kv *mvccpb.KeyValue) bool {
 		kvs = append(kvs, kv)
 		return true

@@ -174,19 +174,19 @@ func TestGate(t *testing.T) {
 		t.Errorf("closed anew: %v", g)
 	}
 	s.Expire(1)
-	if s.Get(objects.GatePrefix+"g") == nil {
+	if s.Get([]byte(objects.GatePrefix+"g")) == nil {
 		t.Error("open after the session ended that it is not bound to any more")
 	}
 	s.gate(2, &coordv1.GateClose{Name: "g", Bound: true})
 	s.Expire(2)
-	if s.Get(objects.GatePrefix+"g") != nil {
+	if s.Get([]byte(objects.GatePrefix+"g")) != nil {
 		t.Error("closed after its session ended")
 	}
 	s.Leases[2], s.Sessions[2] = true, true
 	if g := s.gate(2, &coordv1.GateClose{Name: "g"}); g.Since <= first.Since {
 		t.Errorf("the next closing: %v", g)
 	}
-	if g := open(); !g.Changed || g.Revision != s.Rev || s.Get(objects.GatePrefix+"g") != nil {
+	if g := open(); !g.Changed || g.Revision != s.Rev || s.Get([]byte(objects.GatePrefix+"g")) != nil {
 		t.Errorf("opened: %v", g)
 	}
 }

@@ -49,7 +49,7 @@ func TestElectionByPriority(t *testing.T) {
 	}
 	next("a resignation", 3)
 	waiting := proto.CloneOf(entries[3]) // the leader may also be named by the token it waited with
-	waiting.Token = s.Get(entries[3].Key).CreateRevision
+	waiting.Token = s.Get([]byte(entries[3].Key)).CreateRevision
 	s.Revoke(3)
 	next("a revocation", 4)
 	if n, err := s.release(3, waiting); n != 0 || err != nil {
@@ -77,7 +77,7 @@ func TestElectionByPriority(t *testing.T) {
 		t.Errorf("transferred: %v, term %d", resp, term)
 	}
 	s.Revoke(6)
-	if s.Get(recipes.LeaderKey(elected)) != nil {
+	if s.Get([]byte(recipes.LeaderKey(elected))) != nil {
 		t.Error("nobody is there, but the record is")
 	}
 }
@@ -100,7 +100,7 @@ func TestElectionByPriorityHeals(t *testing.T) {
 		s.NoSpace = true
 		harm(s)
 		l := s.leader(elected)
-		if l.Key == "" || l.Key == a.Key || l.Token <= a.Token || s.holds(a) || s.Get(a.Key) != nil {
+		if l.Key == "" || l.Key == a.Key || l.Token <= a.Token || s.holds(a) || s.Get([]byte(a.Key)) != nil {
 			t.Errorf("%s: %+v leads, queue %q", what, l, s.order(elected))
 		}
 	}
@@ -195,7 +195,7 @@ func TestAskAndForceRelease(t *testing.T) {
 		if ask().Holder.GetKey() != a.Key || asked.Holder.Token != a.Token || asked.Holder.SinceUnixMs == 0 || asked.Revision != s.Rev {
 			t.Errorf("asked %v", asked)
 		}
-		kv := s.Get(recipes.AskKey(a.Key))
+		kv := s.Get([]byte(recipes.AskKey(a.Key)))
 		if note := recipes.ParseAsk(kv); kv.Lease != 1 || note.Token != a.Token || note.From != "me" || note.Reason != "now" {
 			t.Errorf("note: %v", kv)
 		}
@@ -212,11 +212,11 @@ func TestAskAndForceRelease(t *testing.T) {
 		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev || s.leader(recipes.ElectionQueue("a", priority)).Key != b.Key {
 			t.Errorf("forced: %v", removed)
 		}
-		if note := recipes.ParseAsk(s.Get(recipes.AskKey(a.Key))); note.GetReason() != "stuck" {
+		if note := recipes.ParseAsk(s.Get([]byte(recipes.AskKey(a.Key)))); note.GetReason() != "stuck" {
 			t.Errorf("the holder is told %v", note)
 		}
 		s.Revoke(1)
-		if s.Get(recipes.AskKey(a.Key)) != nil {
+		if s.Get([]byte(recipes.AskKey(a.Key))) != nil {
 			t.Error("the note outlives the session")
 		}
 	}
@@ -237,7 +237,7 @@ func TestAskDropsStaleNotes(t *testing.T) {
 			s.lock(1, name)
 		}
 	}
-	if s.Get(recipes.AskKey("f/1")) == nil || s.Len() != 2+1+1 {
+	if s.Get([]byte(recipes.AskKey("f/1"))) == nil || s.Len() != 2+1+1 {
 		t.Errorf("%d keys: two locks are held, one of them asked for, and one note is new", s.Len())
 	}
 }

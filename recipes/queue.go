@@ -49,8 +49,8 @@ func (e Entry) Compare(o Entry) int {
 
 // Reader reads the latest versions of keys at one revision. A statemachine.Step is one.
 type Reader interface {
-	// Scan calls fn for the keys in [key, end) in key order until fn returns false.
-	Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool)
+	// Get returns key, nil if there is none.
+	Get(key []byte) *mvccpb.KeyValue
 	// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false. It does not
 	// read what is behind, nor what stands deeper below.
 	Children(parent []byte, fn func(*mvccpb.KeyValue) bool)

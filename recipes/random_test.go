@@ -218,7 +218,7 @@ func (w *world) remove(g grant, claimed bool) {
 		w.fail("release %+v: %v", g, err)
 	} else if err != nil {
 		// Somebody put a plain key there since; releasing must leave it alone.
-		if k := w.store.Get(g.key); k == nil || k.CreateRevision >= g.token {
+		if k := w.store.Get([]byte(g.key)); k == nil || k.CreateRevision >= g.token {
 			w.fail("release %+v: %v", g, err)
 		}
 		return
@@ -250,7 +250,7 @@ func (w *world) resume() {
 	}
 	g := w.past[w.rng.IntN(len(w.past))]
 	_, owner, _ := recipes.ParseKey(w.name, g.key)
-	value := w.store.Get(g.key).GetValue()
+	value := w.store.Get([]byte(g.key)).GetValue()
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
@@ -265,7 +265,7 @@ func (w *world) resume() {
 		}
 		w.did("resume gone", "%+v", g)
 	default:
-		if err != nil || resp.Token != g.token || resp.Holds != w.holds(i) || !bytes.Equal(w.store.Get(g.key).Value, value) {
+		if err != nil || resp.Token != g.token || resp.Holds != w.holds(i) || !bytes.Equal(w.store.Get([]byte(g.key)).Value, value) {
 			w.fail("resume of %+v: %v, %v", g, resp, err)
 		}
 		w.line[i].claim, w.line[i].etcd = resp.Claim, false
@@ -276,7 +276,7 @@ func (w *world) resume() {
 // etcdClient does what concurrency.Mutex does: create the key if it is not there, attached to the session.
 func (w *world) etcdClient(lease int64) {
 	key := recipes.Key(w.name, lease, "")
-	if w.store.Leases[lease] && w.store.Get(key) == nil {
+	if w.store.Leases[lease] && w.store.Get([]byte(key)) == nil {
 		must(w.T, w.store.Put(key, "", lease))
 		w.join(grant{key: key, lease: lease, token: w.store.Rev, claim: w.store.Rev, etcd: true})
 		w.did("etcd", "%s", key)
@@ -384,8 +384,8 @@ func (w *world) proclaim() {
 		w.did("wrong kind", "%+v", g)
 		return
 	}
-	if err != nil || string(w.store.Get(g.key).Value) != "new" || w.store.Get(g.key).CreateRevision != g.token {
-		w.fail("proclaim: %v, %v", err, w.store.Get(g.key))
+	if err != nil || string(w.store.Get([]byte(g.key)).Value) != "new" || w.store.Get([]byte(g.key)).CreateRevision != g.token {
+		w.fail("proclaim: %v, %v", err, w.store.Get([]byte(g.key)))
 	}
 	w.line[i].claim = w.store.Rev
 	w.did("proclaimed", "%+v", g)

@@ -33,13 +33,14 @@ func (m *machine) noSpace(action pb.AlarmRequest_AlarmAction) {
 	m.do(raftv1.KindAlarm, &pb.AlarmRequest{Action: action, MemberID: 9, Alarm: pb.AlarmType_NOSPACE})
 }
 
-// Scan implements recipes.Reader.
-func (m *machine) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
+// Get implements recipes.Reader.
+func (m *machine) Get(key []byte) *mvccpb.KeyValue {
 	for _, kv := range m.keys() {
-		if bytes.Compare(kv.Key, key) >= 0 && bytes.Compare(kv.Key, end) < 0 && !fn(kv) {
-			return
+		if bytes.Equal(kv.Key, key) {
+			return kv
 		}
 	}
+	return nil
 }
 
 func (m *machine) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {

@@ -219,7 +219,7 @@ func TestTallyHeals(t *testing.T) {
 	c = s.permits(3, 2, 0)
 	s.wantPermits(2, c)
 	s.release(3, c)
-	if s.Get(queue+"/tally") != nil {
+	if s.Get([]byte(queue+"/tally")) != nil {
 		t.Error("there is a count of no entries")
 	}
 }
@@ -235,7 +235,7 @@ func TestSemaphoreLimitDeletedByHand(t *testing.T) {
 	s.release(1, a)
 	s.wantPermits(1, b)
 	s.Delete(limit, b.Key)
-	if s.Get(limit) != nil {
+	if s.Get([]byte(limit)) != nil {
 		t.Fatal("a limit of nobody was put again")
 	}
 }

@@ -34,14 +34,7 @@ func Read(r Reader, queue string) *Snapshot {
 	return s
 }
 
-// get reads one key; nil if there is none.
-func get(r Reader, key string) (found *mvccpb.KeyValue) {
-	r.Scan([]byte(key), []byte(key+"\x00"), func(kv *mvccpb.KeyValue) bool {
-		found = kv
-		return false
-	})
-	return found
-}
+func get(r Reader, key string) *mvccpb.KeyValue { return r.Get([]byte(key)) }
 
 // Record implements State.
 func (s *Snapshot) Record() *mvccpb.KeyValue { return s.record }

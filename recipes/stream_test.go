@@ -365,8 +365,8 @@ func TestE4TransferPutsCandidatesBehind(t *testing.T) {
 	if !s.holds(entries[3]) || s.holds(entries[0]) {
 		t.Error("the target does not lead, or the old leader does")
 	}
-	moved := recipes.ParseTransfer(s.Get(recipes.TransferKey("a")))
-	two := s.Get("a/2").CreateRevision
+	moved := recipes.ParseTransfer(s.Get([]byte(recipes.TransferKey("a"))))
+	two := s.Get([]byte("a/2")).CreateRevision
 	if now, ok := moved.Moved("a/2", entries[1].Token); !ok || now != two || moved.From != "a/1" || moved.To != "a/4" {
 		t.Errorf("note: %v", moved)
 	}
@@ -374,11 +374,11 @@ func TestE4TransferPutsCandidatesBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantOrder("a", "3 5 2")
-	moved = recipes.ParseTransfer(s.Get(recipes.TransferKey("a")))
-	if now, ok := moved.Moved("a/2", entries[1].Token); !ok || now != s.Get("a/2").CreateRevision {
+	moved = recipes.ParseTransfer(s.Get([]byte(recipes.TransferKey("a"))))
+	if now, ok := moved.Moved("a/2", entries[1].Token); !ok || now != s.Get([]byte("a/2")).CreateRevision {
 		t.Errorf("note of the second transfer: %v", moved)
 	}
-	if n, err := s.release(6, &coordv1.AcquiredEntry{Name: "a", Key: "a/5", Token: s.Get("a/5").CreateRevision}); n != 1 || err != nil {
+	if n, err := s.release(6, &coordv1.AcquiredEntry{Name: "a", Key: "a/5", Token: s.Get([]byte("a/5")).CreateRevision}); n != 1 || err != nil {
 		t.Error(n, err)
 	}
 	if _, err := transfer(nil, "a/2"); err != nil {

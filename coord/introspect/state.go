@@ -27,14 +27,15 @@ func (s *state) fail(err error) {
 	}
 }
 
-// Scan implements recipes.Reader.
-func (s *state) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
+// Get implements recipes.Reader.
+func (s *state) Get(key []byte) *mvccpb.KeyValue {
 	if s.err != nil {
-		return
+		return nil
 	}
 	r := line.NewReader(s.ctx, s.View)
-	r.Scan(key, end, fn)
+	kv := r.Get(key)
 	s.fail(r.Err)
+	return kv
 }
 
 // Children implements recipes.Reader.
@@ -88,7 +89,7 @@ func (s *state) leaseOf(e recipes.Entry) statemachine.LeaseID {
 	if !e.Lingers {
 		return e.Lease
 	}
-	kv, err := s.Get([]byte(e.Key))
+	kv, err := s.View.Get([]byte(e.Key))
 	s.fail(err)
 	return kv.GetLease()
 }

@@ -216,7 +216,7 @@ func randomRequest(rng *rand.Rand, id int64, s *memstore.Store) (coordv1.Kind, p
 		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: rng.IntN(2) == 0, LingerMs: linger}
 	case 2:
 		writer := &coordv1.Guard{Name: "a", Key: recipes.Key(recipes.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"), id, "")}
-		writer.Token = s.Get(writer.Key).GetCreateRevision()
+		writer.Token = s.Get([]byte(writer.Key)).GetCreateRevision()
 		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
 	case 3, 4:
 		return coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "a", Permits: 1 + rng.Int64N(3), Limit: 4, LingerMs: linger}

@@ -101,7 +101,7 @@ func (ls *Lines) loadOne(view View, l *line) {
 	l.load(s, view.Revision())
 	r := NewReader(ls.ctx, view)
 	for _, key := range l.heldKeys() {
-		if kv := r.get(recipes.AskKey(key)); kv != nil {
+		if kv := r.Get([]byte(recipes.AskKey(key))); kv != nil {
 			l.asked(key, ask{recipes.ParseAsk(kv), kv.ModRevision})
 		}
 	}
@@ -110,9 +110,9 @@ func (ls *Lines) loadOne(view View, l *line) {
 // checkOne looks up a tracked holder. A view that is older than its grant says nothing.
 func (ls *Lines) checkOne(view View, t *Ticket) {
 	r := NewReader(ls.ctx, view)
-	kv, note := r.get(t.key), r.get(recipes.AskKey(t.key))
+	kv, note := r.Get([]byte(t.key)), r.Get([]byte(recipes.AskKey(t.key)))
 	queue, _ := recipes.QueueOfKey(t.key)
-	transfer := recipes.ParseTransfer(r.get(recipes.TransferKey(queue)))
+	transfer := recipes.ParseTransfer(r.Get([]byte(recipes.TransferKey(queue))))
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	switch {

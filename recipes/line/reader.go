@@ -1,7 +1,6 @@
 package line
 
 import (
-	"bytes"
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,10 +17,7 @@ type View interface {
 	Close()
 }
 
-const maxPage = 1024 // keys
-
-// Reader makes a recipes.Reader of a View: it reads in growing pages, as most scans end early. The first error ends all
-// scans and stays in Err.
+// Reader makes a recipes.Reader of a View. The first error ends all reading and stays in Err.
 type Reader struct {
 	ctx  context.Context
 	view Ranger
@@ -38,26 +34,6 @@ type Ranger interface {
 // NewReader reads view as long as ctx lasts.
 func NewReader(ctx context.Context, view Ranger) *Reader { return &Reader{ctx: ctx, view: view} }
 
-// Scan implements recipes.Reader.
-func (r *Reader) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
-	for page := int64(16); r.Err == nil; page = min(2*page, maxPage) {
-		resp, err := r.view.Range(r.ctx, &pb.RangeRequest{Key: key, RangeEnd: end, Limit: page})
-		if err != nil {
-			r.Err = err
-			return
-		}
-		for _, kv := range resp.Kvs {
-			if !fn(kv) {
-				return
-			}
-		}
-		if !resp.More || len(resp.Kvs) == 0 {
-			return
-		}
-		key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
-	}
-}
-
 // Children implements recipes.Reader.
 func (r *Reader) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 	if r.Err == nil {
@@ -65,12 +41,12 @@ func (r *Reader) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 	}
 }
 
-// get reads one key; nil if there is none.
-func (r *Reader) get(key string) *mvccpb.KeyValue {
+// Get implements recipes.Reader.
+func (r *Reader) Get(key []byte) *mvccpb.KeyValue {
 	if r.Err != nil {
 		return nil
 	}
-	resp, err := r.view.Range(r.ctx, &pb.RangeRequest{Key: []byte(key)})
+	resp, err := r.view.Range(r.ctx, &pb.RangeRequest{Key: key})
 	if err != nil {
 		r.Err = err
 	}

@@ -190,7 +190,7 @@ func (v *View) Children(_ context.Context, parent []byte, fn func(*mvccpb.KeyVal
 func (v *View) Range(_ context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	resp := &pb.RangeResponse{Header: &pb.ResponseHeader{Revision: v.store.Rev}}
 	if len(req.RangeEnd) == 0 {
-		if kv := v.store.Get(string(req.Key)); kv != nil {
+		if kv := v.store.Get(req.Key); kv != nil {
 			resp.Kvs = append(resp.Kvs, kv)
 		}
 		return resp, nil

@@ -88,7 +88,7 @@ func (s *step) NextRevision() {
 	s.events = nil
 }
 
-func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.store.Get(string(key)) }
+func (s *step) Get(key []byte) *mvccpb.KeyValue { return s.store.Get(key) }
 
 func (s *step) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) { s.store.Scan(key, end, fn) }
 

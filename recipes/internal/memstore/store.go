@@ -53,15 +53,15 @@ func New() *Store {
 func (s *Store) Copy() *Store { return &Store{Rev: s.Rev, kvs: s.kvs.Clone()} }
 
 // Get returns the latest version of key, nil if there is none.
-func (s *Store) Get(key string) *mvccpb.KeyValue {
-	kv, _ := s.kvs.Get(&mvccpb.KeyValue{Key: []byte(key)})
+func (s *Store) Get(key []byte) *mvccpb.KeyValue {
+	kv, _ := s.kvs.Get(&mvccpb.KeyValue{Key: key})
 	return kv
 }
 
 // Len is the number of keys.
 func (s *Store) Len() int { return s.kvs.Len() }
 
-// Scan implements recipes.Reader.
+// Scan calls fn for the keys in [key, end) in key order until fn returns false.
 func (s *Store) Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool) {
 	s.kvs.AscendRange(&mvccpb.KeyValue{Key: key}, &mvccpb.KeyValue{Key: end}, fn)
 }
@@ -131,7 +131,7 @@ func (s *Store) ExpirePlaces() {
 func (s *Store) endLease(id statemachine.LeaseID, linger bool) {
 	st := &step{store: s}
 	for _, k := range st.LeaseKeys(id) {
-		note, old := s.notes[string(k)], s.Get(string(k))
+		note, old := s.notes[string(k)], s.Get(k)
 		if !linger || note.LingerMS == 0 {
 			_, _ = st.Delete(k)
 			continue
