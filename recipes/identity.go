@@ -22,6 +22,9 @@ func EncodeIdentity(owner string, labels map[string]string) ([]byte, error) {
 	if len(owner) > MaxOwnerLen {
 		return nil, invalid("owner has %d bytes, more than %d", len(owner), MaxOwnerLen)
 	}
+	if len(labels) == 0 {
+		return []byte(owner), nil
+	}
 	var b strings.Builder
 	b.WriteString(owner)
 	for _, k := range slices.Sorted(maps.Keys(labels)) {

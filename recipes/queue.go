@@ -93,12 +93,13 @@ func ParseKey(queue, key string) (lease statemachine.LeaseID, ownerID string, ok
 	if !ok || rest == "" || rest[0] != '/' {
 		return 0, "", false
 	}
-	hex, ownerID, _ := strings.Cut(rest[1:], ".")
+	hex, ownerID, dot := strings.Cut(rest[1:], ".")
 	lease, err := strconv.ParseInt(hex, 16, 64)
-	if err != nil || lease <= 0 || CheckOwnerID(ownerID) != nil || Key(queue, lease, ownerID) != key {
+	if err != nil || lease <= 0 || CheckOwnerID(ownerID) != nil || dot && ownerID == "" {
 		return 0, "", false
 	}
-	return lease, ownerID, true
+	var room [16]byte
+	return lease, ownerID, hex == string(strconv.AppendInt(room[:0], lease, 16))
 }
 
 // ParseEntry returns what kv is in a queue; ok is false if it is nothing there. In etcd's layout every key directly below the

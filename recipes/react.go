@@ -18,6 +18,8 @@ func Reactor() statemachine.Reactor { return reactor{} }
 
 type reactor struct{}
 
+var reserved = []byte(Reserved)
+
 // leftBehind is a rule that writes when a key of its queue was deleted.
 type leftBehind interface {
 	// left gets what the keys were. In a queue that is broken it relies on nothing that is written down: it may have missed others.
@@ -25,7 +27,7 @@ type leftBehind interface {
 }
 
 // Prefix implements statemachine.Reactor.
-func (reactor) Prefix() []byte { return []byte(Reserved) }
+func (reactor) Prefix() []byte { return reserved }
 
 // QueueOf implements statemachine.Reactor.
 func (reactor) QueueOf(key []byte) string {

@@ -34,6 +34,7 @@ type requestRun struct {
 	row *outcomeRow // of what is new
 	new []byte      // what is new, as it is stored behind the watermark
 	ack bool        // the watermark moved
+	now step        // of the request that is being executed
 }
 
 // requests executes the requests of a session.
@@ -186,7 +187,8 @@ func (r *requestRun) execute(q request) ([]byte, error) {
 	if err := r.m.alarms.refuseCorrupt(); err != nil {
 		return nil, err
 	}
-	s := &step{batch: r.batch, session: r.s.id, sequence: q.sequence}
+	r.now = step{batch: r.batch, session: r.s.id, sequence: q.sequence}
+	s := &r.now
 	if err := r.checkGuards(s, q.guards); err != nil {
 		return nil, err
 	}

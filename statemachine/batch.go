@@ -163,9 +163,9 @@ func (b *batch) command(c raftv1.Command) Result {
 	return Result{}
 }
 
-// get reads the latest version of key.
+// get reads the latest version of key, which is shared.
 func (b *batch) get(key []byte) *mvccpb.KeyValue {
-	kv, err := mvcc.Latest(b.kv.Rows(), key)
+	kv, err := b.kv.Latest(key)
 	b.fail(err)
 	return kv
 }

@@ -8,8 +8,36 @@ package mvcc
 // the old one, whose rows, not used since, are forgotten.
 type Cache struct {
 	half       int
-	young, old map[string][]byte // value by row key; nil: no such row
-	bytes      int               // of young
+	young, old generation
+	bytes      int // of young
+}
+
+// generation has rows by their keys. Most rows are put again and again: then the key is not copied.
+type generation struct {
+	at     map[string]int // in values
+	values [][]byte       // nil: no such row
+}
+
+func newGeneration() generation { return generation{at: make(map[string]int)} }
+
+func (g *generation) get(key []byte) (value []byte, known bool) {
+	i, known := g.at[string(key)]
+	if known {
+		value = g.values[i]
+	}
+	return value, known
+}
+
+// put returns what was known before.
+func (g *generation) put(key, value []byte) (before []byte, known bool) {
+	i, known := g.at[string(key)]
+	if known {
+		before, g.values[i] = g.values[i], value
+		return before, true
+	}
+	g.at[string(key)] = len(g.values)
+	g.values = append(g.values, value)
+	return nil, false
 }
 
 // rowOverhead is about what a row costs in a map beside its bytes.
@@ -17,15 +45,15 @@ const rowOverhead = 64
 
 // NewCache returns an empty cache of about the given number of bytes.
 func NewCache(bytes int) *Cache {
-	return &Cache{half: bytes / 2, young: make(map[string][]byte)}
+	return &Cache{half: bytes / 2, young: newGeneration()}
 }
 
 // get returns the row's value, nil if it is known not to exist, and whether anything is known of it.
 func (c *Cache) get(key []byte) (value []byte, known bool) {
-	if value, known = c.young[string(key)]; known {
+	if value, known = c.young.get(key); known {
 		return value, true
 	}
-	if value, known = c.old[string(key)]; known {
+	if value, known = c.old.get(key); known {
 		c.put(key, value)
 	}
 	return value, known
@@ -33,13 +61,12 @@ func (c *Cache) get(key []byte) (value []byte, known bool) {
 
 // put notes a row; a nil value says that it does not exist. The cache keeps the value.
 func (c *Cache) put(key, value []byte) {
-	if before, ok := c.young[string(key)]; ok {
+	if before, known := c.young.put(key, value); known {
 		c.bytes -= len(key) + len(before) + rowOverhead
 	}
-	c.young[string(key)] = value
 	c.bytes += len(key) + len(value) + rowOverhead
 	if c.bytes > c.half {
-		c.old, c.young, c.bytes = c.young, make(map[string][]byte), 0
+		c.old, c.young, c.bytes = c.young, newGeneration(), 0
 	}
 }
 

@@ -12,11 +12,16 @@ const createLen = 8
 
 // childKey is the row of a key that is a child, created at revision create; nil for a key that is none.
 func childKey(key []byte, create int64) []byte {
+	return appendChildKey(make([]byte, 0, childKeyLen(key)), key, create)
+}
+
+// appendChildKey appends childKey to dst; for a key that is no child it returns nil.
+func appendChildKey(dst, key []byte, create int64) []byte {
 	i := bytes.LastIndexByte(key, '/')
 	if i < 0 {
 		return nil
 	}
-	row := append(make([]byte, 0, childKeyLen(key)), SpaceChildren)
+	row := append(dst, SpaceChildren)
 	row = binary.BigEndian.AppendUint64(appendEscaped(row, key[:i]), uint64(create))
 	return append(row, key[i+1:]...)
 }

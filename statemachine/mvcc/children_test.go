@@ -215,3 +215,34 @@ func TestParentsAreBounded(t *testing.T) {
 		t.Errorf("a long name is remembered")
 	}
 }
+
+// TestYoungRowsAreBounded: children with long names are written long before there are many.
+func TestYoungRowsAreBounded(t *testing.T) {
+	db := openMem(t)
+	index, err := LoadIndex(Rows{db}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := NewOverlay(Rows{db})
+	const size, each = 16 << 10, 8
+	for revision := int64(1); revision < 1000; revision += each {
+		tx := NewTx(o, revision)
+		for range each {
+			tx.Put(append(bytes.Repeat([]byte("k"), size), fmt.Sprintf("/%d", tx.Revision())...), nil, 0, nil)
+			tx.End()
+		}
+		if err := index.Stage(o, db.NewBatch(), tx.Revision(), each, false); err != nil {
+			t.Fatal(err)
+		}
+		o.Reset(Rows{db})
+		kept := 0
+		for _, rows := range index.young {
+			for _, key := range *rows {
+				kept += len(key)
+			}
+		}
+		if kept > maxYoungBytes {
+			t.Fatalf("%d bytes of young rows at revision %d", kept, tx.Revision())
+		}
+	}
+}

@@ -20,12 +20,13 @@ import (
 // The apply alone calls its methods.
 type Index struct {
 	parents  *parents
-	revision int64                // of the last commit
-	since    int64                // the rows of children created up to this revision are in the store
-	changes  int                  // of keys since
-	young    map[string]youngRows // of children created later, by prefix
-	deltas   []delta              // the same, for views: what each commit did to the young rows. Only appended to
-	staged   delta                // memory for the next one
+	revision int64                 // of the last commit
+	since    int64                 // the rows of children created up to this revision are in the store
+	changes  int                   // of keys since
+	bytes    int                   // of the keys of young rows since, those that are gone again too
+	young    map[string]*youngRows // of children created later, by prefix. Of a parent that had some there may be none
+	deltas   []delta               // the same, for views: what each commit did to the young rows. Only appended to
+	staged   delta                 // memory for the next one
 }
 
 // youngRows are the keys of rows of one parent, in order.
@@ -38,6 +39,7 @@ type delta []row
 const (
 	maxYoungChanges = 1 << 13
 	maxYoungDeltas  = 1 << 9
+	maxYoungBytes   = 1 << 20 // of which each keeps those of the other rows of its change, see Tx.change
 )
 
 // sinceKey is the row with the revision since. No child's row is as short.
@@ -45,7 +47,7 @@ var sinceKey = []byte{SpaceChildren}
 
 // LoadIndex returns the index of a store that is at a revision.
 func LoadIndex(rows Rows, revision int64) (*Index, error) {
-	x := &Index{parents: &parents{known: make(map[string]parent)}, young: make(map[string]youngRows), revision: revision, since: 1}
+	x := &Index{parents: &parents{known: make(map[string]parent)}, young: make(map[string]*youngRows), revision: revision, since: 1}
 	v, ok, err := rows.Get(sinceKey)
 	switch {
 	case err != nil:
@@ -74,6 +76,7 @@ func LoadIndex(rows Rows, revision int64) (*Index, error) {
 	if err == nil && len(found) > 0 {
 		d := delta(slices.SortedFunc(maps.Values(found), func(a, b row) int { return bytes.Compare(a.key, b.key) }))
 		for _, r := range d {
+			x.bytes += len(r.key)
 			x.add(r.key)
 		}
 		x.deltas = append(x.deltas, d)
@@ -99,6 +102,7 @@ func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, 
 		default:
 			x.remove(r.key, n)
 		}
+		x.bytes += len(r.key)
 		d = append(d, r)
 		return true
 	})
@@ -111,7 +115,7 @@ func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, 
 	}
 	x.changes += changes
 	x.revision = revision
-	if err == nil && (all || x.changes >= maxYoungChanges || len(x.deltas) >= maxYoungDeltas) {
+	if err == nil && (all || x.changes >= maxYoungChanges || len(x.deltas) >= maxYoungDeltas || x.bytes >= maxYoungBytes) {
 		err = x.store(b, revision)
 	}
 	return err
@@ -120,41 +124,48 @@ func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, 
 // store stages all young rows.
 func (x *Index) store(b *pebble.Batch, revision int64) error {
 	for _, prefix := range slices.Sorted(maps.Keys(x.young)) {
-		for _, key := range x.young[prefix] {
+		rows := *x.young[prefix]
+		for _, key := range rows {
 			if err := b.Set(key, nil, nil); err != nil {
 				return err
 			}
 		}
-		x.parents.changed(prefix, int64(len(x.young[prefix])))
+		x.parents.changed(prefix, int64(len(rows)))
 	}
 	clear(x.young)
-	x.since, x.changes, x.deltas = revision, 0, nil
+	x.since, x.changes, x.bytes, x.deltas = revision, 0, 0, nil
 	return b.Set(sinceKey, binary.BigEndian.AppendUint64(nil, uint64(revision)), nil)
 }
 
 // add takes up a row, which nearly always is the last of its parent.
 func (x *Index) add(key []byte) {
-	prefix := string(key[:childrenPrefixLen(key)])
-	rows := x.young[prefix]
-	at := len(rows)
-	if at > 0 && bytes.Compare(rows[at-1], key) > 0 {
+	prefix := key[:childrenPrefixLen(key)]
+	rows := x.young[string(prefix)]
+	if rows == nil {
+		rows = new(youngRows)
+		x.young[string(prefix)] = rows
+	}
+	at := len(*rows)
+	if at > 0 && bytes.Compare((*rows)[at-1], key) > 0 {
 		at = rows.find(key)
 	}
-	x.young[prefix] = slices.Insert(rows, at, key)
+	*rows = slices.Insert(*rows, at, key)
 }
 
 // remove takes away a row, which mostly is the first of its parent; or does nothing, as the child came and went in one commit.
 func (x *Index) remove(key []byte, prefix int) {
 	rows := x.young[string(key[:prefix])]
+	if rows == nil {
+		return
+	}
 	at := rows.find(key)
 	switch {
-	case at == len(rows) || !bytes.Equal(rows[at], key):
-	case len(rows) == 1:
-		delete(x.young, string(key[:prefix]))
-	case at == 0:
-		x.young[string(key[:prefix])] = rows[1:]
-	default:
-		x.young[string(key[:prefix])] = slices.Delete(rows, at, at+1)
+	case at == len(*rows) || !bytes.Equal((*rows)[at], key):
+	case at == 0 && len(*rows) > 1:
+		(*rows)[0] = nil
+		*rows = (*rows)[1:]
+	default: // the last one leaves its room to the next, as a lock is acquired again and again
+		*rows = slices.Delete(*rows, at, at+1)
 	}
 }
 
@@ -166,7 +177,10 @@ func (r youngRows) find(key []byte) int {
 // cursor is a Cursor over the rows of all children with a prefix, lower. It is read out before the index changes.
 func (x *Index) cursor(rows Rows, lower, upper []byte) (Cursor, error) {
 	k, ok := x.parents.get(lower)
-	young := x.young[string(lower)]
+	var young youngRows
+	if rows := x.young[string(lower)]; rows != nil {
+		young = *rows
+	}
 	if ok && k.rows == 0 {
 		return &family{Cursor: nothing{}, young: young}, nil
 	}

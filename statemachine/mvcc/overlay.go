@@ -94,8 +94,9 @@ type Overlay struct {
 	tree    *btree.BTreeG[row]
 	open    int // savepoints
 	written []writtenRow
-	gaps    *gaps // of what is read here
-	below   *gaps // of base, into which WriteTo writes
+	writes  uint64 // how often rows were changed, to know whether they still are what they were
+	gaps    *gaps  // of what is read here
+	below   *gaps  // of base, into which WriteTo writes
 }
 
 // writtenRow is what stood in the overlay before a row was written there: nothing where !had.
@@ -128,6 +129,7 @@ func (o *Overlay) Set(key, value []byte) {
 func (o *Overlay) Delete(key []byte) { o.write(row{key, nil}) }
 
 func (o *Overlay) write(r row) {
+	o.writes++
 	before, had := o.tree.ReplaceOrInsert(r)
 	if o.open == 0 {
 		return
@@ -146,6 +148,7 @@ func (o *Overlay) begin() (mark int) {
 
 // rollback makes the overlay what it was at the mark. The savepoint stays open.
 func (o *Overlay) rollback(mark int) {
+	o.writes++
 	for i := len(o.written) - 1; i >= mark; i-- {
 		w := o.written[i]
 		o.gaps.split(w.before.key)

@@ -10,7 +10,12 @@ import (
 
 // Latest returns the latest version of key, nil if it does not exist.
 func Latest(src Source, key []byte) (*mvccpb.KeyValue, error) {
-	data, ok, err := src.Get(LiveKey(key))
+	return latest(src, key, LiveKey(key))
+}
+
+// latest is Latest of a key whose row has the key live.
+func latest(src Source, key, live []byte) (*mvccpb.KeyValue, error) {
+	data, ok, err := src.Get(live)
 	if err != nil || !ok {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package mvcc
 
 import (
+	"bytes"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
@@ -12,6 +14,16 @@ type Tx struct {
 	begin int64
 	// sub is the number of changes in the current step.
 	sub uint32
+
+	looked look
+	room   [256]byte // for the key of a row that is looked for
+}
+
+// look is what Latest found, as long as nothing is written.
+type look struct {
+	key    []byte // nil: nothing was looked for
+	kv     *mvccpb.KeyValue
+	writes uint64
 }
 
 // NewTx returns a Tx over rows whose store is at revision rev.
@@ -56,6 +68,23 @@ func (t *Tx) Rollback(s Savepoint) {
 // EndSavepoint closes the savepoint that was opened last. What was written since stays as far as those around it do.
 func (t *Tx) EndSavepoint() { t.rows.end() }
 
+// Latest is the latest version of key, nil if there is none. It is shared: do not change it. What was found last is remembered: who
+// writes a key has nearly always just looked at it.
+func (t *Tx) Latest(key []byte) (*mvccpb.KeyValue, error) {
+	if t.looked.key != nil && t.looked.writes == t.rows.writes && bytes.Equal(t.looked.key, key) {
+		return t.looked.kv, nil
+	}
+	live := t.room[:0]
+	if n := liveKeyLen(key); n > len(t.room) {
+		live = make([]byte, 0, n)
+	}
+	kv, err := latest(t.rows, key, appendLiveKey(live, key))
+	if err == nil {
+		t.looked = look{key, kv, t.rows.writes}
+	}
+	return kv, err
+}
+
 // Put writes a version of key and returns it. prev is the latest version before (nil: none), which the caller has read.
 // The Tx keeps both slices.
 func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
@@ -68,33 +97,35 @@ func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.
 		kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
 	}
 	record := encodeRecord(kv)
-	t.rows.Set(t.change(key, record), record)
-	if prev == nil {
-		if child := childKey(key, main); child != nil {
-			t.rows.Set(child, nil)
-		}
+	live, child := t.change(key, record, kv.CreateRevision)
+	t.rows.Set(live, record)
+	if prev == nil && child != nil {
+		t.rows.Set(child, nil)
 	}
 	return kv
 }
 
 // Delete writes a tombstone for the key whose latest version is prev, and returns it.
 func (t *Tx) Delete(prev *mvccpb.KeyValue) *mvccpb.KeyValue {
-	t.rows.Delete(t.change(prev.Key, nil))
-	if child := childKey(prev.Key, prev.CreateRevision); child != nil {
+	live, child := t.change(prev.Key, nil, prev.CreateRevision)
+	t.rows.Delete(live)
+	if child != nil {
 		t.rows.Delete(child)
 	}
 	return &mvccpb.KeyValue{Key: prev.Key, ModRevision: t.begin + 1}
 }
 
-// change writes the version and the change of a key, and returns the key of its live row. The keys of all three rows share
-// their memory.
-func (t *Tx) change(key, record []byte) (live []byte) {
+// change writes the version and the change of a key that was created at revision create, and returns the keys of its live row and
+// of its row as a child, nil if it is none. The keys of all four rows share their memory.
+func (t *Tx) change(key, record []byte, create int64) (live, child []byte) {
 	main := t.begin + 1
-	n := liveKeyLen(key)
-	room := make([]byte, 0, n+changeKeyLen+versionKeyLen(key))
-	live = appendLiveKey(room[:0:n], key)
-	t.rows.Set(appendVersionKey(room[n+changeKeyLen:n+changeKeyLen], key, main, t.sub), record)
-	t.rows.Set(appendChangeKey(room[n:n:n+changeKeyLen], main, t.sub), key)
+	at, c, v := liveKeyLen(key), changeKeyLen, childKeyLen(key)
+	c += at
+	v += c
+	room := make([]byte, 0, v+versionKeyLen(key))
+	live, child = appendLiveKey(room[:0:at], key), appendChildKey(room[c:c:v], key, create)
+	t.rows.Set(appendVersionKey(room[v:v], key, main, t.sub), record)
+	t.rows.Set(appendChangeKey(room[at:at:c], main, t.sub), key)
 	t.sub++
-	return live
+	return live, child
 }
