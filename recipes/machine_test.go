@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -148,12 +150,7 @@ func (m *machine) tick(ms int64) {
 // expire lets time pass for one session.
 func (m *machine) expire(id int64) {
 	for range 2 {
-		var others []int64
-		for o := range m.sessions {
-			if o != id {
-				others = append(others, o)
-			}
-		}
+		others := slices.DeleteFunc(slices.Sorted(maps.Keys(m.sessions)), func(o int64) bool { return o == id })
 		m.do(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: others})
 		m.tick(sessionTTL * 6 / 10)
 	}

@@ -144,7 +144,7 @@ func TestReactionThatFails(t *testing.T) {
 }
 
 func encoded(t *testing.T, m proto.Message) []byte {
-	data, err := proto.Marshal(m)
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	must(t, err)
 	return data
 }
