@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -18,7 +19,8 @@ import (
 // stored are refusals that say nothing about the request:
 //
 //   - that it does not parse, so that it has no sequence number;
-//   - ErrSequencePast, ErrSequenceFuture, ErrBacklog, ErrSessionNotFound: the session has no place for an outcome;
+//   - ErrSequencePast, ErrSequenceFuture, ErrBacklog, ErrSessionNotFound: the session has no place for an outcome (what frees
+//     runs without one, and another copy of it is then refused by ErrSequencePast);
 //   - ErrNoSpace, ErrCorrupt, and ErrBacklog of all sessions: they pass, and then the request is executed when it is sent again.
 //
 // Unknown kinds: those that a session can have belong to a newer version, because who proposes knows what it proposes, and
@@ -32,8 +34,8 @@ type requestRun struct {
 	*batch
 	s   *session
 	row *outcomeRow // of what is new
-	new []byte      // what is new, as it is stored behind the watermark
-	ack bool        // the watermark moved
+	new []byte      // what is new, as it is stored behind the watermarks
+	ack bool        // a watermark moved
 	now step        // of the request that is being executed
 }
 
@@ -88,7 +90,7 @@ func (r *requestRun) store() {
 		r.dropOutcomes(r.s, o.newest)
 	}
 	o.newest = r.row
-	value := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+len(r.new)), o.acknowledged)
+	value := o.appendWatermarks(make([]byte, 0, 2*binary.MaxVarintLen64+len(r.new)))
 	r.kv.Rows().Set(mvcc.OutcomeKey(r.s.id, r.row.index, r.row.ordinal), append(value, r.new...))
 }
 
@@ -128,8 +130,15 @@ func (r *requestRun) request(data []byte) []byte {
 	if before, ok := r.s.outcomes.bySequence[q.sequence]; ok {
 		return before.data
 	}
+	if q.sequence <= r.s.outcomes.unkept {
+		return encodeRefusal(errUnkept)
+	}
 	frees := FreesKind(q.kind) || r.m.kinds[q.kind] != nil && r.m.kinds[q.kind].Frees()
-	if err := r.checkRoom(frees, -1); err != nil { // whatever the outcome is
+	check := r.checkRoom
+	if frees { // whatever room there is
+		check = func(int) error { return nil }
+	}
+	if err := check(-1); err != nil { // whatever the outcome is
 		return encodeRefusal(err)
 	}
 	r.at.kind, r.at.sequence = q.kind, q.sequence
@@ -141,30 +150,55 @@ func (r *requestRun) request(data []byte) []byte {
 		if outcome, err = r.execute(q); err != nil {
 			return err
 		}
-		return r.checkRoom(frees, outcomeSize(outcome))
+		return check(outcomeSize(outcome))
 	})
 	if err != nil {
 		outcome = encodeRefusal(err)
-		if full := r.checkRoom(frees, RefusalSize); full != nil && !transient(err) {
+		if full := check(RefusalSize); full != nil && !transient(err) {
 			return encodeRefusal(full)
 		}
 	}
 	if err == errBody {
 		r.m.unparsed.Add(1)
 	}
-	if !transient(err) && !r.ended() {
+	switch {
+	case transient(err), r.ended():
+	case frees:
+		r.keepFreed(q.sequence, outcome)
+	default:
 		r.keep(q.sequence, outcome)
 	}
 	return outcome
 }
 
+// errUnkept is the refusal of a request of which nobody knows any more whether it ran. To clients it is ErrSequencePast.
+var errUnkept = roomError{ErrSequencePast, coordv1.Error_REASON_SEQUENCE_PAST, codes.OutOfRange,
+	"whether the request ran is not known any more: so many outcomes were not acknowledged that those of what was freed were not kept"}
+
+// keepFreed stores the outcome of what frees if there is room; else it notes that there is none.
+func (r *requestRun) keepFreed(sequence uint64, outcome []byte) {
+	o := &r.s.outcomes
+	if !o.full(true) && r.m.opts.Room.KeepsFreed(r.held(), len(o.bySequence), outcomeSize(outcome)) {
+		r.keep(sequence, outcome)
+		return
+	}
+	if before := o.unkept; sequence > before {
+		r.m.undo.Note(func() { o.unkept = before })
+		o.unkept, r.ack = sequence, true
+	}
+}
+
+// held is what counts for the room of this session's outcomes.
+func (r *requestRun) held() Held {
+	return Held{r.s.outcomes.cost, r.m.sessions.held.outcomes, r.m.sessions.held.backlogs}
+}
+
 // checkRoom refuses an outcome of n bytes, -1 for one that is not known yet, where there is no room for it.
-func (r *requestRun) checkRoom(frees bool, n int) error {
-	o, held := &r.s.outcomes, &r.m.sessions.held
-	if n < 0 && o.full(frees) {
+func (r *requestRun) checkRoom(n int) error {
+	if n < 0 && r.s.outcomes.full(false) {
 		return ErrBacklog
 	}
-	err := r.m.opts.Room.CheckOutcome(Held{o.cost, held.outcomes, held.backlogs}, len(o.bySequence), n, frees)
+	err := r.m.opts.Room.CheckOutcome(r.held(), n)
 	if err != nil {
 		r.m.refused.outcomes.Add(1)
 	}
@@ -295,7 +329,9 @@ func (r *requestRun) withdraw(own, of uint64) Result {
 	}
 	before, ran := r.s.outcomes.bySequence[of]
 	if !ran {
-		r.keep(of, encodeRefusal(ErrWithdrawn))
+		if of > r.s.outcomes.unkept {
+			r.keepFreed(of, encodeRefusal(ErrWithdrawn))
+		}
 		return Result{Response: &coordv1.Withdrawn{Revision: r.kv.Revision()}}
 	}
 	r.frees = true

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
-// The outcomes of a session that are not acknowledged are bounded. At either bound its new requests are refused; nothing is
-// forgotten. Room bounds those of all sessions.
+// The outcomes of a session that are not acknowledged are bounded. At either bound its new requests are refused, and nothing is
+// forgotten; but what frees runs, and leaves no outcome where there is no room for one. Room bounds those of all sessions.
 const (
 	MaxOutcomes     = 65_536
 	MaxOutcomeBytes = 4 << 20
@@ -20,17 +21,21 @@ const (
 // outcomes are what the requests of a session came to, from the first one that is not acknowledged. They are a cache of
 // rows, one for each command with requests that brought something new:
 //
-//	0e lease:8 index:8 ordinal:4 → uvarint acknowledged | (uvarint sequence | uvarint len | coordv1.Outcome) …
+//	0e lease:8 index:8 ordinal:4 → uvarint acknowledged | uvarint unkept - acknowledged, if greater |
+//	                               (uvarint sequence | uvarint len | coordv1.Outcome) …
 //
-// The newest row says how far the session has acknowledged, and stays; others are deleted with the last of their outcomes.
+// The newest row says how far the session has acknowledged, and what is unkept, and stays; others are deleted with the last of their outcomes.
 // What is in a row but acknowledged counts for nothing: a table that is loaded decides like the one that wrote the rows.
 type outcomes struct {
 	acknowledged uint64
-	bySequence   map[uint64]outcome // all > acknowledged
-	bytes        int
-	cost         int         // bytes, with OutcomeOverhead for each
-	all          *held       // of the table that the session is in; nil: it is in none
-	newest       *outcomeRow // nil: none
+	// unkept is the greatest sequence of a request that freed something and whose outcome was not kept. What came to a request up to
+	// it, if it has no outcome, is not known any more, and it does not run: so nothing runs twice, at the cost of one number.
+	unkept     uint64
+	bySequence map[uint64]outcome // all > acknowledged
+	bytes      int
+	cost       int         // bytes, with OutcomeOverhead for each
+	all        *held       // of the table that the session is in; nil: it is in none
+	newest     *outcomeRow // nil: none
 }
 
 type outcome struct {
@@ -118,11 +123,11 @@ func (o *outcomes) rows() map[*outcomeRow]bool {
 // load adds a row, newer than those before.
 func (o *outcomes) load(row *outcomeRow, value []byte) error {
 	o.newest = row
-	acknowledged, list, err := parseOutcomeRow(value)
+	acknowledged, unkept, list, err := parseOutcomeRow(value)
 	if err != nil {
 		return err
 	}
-	o.acknowledged = acknowledged
+	o.acknowledged, o.unkept = acknowledged, unkept
 	for _, one := range list {
 		o.add(one.sequence, bytes.Clone(one.data), row)
 	}
@@ -141,24 +146,34 @@ func appendStoredOutcome(row []byte, sequence uint64, data []byte) []byte {
 	return append(row, data...)
 }
 
+// appendWatermarks begins the value of a row.
+func (o *outcomes) appendWatermarks(row []byte) []byte {
+	row = binary.AppendUvarint(row, o.acknowledged)
+	return binary.AppendUvarint(row, max(o.unkept, o.acknowledged)-o.acknowledged)
+}
+
 // parseOutcomeRow parses the value of a row. The outcomes alias it.
-func parseOutcomeRow(value []byte) (acknowledged uint64, list []storedOutcome, err error) {
+func parseOutcomeRow(value []byte) (acknowledged, unkept uint64, list []storedOutcome, err error) {
 	broken := fmt.Errorf("%w: row of outcomes", mvcc.ErrCorrupt)
 	acknowledged, n := binary.Uvarint(value)
 	if n <= 0 {
-		return 0, nil, broken
+		return 0, 0, nil, broken
 	}
-	for rest := value[n:]; len(rest) > 0; {
+	beyond, k := binary.Uvarint(value[n:])
+	if k <= 0 || beyond > math.MaxUint64-acknowledged {
+		return 0, 0, nil, broken
+	}
+	for rest := value[n+k:]; len(rest) > 0; {
 		sequence, n := binary.Uvarint(rest)
 		if n <= 0 {
-			return 0, nil, broken
+			return 0, 0, nil, broken
 		}
 		size, k := binary.Uvarint(rest[n:])
 		if k <= 0 || size > uint64(len(rest)-n-k) {
-			return 0, nil, broken
+			return 0, 0, nil, broken
 		}
 		list = append(list, storedOutcome{sequence, rest[n+k : n+k+int(size)]})
 		rest = rest[n+k+int(size):]
 	}
-	return acknowledged, list, nil
+	return acknowledged, acknowledged + beyond, list, nil
 }

@@ -13,8 +13,8 @@ import (
 // two replicas with other ones would come to other states. Others are for tests.
 //
 // At a bound whoever holds more than a fair share is refused first, and others go on: see OutcomeBytes and SessionBytes. What
-// frees is refused by neither: it has a quarter more of the room for outcomes, and beyond that each session that acknowledges
-// what it has got may free. Acknowledging and ending a session need no room at all.
+// frees always runs: its outcome has a quarter more of the room, and where that does not suffice either the outcome is not kept, see
+// outcomes. Acknowledging and ending a session need no room at all.
 type Room struct {
 	// OutcomeBytes bounds the outcomes that are not acknowledged, each with OutcomeOverhead. Beyond half of it a session
 	// gets a request executed only if with the outcome it holds at most the other half, divided by the sessions that hold any.
@@ -41,10 +41,12 @@ const (
 	MaxIdentity = 8 << 10
 	// RefusalSize is what a refusal counts, whatever its text is: a bound of it.
 	RefusalSize = 512
-	// freedOutcome is the largest outcome for which room is kept for what frees.
+	// freedOutcome is the largest outcome for which a quarter more room is kept for what frees.
 	freedOutcome = 1 << 10
-	// fewOutcomes is how many outcomes a session that frees may hold in any case.
+	// fewOutcomes is how many outcomes of what it frees a session may hold in any case, if they are no larger than tinyOutcome, as the
+	// answers of releases are: who acknowledges what it gets is told on a retry, too, whatever others leave.
 	fewOutcomes = 2
+	tinyOutcome = 64
 )
 
 // FreesKind reports whether requests of a kind, beside those whose Procedure says so, only give something back.
@@ -67,12 +69,16 @@ func (h Held) with(n int) Held {
 	return Held{h.Own + n, h.All + n, h.Holders}
 }
 
-// CheckOutcome refuses an outcome of n bytes, -1 for one that is not known yet, to a session with so many outcomes already. It
-// wraps ErrBacklog.
-func (r Room) CheckOutcome(h Held, outcomes, n int, frees bool) error {
-	if frees && n <= freedOutcome && (outcomes < fewOutcomes || h.All <= r.OutcomeBytes+r.OutcomeBytes/4) {
-		return nil
+// KeepsFreed reports whether an outcome of n bytes, of what only frees, is kept for a session that has so many outcomes already.
+func (r Room) KeepsFreed(h Held, outcomes, n int) bool {
+	if n <= tinyOutcome && outcomes < fewOutcomes || n <= freedOutcome && h.All <= r.OutcomeBytes+r.OutcomeBytes/4 {
+		return true
 	}
+	return r.CheckOutcome(h, n) == nil
+}
+
+// CheckOutcome refuses an outcome of n bytes, -1 for one that is not known yet. It wraps ErrBacklog.
+func (r Room) CheckOutcome(h Held, n int) error {
 	cost := OutcomeOverhead
 	if n > 0 {
 		cost += n
@@ -82,7 +88,7 @@ func (r Room) CheckOutcome(h Held, outcomes, n int, frees bool) error {
 	if after.All <= r.OutcomeBytes/2 || after.All <= r.OutcomeBytes && after.Own <= share {
 		return nil
 	}
-	return roomError{ErrBacklog, coordv1.Error_REASON_BACKLOG, fmt.Sprintf(
+	return roomError{ErrBacklog, coordv1.Error_REASON_BACKLOG, codes.ResourceExhausted, fmt.Sprintf(
 		"%v: those of all sessions have %d of at most %d bytes, those of this one %d, and its share is %d: acknowledge some, or read less in a session's request",
 		ErrBacklog, h.All, r.OutcomeBytes, h.Own, share)}
 }
@@ -94,7 +100,7 @@ func (r Room) CheckSession(h Held, n int) error {
 	if after.All <= r.SessionBytes/4*3 || after.All <= r.SessionBytes && after.Own <= share {
 		return nil
 	}
-	return roomError{ErrTooManySessions, coordv1.Error_REASON_TOO_MANY_SESSIONS, fmt.Sprintf(
+	return roomError{ErrTooManySessions, coordv1.Error_REASON_TOO_MANY_SESSIONS, codes.ResourceExhausted, fmt.Sprintf(
 		"%v: all have %d of at most %d bytes, those of this stream %d, and its share is %d: end some, or share one among many locks",
 		ErrTooManySessions, h.All, r.SessionBytes, h.Own, share)}
 }
@@ -103,13 +109,14 @@ func (r Room) CheckSession(h Held, n int) error {
 type roomError struct {
 	kind   error
 	reason coordv1.Error_Reason
+	code   codes.Code
 	text   string
 }
 
 func (e roomError) Error() string                { return e.text }
 func (e roomError) Is(target error) bool         { return target == e.kind }
 func (e roomError) Reason() coordv1.Error_Reason { return e.reason }
-func (e roomError) Code() codes.Code             { return codes.ResourceExhausted }
+func (e roomError) Code() codes.Code             { return e.code }
 
 // Held is what the sessions hold of the bounds of Room in the latest published state, in bytes.
 func (m *Machine) Held() (outcomes, sessions int) {

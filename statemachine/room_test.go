@@ -101,8 +101,9 @@ func TestAnOutcomeThatDoesNotFitLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// What frees runs where nothing else does: a quarter more is kept for it, and beyond that every session that acknowledges.
-func TestWhatFreesHasRoom(t *testing.T) {
+// What frees always runs. A quarter more room is kept for its outcomes, and beyond that for those of a session that acknowledges; where
+// there is none left the outcome is not kept, and nothing runs twice.
+func TestWhatFreesAlwaysRuns(t *testing.T) {
 	d := roomy(t, statemachine.Room{OutcomeBytes: 8 * putCost, SessionBytes: 1 << 20})
 	s := d.openSession(1, 1000, 1)
 	for sequence := uint64(1); ; sequence++ {
@@ -113,30 +114,88 @@ func TestWhatFreesHasRoom(t *testing.T) {
 	freeing := func(sequence uint64) *coordv1.Request {
 		return request(sequence, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte("k")})
 	}
-	sequence := uint64(10)
-	for ; s.do(freeing(sequence))[0].Refusal == nil; sequence++ {
-		if held, _ := d.m.Held(); held > 11*putCost {
-			t.Fatalf("%d bytes are held", held)
+	most := 0
+	for sequence := uint64(10); sequence < 50; sequence++ {
+		if out := s.do(freeing(sequence))[0]; out.Refusal != nil {
+			t.Fatalf("freeing %d: %v", sequence, out)
+		}
+		held, _ := d.m.Held()
+		most = max(most, held)
+	}
+	if most < 10*putCost || most > 11*putCost {
+		t.Errorf("%d bytes are held, %d outcomes", most, most/putCost)
+	}
+	check := func(what string) {
+		t.Helper()
+		d.do(put("k", "again"))
+		if out := s.do(freeing(10))[0]; out.Refusal != nil {
+			t.Errorf("%s, the copy of one that was kept: %v", what, out)
+		}
+		wantReason(t, s.do(freeing(49))[0], coordv1.Error_REASON_SEQUENCE_PAST)
+		wantReason(t, s.do(putRequest(48, "k", "never"))[0], coordv1.Error_REASON_SEQUENCE_PAST)
+		if d.value("k", 0) != "again" {
+			t.Errorf("%s, a copy ran: %q", what, d.value("k", 0))
 		}
 	}
-	if held, _ := d.m.Held(); held < 10*putCost {
-		t.Errorf("refused at %d bytes", held)
+	check("at once")
+	hash := d.hash()
+	if d.reopen(); d.hash() != hash {
+		t.Error("another state after a restart")
 	}
-	wantReason(t, s.do(withdrawRequest(sequence, 1))[0], coordv1.Error_REASON_BACKLOG) // who acknowledges nothing
+	check("after a restart")
+	if out := s.do(withdrawRequest(50, 60))[0]; out.Refusal != nil { // of what has not come yet
+		t.Errorf("withdraw: %v", out)
+	}
+	wantReason(t, s.do(putRequest(60, "k", "withdrawn"))[0], coordv1.Error_REASON_SEQUENCE_PAST)
+
 	other := d.openSession(2, 1000, 1)
 	wantReason(t, other.do(putRequest(1, "o", "v"))[0], coordv1.Error_REASON_BACKLOG)
 	for n := range uint64(5) {
-		out := other.do(freeing(n + 2))[0]
-		if out.Refusal != nil {
+		if out := other.do(freeing(n + 2))[0]; out.Refusal != nil {
 			t.Fatalf("freeing %d of one who acknowledges: %v", n, out)
+		}
+		if out := other.do(freeing(n + 2))[0]; out.Refusal != nil {
+			t.Fatalf("the copy of %d of one who acknowledges: %v", n, out)
 		}
 		other.acknowledged = n + 2
 	}
 	large := request(9, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte("big"), PrevKv: true})
 	d.do(put("big", strings.Repeat("x", 2000)))
-	wantReason(t, other.do(large)[0], coordv1.Error_REASON_BACKLOG)
-	if d.value("big", 0) == "" {
-		t.Error("a deletion whose answer is large is refused, and deletes nothing")
+	if out := other.do(large)[0]; out.Refusal != nil || len(out.Response) < 2000 || d.value("big", 0) != "-" {
+		t.Errorf("a deletion with a large answer: %d bytes, %v", len(out.Response), out.Refusal)
+	}
+	wantReason(t, other.do(large)[0], coordv1.Error_REASON_SEQUENCE_PAST)
+	s.acknowledged = 60
+	if out := s.do(putRequest(61, "k", "v"))[0]; out.Refusal != nil {
+		t.Errorf("after it acknowledged: %v", out)
+	}
+}
+
+// A session at its own bound frees, too.
+func TestWhatFreesRunsAtTheSessionsBound(t *testing.T) {
+	d := newDriver(t)
+	d.do(put("large", strings.Repeat("x", statemachine.MaxOutcomeBytes/4)))
+	s := d.openSession(1, 1000, 1)
+	sequence := uint64(1)
+	for ; s.do(readRequest(sequence, "large"))[0].Refusal == nil; sequence++ {
+	}
+	prev := func() *coordv1.Request {
+		return request(sequence, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte("large"), PrevKv: true})
+	}
+	for range 4 { // beyond the quarter more
+		if out := s.do(prev())[0]; out.Refusal != nil || len(out.Response) < statemachine.MaxOutcomeBytes/4 {
+			t.Fatalf("deletion %d: %d bytes, %v", sequence, len(out.Response), out.Refusal)
+		}
+		sequence++
+		d.do(put("large", strings.Repeat("x", statemachine.MaxOutcomeBytes/4)))
+	}
+	if held, _ := d.m.Held(); held > statemachine.MaxOutcomeBytes/4*6 {
+		t.Errorf("%d bytes are held", held)
+	}
+	sequence--
+	wantReason(t, s.do(prev())[0], coordv1.Error_REASON_SEQUENCE_PAST)
+	if d.value("large", 0) == "-" {
+		t.Error("a copy deleted again")
 	}
 }
 

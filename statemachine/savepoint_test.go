@@ -116,7 +116,7 @@ func describe(t *testing.T, m *Machine) string {
 	fmt.Fprintf(&out, "rows %x\n%+v\n%+v\n%v %v\n", hash, m.leases.All(), m.leases.Facts(), m.alarms, m.members)
 	for _, id := range m.sessions.after(-1 << 63) {
 		s := *m.sessions.byID[id]
-		fmt.Fprintf(&out, "session %d %d %d %d %q, acknowledged %d, %d bytes:", id, s.created, s.epoch, s.stream, s.identity, s.outcomes.acknowledged, s.outcomes.bytes)
+		fmt.Fprintf(&out, "session %d %d %d %d %q, acknowledged %d, unkept %d, %d bytes:", id, s.created, s.epoch, s.stream, s.identity, s.outcomes.acknowledged, s.outcomes.unkept, s.outcomes.bytes)
 		var sequences []uint64
 		for n := range s.outcomes.bySequence {
 			sequences = append(sequences, n)

@@ -54,9 +54,9 @@ func FuzzParse(f *testing.F) {
 		}
 		checkRequest(t, data)
 		checkAcquired(t, data)
-		if acknowledged, list, err := parseOutcomeRow(data); err == nil {
+		if acknowledged, unkept, list, err := parseOutcomeRow(data); err == nil {
 			o := &outcomes{}
-			if err := o.load(&outcomeRow{}, data); err != nil || o.acknowledged != acknowledged || len(o.bySequence) > len(list) {
+			if err := o.load(&outcomeRow{}, data); err != nil || o.acknowledged != acknowledged || o.unkept != unkept || len(o.bySequence) > len(list) {
 				t.Fatalf("loaded %+v, %v", o, err)
 			}
 			o.acknowledge(o.acknowledged)

@@ -29,6 +29,7 @@ type session struct {
 	created, epoch, stream uint64
 	identity               []byte
 	acknowledged           uint64
+	unkept                 uint64                      // the greatest sequence of what freed and left no outcome
 	outcomes               map[uint64]*coordv1.Outcome // by sequence, above acknowledged
 }
 
@@ -286,8 +287,11 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 	if before := s.outcomes[r.Sequence]; before != nil {
 		return before, nil
 	}
+	if r.Sequence <= s.unkept {
+		return nil, statemachine.ErrSequencePast
+	}
 	frees := m.freesKind(r.Kind)
-	if err := m.checkRoom(s, -1, frees); err != nil {
+	if err := m.checkRoom(s, -1); err != nil && !frees {
 		return nil, err
 	}
 	outcome := &coordv1.Outcome{}
@@ -302,18 +306,25 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 		if outcome.Response = response; response == nil {
 			outcome.Response = []byte{}
 		}
-		return m.checkRoom(s, proto.Size(outcome), frees)
+		if frees {
+			return nil
+		}
+		return m.checkRoom(s, proto.Size(outcome))
 	})
 	switch {
 	case errors.Is(err, statemachine.ErrNoSpace), errors.Is(err, statemachine.ErrCorrupt), errors.Is(err, statemachine.ErrBacklog):
 		return nil, err
 	case err != nil:
 		outcome = &coordv1.Outcome{Refusal: statemachine.RefusalOf(err)}
-		if err := m.checkRoom(s, statemachine.RefusalSize, frees); err != nil {
+		if err := m.checkRoom(s, statemachine.RefusalSize); err != nil && !frees {
 			return nil, err
 		}
 	}
-	s.outcomes[r.Sequence] = outcome
+	if frees {
+		m.keepFreed(s, r.Sequence, outcome)
+	} else {
+		s.outcomes[r.Sequence] = outcome
+	}
 	return outcome, nil
 }
 
@@ -326,9 +337,22 @@ func (m *Model) freesKind(kind coordv1.Kind) bool {
 	return statemachine.FreesKind(kind)
 }
 
+// keepFreed keeps the outcome of what frees, or notes that there is no room for it.
+func (m *Model) keepFreed(s *session, sequence uint64, outcome *coordv1.Outcome) {
+	if m.options.Room.KeepsFreed(m.held(s), len(s.outcomes), outcomeSize(outcome)) {
+		s.outcomes[sequence] = outcome
+	} else {
+		s.unkept = max(s.unkept, sequence)
+	}
+}
+
 // checkRoom refuses an outcome of n bytes where all sessions hold too much.
-func (m *Model) checkRoom(s *session, n int, frees bool) error {
-	var held statemachine.Held
+func (m *Model) checkRoom(s *session, n int) error {
+	return m.options.Room.CheckOutcome(m.held(s), n)
+}
+
+// held is what counts for the room of a session's outcomes.
+func (m *Model) held(s *session) (held statemachine.Held) {
 	for _, one := range m.sessions {
 		if len(one.outcomes) > 0 {
 			held.Holders++
@@ -336,19 +360,22 @@ func (m *Model) checkRoom(s *session, n int, frees bool) error {
 		held.All += one.cost()
 	}
 	held.Own = s.cost()
-	return m.options.Room.CheckOutcome(held, len(s.outcomes), n, frees)
+	return held
 }
 
 // cost is what the outcomes of a session count.
 func (s *session) cost() (n int) {
 	for _, outcome := range s.outcomes {
-		if n += statemachine.OutcomeOverhead; outcome.Refusal != nil {
-			n += statemachine.RefusalSize
-		} else {
-			n += proto.Size(outcome)
-		}
+		n += statemachine.OutcomeOverhead + outcomeSize(outcome)
 	}
 	return n
+}
+
+func outcomeSize(outcome *coordv1.Outcome) int {
+	if outcome.Refusal != nil {
+		return statemachine.RefusalSize
+	}
+	return proto.Size(outcome)
 }
 
 func (s *session) checkSequence(n uint64) error {
@@ -430,7 +457,9 @@ func (m *Model) withdraw(s *session, own, of uint64) (any, error) {
 	}
 	outcome := s.outcomes[of]
 	if outcome == nil {
-		s.outcomes[of] = &coordv1.Outcome{Refusal: statemachine.RefusalOf(statemachine.ErrWithdrawn)}
+		if of > s.unkept {
+			m.keepFreed(s, of, &coordv1.Outcome{Refusal: statemachine.RefusalOf(statemachine.ErrWithdrawn)})
+		}
 		return &coordv1.Withdrawn{Revision: m.Revision()}, nil
 	}
 	m.frees = true
