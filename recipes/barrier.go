@@ -1,6 +1,8 @@
 package recipes
 
 import (
+	"fmt"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
@@ -28,11 +30,17 @@ func lastTogether(s *coordv1.BarrierState) int64 {
 
 // BarrierState reads a barrier's record; the zero value if there is none.
 func BarrierState(record *mvccpb.KeyValue) *coordv1.BarrierState {
-	s := &coordv1.BarrierState{}
-	if record == nil || proto.Unmarshal(record.Value, s) != nil {
+	s, ok := readBarrier(record)
+	if !ok {
 		return &coordv1.BarrierState{}
 	}
 	return s
+}
+
+// readBarrier reports false for what is no barrier's record.
+func readBarrier(record *mvccpb.KeyValue) (s *coordv1.BarrierState, ok bool) {
+	s = &coordv1.BarrierState{}
+	return s, record == nil || proto.Unmarshal(record.Value, s) == nil
 }
 
 // barrierEnter makes a party.
@@ -51,7 +59,10 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 		return nil, false, invalid("%d parties, not between 1 and %d", w.parties, MaxParties)
 	}
 	record := []byte(allTogether.Record(w.queue))
-	state := BarrierState(step.Get(record))
+	state, ok := readBarrier(step.Get(record))
+	if !ok {
+		return nil, false, statemachine.NewQueueBroken(w.queue, fmt.Errorf("what stands at %q is no barrier: delete it when nobody is there", record))
+	}
 	p, err := lookAt(step, w.queue, func(*recipesv1.Tally, Entry) bool { return false }, w.own)
 	switch {
 	case err != nil:

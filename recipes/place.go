@@ -26,7 +26,11 @@ type place struct {
 // lookAt finds the owner's entry, or the place for the one that it wants, in a queue that has a tally. admits says
 // whether it holds behind those that were counted, if it is made. ErrKeyTaken.
 func lookAt(step statemachine.Step, queue string, admits func(*recipesv1.Tally, Entry) bool, wanted Entry) (*place, error) {
-	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), tally: parseTally(step.Get(tallyKey(queue)))}
+	tally, err := tallyOf(step, queue)
+	if err != nil {
+		return nil, err
+	}
+	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), tally: tally}
 	if err := p.find(step, queue, wanted); err != nil {
 		return nil, err
 	}

@@ -71,6 +71,10 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}
+	t, err := tallyOf(step, queue)
+	if err != nil {
+		return nil, err
+	}
 	e, ok := entryOf(queue, step.Get([]byte(g.Key)))
 	if !ok || !holds(step, queue, e, g.Token) {
 		return nil, refuse(ErrNotHolder, "%q with token %d", g.Key, g.Token)
@@ -84,7 +88,6 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	if err != nil {
 		return nil, err
 	}
-	t := parseTally(step.Get(tallyKey(queue)))
 	t.Writers--
 	t.InsideWriters--
 	readWrite.letIn(step, queue, t, nil)

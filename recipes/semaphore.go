@@ -1,6 +1,8 @@
 package recipes
 
 import (
+	"fmt"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
@@ -37,11 +39,17 @@ func (r *permitRoom) add(e Entry) { r.held += e.Permits }
 
 // semaphoreState reads what a semaphore's limit is. It is 0 if there is none.
 func semaphoreState(limit *mvccpb.KeyValue) *recipesv1.SemaphoreState {
-	s := &recipesv1.SemaphoreState{}
-	if limit == nil || proto.Unmarshal(limit.Value, s) != nil {
+	s, ok := readLimit(limit)
+	if !ok {
 		return &recipesv1.SemaphoreState{}
 	}
 	return s
+}
+
+// readLimit reports false for what is no limit.
+func readLimit(limit *mvccpb.KeyValue) (s *recipesv1.SemaphoreState, ok bool) {
+	s = &recipesv1.SemaphoreState{}
+	return s, limit == nil || proto.Unmarshal(limit.Value, s) == nil
 }
 
 // semaphoreAcquire takes permits, or waits for them.
@@ -63,7 +71,10 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 		return nil, false, invalid("limit %d is not between 0 and %d", w.limit, int64(MaxPermits))
 	}
 	record := []byte(byPermits.limitKey(w.queue))
-	state := semaphoreState(step.Get(record))
+	state, ok := readLimit(step.Get(record))
+	if !ok {
+		return nil, false, statemachine.NewQueueBroken(w.queue, fmt.Errorf("what stands at %q is no limit: resize the semaphore", record))
+	}
 	unset := state.Limit == 0
 	if unset {
 		state.Limit = w.limit
@@ -105,8 +116,12 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}
+	tally, err := tallyOf(step, queue)
+	if err != nil {
+		return nil, err
+	}
 	record := []byte(byPermits.limitKey(queue))
-	before, tally := semaphoreState(step.Get(record)), parseTally(step.Get(tallyKey(queue)))
+	before := semaphoreState(step.Get(record))
 	if key, permits, ok := wantsMore(step, queue, tally, req.Limit); ok {
 		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %q waits for %d", req.Limit, key, permits)
 	}

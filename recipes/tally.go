@@ -49,12 +49,33 @@ func (c counted) limitKey(queue string) string {
 	return queue + c.limit
 }
 
+// parseTally reads a tally. What is none says nothing of anybody: nobody is inside.
 func parseTally(kv *mvccpb.KeyValue) *recipesv1.Tally {
-	t := &recipesv1.Tally{}
-	if kv == nil || proto.Unmarshal(kv.Value, t) != nil {
+	t, ok := readTally(kv)
+	if !ok {
 		return &recipesv1.Tally{}
 	}
 	return t
+}
+
+// readTally reports false for what is no tally.
+func readTally(kv *mvccpb.KeyValue) (t *recipesv1.Tally, ok bool) {
+	t = &recipesv1.Tally{}
+	return t, kv == nil || proto.Unmarshal(kv.Value, t) == nil
+}
+
+// tallyOf reads the tally of a queue for who is about to change it. Where what stands there is none, as only a fault can have left it,
+// who is there is counted anew first: else whoever comes would be let in beside those who hold.
+func tallyOf(step statemachine.Step, queue string) (*recipesv1.Tally, error) {
+	key := tallyKey(queue)
+	if t, ok := readTally(step.Get(key)); ok {
+		return t, nil
+	}
+	if err := (reactor{}).Deleted(step, queue, nil); err != nil {
+		return nil, statemachine.NewQueueBroken(queue, err)
+	}
+	step.NextRevision() // it is likely to be written again
+	return parseTally(step.Get(key)), nil
 }
 
 // count adds n entries like e.
@@ -148,7 +169,8 @@ func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) 
 
 // countLeft is left, and returns how many entries there are still. letIn lets those in who may be now.
 func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, letIn func(*recipesv1.Tally)) (entries int64, err error) {
-	t, gone, byHand := parseTally(step.Get(tallyKey(queue))), false, step.Broken(queue)
+	t, ok := readTally(step.Get(tallyKey(queue)))
+	gone, byHand := false, !ok || step.Broken(queue)
 	for _, kv := range were {
 		e, ok := ParseEntry(queue, kv)
 		if ok && step.Get(kv.Key) == nil {
@@ -158,7 +180,7 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, le
 			}
 			gone = true
 		}
-		// The count itself, or what stood where an entry was that is counted still.
+		// What is no count, the count itself, or what stood where an entry was that is counted still.
 		_, _, place := ParseKey(queue, string(kv.Key))
 		byHand = byHand || place && !ok || bytes.Equal(kv.Key, tallyKey(queue))
 	}
