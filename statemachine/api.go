@@ -7,6 +7,7 @@ import (
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine/lease"
+	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
 // Revision counts the changes of one keyspace. A fresh store is at revision 1; each command that changes a key adds one.
@@ -62,7 +63,13 @@ type Event struct {
 	Type   mvccpb.Event_EventType
 	Kv     *mvccpb.KeyValue
 	PrevKv *mvccpb.KeyValue
+	// Sweep, if it is not nil, are many deletes at once, one of each of its keys, in their order. Kv has only ModRevision then, and what
+	// the keys were is not kept: who wants to know reads the history, see View.KeyChanges. Only Applied.Events have such events.
+	Sweep *Sweep
 }
+
+// Sweep names many keys that were deleted in one revision.
+type Sweep = mvcc.Sweep
 
 // Result is the outcome of one command. Exactly one of Response and Err is set. Response is, by kind of command:
 // *pb.PutResponse, *pb.DeleteRangeResponse, *pb.TxnResponse, *pb.CompactionResponse, *pb.AlarmResponse, LeaseGranted,

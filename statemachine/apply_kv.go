@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -100,25 +99,16 @@ func (b *batch) deleteRange(r *pb.DeleteRangeRequest) Result {
 }
 
 func (b *batch) doDelete(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
-	var found []*mvccpb.KeyValue
-	if keys := (mvcc.Range{Key: r.Key, End: r.RangeEnd}); keys.Single() {
-		if kv := b.get(r.Key); kv != nil {
-			found = append(found, kv)
-		}
-	} else {
-		plainRanges(keys, func(keys mvcc.Range) {
-			b.scan(keys, func(kv *mvccpb.KeyValue) bool {
-				found = append(found, kv)
-				return true
-			})
-		})
-	}
-	for _, kv := range found {
+	d := deleting{batch: b, keep: r.PrevKv && (b.want || b.keep)}
+	if keys := (mvcc.Range{Key: r.Key, End: r.RangeEnd}); !keys.Single() {
+		plainRanges(keys, d.scan)
+		d.end()
+	} else if kv := b.get(r.Key); kv != nil {
 		b.deleteKey(kv)
+		d.n = 1
+		if d.keep {
+			d.found = append(d.found, kv)
+		}
 	}
-	resp := &pb.DeleteRangeResponse{Header: b.header(), Deleted: int64(len(found))}
-	if r.PrevKv {
-		resp.PrevKvs = found
-	}
-	return resp
+	return &pb.DeleteRangeResponse{Header: b.header(), Deleted: int64(d.n), PrevKvs: d.found}
 }

@@ -2,9 +2,11 @@ package statemachine
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -67,15 +69,12 @@ func (b *batch) free(do func()) {
 func (b *batch) dropLease(id LeaseID, expired bool) int {
 	b.frees = true
 	attached := b.attachedTo(id)
-	for _, key := range attached {
-		kv := b.get(key.Key)
-		switch {
-		case kv == nil:
-		case expired && key.Attachment.LingerMS > 0:
-			b.linger(kv, key.Attachment)
-		default:
-			b.deleteKey(kv)
-		}
+	if len(attached) >= cmp.Or(b.m.opts.SweepFrom, defaultSweepFrom) && !(expired && slices.ContainsFunc(attached, lingers)) {
+		d := deleting{batch: b}
+		d.attached(id, attached)
+		d.end()
+	} else {
+		b.dropKeys(attached, expired)
 	}
 	l, _ := b.m.leases.Get(id)
 	b.m.leases.Remove(id)
@@ -83,6 +82,22 @@ func (b *batch) dropLease(id LeaseID, expired bool) int {
 	b.forgetStream(l.Stream)
 	b.dropSession(id)
 	return len(attached)
+}
+
+func lingers(key AttachedKey) bool { return key.Attachment.LingerMS > 0 }
+
+// dropKeys deletes the keys of a lease, or puts them on leases of their own.
+func (b *batch) dropKeys(attached []AttachedKey, expired bool) {
+	for _, key := range attached {
+		kv := b.get(key.Key)
+		switch {
+		case kv == nil:
+		case expired && lingers(key):
+			b.linger(kv, key.Attachment)
+		default:
+			b.deleteKey(kv)
+		}
+	}
 }
 
 // linger puts a key again instead of deleting it with the lease that it is attached to: the same value and create revision,

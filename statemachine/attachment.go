@@ -71,11 +71,7 @@ func scanAttached(src mvcc.Source, lower, upper []byte, fn func(AttachedKey) boo
 
 // attachedTo returns the keys attached to a lease, in key order.
 func attachedTo(src mvcc.Source, id LeaseID) (keys []AttachedKey, err error) {
-	lower := mvcc.LeaseKeyKey(id, nil)
-	upper := mvcc.LeaseKeyKey(id+1, nil)
-	if id == -1 { // the last one: ids are stored as unsigned
-		upper = []byte{mvcc.SpaceLeaseKeys + 1}
-	}
+	lower, upper := mvcc.LeaseBounds(id)
 	err = scanAttached(src, lower, upper, func(k AttachedKey) bool {
 		keys = append(keys, k)
 		return true

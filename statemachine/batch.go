@@ -37,6 +37,8 @@ type batch struct {
 	// reacted is how many of applied.Events the reactor has dealt with.
 	reacted int
 	again   changedAgain
+	// swept is the revision of the last sweep.
+	swept Revision
 	// looks is how many versions the reactions of the running tick went through.
 	looks int
 	// frees says that the step gives something back, see react.
@@ -222,6 +224,10 @@ func (b *batch) note(kind mvccpb.Event_EventType, kv, prev *mvccpb.KeyValue) {
 	switch {
 	case kind == mvccpb.Event_PUT && kv.CreateRevision == kv.ModRevision:
 		prev = nil
+	case prev != nil && prev.ModRevision == kv.ModRevision && b.swept == kv.ModRevision: // the event of a sweep does not tell
+		var err error
+		prev, _, err = mvcc.At(b.kv.Rows(), kv.Key, kv.ModRevision-1)
+		b.fail(err)
 	case prev != nil && prev.ModRevision == kv.ModRevision:
 		prev = b.again.before(b.applied.Events, kv)
 	}

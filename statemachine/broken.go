@@ -151,6 +151,7 @@ func (b *batch) deleted(r Reactor) (gone []deletions) {
 	var told keySet
 	var at map[string]int // where a queue is in gone; nil as long as there is but one
 	for _, e := range b.applied.Events[b.reacted:] {
+		// A sweep has no key with the prefix, and no PrevKv.
 		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || !told.add(e.Kv.Key) {
 			continue
 		}
@@ -172,8 +173,18 @@ func (b *batch) deleted(r Reactor) (gone []deletions) {
 
 // written are the keys written at the current revision.
 func (b *batch) written() (keys keySet) {
-	for _, e := range b.applied.Events[len(b.applied.Events)-b.kv.Changed():] {
-		keys.add(e.Kv.Key)
+	if b.kv.Changed() == 0 {
+		return keys
+	}
+	for _, e := range slices.Backward(b.applied.Events) {
+		switch {
+		case e.Kv.ModRevision != b.kv.Revision():
+			return keys
+		case e.Sweep != nil:
+			keys.sweeps = append(keys.sweeps, e.Sweep)
+		default:
+			keys.add(e.Kv.Key)
+		}
 	}
 	return keys
 }

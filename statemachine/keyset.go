@@ -4,15 +4,22 @@ import "bytes"
 
 // keySet is a set of keys, of which it keeps the slices. Nearly always there are one or two: those need no map.
 type keySet struct {
-	few  [4][]byte
-	n    int // of few
-	many map[string]struct{}
+	few [4][]byte
+	n   int // of few
+	// sweeps have more keys of the set.
+	sweeps []*Sweep
+	many   map[string]struct{}
 }
 
 // add adds a key and reports whether it was not there before.
 func (s *keySet) add(key []byte) bool {
 	for _, k := range s.few[:s.n] {
 		if bytes.Equal(k, key) {
+			return false
+		}
+	}
+	for _, sweep := range s.sweeps {
+		if sweep.Has(key) {
 			return false
 		}
 	}

@@ -35,11 +35,15 @@ type driver struct {
 	reactor statemachine.Reactor
 	with    []statemachine.Procedure
 	budget  statemachine.Budget
+	sweep   int    // SweepFrom
 	ended   string // why the machine ended
 	room    statemachine.Room
 }
 
-func (d *driver) Applied(a *statemachine.Applied) { d.applied, d.last = append(d.applied, a), a }
+func (d *driver) Applied(a *statemachine.Applied) {
+	a = expanded(d.t, d.m, a)
+	d.applied, d.last = append(d.applied, a), a
+}
 
 func (d *driver) Recovered(a *statemachine.Applied, _ func(uint64) bool) { d.last = a }
 
@@ -54,7 +58,7 @@ func (d *driver) open() uint64 {
 	d.m = statemachine.New(statemachine.Options{
 		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: d.with, Guard: d.guard, Reactor: d.reactor,
 		End:    func(line string) { d.ended = line },
-		Budget: d.budget, Room: d.room,
+		Budget: d.budget, Room: d.room, SweepFrom: d.sweep,
 	})
 	index, err := d.m.Open(nil)
 	if err != nil {

@@ -162,7 +162,7 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 		out := w.outcomes[i]
 		wantMembers, wantAlarms = wantMembers || out.MembersChanged, wantAlarms || out.AlarmsChanged
 		n := min(len(out.Events), len(events))
-		w.same(r, i+1, "events", events[:n], out.Events)
+		w.same(r, i+1, "events", events[:n], remembering(out.Events, events))
 		events = events[n:]
 		n = min(len(out.Ticks), len(ticks))
 		w.same(r, i+1, "ticks", ticks[:n], out.Ticks)

@@ -41,7 +41,9 @@ func newReplica(w *world, name string, member uint64, rng *rand.Rand) *replica {
 }
 
 // Applied and Recovered implement statemachine.Observer.
-func (r *replica) Applied(a *statemachine.Applied) { r.applied = append(r.applied, a) }
+func (r *replica) Applied(a *statemachine.Applied) {
+	r.applied = append(r.applied, expanded(r.w.t, r.m, a))
+}
 
 func (r *replica) Recovered(a *statemachine.Applied, executed func(uint64) bool) {
 	state := r.w.states[a.Index]
@@ -58,6 +60,7 @@ func (r *replica) Recovered(a *statemachine.Applied, executed func(uint64) bool)
 func (r *replica) open() {
 	o := randomOptions()
 	o.Dir, o.FS, o.Member, o.Boot, o.Start, o.Observer = "db", r.fs, r.member, r.boot, startOf(r.boot), r
+	o.SweepFrom = 1 + r.gen.IntN(4) // of the few keys that there are
 	o.OnHash = func(h statemachine.Hashed) { r.hashed <- h }
 	r.m = statemachine.New(o)
 	index, err := r.m.Open(nil)

@@ -28,8 +28,8 @@ type refusing struct {
 
 func newRefusing(t *testing.T, seed uint64) *refusing {
 	r := &refusing{t: t, Rand: rand.New(rand.NewPCG(seed, 1))}
-	for _, m := range []**Machine{&r.m, &r.twin} {
-		*m = New(Options{Dir: "db", FS: vfs.NewCrashableMem(), Shard: 1})
+	for i, m := range []**Machine{&r.m, &r.twin} {
+		*m = New(Options{Dir: "db", FS: vfs.NewCrashableMem(), Shard: 1, SweepFrom: 1 + i})
 		if _, err := (*m).Open(nil); err != nil {
 			t.Fatal(err)
 		}

@@ -33,6 +33,9 @@ func cost(events []statemachine.Event) int {
 	n := 0
 	for i := range events {
 		n += overhead + len(events[i].Kv.Key) + len(events[i].Kv.Value)
+		if s := events[i].Sweep; s != nil {
+			n += s.Size()
+		}
 		if prev := events[i].PrevKv; prev != nil {
 			n += len(prev.Key) + len(prev.Value)
 		}

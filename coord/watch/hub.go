@@ -226,6 +226,11 @@ func (h *Hub) applied(a *statemachine.Applied) {
 	}
 	for _, c := range split(a.Events, h.revision) {
 		h.revision = c.revision
+		if c.hasSweep() {
+			h.publishSwept(c)
+			h.recent.reset(c.revision + 1)
+			continue
+		}
 		h.publish(c)
 		h.recent.add(c)
 	}
@@ -250,11 +255,16 @@ func (h *Hub) publish(c commit) {
 			}
 		})
 	}
+	h.deliver(c.revision)
+}
+
+// deliver offers their batches to the watchers touched by a commit.
+func (h *Hub) deliver(revision statemachine.Revision) {
 	for _, w := range h.touched {
 		if w.fn != nil {
-			w.fn(Delivery{Revision: c.revision, Events: w.take()})
-		} else if !h.send(w, c.revision) {
-			w.cursor = c.revision
+			w.fn(Delivery{Revision: revision, Events: w.take()})
+		} else if !h.send(w, revision) {
+			w.cursor = revision
 			h.place(w, parked)
 		}
 		w.batch = nil

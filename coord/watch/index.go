@@ -62,6 +62,21 @@ func (x *index) bucket(w *watcher) *bucket {
 	return nil
 }
 
+// each calls fn once for each watcher. fn must not change the index.
+func (x *index) each(fn func(*watcher)) {
+	for _, b := range x.keys {
+		for _, w := range b.list {
+			fn(w)
+		}
+	}
+	x.ranges.Visit(adt.NewStringAffineInterval("\x00", ""), func(v *adt.IntervalValue) bool {
+		for _, w := range v.Val.(*bucket).list {
+			fn(w)
+		}
+		return true
+	})
+}
+
 // match calls fn once for each watcher of key. fn must not change the index.
 func (x *index) match(key []byte, fn func(*watcher)) {
 	if b := x.keys[string(key)]; b != nil {

@@ -72,6 +72,10 @@ func (c *Cache) put(key, value []byte) {
 
 // Learn takes up the rows of the live space that an overlay has just committed.
 func (c *Cache) Learn(o *Overlay) {
+	if o.Swept() {
+		c.learnSwept(o)
+		return
+	}
 	o.tree.AscendRange(row{key: []byte{SpaceLive}}, row{key: []byte{SpaceLive + 1}}, func(r row) bool {
 		c.put(r.key, r.value)
 		return true

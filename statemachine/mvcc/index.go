@@ -87,6 +87,9 @@ func LoadIndex(rows Rows, revision int64) (*Index, error) {
 // Stage takes the children's rows that an overlay is about to commit up to revision, with this many changes of keys, and stages what
 // of them goes to the store. all has every row written.
 func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, all bool) error {
+	if o.Swept() {
+		return x.stageSwept(o, b, revision)
+	}
 	d := x.staged[:0]
 	var err error
 	o.tree.AscendRange(row{key: []byte{SpaceChildren}}, row{key: []byte{SpaceChildren + 1}}, func(r row) bool {

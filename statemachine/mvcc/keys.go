@@ -138,6 +138,14 @@ func LeaseKeyKey(lease int64, key []byte) []byte {
 	return append(k, key...)
 }
 
+// LeaseBounds are the bounds [lower, upper) of the rows of all keys that are attached to a lease.
+func LeaseBounds(lease int64) (lower, upper []byte) {
+	if lower = LeaseKeyKey(lease, nil); lease == -1 { // the last one: ids are stored as unsigned
+		return lower, []byte{SpaceLeaseKeys + 1}
+	}
+	return lower, LeaseKeyKey(lease+1, nil)
+}
+
 // ParseLeaseKeyKey is the inverse of LeaseKeyKey. The key aliases k.
 func ParseLeaseKeyKey(k []byte) (lease int64, key []byte, ok bool) {
 	if len(k) < 9 || k[0] != SpaceLeaseKeys {

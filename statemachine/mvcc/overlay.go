@@ -94,9 +94,10 @@ type Overlay struct {
 	tree    *btree.BTreeG[row]
 	open    int // savepoints
 	written []writtenRow
-	writes  uint64 // how often rows were changed, to know whether they still are what they were
-	gaps    *gaps  // of what is read here
-	below   *gaps  // of base, into which WriteTo writes
+	writes  uint64  // how often rows were changed, to know whether they still are what they were
+	layers  []layer // below tree, between it and the rows that are committed
+	gaps    *gaps   // of what is read here
+	below   *gaps   // of the rows that are committed, into which WriteTo writes
 }
 
 // writtenRow is what stood in the overlay before a row was written there: nothing where !had.
@@ -140,15 +141,20 @@ func (o *Overlay) write(r row) {
 	o.written = append(o.written, writtenRow{before, had})
 }
 
+// overlayMark is a state of an overlay to roll back to.
+type overlayMark struct{ written, layers int }
+
 // begin opens a savepoint and returns the mark to roll back to.
-func (o *Overlay) begin() (mark int) {
+func (o *Overlay) begin() overlayMark {
 	o.open++
-	return len(o.written)
+	return overlayMark{len(o.written), len(o.layers)}
 }
 
 // rollback makes the overlay what it was at the mark. The savepoint stays open.
-func (o *Overlay) rollback(mark int) {
+func (o *Overlay) rollback(to overlayMark) {
 	o.writes++
+	o.unsweep(to.layers)
+	mark := to.written
 	for i := len(o.written) - 1; i >= mark; i-- {
 		w := o.written[i]
 		o.gaps.split(w.before.key)
@@ -174,8 +180,14 @@ func (o *Overlay) end() {
 	}
 }
 
-// Len is the number of rows written or deleted.
-func (o *Overlay) Len() int { return o.tree.Len() }
+// Len is the number of rows written or deleted, but for those of sweeps.
+func (o *Overlay) Len() int {
+	n := o.tree.Len()
+	for _, l := range o.layers {
+		n += l.tree.Len()
+	}
+	return n
+}
 
 // Get implements Source.
 func (o *Overlay) Get(key []byte) ([]byte, bool, error) {
@@ -187,6 +199,9 @@ func (o *Overlay) Get(key []byte) ([]byte, bool, error) {
 
 // WriteTo stages all writes in a Pebble batch, in key order, but those of the index of children, see Index.Stage.
 func (o *Overlay) WriteTo(b *pebble.Batch) error {
+	if o.Swept() {
+		return o.writeSwept(b)
+	}
 	var err error
 	o.tree.Ascend(func(r row) bool {
 		switch {
@@ -204,7 +219,9 @@ func (o *Overlay) WriteTo(b *pebble.Batch) error {
 
 // Reset empties the overlay and puts it in front of base, which has what was written by WriteTo and is else as it was.
 func (o *Overlay) Reset(base Source) {
-	o.base = base
+	if o.base = base; o.Swept() {
+		o.tree, o.layers = o.layers[0].tree, nil
+	}
 	o.tree.Clear(true)
 }
 
@@ -214,16 +231,20 @@ func (o *Overlay) Cursor(lower, upper []byte) (Cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	base = withGaps(base, o.below, lower, upper)
+	if !o.Swept() {
+		base = withGaps(base, o.below, lower, upper)
+	}
 	return withGaps(&mergeCursor{tree: o.tree, base: base, lower: lower, upper: upper}, o.gaps, lower, upper), nil
 }
 
 type mergeCursor struct {
 	tree         *btree.BTreeG[row]
+	sweep        *Sweep // in the place of tree, if not nil
 	base         Cursor
 	lower, upper []byte
 
 	started bool
+	sweptAt int  // where the next write is in sweep
 	baseOK  bool // base stands on a row
 	top     row  // the next write, if topOK
 	topOK   bool
@@ -233,6 +254,10 @@ type mergeCursor struct {
 
 // seekTop moves to the first write >= key, or > key where after is set.
 func (c *mergeCursor) seekTop(key []byte, after bool) {
+	if c.sweep != nil {
+		c.seekSwept(key, after)
+		return
+	}
 	c.topOK = false
 	c.tree.AscendGreaterOrEqual(row{key: key}, func(r row) bool {
 		if after && bytes.Equal(r.key, key) {

@@ -53,7 +53,7 @@ func (t *Tx) End() {
 type Savepoint struct {
 	begin int64
 	sub   uint32
-	rows  int
+	rows  overlayMark
 }
 
 // Begin opens a savepoint, inside of the one that is open if there is one. The caller ends it, whether it rolled back or not.
@@ -113,6 +113,13 @@ func (t *Tx) Delete(prev *mvccpb.KeyValue) *mvccpb.KeyValue {
 		t.rows.Delete(child)
 	}
 	return &mvccpb.KeyValue{Key: prev.Key, ModRevision: t.begin + 1}
+}
+
+// Sweep deletes all keys of s, in their order, at once. The Tx keeps s.
+func (t *Tx) Sweep(s *Sweep) {
+	s.main, s.sub = t.begin+1, t.sub
+	t.rows.sweep(s)
+	t.sub += uint32(s.n)
 }
 
 // change writes the version and the change of a key that was created at revision create, and returns the keys of its live row and
