@@ -14,16 +14,17 @@ import (
 
 // unguarded are the functions of the server that start goroutines without a guard, and why a panic there may end the process.
 var unguarded = map[string]string{
-	"coord.Start":            "it waits for a reason to stop, and stops",
-	"coord/assembly.Drain":   "the member is stopping",
-	"coord/node.confirm":     "it passes on what a channel of Dragonboat says",
-	"coord/node.startLoops":  "they drive Dragonboat, each is needed, and what they read from peers is decoded by json",
-	"coord/propose.New":      "all requests pass it: after a panic nobody knows which were proposed",
-	"coord/stream.again":     "it hands numbers to the proposer",
-	"coord/limit.run":        "it only wakes who waits for room, under locks that all streams share",
-	"coord/watch.endStalled": "it only hands the hub a task, which is guarded",
-	"coord/netlimit.enter":   "it closes a connection",
-	"coord/stream.watch":     "it closes a channel",
+	"coord.Start":                      "it waits for a reason to stop, and stops",
+	"coord/assembly.Drain":             "the member is stopping",
+	"coord/node.confirm":               "it passes on what a channel of Dragonboat says",
+	"coord/node.startLoops":            "they drive Dragonboat, each is needed, and what they read from peers is decoded by json",
+	"coord/propose.New":                "all requests pass it: after a panic nobody knows which were proposed",
+	"coord/stream.again":               "it hands numbers to the proposer",
+	"coord/limit.run":                  "it only wakes who waits for room, under locks that all streams share",
+	"coord/watch.endStalled":           "it only hands the hub a task, which is guarded",
+	"coord/netlimit.enter":             "it closes a connection",
+	"coord/transit.CloseUnlessWritten": "it closes a connection",
+	"coord/stream.watch":               "it closes a channel",
 }
 
 // servers are the packages that serve the network, below them too.

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/coord-dev/coord/coord/assembly"
 	"github.com/coord-dev/coord/coord/netlimit"
 	"github.com/coord-dev/coord/coord/registry"
 	"github.com/coord-dev/coord/recipes/guard"
@@ -112,13 +113,13 @@ func (l *listeners) close() {
 }
 
 // serveClients serves gRPC and HTTP/1 on one port until the listener closes.
-func serveClients(log *zap.Logger, l net.Listener, rpc *grpc.Server, pages *http.Server) error {
+func serveClients(log *zap.Logger, l net.Listener, rpc *assembly.Services, pages *http.Server) error {
 	mux := netlimit.NewMux(l, log)
 	results := make(chan error, 3)
 	failed := func(cause any) { results <- guard.Status(cause) }
 	go func() {
 		defer guard.Recover(log, "accept", failed)
-		results <- ignore(rpc.Serve(mux.HTTP2()), grpc.ErrServerStopped, net.ErrClosed)
+		results <- ignore(rpc.API.GRPC().Serve(rpc.Listen(mux.HTTP2())), grpc.ErrServerStopped, net.ErrClosed)
 	}()
 	go func() {
 		defer guard.Recover(log, "accept", failed)

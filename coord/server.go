@@ -224,7 +224,7 @@ func (s *Server) startServices() (err error) {
 	s.listeners.servePages(s.log, s.services.API.HTTP())
 	for _, l := range s.listeners.client {
 		s.spawn(func() error {
-			return serveClients(s.log, s.ports.client.Listen(l), s.services.API.GRPC(), s.listeners.pages)
+			return serveClients(s.log, s.ports.client.Listen(l), s.services, s.listeners.pages)
 		})
 	}
 	return nil

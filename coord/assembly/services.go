@@ -3,6 +3,7 @@ package assembly
 import (
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 	"github.com/coord-dev/coord/coord/introspect"
 	"github.com/coord-dev/coord/coord/propose"
 	"github.com/coord-dev/coord/coord/stream"
+	"github.com/coord-dev/coord/coord/transit"
 	"github.com/coord-dev/coord/coord/watch"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/proto/roster"
@@ -56,6 +58,7 @@ type Services struct {
 	streams *stream.Server
 	watch   *watch.Server
 	hub     *watch.Hub
+	conns   *transit.Conns
 
 	startDraining context.CancelFunc
 }
@@ -67,11 +70,12 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 		return nil, err
 	}
 	draining, startDraining := context.WithCancel(context.Background())
+	conns := &transit.Conns{}
 	s := &Services{
-		opts: opts, lines: lines, current: service.New(opts.current(lines)),
+		opts: opts, lines: lines, current: service.New(opts.current(lines)), conns: conns,
 		watch: watch.NewServer(opts.Replica.Hub, watch.ServerOptions{
 			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
-			FragmentBytes: opts.MaxRequestBytes + 512<<10, Logger: opts.Logger.Named("watch"),
+			FragmentBytes: opts.MaxRequestBytes + 512<<10, Conns: conns, Logger: opts.Logger.Named("watch"),
 		}),
 		hub: opts.Replica.Hub, startDraining: startDraining,
 	}
@@ -93,6 +97,9 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 	return s, nil
 }
 
+// Listen returns a listener of the gRPC server, whose clients are followed as far as what they have not read.
+func (s *Services) Listen(l net.Listener) net.Listener { return s.conns.Listen(l) }
+
 // register adds coord's own services to etcd's.
 func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err error) {
 	s.recipes = service.New(s.opts.recipes(s.lines, func(bytes int) bool { return etcd.CheckNew(bytes) == nil }))
@@ -102,7 +109,7 @@ func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err er
 		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
 		Procedures: recipes.Procedures(), ClusterID: s.opts.ClusterID, MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
-		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
+		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Conns: s.conns, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
 	configsvc.New(etcd, s.opts.Backend.Propose).Register(r)

@@ -86,7 +86,7 @@ func StartFake() (f *Fake, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	f.running.Go(func() { _ = f.services.API.Run(ctx) })
-	f.running.Go(func() { _ = f.services.API.GRPC().Serve(f.listener) })
+	f.running.Go(func() { _ = f.services.API.GRPC().Serve(f.services.Listen(f.listener)) })
 	return f, nil
 }
 

@@ -20,8 +20,6 @@ import (
 type choices struct {
 	rest  []byte
 	focus []string // names that the program comes back to, so that what it does meets
-	// forges says that the program mostly forges rows below the reserved prefix, in the middle of sessions too.
-	forges bool
 }
 
 func choicesOf(acts []byte) *choices {
@@ -29,7 +27,6 @@ func choicesOf(acts []byte) *choices {
 	for range 3 {
 		c.focus = append(c.focus, pick(c, "a", "a/b", "jobs", "jobs/1", "x", "s", "rw", pick(c, words...)))
 	}
-	c.forges = c.oneIn(3)
 	return c
 }
 
@@ -74,11 +71,10 @@ var words = []string{
 
 // told remembers what members answered, so that later requests can name what there is: ids, tokens, revisions, keys.
 type told struct {
-	mu       sync.Mutex
-	numbers  []uint64
-	texts    []string
-	grants   []toldGrant
-	reserved []string // keys below the reserved prefix
+	mu      sync.Mutex
+	numbers []uint64
+	texts   []string
+	grants  []toldGrant
 }
 
 // toldGrant is an entry of a queue: what requests that release or guard name.

@@ -91,6 +91,20 @@ func (h *Holder) TakeOr(n int64, fn func()) error {
 	return &Full{Limit: p.name, Asked: n, Held: h.held, Share: share, Used: p.mu.used, Bound: p.bound, Hint: p.hint}
 }
 
+// TakeSpare takes n bytes more of a quarter beyond the bound, which is kept for what is small.
+func (h *Holder) TakeSpare(n int64) bool {
+	if h == nil {
+		return true
+	}
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	if h.pool.mu.used+n > h.pool.bound+h.pool.bound/4 {
+		return false
+	}
+	h.add(n)
+	return true
+}
+
 // Force takes n bytes more in any case: for what is there already.
 func (h *Holder) Force(n int64) {
 	if h == nil {
@@ -139,19 +153,22 @@ func (h *Holder) add(n int64) {
 
 // Greedy reports whether more than half of the pool is used and this one holds more than its share: it has to wait. Then fn,
 // if it is not nil, is called as TakeOr says.
-func (h *Holder) Greedy(fn func()) bool { return h.exceeds(2, fn) }
+func (h *Holder) Greedy(fn func()) bool { return h.exceeds(1, fn) }
 
-// Over reports whether more than the bound is used and this one holds more than its share: it has to go.
-func (h *Holder) Over() bool { return h.exceeds(1, nil) }
+// Over reports whether more than the bound is used and this one holds more than its share: it has to go. Farther over is twice
+// the bound: it has to go at once.
+func (h *Holder) Over() bool    { return h.exceeds(2, nil) }
+func (h *Holder) FarOver() bool { return h.exceeds(4, nil) }
 
-func (h *Holder) exceeds(part int64, fn func()) bool {
+// exceeds is about so many halves of the bound.
+func (h *Holder) exceeds(halves int64, fn func()) bool {
 	if h == nil {
 		return false
 	}
 	p := h.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mu.used <= p.bound/part || h.held <= p.share(p.mu.holders) {
+	if p.mu.used <= halves*p.bound/2 || h.held <= p.share(p.mu.holders) {
 		return false
 	}
 	p.wait(fn)

@@ -128,3 +128,20 @@ func TestMember(t *testing.T) {
 		t.Errorf("metrics %v, %v", families, err)
 	}
 }
+
+// What is small has a quarter more; who holds more than its share goes at once when twice the bound is used.
+func TestBeyondTheBound(t *testing.T) {
+	p := NewPool("things", 1000, "")
+	greedy, modest := p.Holder(), p.Holder()
+	greedy.Force(1000)
+	if !modest.TakeSpare(250) || modest.TakeSpare(1) || greedy.TakeSpare(1) || p.Used() != 1250 {
+		t.Errorf("%d are used", p.Used())
+	}
+	greedy.Force(750)
+	if greedy.FarOver() {
+		t.Error("far over at twice the bound")
+	}
+	if greedy.Force(1); !greedy.FarOver() || modest.FarOver() {
+		t.Error("far over is who holds more than its share beyond twice the bound")
+	}
+}

@@ -6,11 +6,13 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 
+	"github.com/coord-dev/coord/coord/transit"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
-// Codec is gRPC's codec for protobuf, except that frames of a native stream pass through it as the bytes they are: requests
-// go into the log, and outcomes to the client, without being decoded. It is for grpc.ForceServerCodecV2.
+// Codec is gRPC's codec for protobuf, except that frames of a native stream pass through it as the bytes they are (requests
+// go into the log, and outcomes to the client, without being decoded), and messages that are followed until they are written. It is
+// for grpc.ForceServerCodecV2.
 func Codec(log *zap.Logger) encoding.CodecV2 { return codec{encoding.GetCodecV2(proto.Name), log} }
 
 type codec struct {
@@ -28,9 +30,6 @@ func (r *received) free() {
 	r.buffer = nil
 }
 
-// sent is a ServerFrame: the parts of its encoding, which nobody changes any more.
-type sent [][]byte
-
 // Unmarshal runs outside of any interceptor: who sends what makes it panic gets an error, as for whatever does not parse.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 	defer guard.Recover(c.log, "decode", func(cause any) { err = guard.Status(cause) })
@@ -42,13 +41,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	s, ok := v.(sent)
-	if !ok {
-		return c.CodecV2.Marshal(v)
+	if m, ok := v.(*transit.Message); ok {
+		return m.Buffers(), nil
 	}
-	parts := make(mem.BufferSlice, len(s))
-	for i, part := range s {
-		parts[i] = mem.SliceBuffer(part)
-	}
-	return parts, nil
+	return c.CodecV2.Marshal(v)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/propose"
+	"github.com/coord-dev/coord/coord/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -99,7 +100,7 @@ func (c *fakeClient) RecvMsg(m any) error {
 
 func (c *fakeClient) SendMsg(m any) error {
 	f := &coordv1.ServerFrame{}
-	if err := proto.Unmarshal(bytes.Join(m.(sent), nil), f); err != nil {
+	if err := proto.Unmarshal(bytes.Join(m.(*transit.Message).Parts(), nil), f); err != nil {
 		return err
 	}
 	c.out <- f

@@ -40,11 +40,12 @@ type outbox struct {
 
 	mu struct {
 		sync.Mutex
-		room  sync.Cond   // signalled when the client is not behind any more, or the outbox is closed
-		parts []*outFrame // in the order in which they are sent; the last one is being filled
-		bytes int         // of parts, and of what was taken and is not sent yet
-		usual int         // size of the responses in the last frame, as the next one's may be
-		timer *time.Timer // runs while the client is behind
+		room   sync.Cond   // signalled when the client is not behind any more, or the outbox is closed
+		parts  []*outFrame // in the order in which they are sent; the last one is being filled
+		bytes  int         // of parts, and of what was taken and is not written yet
+		handed int         // of bytes: what was taken
+		usual  int         // size of the responses in the last frame, as the next one's may be
+		timer  *time.Timer // runs while the client is behind
 		// hurried: the timer runs for less than patience, as the member holds too much for all clients.
 		hurried bool
 		looking bool // look will be called
@@ -60,9 +61,14 @@ type outFrame struct {
 	pushed                               map[int64]struct{} // sessions with pushes
 }
 
+// frameOverhead is what a frame counts beside its bytes: itself, and what gRPC makes of it.
+const frameOverhead = 512
+
 func (f *outFrame) size() int {
 	return len(f.responses) + len(f.pushes) + len(f.channels) + len(f.welcome)
 }
+
+func (f *outFrame) cost() int { return f.size() + frameOverhead }
 
 func newOutbox(limit int, holder *limit.Holder, patience time.Duration, slow func()) *outbox {
 	o := &outbox{limit: limit, holder: holder, patience: patience, slow: slow, wake: make(chan struct{}, 1)}
@@ -81,13 +87,15 @@ func (o *outbox) fill(fits func(*outFrame) bool, fn func(*outFrame)) {
 	if n := len(o.mu.parts); n > 0 {
 		f = o.mu.parts[n-1]
 	}
+	n := 0
 	if f == nil || f.size() >= maxFrame || !fits(f) {
 		f = &outFrame{}
 		o.mu.parts = append(o.mu.parts, f)
+		n = frameOverhead
 	}
 	before := f.size()
 	fn(f)
-	n := f.size() - before
+	n += f.size() - before
 	o.mu.bytes += n
 	o.holder.Force(int64(n))
 	o.watch(false)
@@ -101,8 +109,8 @@ const hurried = time.Second
 // waits for all clients. The caller holds the mutex.
 func (o *outbox) behind() bool { return o.mu.bytes >= o.limit || o.holder.Greedy(nil) }
 
-// watch runs the timer while the client is behind; sent says that it has just read something. Pushes cannot be held back,
-// so a client that is behind by as much again is given up at once.
+// watch runs the timer while the client is behind; sent says that it has just read something. Pushes and the outcomes of what is
+// under way cannot be held back, so a client that is behind by as much again is given up at once.
 func (o *outbox) watch(sent bool) {
 	if !o.behind() {
 		if o.mu.timer != nil {
@@ -119,7 +127,7 @@ func (o *outbox) watch(sent bool) {
 	switch {
 	case o.mu.timer == nil:
 		o.mu.timer, o.mu.hurried = time.AfterFunc(patience, o.giveUp), over
-	case o.mu.bytes >= 2*o.limit:
+	case o.mu.bytes >= 2*o.limit, o.holder.FarOver():
 		o.mu.timer.Reset(0)
 	case sent || over && !o.mu.hurried:
 		o.mu.timer.Reset(patience)
@@ -215,16 +223,17 @@ func (o *outbox) take() *outFrame {
 	f := o.mu.parts[0]
 	o.mu.parts[0] = nil
 	o.mu.parts = o.mu.parts[1:]
+	o.mu.handed += f.cost()
 	o.mu.usual = len(f.responses)
 	return f
 }
 
-// encoded is the frame for the codec.
-func (f *outFrame) encoded() sent {
-	s := make(sent, 0, 5)
+// encoded is the frame's encoding.
+func (f *outFrame) encoded() (parts [][]byte) {
+	parts = make([][]byte, 0, 5)
 	add := func(part []byte) {
 		if len(part) > 0 {
-			s = append(s, part)
+			parts = append(parts, part)
 		}
 	}
 	add(f.responses)
@@ -234,18 +243,19 @@ func (f *outFrame) encoded() sent {
 	}
 	add(f.channels)
 	add(f.welcome)
-	return s
+	return parts
 }
 
-// sent gives back the bytes of a frame that was taken.
-func (o *outbox) sent(f *outFrame) {
+// written gives back what frames cost that were taken.
+func (o *outbox) written(cost int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.mu.bytes -= cost
+	o.mu.handed -= cost
+	o.holder.Give(int64(cost))
 	if o.mu.closed {
 		return
 	}
-	o.mu.bytes -= f.size()
-	o.holder.Give(int64(f.size()))
 	o.watch(true)
 	if !o.behind() {
 		o.mu.room.Broadcast()
@@ -284,19 +294,20 @@ func (o *outbox) wait() bool {
 	return !o.mu.closed
 }
 
-// empty reports whether everything was sent.
+// empty reports whether everything was written.
 func (o *outbox) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.mu.parts) == 0 && o.mu.bytes == 0
 }
 
-// close drops what is left.
+// close drops what is left. What was taken counts until it is written.
 func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mu.closed, o.mu.parts = true, nil
-	o.holder.GiveAll()
+	o.holder.Give(int64(o.mu.bytes - o.mu.handed))
+	o.mu.bytes = o.mu.handed
 	if o.mu.timer != nil {
 		o.mu.timer.Stop()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/api"
 	"github.com/coord-dev/coord/coord/limit"
+	"github.com/coord-dev/coord/coord/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes/line"
@@ -82,6 +83,8 @@ type Options struct {
 	Limits              Limits
 	// Memory bounds what all streams hold together; nil: it is not bounded.
 	Memory *limit.Member
+	// Conns are the connections of the gRPC server; nil: what waits for a client counts until gRPC has taken it.
+	Conns *transit.Conns
 	// Permit is the one place where a stream's user is checked. Nil: everybody may open one.
 	Permit func(ctx context.Context, hello *coordv1.Hello) error
 	// Lines tells of entries.

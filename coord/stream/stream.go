@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes/guard"
 )
@@ -27,6 +28,7 @@ type stream struct {
 	cancel context.CancelFunc
 
 	out      *outbox
+	transit  *transit.Stream
 	flow     *flow
 	reads    readQueue
 	channels channels
@@ -59,6 +61,7 @@ func newStream(s *Server, grpc grpc.ServerStream) *stream {
 	l := &s.opts.Limits
 	memory := s.opts.Memory
 	st.out = newOutbox(l.OutBytes, memory.Responses.Holder(), l.Patience, func() { st.end(errSlowConsumer) })
+	st.transit = s.opts.Conns.NewStream(grpc.Context(), func(cost int64) { st.out.written(int(cost)) })
 	st.flow = newFlow(l.Requests, l.RequestBytes, memory.Requests.Holder())
 	st.channels.holder = memory.Channels.Holder()
 	st.reads.wake = make(chan struct{}, 1)
@@ -91,8 +94,18 @@ func (st *stream) serve() error {
 	err := st.wait()
 	st.close()
 	st.working.Wait()
+	if err == errSlowConsumer {
+		st.transit.CloseUnlessWritten(closePatience, func() {
+			st.server.opts.Logger.Info("closing the connection of a client that does not read its native stream")
+		})
+	}
+	st.transit.End()
 	return err
 }
+
+// closePatience is how long a client whose stream has ended because it does not read may leave it so before its connection is closed:
+// what gRPC holds for it ends in no other way.
+const closePatience = time.Second
 
 // spawn runs work that the handler waits for.
 func (st *stream) spawn(work func()) {
@@ -173,12 +186,14 @@ func (st *stream) send() {
 			return
 		}
 		for f := st.out.take(); f != nil; f = st.out.take() {
-			if err := st.grpc.SendMsg(f.encoded()); err != nil {
+			m := st.transit.Message(int64(f.cost()), f.encoded()...)
+			err := st.grpc.SendMsg(m)
+			m.Handed(err)
+			if err != nil {
 				st.end(err)
 				return
 			}
 			st.server.metrics.framesOut.Inc()
-			st.out.sent(f)
 		}
 	}
 }

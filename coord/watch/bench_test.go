@@ -210,7 +210,7 @@ func BenchmarkHub(b *testing.B) {
 				if i%256 == 255 {
 					f.hub.settle()
 					taken := s.take(spare)
-					s.sent(s.out.bytes)
+					s.written(s.out.bytes)
 					spare = taken
 				}
 			}

@@ -1,7 +1,9 @@
 package watch
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -37,21 +39,70 @@ func merge(list []response) (merged response, n int) {
 func (s *session) send(r response) error {
 	m := s.message(r)
 	if !r.fragment || len(r.events) < 2 || proto.Size(m)+wireSize(r.events, r.prev) < s.opts.FragmentBytes {
-		setEvents(m, r.events, r.prev)
-		return s.grpc.Send(m)
+		return s.hand(m, r.events, r.prev, r.size)
 	}
-	for events := r.events; len(events) > 0; {
+	for events, rest := r.events, r.size; len(events) > 0; {
 		part := s.message(r)
 		part.Fragment = true
 		n := fit(events, r.prev, s.opts.FragmentBytes-proto.Size(part))
 		part.Fragment = n < len(events)
-		setEvents(part, events[:n], r.prev)
-		if err := s.grpc.Send(part); err != nil {
+		size := wireSize(events[:n], r.prev)
+		if !part.Fragment {
+			size = rest
+		}
+		if err := s.hand(part, events[:n], r.prev, size); err != nil {
 			return err
 		}
-		events = events[n:]
+		events, rest = events[n:], rest-size
 	}
 	return nil
+}
+
+// hand hands a message to gRPC, which counts size in the stream's buffer until it is written.
+func (s *session) hand(m *pb.WatchResponse, events []*event, prev bool, size int) error {
+	s.stream.hand(size)
+	if !s.transit.Follows() {
+		defer s.written(size)
+		setEvents(m, events, prev)
+		return s.grpc.Send(m)
+	}
+	sent := s.transit.Message(int64(size), parts(m, events, prev)...)
+	err := s.grpc.SendMsg(sent)
+	sent.Handed(err)
+	return err
+}
+
+// sharedPart is the size from which on an event's encoding is a part of its own of each message that has it; what is smaller is
+// copied.
+const sharedPart = 4 << 10
+
+// parts are the encoding of m with events: the same bytes as with setEvents.
+func parts(m *pb.WatchResponse, events []*event, prev bool) (list [][]byte) {
+	copied := proto.Size(m)
+	for _, e := range events {
+		if n := len(e.wire(prev)); n < sharedPart {
+			copied += n
+		}
+	}
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(make([]byte, 0, copied), m)
+	if err != nil {
+		panic(fmt.Sprintf("watch: encode a response: %v", err)) // its one string is valid UTF-8, see message
+	}
+	for _, e := range events {
+		wire := e.wire(prev)
+		if len(wire) < sharedPart {
+			b = append(b, wire...)
+			continue
+		}
+		if len(b) > 0 {
+			list = append(list, b)
+		}
+		list, b = append(list, wire), b[len(b):]
+	}
+	if len(b) > 0 {
+		list = append(list, b)
+	}
+	return list
 }
 
 // fit returns how many events, at least one, have fewer than limit bytes together.
@@ -77,7 +128,7 @@ func (s *session) message(r response) *pb.WatchResponse {
 		Created:         r.created,
 		Canceled:        r.canceled,
 		CompactRevision: r.compacted,
-		CancelReason:    r.reason,
+		CancelReason:    strings.ToValidUTF8(r.reason, "\uFFFD"),
 	}
 }
 

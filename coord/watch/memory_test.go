@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +11,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+
 	"github.com/coord-dev/coord/coord/limit"
+	"github.com/coord-dev/coord/coord/transit"
 )
 
 // TestWatchersShareTheMembersRoom: watchers count with their keys; a stream with more than its share gets no further one, another
@@ -92,5 +100,77 @@ func TestSlowClientsShareTheMembersRoom(t *testing.T) {
 	}
 	if ended == 0 {
 		t.Error("nobody was ended")
+	}
+}
+
+// transitCodec is the codec of a server whose messages are followed.
+type transitCodec struct{ encoding.CodecV2 }
+
+func (c transitCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if m, ok := v.(*transit.Message); ok {
+		return m.Buffers(), nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+// TestWhatGRPCHoldsCounts: an event that gRPC holds for a client that does not read counts until it is read: others wait for it, until
+// the client's stream is ended and its connection closed. Who reads gets every event once.
+func TestWhatGRPCHoldsCounts(t *testing.T) {
+	const large = 256 << 10
+	pool := limit.NewPool("events", 3*large, "read")
+	conns := &transit.Conns{}
+	f := newFixture(t, Options{StallTime: 200 * time.Millisecond, Memory: &limit.Member{Events: pool}}, ServerOptions{Conns: conns})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.ForceServerCodecV2(transitCodec{encoding.GetCodecV2(proto.Name)}))
+	pb.RegisterWatchServer(server, f.server)
+	go server.Serve(conns.Listen(l))
+	defer server.Stop()
+	watch := func(key string) pb.Watch_WatchClient {
+		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		w, err := pb.NewWatchClient(conn).Watch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Send(createRequest(&pb.WatchCreateRequest{Key: []byte(key)})); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := w.Recv(); err != nil || !r.Created {
+			t.Fatalf("%v, %v", r, err)
+		}
+		return w
+	}
+	slow, quick := watch("slow"), watch("quick")
+	for pool.Used() != 0 {
+		time.Sleep(time.Millisecond) // until the answers are written
+	}
+	put := func(key string) { f.hub.Applied(f.apply([]op{{[]byte(key), make([]byte, large)}})) }
+	put("slow")
+	for f.hub.settle(); f.hub.count.pending.Load() != 0; time.Sleep(time.Millisecond) {
+		// until gRPC has it
+	}
+	if used := pool.Used(); used < large {
+		t.Fatalf("%d bytes count while the client has not read", used)
+	}
+	for n := range 5 { // each needs room that the slow client has
+		put("quick")
+		r, err := quick.Recv()
+		if err != nil || len(r.Events) != 1 || r.Events[0].Kv.Version != int64(n)+1 || len(r.Events[0].Kv.Value) != large {
+			t.Fatalf("event %d: %v", n, err)
+		}
+	}
+	for began := time.Now(); pool.Used() != 0; time.Sleep(time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatalf("%d bytes are held after the slow client's connection was closed", pool.Used())
+		}
+	}
+	for err == nil {
+		_, err = slow.Recv()
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/coord-dev/coord/coord/transit"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -32,6 +33,9 @@ type ServerOptions struct {
 	// ProgressInterval is the time between progress notifications, to which each stream adds up to a tenth. Default 10
 	// minutes, at least 100 ms.
 	ProgressInterval time.Duration
+	// Conns are the connections of the gRPC server that serves this, which has a codec for their messages: what waits for a client
+	// then counts until it is written, else until gRPC has taken it. Nil: there are none.
+	Conns *transit.Conns
 	// Logger, default: none.
 	Logger *zap.Logger
 }
@@ -67,21 +71,25 @@ func NewServer(hub *Hub, opts ServerOptions) *Server {
 // session is one call of Watch.
 type session struct {
 	*Server
-	grpc   pb.Watch_WatchServer
-	stream *stream
-	ended  chan struct{}
+	grpc    pb.Watch_WatchServer
+	stream  *stream
+	transit *transit.Stream
+	ended   chan struct{}
 }
 
 // Watch serves one stream. The calling goroutine waits for its end; a second one sends, a third one receives. It ends with
 // ErrGRPCWatchCanceled when the client goes away, with the error of the stream's context where that has one of its own (no
 // leader), with ErrGRPCStopped when the hub is closed or the store is not open, and with ResourceExhausted for a client that
-// does not read while others find no room.
+// does not read while others find no room. What gRPC holds for such a client only ends with its connection, which is closed if
+// it has not read after as long again.
 func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	ses := &session{Server: s, grpc: grpc, stream: s.hub.newStream(), ended: make(chan struct{})}
 	if !s.hub.open(ses.stream) {
 		return rpctypes.ErrGRPCStopped
 	}
 	defer close(ses.ended)
+	ses.transit = s.opts.Conns.NewStream(grpc.Context(), func(bytes int64) { ses.written(int(bytes)) })
+	defer ses.transit.End()
 	failed := make(chan error, 1)
 	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
 	go func() {
@@ -100,6 +108,9 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	case err := <-sent:
 		return ses.cause(err)
 	case <-ses.stream.slow:
+		ses.transit.CloseUnlessWritten(s.hub.opts.StallTime, func() {
+			s.opts.Logger.Info("closing the connection of a client that does not read its watch stream while others find no room")
+		})
 		return errSlowConsumer
 	}
 }
@@ -140,6 +151,9 @@ func (s *session) receive() error {
 		if task == nil {
 			continue
 		}
+		if !s.admitted() {
+			return nil
+		}
 		select {
 		case s.stream.slots <- struct{}{}:
 		case <-s.ended:
@@ -147,6 +161,22 @@ func (s *session) receive() error {
 		}
 		if !s.hub.box.post(task) {
 			return nil // sendLoop tells
+		}
+	}
+}
+
+// admitted waits while the client leaves more unread than its share of what all may: none of its requests is answered before it
+// reads. False if the stream has ended.
+func (s *session) admitted() bool {
+	for {
+		roomy := make(chan struct{})
+		if !s.stream.pending.Greedy(func() { close(roomy) }) {
+			return true
+		}
+		select {
+		case <-roomy:
+		case <-s.ended:
+			return false
 		}
 	}
 }
@@ -236,9 +266,13 @@ func (s *session) sendAll(list []response) (unsent int, err error) {
 		if r.claim {
 			<-s.stream.slots
 		}
-		if s.stream.sent(r.size) {
-			s.hub.box.post(func() { s.hub.drained(s.stream) })
-		}
 	}
 	return 0, nil
+}
+
+// written is told when gRPC holds so many bytes less.
+func (s *session) written(bytes int) {
+	if s.stream.written(bytes) {
+		s.hub.box.post(func() { s.hub.drained(s.stream) })
+	}
 }

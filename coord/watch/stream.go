@@ -25,8 +25,8 @@ type response struct {
 	claim bool // it answers a request: sending it returns the request's slot
 }
 
-// responseOverhead is what a response counts beyond its events, in bytes.
-const responseOverhead = 128
+// responseOverhead is what a response counts beyond its events, in bytes: itself, its header, and what gRPC makes of it.
+const responseOverhead = 512
 
 // maxRequests is how many requests of one stream may be unanswered before the receiver stops reading.
 const maxRequests = 128
@@ -52,9 +52,10 @@ type stream struct {
 	slots chan struct{} // holds a token for each unanswered request
 	out   struct {
 		sync.Mutex
-		queue []response
-		bytes int  // of queue, and of what was taken and is not sent yet
-		full  bool // an offer was refused since half of the limit was last reached from above
+		queue  []response
+		bytes  int  // of queue, and of what was taken and is not written yet
+		handed int  // of bytes: what gRPC has
+		full   bool // an offer was refused since half of the limit was last reached from above
 		// waits: an offer was refused because of what all streams hold; roomy will be called.
 		waits  bool
 		moved  time.Time // when the client last took something, or began to have to
@@ -91,7 +92,7 @@ func (s *stream) offer(r response) bool {
 	return true
 }
 
-// smallResponse is the size up to which a client that waits for nothing gets a response whatever others hold.
+// smallResponse is the size up to which a client that waits for nothing gets a response from what is kept spare for such.
 const smallResponse = 16 << 10
 
 // fits takes room for a response from what all streams may hold. The caller holds the mutex.
@@ -104,11 +105,7 @@ func (s *stream) fits(r response) bool {
 		return true
 	}
 	s.out.waits = s.out.waits || s.roomy != nil
-	if s.out.bytes == 0 && r.size <= smallResponse {
-		s.pending.Force(int64(r.size))
-		return true
-	}
-	return false
+	return s.out.bytes == 0 && r.size <= smallResponse && s.pending.TakeSpare(int64(r.size))
 }
 
 // room is told when others hold less. It reports whether the hub has to look at the stream.
@@ -121,15 +118,15 @@ func (s *stream) room() bool {
 	return was && !s.out.full
 }
 
-// stalled reports whether much waits for the client, and whether it has taken nothing for so long that it may be ended.
+// stalled reports whether something waits for the client, and whether it has taken nothing for so long that it may be ended.
 func (s *stream) stalled(now time.Time, patience time.Duration) (holds, stalled bool) {
 	s.out.Lock()
 	defer s.out.Unlock()
-	holds = s.out.bytes > smallResponse
+	holds = s.out.bytes > 0
 	return holds, holds && now.Sub(s.out.moved) > patience
 }
 
-// push queues a response in any case; the number of those is bounded by the requests of the client.
+// push queues a response in any case; the number of those is bounded by the requests of the client, see session.admitted.
 func (s *stream) push(r response) {
 	s.out.Lock()
 	defer s.out.Unlock()
@@ -163,7 +160,7 @@ func (s *stream) full() bool {
 	return s.out.full
 }
 
-// take returns everything queued; its bytes count until sent is told. spare is memory for what comes next.
+// take returns everything queued; its bytes count until written is told. spare is memory for what comes next.
 func (s *stream) take(spare []response) []response {
 	s.out.Lock()
 	defer s.out.Unlock()
@@ -172,14 +169,20 @@ func (s *stream) take(spare []response) []response {
 	return taken
 }
 
-// sent gives bytes back and reports whether the stream has just stopped being full.
-func (s *stream) sent(bytes int) bool {
+// hand notes that gRPC gets so many bytes of what was taken.
+func (s *stream) hand(bytes int) {
+	s.out.Lock()
+	defer s.out.Unlock()
+	s.out.handed += bytes
+}
+
+// written gives back bytes that gRPC had and reports whether the stream has just stopped being full.
+func (s *stream) written(bytes int) bool {
 	s.out.Lock()
 	defer s.out.Unlock()
 	s.out.bytes -= bytes
-	if !s.out.closed {
-		s.pending.Give(int64(bytes))
-	}
+	s.out.handed -= bytes
+	s.pending.Give(int64(bytes))
 	s.out.moved = time.Now()
 	if !s.out.full || s.out.bytes > s.limit/2 {
 		return false
@@ -188,12 +191,14 @@ func (s *stream) sent(bytes int) bool {
 	return true
 }
 
-// shut drops what is queued and returns how many events that was. Nothing is queued afterwards.
+// shut drops what is queued and returns how many events that was. Nothing is queued afterwards. What gRPC has counts until it is
+// written.
 func (s *stream) shut() (events int) {
 	s.out.Lock()
 	defer s.out.Unlock()
 	s.out.closed = true
-	s.pending.GiveAll()
+	s.pending.Give(int64(s.out.bytes - s.out.handed))
+	s.out.bytes = s.out.handed
 	for _, r := range s.out.queue {
 		events += len(r.events)
 	}

@@ -17,22 +17,19 @@ const refuseCommand = "refuse-command"
 func (p Process) refuse(args []string) int {
 	flags := flag.NewFlagSet(refuseCommand, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	var r coord.Refusal
-	flags.StringVar(&r.DataDir, "data-dir", "", "")
-	flags.StringVar(&r.WALDir, "wal-dir", "", "")
-	flags.StringVar(&r.Entry, "entry", "", "")
-	flags.BoolVar(&r.NotInLogYet, "not-in-log-yet", false, "")
+	dir := flags.String("data-dir", "", "")
+	entry := flags.String("entry", "", "")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return p.print(usage)
-	case err == nil && (flags.NArg() > 0 || r.DataDir == "" || r.Entry == ""):
-		err = errors.New("it takes --data-dir DIR and --entry ENTRY, --wal-dir DIR if the member runs with it, and --not-in-log-yet")
+	case err == nil && (flags.NArg() > 0 || *dir == "" || *entry == ""):
+		err = errors.New("it takes --data-dir DIR and --entry ENTRY, both once")
 	}
 	if err != nil {
 		return p.fail(exitUsage, fmt.Errorf("%s: %w", refuseCommand, err))
 	}
-	next, err := coord.RefuseCommand(r, zap.NewNop())
+	next, err := coord.RefuseCommand(*dir, *entry, zap.NewNop())
 	if err != nil {
 		return p.fail(exitFailed, fmt.Errorf("%s: %w", refuseCommand, err))
 	}
