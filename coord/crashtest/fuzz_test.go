@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +35,7 @@ import (
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	_ "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
@@ -168,8 +171,10 @@ type method struct {
 // fuzzCluster starts three members that answer DNS, too.
 func fuzzCluster(t testing.TB) *fuzzed {
 	c := layOut(t, 3)
+	program := unchecked(t)
 	f := &fuzzed{cluster: c, told: &told{}, dns: freeAddrs(t, 3), acts: map[string]int{}, answered: map[string]int{}, methods: allMethods(t)}
 	for i, m := range c.members {
+		m.program = program
 		m.flags = append(m.flags, "--listen-dns="+f.dns[i], "--quota-backend-bytes="+strconv.Itoa(64<<20))
 	}
 	c.start()
@@ -279,7 +284,10 @@ func (f *fuzzed) tell(what string, answered bool) {
 // act does one hostile thing, and reports what, and whether somebody answered.
 func (f *fuzzed) act(ctx context.Context, c *choices) (what string, answered bool) {
 	at := c.below(3)
-	switch c.below(16) {
+	if c.forges && c.oneIn(2) {
+		return "forged rows", f.forgeRows(ctx, c, f.conns[at])
+	}
+	switch c.below(17) {
 	case 0, 1, 2, 3, 4, 5:
 		return f.call(ctx, c, f.conns[at])
 	case 6, 7, 8, 9:
@@ -294,6 +302,8 @@ func (f *fuzzed) act(ctx context.Context, c *choices) (what string, answered boo
 		return "introduction", f.post(ctx, c, "http://"+f.members[at].peer+"/coord/introduce")
 	case 14:
 		return "page", f.page(ctx, c, f.members[at])
+	case 15:
+		return "forged rows", f.forgeRows(ctx, c, f.conns[at])
 	}
 	if c.below(4) > 0 {
 		return f.call(ctx, c, f.conns[at])
@@ -385,6 +395,9 @@ func (f *fuzzed) session(ctx context.Context, c *choices, conn *grpc.ClientConn)
 			}
 			answered += len(frame.Responses)
 			f.learnOutcomes(frame, batch.Requests)
+		}
+		if c.forges {
+			f.tell("forged rows", f.forgeRows(ctx, c, conn))
 		}
 	}
 	if !c.oneIn(4) {
@@ -566,6 +579,9 @@ func (f *fuzzed) checkMember(m *member) error {
 	if err != nil {
 		return fmt.Errorf("does not write: %w", err)
 	}
+	if err := f.othersGoOn(m); err != nil {
+		return err
+	}
 	memory := m.resident()
 	f.largest = max(f.largest, memory)
 	if memory > maxMemory {
@@ -573,6 +589,32 @@ func (f *fuzzed) checkMember(m *member) error {
 	}
 	return nil
 }
+
+// othersGoOn says whether who uses names that no program knows is served at a member, and whether one of its goroutines panicked.
+func (f *fuzzed) othersGoOn(m *member) error {
+	c, err := client.New(client.Config{Endpoints: []string{m.client}})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for try := 0; ; try++ { // a machine that stands still for longer than a session lives is nobody's fault
+		err := untouched(ctx, c, fmt.Sprintf("untouched %d/%d %s", f.count.rounds, try, m.name))
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || !errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrOutcomeUnknown) {
+			return fmt.Errorf("does not serve others: %w", err)
+		}
+	}
+	if panics := recovered.FindString(metrics(f.t, m.client)); panics != "" {
+		return fmt.Errorf("recovered from a panic: %s", panics)
+	}
+	return nil
+}
+
+var recovered = regexp.MustCompile(`coord_recovered_panics_total\{.*`)
 
 // write writes a key, after it has lowered the alarms that a program left.
 func (f *fuzzed) write(cli *clientv3.Client) error {

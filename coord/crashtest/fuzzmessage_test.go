@@ -20,6 +20,8 @@ import (
 type choices struct {
 	rest  []byte
 	focus []string // names that the program comes back to, so that what it does meets
+	// forges says that the program mostly forges rows below the reserved prefix, in the middle of sessions too.
+	forges bool
 }
 
 func choicesOf(acts []byte) *choices {
@@ -27,6 +29,7 @@ func choicesOf(acts []byte) *choices {
 	for range 3 {
 		c.focus = append(c.focus, pick(c, "a", "a/b", "jobs", "jobs/1", "x", "s", "rw", pick(c, words...)))
 	}
+	c.forges = c.oneIn(3)
 	return c
 }
 
@@ -71,10 +74,11 @@ var words = []string{
 
 // told remembers what members answered, so that later requests can name what there is: ids, tokens, revisions, keys.
 type told struct {
-	mu      sync.Mutex
-	numbers []uint64
-	texts   []string
-	grants  []toldGrant
+	mu       sync.Mutex
+	numbers  []uint64
+	texts    []string
+	grants   []toldGrant
+	reserved []string // keys below the reserved prefix
 }
 
 // toldGrant is an entry of a queue: what requests that release or guard name.
