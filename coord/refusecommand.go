@@ -4,22 +4,35 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/datadir"
+	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Refusal says what a member is to refuse.
+type Refusal struct {
+	// DataDir and WALDir are what the member runs with.
+	DataDir, WALDir string
+	// Entry is what the last line of the members calls the command.
+	Entry string
+	// NotInLogYet lets a member that is behind refuse a command that its log does not hold: nobody sees then whether there will be one.
+	NotInLogYet bool
+}
+
 // RefuseCommand has the member with this data directory, which does not run, refuse a command of the log at which it and the others
-// ended, and returns what comes next, in words. entry is what the last line of the members calls the command.
-func RefuseCommand(dataDir, entry string, log *zap.Logger) (next string, err error) {
-	r, err := statemachine.ParseRefused(entry)
+// ended, and returns what comes next, in words.
+func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
+	r, err := statemachine.ParseRefused(o.Entry)
 	if err != nil {
 		return "", err
 	}
 	before := false
-	err = datadir.RefuseCommand(dataDir, r.String(), log, func(store string) error {
-		err := statemachine.RefuseCommand(nil, store, r, log)
+	err = datadir.RefuseCommand(o.DataDir, o.WALDir, r.String(), log, func(d *datadir.Dir) error {
+		check := func(applied uint64) error { return o.check(d, r, applied) }
+		err := statemachine.RefuseCommand(nil, d.DBPath(), r, check, log)
 		before = errors.Is(err, statemachine.ErrRefusedBefore)
 		if before {
 			return nil
@@ -42,6 +55,29 @@ func RefuseCommand(dataDir, entry string, log *zap.Logger) (next string, err err
 	return what + " When its entry is applied, it will not be executed: who asked for it is told so.\n" +
 		"Next: run this on every other member while it is stopped, learners too, then start all of them. Members that refuse different commands do not\n" +
 		"connect; one that was not told says so in its log. New members are told when they are introduced.\n", nil
+}
+
+// check declines a command that the log of a member, which was applied up to an index, does not hold.
+func (o Refusal) check(d *datadir.Dir, r statemachine.Refused, applied uint64) error {
+	last, entry, err := logstore.ReadStopped(vfs.Default, d.WALPath(), Shard, d.Identity().MemberID, r.Index)
+	switch {
+	case errors.Is(err, logstore.ErrNoLog):
+		return fmt.Errorf("%w; if the member runs with --wal-dir, say it here too", err)
+	case err != nil:
+		return err
+	case r.Index > last && o.NotInLogYet:
+		return nil
+	case r.Index > last:
+		return fmt.Errorf("command %v is not refused: the log of this member ends at entry %d. It has applied it up to %d, so it takes commands of the entries from %d to %d. "+
+			"Compare what was typed with the last lines of the members that ended; if it is right, and this member was behind, so that it must yet receive the entry, "+
+			"say --not-in-log-yet", r, last, applied, applied+1, last)
+	case entry == nil:
+		return fmt.Errorf("command %v is not refused: entry %d of the log of this member holds no commands", r, r.Index)
+	}
+	if err := statemachine.CheckRefused(r, entry); err != nil {
+		return fmt.Errorf("command %v is not refused: %w", r, err)
+	}
+	return nil
 }
 
 // refusals are the commands that the directory says are refused.

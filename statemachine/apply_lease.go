@@ -183,14 +183,25 @@ func (b *batch) dropRenewals(seen uint64) {
 func (b *batch) expire() {
 	keys := 0
 	b.looks = 0
-	for _, id := range b.m.leases.Due(maxExpiredLeases) {
-		b.at.lease = id
+	for i, id := range b.m.leases.Due(maxExpiredLeases) {
+		b.at.request, b.at.lease = i+1, id
+		if b.refusesLease() {
+			if l, there := b.m.leases.Postpone(id, postponedMS); there { // it may have gone with one before it
+				b.storeLease(l)
+			}
+			continue
+		}
 		b.free(func() { keys += b.dropLease(id, true) })
 		if keys >= maxExpiredKeys || b.looks >= maxExpiredLooks {
 			break
 		}
 	}
+	b.at.request, b.at.lease = 0, 0
 }
+
+// postponedMS is how much longer a lease lives whose end the operator refused, as the members ended at it: time to install a release
+// that does not.
+const postponedMS = 24 * 60 * 60 * 1000
 
 func (b *batch) storeClock() {
 	ms, tick := b.m.leases.Clock()

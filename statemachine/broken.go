@@ -126,8 +126,12 @@ func (b *batch) react() error {
 			if b.refuses() {
 				return ErrRefusedByOperator
 			}
+			if b.at.lease != 0 {
+				b.at.reaction = d.queue
+			}
 			return r.Deleted(s, d.queue, d.were)
 		})
+		b.at.reaction = ""
 		switch {
 		case err == nil:
 			b.mendQueue(d.queue)

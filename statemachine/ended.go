@@ -17,19 +17,21 @@ type place struct {
 	index    uint64
 	entry    *raftv1.Entry // nil: it does not parse, or not yet
 	command  int           // from 1; 0: none of them
-	request  int           // of a command with requests, from 1; 0: none of them
+	request  int           // of a command with requests, or a tick's lease, from 1; 0: none of them
 	kind     coordv1.Kind  // of the request
 	sequence uint64        // likewise
 	session  LeaseID       // whose requests they are, 0: none
 	lease    LeaseID       // that expires, 0: none
+	reaction string        // the queue that is told of what the tick deleted, "": none
 }
 
-// String is INDEX, INDEX.COMMAND or INDEX.COMMAND.REQUEST, as coordd refuse-command takes it.
+// String is INDEX, INDEX.COMMAND or INDEX.COMMAND.REQUEST, as coordd refuse-command takes it. A reaction in a tick is refused with the
+// tick, and not with the lease: that can go.
 func (p place) String() string {
 	switch {
 	case p.command == 0:
 		return fmt.Sprint(p.index)
-	case p.request == 0:
+	case p.request == 0, p.reaction != "":
 		return fmt.Sprintf("%d.%d", p.index, p.command)
 	}
 	return fmt.Sprintf("%d.%d.%d", p.index, p.command, p.request)
@@ -48,11 +50,14 @@ func (p place) describe() string {
 	if p.session != 0 {
 		what += fmt.Sprintf(", of session %x", p.session)
 	}
-	if p.request != 0 {
+	if p.kind != 0 {
 		what += fmt.Sprintf(", its request %d: %v, sequence %d", p.request, p.kind, p.sequence)
 	}
 	if p.lease != 0 {
 		what += fmt.Sprintf(", at the lease %x that expires", p.lease)
+	}
+	if p.reaction != "" {
+		what += fmt.Sprintf(", in what follows for %q", p.reaction)
 	}
 	return what
 }

@@ -72,7 +72,7 @@ func TestPanicEndsTheReplicaAndNamesTheCommand(t *testing.T) {
 		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 0x1f, TtlMs: 1}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("q/1"), Lease: 0x1f}))
 		d.tick(1)
 		tick := command(raftv1.KindTick, &raftv1.Tick{Number: 2, DeltaMs: 5, Seen: d.index})
-		d.mustEnd(encodedEntry(self, 99, tick), "log entry 4.1", "Tick", "at the lease 1f that expires")
+		d.mustEnd(encodedEntry(self, 99, tick), "log entry 4.1 ", "Tick", "at the lease 1f that expires, in what follows for \"q\"", "--entry 4.1\"")
 	})
 }
 

@@ -26,11 +26,12 @@ func randomOptions() statemachine.Options {
 	}
 }
 
-// someRefused are commands and requests of which there are some in every log.
+// someRefused are commands, requests and leases of ticks of which there are some in every log.
 func someRefused() (list []statemachine.Refused) {
 	for index := uint64(3); index < 1000; index += 17 {
 		list = append(list, statemachine.Refused{Index: index, Command: 1},
-			statemachine.Refused{Index: index + 5, Command: 2, Request: 1}, statemachine.Refused{Index: index + 9, Command: 1, Request: 2})
+			statemachine.Refused{Index: index + 5, Command: 2, Request: 1}, statemachine.Refused{Index: index + 9, Command: 1, Request: 2},
+			statemachine.Refused{Index: index + 11, Command: 1, Request: 1}, statemachine.Refused{Index: index + 12, Command: 2, Request: 1})
 	}
 	return list
 }

@@ -13,16 +13,20 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
 // Refused names a command of the log that the operator has refused, because all members ended at it: when its entry is applied, it
 // is not executed, and ErrRefusedByOperator is its outcome. All members that connect have the same list, see coord/handshake.
 //
+// Of a tick is refused less, as time must pass and leases must end: refused as a whole, its leases expire, but no queue hears of it,
+// and those that would are broken. A Request is one of its leases, in the order in which they expire: that one lives a day longer.
+//
 //	row: 10 index:8 command:4 request:4 → empty
 type Refused struct {
 	Index            uint64 // of the log entry
-	Command, Request uint32 // from 1; a Request of 0 means the whole command
+	Command, Request uint32 // from 1; a Request, or lease of a tick, of 0 means the whole command
 }
 
 // String is what ParseRefused reads: INDEX.COMMAND or INDEX.COMMAND.REQUEST.
@@ -88,6 +92,11 @@ func (b *batch) refuses() bool {
 	return l.has(r) || b.at.request > 0 && l.has(Refused{r.Index, r.Command, uint32(b.at.request)})
 }
 
+// refusesLease reports whether the end of the lease that is due is refused.
+func (b *batch) refusesLease() bool {
+	return b.m.denied.has(Refused{b.at.index, uint32(b.at.command), uint32(b.at.request)})
+}
+
 // Refusals are the commands that the operator has refused, in order.
 func (v *View) Refusals() []Refused { return v.refused }
 
@@ -134,9 +143,61 @@ func (e *RefusalTooLateError) Error() string {
 // ErrRefusedBefore: the command is in the list already.
 var ErrRefusedBefore = errors.New("the command was refused before")
 
-// RefuseCommand adds a command to the list in the store of a machine that does not run, durably. ErrRefusedBefore, and
-// RefusalTooLateError.
-func RefuseCommand(fs vfs.FS, dir string, r Refused, log *zap.Logger) (err error) {
+// Bounds of the list: of those commands whose entries were not applied yet, and of all. A list of so many fits into what a new member is
+// told when it is introduced.
+const (
+	MaxRefusedOpen = 64
+	MaxRefused     = 160
+)
+
+// ErrTooManyRefused: the list is full.
+var ErrTooManyRefused = errors.New("too many commands are refused")
+
+// room says whether one more command may be refused: nil, or an error that wraps ErrTooManyRefused.
+func (l refusedList) room(applied uint64) error {
+	open := 0
+	for _, r := range l {
+		if r.Index > applied {
+			open++
+		}
+	}
+	switch {
+	case open >= MaxRefusedOpen:
+		return fmt.Errorf("%w: %d that were not applied yet, the last one %v; at most %d may be", ErrTooManyRefused, open, l[len(l)-1], MaxRefusedOpen)
+	case len(l) >= MaxRefused:
+		return fmt.Errorf("%w: %d since the cluster was founded, which is the bound: move it by a snapshot into a new one", ErrTooManyRefused, len(l))
+	}
+	return nil
+}
+
+// CheckRefused says why what an entry of the log carries does not hold what r names, nil if it does.
+func CheckRefused(r Refused, data []byte) error {
+	entry, err := raftv1.DecodeEntry(data)
+	if err != nil {
+		return fmt.Errorf("entry %d holds no commands: %w", r.Index, err)
+	}
+	if n := len(entry.Commands); int64(r.Command) > int64(n) {
+		return fmt.Errorf("entry %d holds %d commands", r.Index, n)
+	}
+	parts, what := 0, ""
+	switch c := entry.Commands[r.Command-1]; c.Kind {
+	case raftv1.KindRequests:
+		q, _ := parseRequests(c.Body)
+		parts, what = len(q.requests), fmt.Sprintf("%d requests", len(q.requests))
+	case raftv1.KindTick:
+		parts, what = maxExpiredLeases, fmt.Sprintf("at most %d leases", maxExpiredLeases)
+	default:
+		what = fmt.Sprintf("one %v, and no requests", c.Kind)
+	}
+	if int64(r.Request) > int64(parts) {
+		return fmt.Errorf("command %d.%d is of %s", r.Index, r.Command, what)
+	}
+	return nil
+}
+
+// RefuseCommand adds a command to the list in the store of a machine that does not run, durably. check, which may be nil, is told up to where
+// the log was applied, and may decline. ErrRefusedBefore, ErrTooManyRefused, RefusalTooLateError, and what check returns.
+func RefuseCommand(fs vfs.FS, dir string, r Refused, check func(applied uint64) error, log *zap.Logger) (err error) {
 	m := New(Options{Dir: dir, FS: fs, Logger: log})
 	if m.store, err = openStore(m.opts.FS, dir, m.opts.MaxOpenFiles, m.log); err != nil {
 		return fmt.Errorf("open the store in %s: %w", dir, err)
@@ -147,6 +208,14 @@ func RefuseCommand(fs vfs.FS, dir string, r Refused, log *zap.Logger) (err error
 	}
 	if m.denied.has(r) {
 		return ErrRefusedBefore
+	}
+	if r.Index > m.index && check != nil {
+		if err := check(m.index); err != nil {
+			return err
+		}
+	}
+	if err := m.denied.room(m.index); err != nil && r.Index > m.index {
+		return err
 	}
 	return m.takeOver([]Refused{r})
 }

@@ -44,7 +44,7 @@ func TestRefusedCommand(t *testing.T) {
 		if err != nil || r.String() != command {
 			t.Fatal(r, err)
 		}
-		if err := statemachine.RefuseCommand(d.fs, "db", r, zap.NewNop()); !errors.Is(err, want) {
+		if err := statemachine.RefuseCommand(d.fs, "db", r, nil, zap.NewNop()); !errors.Is(err, want) {
 			t.Fatalf("%s: %v, want %v", command, err, want)
 		}
 	}
@@ -78,7 +78,7 @@ func TestRefusedCommand(t *testing.T) {
 	}
 	d.m.Close()
 	var late *statemachine.RefusalTooLateError
-	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: 2, Command: 1}, zap.NewNop()); !errors.As(err, &late) || late.Applied < 3 {
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: 2, Command: 1}, nil, zap.NewNop()); !errors.As(err, &late) || late.Applied < 3 {
 		t.Errorf("a command that was applied: %v", err)
 	}
 	d.open()
@@ -96,7 +96,7 @@ func TestRefusedCommandAcknowledgesNothing(t *testing.T) {
 	s := d.openSession(5, 1000, 9)
 	s.do(putRequest(1, "a", "1"))
 	d.m.Close()
-	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1}, zap.NewNop()); err != nil {
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1}, nil, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	d.open()
@@ -127,7 +127,7 @@ func TestRefusedTick(t *testing.T) {
 		t.Fatal("the machine goes on")
 	}
 	d.m.Close()
-	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index, Command: 1}, zap.NewNop()); err != nil {
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index, Command: 1}, nil, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	d.open()
@@ -138,4 +138,37 @@ func TestRefusedTick(t *testing.T) {
 		t.Errorf("lease 5 is there: %t, its key is %q, the queue is broken: %t", there, d.value("q/1", 0), d.m.QueueBroken("q"))
 	}
 	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 3, DeltaMs: 100, Seen: d.index}))
+}
+
+// TestRefusedLease: where members end at what is done for a lease that expires, that lease alone lives a day longer once it is refused,
+// with its keys; another one of the same tick goes, and time passes.
+func TestRefusedLease(t *testing.T) {
+	d := newDriver(t)
+	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 10}), command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 10}))
+	d.do(command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 5}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: 6}))
+	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 1, DeltaMs: 1, Seen: d.index}))
+	d.m.Close()
+	if err := statemachine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1, Request: 1}, nil, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	d.open()
+	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 2, DeltaMs: 100, Seen: d.index}))
+	for range 2 {
+		l, _, there := d.m.Lease(5)
+		if _, _, other := d.m.Lease(6); !there || other || d.value("a", 0) == "-" || d.value("b", 0) != "-" {
+			t.Fatalf("lease 5 is there: %t, 6: %t, their keys are %q and %q", there, other, d.value("a", 0), d.value("b", 0))
+		}
+		if l.DeadlineMS != 101+24*60*60*1000 {
+			t.Errorf("its deadline is %d", l.DeadlineMS)
+		}
+		d.reopen()
+	}
+	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 3, DeltaMs: 24*60*60*1000 - 1, Seen: d.index}))
+	if _, _, there := d.m.Lease(5); !there {
+		t.Error("the lease has gone early")
+	}
+	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 4, DeltaMs: 1, Seen: d.index}))
+	if _, _, there := d.m.Lease(5); there || d.value("a", 0) != "-" {
+		t.Error("the lease is there after its day")
+	}
 }

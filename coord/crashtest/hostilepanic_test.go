@@ -1,56 +1,34 @@
 package crashtest
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"os"
+	"fmt"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/coord-dev/coord/statemachine"
 )
 
-// fragile builds a coordd in which a put of the key "boom" panics in the apply: a moment later, as a leader that ends at once may not have
-// said that the put is committed, and then a follower that is alone does not end.
+// fragile builds a coordd whose apply panics in three places: at a put of the key "boom", where a lease expires that has the key "boom later",
+// and in what follows, from a lease that expires, for the read-write lock "boom". It does so a moment later, as a leader that ends at once may not
+// have said that the entry is committed, and then a follower that is alone does not end.
 func fragile(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	source, err := filepath.Abs("../../statemachine/apply_kv.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := os.ReadFile(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for at, more := range map[string]string{
-		"import (\n": "\"time\"\n",
-		"func (b *batch) doPut(r *pb.PutRequest) *pb.PutResponse {\n": "if string(r.Key) == \"boom\" { time.Sleep(time.Second); panic(\"boom was put\") }\n",
-	} {
-		if bytes.Count(code, []byte(at)) != 1 {
-			t.Fatalf("%s has no %q", source, at)
-		}
-		code = bytes.Replace(code, []byte(at), []byte(at+more), 1)
-	}
-	changed, overlay := filepath.Join(dir, "apply_kv.go"), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{source: changed}})
-	if err := errors.Join(err, os.WriteFile(changed, code, 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "coordd")
-	if out, err := exec.Command("go", "build", "-overlay="+overlay, "-o", program, "github.com/coord-dev/coord/cmd/coordd").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return program
+	const kv, leases, reactions, later = "statemachine/apply_kv.go", "statemachine/apply_lease.go", "statemachine/broken.go", "{ time.Sleep(time.Second); panic(%q) }\n"
+	return altered(t, edit{kv, "import (\n", "\"time\"\n"}, edit{leases, "import (\n", "\"time\"\n"}, edit{reactions, "import (\n", "\"time\"\n"},
+		edit{kv, "func (b *batch) doPut(r *pb.PutRequest) *pb.PutResponse {\n", fmt.Sprintf("if string(r.Key) == \"boom\" "+later, "boom was put")},
+		edit{leases, "func (b *batch) dropLease(id LeaseID, expired bool) int {\n",
+			fmt.Sprintf("if kv := b.get([]byte(\"boom later\")); expired && kv != nil && kv.Lease == id "+later, "boom expires")},
+		edit{reactions, "b.at.reaction = d.queue\n", fmt.Sprintf("if strings.HasSuffix(d.queue, \"rwlocks/boom\") "+later, "boom has gone")})
 }
 
-var refusedEntry = regexp.MustCompile(`refuse-command --data-dir DIR --entry (\d+\.\d+)`)
+var refusedEntry = regexp.MustCompile(`refuse-command --data-dir DIR --entry (\d+(?:\.\d+)+)`)
 
 // boom puts the key at which those die who run a fragile program, waits until they have, and returns what their last lines call
 // the command.
@@ -60,14 +38,25 @@ func boom(t *testing.T, c *cluster, dies ...*member) (entry string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, _ = cli.Put(ctx, "boom", "1")
-	for _, m := range dies {
+	return ended(t, dies, "boom was put", ", Put, of member")
+}
+
+// ended waits until members have ended by themselves, and returns what their last lines, which have these words, call the command.
+func ended(t *testing.T, members []*member, words ...string) (entry string) {
+	t.Helper()
+	for _, m := range members {
 		if code := m.exit(t); code != 1 {
 			t.Errorf("%s: exit code %d", m.name, code)
 		}
 		last := m.tail(1)
 		found := refusedEntry.FindStringSubmatch(last)
-		if found == nil || !strings.Contains(last, "boom was put") || !strings.Contains(last, ", Put, of member") {
+		if found == nil {
 			t.Fatalf("the last line of %s does not name the command: %s", m.name, last)
+		}
+		for _, word := range words {
+			if !strings.Contains(last, word) {
+				t.Errorf("the last line of %s does not say %q: %s", m.name, word, last)
+			}
 		}
 		if entry != "" && found[1] != entry {
 			t.Errorf("%s ended at %s, another member at %s", m.name, found[1], entry)
@@ -78,9 +67,10 @@ func boom(t *testing.T, c *cluster, dies ...*member) (entry string) {
 }
 
 // refuse runs coordd refuse-command for a member that is stopped.
-func (m *member) refuse(t *testing.T, entry string) (code int, said string) {
+func (m *member) refuse(t *testing.T, entry string, flags ...string) (code int, said string) {
 	t.Helper()
-	out, err := exec.Command(coordd, "refuse-command", "--data-dir", m.dir, "--entry", entry).CombinedOutput()
+	args := append([]string{"refuse-command", "--data-dir", m.dir, "--entry", entry}, flags...)
+	out, err := exec.Command(coordd, args...).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -91,10 +81,18 @@ func (m *member) refuse(t *testing.T, entry string) (code int, said string) {
 	return code, string(out)
 }
 
-func (m *member) mustRefuse(t *testing.T, entry string) {
+func (m *member) mustRefuse(t *testing.T, entry string, flags ...string) {
 	t.Helper()
-	if code, said := m.refuse(t, entry); code != 0 || !strings.Contains(said, entry) || !strings.Contains(said, "Next: run this on every other member") {
+	if code, said := m.refuse(t, entry, flags...); code != 0 || !strings.Contains(said, entry) || !strings.Contains(said, "Next: run this on every other member") {
 		t.Errorf("%s: exit code %d: %s", m.name, code, said)
+	}
+}
+
+// mustDecline demands that a member does not refuse a command, and says these words of it.
+func (m *member) mustDecline(t *testing.T, words, entry string, flags ...string) {
+	t.Helper()
+	if code, said := m.refuse(t, entry, flags...); code != 1 || !strings.Contains(said, words) {
+		t.Errorf("%s, %s %q: exit code %d: %s, want %q", m.name, entry, flags, code, said, words)
 	}
 }
 
@@ -187,7 +185,8 @@ func TestHostilePanic(t *testing.T) {
 	behind.start(t)
 	behind.mustStayOut(t, entry, rev)
 	behind.terminate(t)
-	behind.mustRefuse(t, entry)
+	behind.mustDecline(t, "say --not-in-log-yet", entry)
+	behind.mustRefuse(t, entry, "--not-in-log-yet")
 	behind.start(t)
 	behind.waitReady(t)
 	c.checkEqual()
@@ -203,7 +202,7 @@ func TestHostilePanic(t *testing.T) {
 
 	differing := c.members[0]
 	differing.terminate(t)
-	differing.mustRefuse(t, "999999.1")
+	differing.mustRefuse(t, "999999.1", "--not-in-log-yet")
 	differing.start(t)
 	rev = putKey(t, c, "without it")
 	differing.mustStayOut(t, entry, rev) // it says what the others refuse
@@ -227,13 +226,10 @@ func TestHostilePanicOfSome(t *testing.T) {
 		}
 	}
 	entry := boom(t, c, c.members[1:]...)
-	if code, said := whole.refuse(t, entry); code != 1 || !strings.Contains(said, "in use by another process") {
-		t.Errorf("while it runs: exit code %d: %s", code, said)
-	}
+	whole.mustDecline(t, "in use by another process", entry)
 	whole.terminate(t)
-	if code, said := whole.refuse(t, entry); code != 1 || !strings.Contains(said, "has applied the log") || !strings.Contains(said, "rebuilt") {
-		t.Errorf("exit code %d: %s", code, said)
-	}
+	whole.mustDecline(t, "has applied the log", entry)
+	whole.mustDecline(t, "rebuilt", entry, "--not-in-log-yet")
 	for _, m := range c.members[1:] {
 		m.mustRefuse(t, entry)
 		m.start(t)
@@ -242,4 +238,40 @@ func TestHostilePanicOfSome(t *testing.T) {
 	rev := putKey(t, c, "after")
 	whole.start(t)
 	whole.mustStayOut(t, entry, rev+1) // it has had the put that the others refuse
+}
+
+// TestHostileRefusals: only what the log of a member holds behind what it has applied is refused, and what it may hold one day if
+// that is said; and no more of it than there is room for. Whatever is declined changes nothing.
+func TestHostileRefusals(t *testing.T) {
+	c := layOut(t, 1)
+	m, wal := c.members[0], t.TempDir()
+	m.program, m.flags = fragile(t), append(m.flags, "--wal-dir="+wal)
+	c.start()
+	putKey(t, c, "a")
+	m.terminate(t) // so that what was applied is durable
+	c.start()
+	entry := boom(t, c, m)
+	var index uint64
+	if _, err := fmt.Sscanf(entry, "%d.1", &index); err != nil {
+		t.Fatalf("%s: %v", entry, err)
+	}
+	at := func(offset uint64, rest string) string { return fmt.Sprint(index+offset) + rest }
+	inWAL := "--wal-dir=" + wal
+	m.mustDecline(t, "if the member runs with --wal-dir, say it here too", entry)
+	for _, flags := range [][]string{{inWAL}, {inWAL, "--not-in-log-yet"}} {
+		m.mustDecline(t, at(0, " holds 1 commands"), at(0, ".2"), flags...)
+		m.mustDecline(t, "is of one Put, and no requests", at(0, ".1.1"), flags...)
+		m.mustDecline(t, "has applied the log up to", "1.1", flags...)
+	}
+	m.mustDecline(t, "not refused: the log of this member ends at entry", at(50, ".1"), inWAL)
+	for i := range uint64(statemachine.MaxRefusedOpen - 1) {
+		m.mustRefuse(t, at(100+i, ".1"), inWAL, "--not-in-log-yet")
+	}
+	m.mustRefuse(t, entry, inWAL)
+	m.mustDecline(t, "too many commands are refused: 64 that were not applied yet", at(99, ".1"), inWAL, "--not-in-log-yet")
+	if code, said := m.refuse(t, entry, inWAL); code != 0 || !strings.Contains(said, "before") {
+		t.Errorf("said again: exit code %d: %s", code, said)
+	}
+	c.start()
+	putKey(t, c, "after")
 }

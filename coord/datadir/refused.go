@@ -25,14 +25,15 @@ func (d *Dir) Refuse(commands ...string) error {
 	})
 }
 
-// RefuseCommand has the member whose directory this is, and which does not run, refuse a command of the log. inStore adds it
-// to the list in the store at a path, or says why it must not be; it may be called for one that is there.
-func RefuseCommand(dataDir, command string, log *zap.Logger, inStore func(path string) error) (err error) {
+// RefuseCommand has the member whose directory this is, and which does not run, refuse a command of the log. walDir is what the member runs
+// with, "" for none. inStore adds it to the list in the store of the directory, or says why it must not be; it may be called for one
+// that is there.
+func RefuseCommand(dataDir, walDir, command string, log *zap.Logger, inStore func(*Dir) error) (err error) {
 	fs := vfs.Default
 	if _, err := fs.Stat(fs.PathJoin(dataDir, "member", metaFile)); err != nil {
 		return fmt.Errorf("%q is no data directory of a member: %w", dataDir, err)
 	}
-	d := &Dir{path: dataDir, log: log}
+	d := &Dir{path: dataDir, walDir: walDir, log: log}
 	if err := d.prepare(); err != nil {
 		return err
 	}
@@ -46,7 +47,7 @@ func RefuseCommand(dataDir, command string, log *zap.Logger, inStore func(path s
 		return refuse(ErrCorrupt, "data directory %q is damaged: %q cannot be used: %v", d.path, d.metaPath(), err)
 	}
 	d.meta = &m
-	if err := inStore(d.DBPath()); err != nil {
+	if err := inStore(d); err != nil {
 		return err
 	}
 	return d.Refuse(command)

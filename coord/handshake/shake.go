@@ -282,8 +282,9 @@ func (s *session) exchangesLog() bool { return s.ours.Purpose == Raft || s.ours.
 
 // otherRefusals is the refusal of a peer that would apply other commands of the log than this member.
 func (s *session) otherRefusals() error {
-	return Refuse(OtherRefusals, "member %x was made to refuse other commands of the log than member %x, which refuses %s: stop the one that lacks some, "+
-		"and run \"coordd refuse-command --data-dir DIR --entry COMMAND\" there for each", s.theirs.Member, s.ours.Member, listed(s.Keeper.Refusals()))
+	return Refuse(OtherRefusals, "member %x was made to refuse other commands of the log than member %x: stop the one that lacks some, and run \"coordd refuse-command "+
+		"--data-dir DIR --entry COMMAND\" there for each, with --not-in-log-yet if its log ends before; compare with member %x, which refuses %s",
+		s.theirs.Member, s.ours.Member, s.ours.Member, listed(s.Keeper.Refusals())) // the list at last: it may be cut
 }
 
 func listed(refusals []string) string {

@@ -433,6 +433,20 @@ func (t *Table) Remove(id ID) bool {
 	return true
 }
 
+// Postpone has a lease that is overdue live ms longer from now on, unless it is renewed, and returns it for its row. Like Tick it is
+// called outside of steps. It reports false where the lease does not exist.
+func (t *Table) Postpone(id ID, ms int64) (Lease, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.leases[id]
+	if e == nil {
+		return Lease{}, false
+	}
+	e.Deadline = t.clock + ms // later than what its stream gives it, as that is over
+	heap.Push(&t.due, dueEntry{deadline: e.Deadline, id: id})
+	return e.Lease, true
+}
+
 // Tick lets delta pass, if number is the next one, and settles what the proposer had seen: every lease whose latest grant
 // or renewal has a log index <= seen gets deadline = clock + TTL, and every such stream R = clock. It returns those, in the
 // order they were granted or renewed. Ticks are told apart by number alone, never by clock values: a delta of zero would

@@ -158,6 +158,12 @@ func (m *Model) expire() {
 	slices.SortFunc(due, byExpiry)
 	m.looks = 0
 	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys && m.looks < tickLooks; leases++ {
+		if m.refusesLease(leases + 1) {
+			if at := m.leaseAt(due[leases].id); at >= 0 {
+				m.leases[at].deadline = m.clock + 24*60*60*1000
+			}
+			continue
+		}
 		_ = m.step(func() error { // it frees
 			keys += m.drop(due[leases].id, true)
 			return nil

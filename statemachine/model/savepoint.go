@@ -64,6 +64,13 @@ func (m *Model) refuses() bool {
 	return slices.Contains(m.options.Refused, m.running) || slices.Contains(m.options.Refused, whole)
 }
 
+// refusesLease reports whether the operator has refused the end of a lease, counted from 1, by the tick that is running.
+func (m *Model) refusesLease(number int) bool {
+	lease := m.running
+	lease.Request = uint32(number)
+	return slices.Contains(m.options.Refused, lease)
+}
+
 // react runs the reactor, queue by queue, for the keys with its prefix that the running step deleted. What it cannot do refuses the
 // step, unless that frees something: then that reaction alone is undone, and the queue is broken.
 func (m *Model) react() error {

@@ -10,9 +10,10 @@ const usage = `Usage:
   coordd [flags]
     Start a member. Without flags it runs alone on 127.0.0.1:2379.
 
-  coordd refuse-command --data-dir DIR --entry ENTRY
+  coordd refuse-command --data-dir DIR [--wal-dir DIR] --entry ENTRY [--not-in-log-yet]
     With the member stopped: have it refuse a command of the log at which all members end, as their last lines name it. For each
-    member, before any of them is started again. It cannot be taken back. These two flags are not read from the environment.
+    member, before any of them is started again. It cannot be taken back. The log of the member must hold the entry, unless it was behind
+    and --not-in-log-yet is said. These flags are not read from the environment.
 
   coordd --version
     Show the version.
