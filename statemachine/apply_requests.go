@@ -131,7 +131,7 @@ func (r *requestRun) request(data []byte) []byte {
 		return before.data
 	}
 	if q.sequence <= r.s.outcomes.unkept {
-		return encodeRefusal(errUnkept)
+		return encodeRefusal(ErrUnkept)
 	}
 	frees := FreesKind(q.kind) || r.m.kinds[q.kind] != nil && r.m.kinds[q.kind].Frees()
 	check := r.checkRoom
@@ -171,8 +171,8 @@ func (r *requestRun) request(data []byte) []byte {
 	return outcome
 }
 
-// errUnkept is the refusal of a request of which nobody knows any more whether it ran. To clients it is ErrSequencePast.
-var errUnkept = roomError{ErrSequencePast, coordv1.Error_REASON_SEQUENCE_PAST, codes.OutOfRange,
+// ErrUnkept is the refusal of a request of which nobody knows any more whether it ran. To clients it is ErrSequencePast.
+var ErrUnkept = roomError{ErrSequencePast, coordv1.Error_REASON_SEQUENCE_PAST, codes.OutOfRange,
 	"whether the request ran is not known any more: so many outcomes were not acknowledged that those of what was freed were not kept"}
 
 // keepFreed stores the outcome of what frees if there is room; else it notes that there is none.

@@ -288,7 +288,7 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 		return before, nil
 	}
 	if r.Sequence <= s.unkept {
-		return nil, statemachine.ErrSequencePast
+		return nil, statemachine.ErrUnkept
 	}
 	frees := m.freesKind(r.Kind)
 	if err := m.checkRoom(s, -1); err != nil && !frees {
