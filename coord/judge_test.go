@@ -15,7 +15,9 @@ import (
 )
 
 // checkCommand is what a member of this release judges by.
-var checkCommand = judge(statemachine.New(statemachine.Options{Procedures: recipes.Procedures()}).CheckCommand)
+var judging = statemachine.New(statemachine.Options{Procedures: recipes.Procedures()})
+
+var checkCommand = judge(judging.CheckCommand, func() raftv1.Version { return raftv1.MinVersion })
 
 // BenchmarkCheckCommand judges a batch of 64 entries of ten puts each, as every follower does with what the leader sends.
 func BenchmarkCheckCommand(b *testing.B) {

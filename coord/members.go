@@ -50,6 +50,7 @@ func newMembers(s *Server) *members {
 func (m *members) Applied(a *statemachine.Applied) {
 	if a.MembersChanged {
 		m.load()
+		m.changed() // the cluster's version may be raised now
 	}
 }
 
@@ -214,6 +215,7 @@ func (m *members) refresh() error {
 		if err == nil {
 			m.learn(&raft)
 			m.sweep(&raft, time.Now())
+			m.raiseVersion(&raft)
 		} else {
 			m.changed() // try again
 		}
@@ -319,7 +321,7 @@ func (m *members) cluster() datadir.Cluster {
 	return datadir.Cluster{Members: m.list, Removed: func(id uint64) bool {
 		raft := m.known()
 		return raft != nil && slices.Contains(raft.Removed, id)
-	}}
+	}, Version: m.s.replica.Machine.Version}
 }
 
 // row is a member's row, nil if there is none.
@@ -376,10 +378,13 @@ func (s *Server) tryPublish(ctx context.Context) error {
 	if err := s.node.ReadIndex(ctx); err != nil {
 		return err
 	}
-	me := &raftv1.Member{Id: s.identity.MemberID, Name: s.cfg.Name, ClientUrls: s.cfg.AdvertiseClientURLs}
+	me := &raftv1.Member{
+		Id: s.identity.MemberID, Name: s.cfg.Name, ClientUrls: s.cfg.AdvertiseClientURLs,
+		MinVersion: uint32(raftv1.MinVersion), MaxVersion: uint32(raftv1.MaxVersion),
+	}
 	if row := s.members.row(me.Id); row == nil || len(row.PeerUrls) == 0 {
 		me.PeerUrls = s.identity.PeerURLs
-	} else if row.Name == me.Name && slices.Equal(row.ClientUrls, me.ClientUrls) {
+	} else if row.Name == me.Name && slices.Equal(row.ClientUrls, me.ClientUrls) && row.MinVersion == me.MinVersion && row.MaxVersion == me.MaxVersion {
 		return nil // nothing new
 	}
 	if err := s.members.put(ctx, &raftv1.MemberPut{Member: me}); err != nil {

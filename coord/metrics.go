@@ -92,6 +92,7 @@ func (s *Server) gauges() []gauge {
 		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.replica.Hub.Stats().Slow) }},
 		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.replica.Hub.Stats().Streams) }},
 		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.replica.Hub.Stats().Pending) }},
+		{"coord_cluster_version", "The version of the cluster: what its log and its rows may hold.", func() float64 { return float64(s.replica.Machine.Version()) }},
 		{"coord_broken_queues", "Queues for which what must follow from a deletion could not be done: nobody is granted anything there.", func() float64 { return broken() }},
 		{"coord_log_unparsed_total", "Entries, commands and requests of the log that do not parse, since the start: all members refuse them.", func() float64 { return float64(s.replica.Machine.Unparsed()) }},
 		{"coord_outcomes_bytes", "Outcomes that no session has acknowledged, in bytes of memory.", func() float64 { n, _ := s.replica.Machine.Held(); return float64(n) }},

@@ -172,7 +172,7 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
 		Machine:      func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
-		CheckCommand: judge(s.replica.Machine.CheckCommand), CheckSnapshot: checkSnapshot, Room: s.room,
+		CheckCommand: judge(s.replica.Machine.CheckCommand, s.replica.Machine.Version), CheckSnapshot: checkSnapshot, Room: s.room,
 		PeerHandler: s.dir.Handler(s.members.cluster()),
 		Keeper:      s.dir.Keeper(s.members.cluster()), Refused: s.refusedByPeer,
 		Events: node.Events{

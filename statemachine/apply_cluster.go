@@ -173,6 +173,9 @@ func (b *batch) memberPut(r *raftv1.MemberPut) Result {
 	if len(put.ClientUrls) > 0 {
 		merged.ClientUrls = put.ClientUrls
 	}
+	if put.MaxVersion != 0 {
+		merged.MinVersion, merged.MaxVersion = put.MinVersion, put.MaxVersion
+	}
 	members := slices.Clone(b.m.members)
 	if found {
 		members[at] = merged

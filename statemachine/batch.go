@@ -76,6 +76,11 @@ func (b *batch) entry(e sm.Entry) {
 		b.m.log.Error("passing over a log entry", zapIndex(e.Index), zapError(err))
 		return
 	}
+	if entry.Version > b.m.version { // as no proposer makes one
+		b.m.unparsed.Add(1)
+		b.m.log.Error("passing over a log entry of a later version than the cluster's", zapIndex(e.Index))
+		return
+	}
 	b.at.entry = entry
 	result := EntryResult{Member: entry.Member, Boot: entry.Boot, Start: entry.Start, Number: entry.Number}
 	if a := b.m.executed.admit(entry); a != admitted {
@@ -118,6 +123,9 @@ func (b *batch) run(c raftv1.Command) (r Result) {
 
 // command applies one command, of one revision at most (a tick, a call and requests may take several).
 func (b *batch) command(c raftv1.Command) Result {
+	if err := c.Kind.CheckVersion(b.m.version); err != nil {
+		return refuse(fmt.Errorf("%w: %w", ErrInvalid, err))
+	}
 	switch c.Kind {
 	case raftv1.KindPut:
 		return decoded(b, c, b.put)
@@ -156,6 +164,8 @@ func (b *batch) command(c raftv1.Command) Result {
 		return decoded(b, c, b.streamRenew)
 	case raftv1.KindRequests:
 		return b.requests(c.Body)
+	case raftv1.KindVersionRaise:
+		return decoded(b, c, b.raiseVersion)
 	}
 	if !c.Kind.Unknown() {
 		b.m.unparsed.Add(1)

@@ -68,6 +68,9 @@ func (m *Machine) CheckCommand(c raftv1.Command) error {
 	if err := raftv1.CheckKind(c); err != nil {
 		return err
 	}
+	if c.Kind == raftv1.KindVersionRaise {
+		return checkRaise(c.Body)
+	}
 	if c.Kind != raftv1.KindCall {
 		return nil
 	}

@@ -124,6 +124,8 @@ func (g *generator) command(index uint64) raftv1.Command {
 			return command(raftv1.KindAlarm, g.alarm())
 		case n < 92:
 			return command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: g.member(), Add: g.chance(20), Claim: g.chance(50)})
+		case n < 93 && g.chance(30):
+			return command(raftv1.KindVersionRaise, &raftv1.VersionRaise{Version: uint32(g.Uint64N(uint64(raftv1.MaxVersion) + 2))})
 		case n < 93:
 			return command(raftv1.KindMemberRemove, &raftv1.MemberRemove{Id: g.Uint64N(4)})
 		case n < 95:
@@ -357,6 +359,9 @@ func (g *generator) member() *raftv1.Member {
 	}
 	if g.chance(50) {
 		m.ClientUrls = []string{fmt.Sprint("http://c", g.IntN(3))}
+	}
+	if g.chance(50) { // never above what this release knows: a raise to more ends a replica, see TestVersionRaise
+		m.MinVersion, m.MaxVersion = uint32(g.Uint64N(2)), uint32(raftv1.MaxVersion)
 	}
 	return m
 }

@@ -77,6 +77,7 @@ type Machine struct {
 	// The state that the log changes, beside the rows in Pebble. Only Update and RecoverFromSnapshot touch it; leases and
 	// sessions synchronize themselves for readers.
 	index     uint64
+	version   raftv1.Version // of the cluster
 	revision  Revision
 	compacted Revision
 	leases    *lease.Table
@@ -169,7 +170,7 @@ func (m *Machine) Open(<-chan struct{}) (uint64, error) {
 // load builds what is kept in memory from the rows of the current database.
 func (m *Machine) load() error {
 	rows := mvcc.Rows{Reader: m.store.db()}
-	m.index, m.revision, m.compacted = 0, 1, -1
+	m.index, m.version, m.revision, m.compacted = 0, 1, 1, -1
 	var clock int64
 	var tick uint64
 	for _, fact := range []struct {
@@ -177,6 +178,7 @@ func (m *Machine) load() error {
 		size int
 		set  func([]byte)
 	}{
+		{metaVersion, 1, func(v []byte) { m.version = raftv1.Version(v[0]) }},
 		{metaApplied, 8, func(v []byte) { m.index = binary.BigEndian.Uint64(v) }},
 		{metaRevision, 8, func(v []byte) { m.revision = int64(binary.BigEndian.Uint64(v)) }},
 		{metaCompacted, 8, func(v []byte) { m.compacted = int64(binary.BigEndian.Uint64(v)) }},
@@ -194,6 +196,9 @@ func (m *Machine) load() error {
 		if ok {
 			fact.set(v)
 		}
+	}
+	if err := checkRelease(m.version); err != nil {
+		return err
 	}
 	m.latest = mvcc.NewCache(latestCache)
 	var err error
@@ -399,7 +404,7 @@ func pebbleOptions(fs vfs.FS, dir string, maxOpenFiles int, log *zap.Logger) *pe
 		FS:                          pebblefs.Wrap(fs),
 		Comparer:                    mvcc.Comparer,
 		DisableWAL:                  true,
-		FormatMajorVersion:          pebble.FormatNewest,
+		FormatMajorVersion:          pebblefs.Format,
 		MemTableSize:                16 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       8, // everything overlaps, so each compaction of L0 rewrites the level below

@@ -71,7 +71,7 @@ func (m *Machine) WriteBackup(ctx context.Context, w io.Writer) error {
 func (m *Machine) writeSnapshot(view *View, w io.Writer, stop <-chan struct{}) error {
 	out := bufio.NewWriterSize(w, snapshotBlock)
 	header, err := proto.Marshal(&raftv1.SnapshotHeader{
-		Format: snapshotFormat, Shard: m.opts.Shard, AppliedIndex: view.AppliedIndex(), Revision: view.Revision(),
+		Format: snapshotFormat, Shard: m.opts.Shard, AppliedIndex: view.AppliedIndex(), Revision: view.Revision(), Version: uint32(view.version),
 	})
 	if err != nil {
 		return err
@@ -157,6 +157,9 @@ func openSnapshot(r io.Reader) (*snapshotReader, error) {
 	}
 	if s.header.Format != snapshotFormat {
 		return nil, fmt.Errorf("%w: format %d, this version reads %d", ErrSnapshot, s.header.Format, snapshotFormat)
+	}
+	if err := checkRelease(raftv1.Version(s.header.Version)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	return s, nil
 }

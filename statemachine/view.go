@@ -21,6 +21,7 @@ type state struct {
 	snapshot  *pebble.Snapshot
 	refs      atomic.Int64
 	index     uint64
+	version   raftv1.Version
 	revision  Revision
 	compacted Revision
 	alarms    alarms
@@ -45,7 +46,7 @@ func (s *state) release() {
 func (m *Machine) publish() {
 	db := m.store.hold()
 	next := &state{
-		db: db, snapshot: db.NewSnapshot(), index: m.index,
+		db: db, snapshot: db.NewSnapshot(), index: m.index, version: m.version,
 		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, refused: m.denied, budget: m.opts.Budget,
 		children:     m.children.View(),
 		outcomeBytes: m.sessions.held.outcomes, sessionBytes: m.sessions.held.sessions,

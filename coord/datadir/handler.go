@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/handshake"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 const (
@@ -40,6 +41,8 @@ type Cluster struct {
 	Members func() []Member
 	// Removed reports whether a member with this id was removed from the cluster.
 	Removed func(id uint64) bool
+	// Version is the cluster's version as far as this member has applied the log, 0 before it has.
+	Version func() raftv1.Version
 }
 
 // Handler serves GET /members and GET /coord/introduce, for the port on which peers are served. It needs a directory

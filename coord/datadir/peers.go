@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/handshake"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // Keeper is the record of the peers for the handshakes with them. c is what is known of the cluster.
@@ -26,6 +27,14 @@ func (d *Dir) party(c Cluster) handshake.Party {
 type keeper struct {
 	d *Dir
 	c Cluster
+}
+
+// Version implements handshake.Keeper.
+func (k keeper) Version() raftv1.Version {
+	if k.c.Version == nil {
+		return 0
+	}
+	return k.c.Version()
 }
 
 // Known implements handshake.Keeper.

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 func incarnation(n uint64) Incarnation {
@@ -87,6 +89,24 @@ func shake(t testing.TB, d, a Party, p Purpose, edits ...func([]byte) []byte) ou
 	<-done
 	o.dialed, o.accepted = w1.sent.Bytes(), w2.sent.Bytes()
 	return o
+}
+
+// TestVersions: a member takes part only if its release knows the version that the cluster is at, whichever side knows that.
+func TestVersions(t *testing.T) {
+	at := func(member uint64, v raftv1.Version) Party {
+		p := side(member, 1, 2)
+		p.Keeper.(*Memory).Cluster = v
+		return p
+	}
+	for _, v := range []raftv1.Version{0, raftv1.MinVersion, raftv1.MaxVersion} {
+		shake(t, at(1, v), at(2, raftv1.MaxVersion), Raft).mustPass(t)
+		shake(t, at(1, 0), at(2, v), Raft).mustPass(t)
+	}
+	const later = raftv1.MaxVersion + 1
+	for _, purpose := range []Purpose{Raft, Snapshot, Introduce} {
+		shake(t, at(1, later), at(2, 0), purpose).mustRefuse(t, OtherVersion, true, false)
+		shake(t, at(1, 0), at(2, later), purpose).mustRefuse(t, OtherVersion, true, false)
+	}
 }
 
 func (o outcome) mustPass(t *testing.T) {

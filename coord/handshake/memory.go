@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // Memory is a Keeper that forgets everything with its process, for tests and for who runs without a data directory. Its
@@ -11,12 +13,17 @@ import (
 type Memory struct {
 	// Refuse, if set, judges; it is set before the first use.
 	Refuse func(Hello) error
+	// Cluster is the version of the cluster, 0 if it is not known.
+	Cluster raftv1.Version
 
 	mu    sync.Mutex
 	known map[uint64]Incarnation
 	heard map[uint64]Fingerprint
 	taken []string // refused commands
 }
+
+// Version implements Keeper.
+func (m *Memory) Version() raftv1.Version { return m.Cluster }
 
 // Refusals implements Keeper.
 func (m *Memory) Refusals() []string {

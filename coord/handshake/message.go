@@ -135,6 +135,8 @@ type Hello struct {
 	Fingerprint Fingerprint
 	// Refusals is the digest of the commands of the log that the sender refuses.
 	Refusals [sha256.Size]byte
+	// MinVersion and MaxVersion are what the sender's release knows, Version is the cluster's as far as it knows it, 0 if not.
+	MinVersion, MaxVersion, Version uint64
 
 	challenge [32]byte
 }
@@ -151,6 +153,9 @@ const (
 	tagFingerprint
 	tagChallenge
 	tagRefusals
+	tagMinVersion
+	tagMaxVersion
+	tagVersion
 )
 
 const (
@@ -159,7 +164,10 @@ const (
 )
 
 func (h *Hello) numbers() map[byte]*uint64 {
-	return map[byte]*uint64{tagCluster: &h.Cluster, tagMember: &h.Member, tagWanted: &h.Wanted, tagBoot: &h.Boot, tagStart: &h.Start}
+	return map[byte]*uint64{
+		tagCluster: &h.Cluster, tagMember: &h.Member, tagWanted: &h.Wanted, tagBoot: &h.Boot, tagStart: &h.Start,
+		tagMinVersion: &h.MinVersion, tagMaxVersion: &h.MaxVersion, tagVersion: &h.Version,
+	}
 }
 
 func (h *Hello) encode() []byte {

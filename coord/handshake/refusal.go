@@ -29,6 +29,8 @@ const (
 	Refused Kind = 7
 	// OtherRefusals: the operator made the two refuse different commands of the log.
 	OtherRefusals Kind = 8
+	// OtherVersion: the release of one side does not know the version that the cluster is at.
+	OtherVersion Kind = 9
 )
 
 // Reason is the error of a side that refuses.

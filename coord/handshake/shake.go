@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // Identity is what a member shows to its peers, and proves.
@@ -42,6 +44,8 @@ type Keeper interface {
 	Refusals() []string
 	// TakeOver adds to them, durably, those of the member by which this one, being new, is introduced.
 	TakeOver(refusals []string) error
+	// Version is the cluster's version as far as this member has applied the log, 0 before it has.
+	Version() raftv1.Version
 }
 
 // Party is this side of a handshake.
@@ -78,7 +82,8 @@ func (p Party) newSession(rw io.ReadWriter, r role, purpose Purpose, wanted uint
 	s.ours = Hello{
 		Purpose: purpose, Cluster: p.Self.Cluster, Member: p.Self.Member, Wanted: wanted, Boot: p.Self.Boot, Start: p.Self.Start,
 		Fresh: p.Self.Fresh, Knows: s.met, Fingerprint: p.Self.Incarnation.Fingerprint(),
-		Refusals: DigestRefusals(p.Keeper.Refusals()),
+		Refusals:   DigestRefusals(p.Keeper.Refusals()),
+		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion), Version: uint64(p.Keeper.Version()),
 	}
 	_, err := rand.Read(s.ours.challenge[:])
 	return s, err
@@ -265,6 +270,9 @@ func (s *session) judge() error {
 	case theirs.Wanted != ours.Member:
 		return Refuse(OtherCluster, "this is member %x, not member %x", ours.Member, theirs.Wanted)
 	}
+	if err := checkVersions(ours, theirs); err != nil {
+		return err
+	}
 	if err := s.Keeper.Judge(*theirs); err != nil {
 		return err
 	}
@@ -275,6 +283,22 @@ func (s *session) judge() error {
 		return s.unproven()
 	}
 	return nil
+}
+
+// checkVersions refuses a peer whose release does not know the version that the cluster is at, or one from a cluster whose version
+// this release does not know.
+func checkVersions(ours, theirs *Hello) error {
+	old, v := theirs, ours.Version
+	if theirs.Version > v {
+		v = theirs.Version
+	}
+	if v == 0 || v >= theirs.MinVersion && v <= theirs.MaxVersion {
+		if old = ours; v == 0 || v >= ours.MinVersion && v <= ours.MaxVersion {
+			return nil
+		}
+	}
+	return Refuse(OtherVersion, "the cluster is at version %d, and the release that member %x runs knows versions %d to %d: start it with a release that knows it",
+		v, old.Member, old.MinVersion, old.MaxVersion)
 }
 
 // exchangesLog says whether entries, or what came of them, pass over this kind of connection.

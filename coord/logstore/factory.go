@@ -89,7 +89,7 @@ func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 	return &pebble.Options{
 		FS: pebblefs.Wrap(fs),
 		// Formats from FormatWALSyncChunks on tell damage from a torn end.
-		FormatMajorVersion:          pebble.FormatNewest,
+		FormatMajorVersion:          pebblefs.Format,
 		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,

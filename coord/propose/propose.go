@@ -48,6 +48,8 @@ type Options struct {
 	Log                 Log
 	// Check says why a command must not go into the log: it is the error that is answered. Nil lets all in.
 	Check func(raftv1.Command) error
+	// Version is the version of the cluster, with which entries are written. Nil: the lowest.
+	Version func() raftv1.Version
 	// Displaced is called with what says so when another start of this member's directory has taken its place in the log, once,
 	// on the goroutine that applies the log. It must not block. Nil is not called.
 	Displaced func(error)
@@ -504,10 +506,17 @@ func (p *Proposer) form(now time.Time) *entry {
 		commands[i] = c.command
 	}
 	e.data = raftv1.AppendEntry(make([]byte, 0, size+64), &raftv1.Entry{
-		Member: p.opts.Member, Boot: p.opts.Boot, Start: p.opts.Start, Number: e.number, Settled: p.settled(), Commands: commands,
+		Version: p.version(), Member: p.opts.Member, Boot: p.opts.Boot, Start: p.opts.Start, Number: e.number, Settled: p.settled(), Commands: commands,
 	})
 	p.mu.flying += len(e.data)
 	return e
+}
+
+func (p *Proposer) version() raftv1.Version {
+	if p.opts.Version == nil {
+		return raftv1.MinVersion
+	}
+	return p.opts.Version()
 }
 
 // settled is the number up to which nobody waits any more.

@@ -35,6 +35,8 @@ func (m *Model) command(c raftv1.Command) (any, error) {
 		return parsed(c, m.alarm)
 	case raftv1.KindMemberPut:
 		return parsed(c, m.memberPut)
+	case raftv1.KindVersionRaise:
+		return parsed(c, m.raiseVersion)
 	case raftv1.KindMemberRemove:
 		return parsed(c, m.memberRemove)
 	case raftv1.KindStateHash:
@@ -163,6 +165,9 @@ func (m *Model) memberPut(r *raftv1.MemberPut) (any, error) {
 		}
 	}
 	merged := proto.CloneOf(put)
+	if put.MaxVersion == 0 {
+		merged.MinVersion = 0
+	}
 	rest := slices.Clone(m.members)
 	if at := m.memberAt(put.Id); at >= 0 {
 		old := rest[at]
@@ -173,6 +178,9 @@ func (m *Model) memberPut(r *raftv1.MemberPut) (any, error) {
 		}
 		if len(put.ClientUrls) == 0 {
 			merged.ClientUrls = old.ClientUrls
+		}
+		if put.MaxVersion == 0 {
+			merged.MinVersion, merged.MaxVersion = old.MinVersion, old.MaxVersion
 		}
 	}
 	m.members = append(rest, merged)
@@ -187,4 +195,17 @@ func (m *Model) memberRemove(r *raftv1.MemberRemove) (any, error) {
 		m.out.MembersChanged = true
 	}
 	return statemachine.MemberChanged{Members: m.members}, nil
+}
+
+func (m *Model) raiseVersion(r *raftv1.VersionRaise) (any, error) {
+	to := raftv1.Version(r.Version)
+	refused := to != m.version+1 || len(m.members) == 0
+	for _, member := range m.members {
+		refused = refused || to < raftv1.Version(member.MinVersion) || to > raftv1.Version(member.MaxVersion)
+	}
+	if refused {
+		return nil, statemachine.ErrInvalid
+	}
+	m.version = to
+	return statemachine.VersionRaised{Version: to}, nil
 }

@@ -45,6 +45,7 @@ type Model struct {
 	tick     uint64
 	alarms   []*pb.AlarmMember // by type and member
 	members  []*raftv1.Member  // by id
+	version  raftv1.Version
 	broken   []statemachine.BrokenQueue
 	running  statemachine.Refused // what is running
 	frees    bool                 // the running step gives something back
@@ -73,7 +74,7 @@ func New(o statemachine.Options) *Model {
 	if o.Room == (statemachine.Room{}) {
 		o.Room = statemachine.DefaultRoom
 	}
-	return &Model{options: o, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
+	return &Model{options: o, version: 1, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
 }
 
 // Clone returns a copy that Apply on either does not change.

@@ -5,8 +5,13 @@ package pebblefs
 import (
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
+
+// Format is the format of Pebble's files at version 1 of a cluster. An older release must be able to open them as long as the cluster
+// has not been raised to a version that it does not know, so a newer one belongs to such a version.
+const Format = pebble.FormatValueSeparation
 
 // fullPause is how long a full disk holds up whoever writes. Pebble tries what failed again at once, for ever, and tells of
 // it each time.

@@ -34,8 +34,9 @@ const (
 	KindSessionEnd    Kind = 16 // SessionEnd
 	KindStreamRenew   Kind = 17 // StreamRenew
 	KindRequests      Kind = 18 // Requests
+	KindVersionRaise  Kind = 19 // VersionRaise
 
-	lastKind = KindRequests
+	lastKind = KindVersionRaise
 )
 
 var kindNames = [...]string{
@@ -43,6 +44,7 @@ var kindNames = [...]string{
 	KindLeaseRevoke: "LeaseRevoke", KindLeaseRenew: "LeaseRenew", KindTick: "Tick", KindAlarm: "Alarm", KindMemberPut: "MemberPut",
 	KindMemberRemove: "MemberRemove", KindStateHash: "StateHash", KindCall: "Call", KindSessionOpen: "SessionOpen",
 	KindSessionAttach: "SessionAttach", KindSessionEnd: "SessionEnd", KindStreamRenew: "StreamRenew", KindRequests: "Requests",
+	KindVersionRaise: "VersionRaise",
 }
 
 // String names the kind.
@@ -65,27 +67,29 @@ type Command struct {
 
 // Entry is what one Raft log entry carries: commands that were coalesced by one member, each with its own result.
 //
-//	version=1 | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled | uvarint n | n × (kind | uvarint len | body)
+//	version | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled | uvarint n | n × (kind | uvarint len | body)
 //
 // (Member, Boot, Start, Number) identifies the entry: a member may propose the same entry again until it knows the result,
 // and the state machine executes it once.
 type Entry struct {
-	Member uint64 // the proposer's member id
-	Boot   uint64 // the proposer's boot counter: grows with each start of the member's process
-	Start  uint64 // drawn by the proposer at that start: a copy of its data directory may count the same boot
-	Number uint64 // from 1, one sequence for each start
+	// Version is the cluster's, as the proposer knew it. It is written as MinVersion where it is 0.
+	Version Version
+	Member  uint64 // the proposer's member id
+	Boot    uint64 // the proposer's boot counter: grows with each start of the member's process
+	Start   uint64 // drawn by the proposer at that start: a copy of its data directory may count the same boot
+	Number  uint64 // from 1, one sequence for each start
 	// Settled says that the proposer waits for no entry with Number <= Settled any more.
 	Settled  uint64
 	Commands []Command
 }
-
-const entryVersion = 1
 
 var (
 	// ErrMalformed: these bytes are no entry of any version that this release knows. All replicas refuse them alike.
 	ErrMalformed = errors.New("malformed log entry")
 	// ErrUnknown: the entry's version, or the kind of a command in it, is above what this release knows. It must not be applied.
 	ErrUnknown = errors.New("a log entry that this release is too old for")
+	// ErrEarly: the cluster's version does not have this yet.
+	ErrEarly = errors.New("the cluster's version is too low for it")
 )
 
 // Check says whether an entry may go into the log, as far as its commands may: nil, or an error that wraps ErrMalformed or what
@@ -164,7 +168,7 @@ func fields(message []byte, want protowire.Number, of protowire.Type) iter.Seq[[
 
 // AppendEntry appends the encoding of e to dst and returns the extended slice.
 func AppendEntry(dst []byte, e *Entry) []byte {
-	dst = append(dst, entryVersion)
+	dst = append(dst, byte(max(e.Version, MinVersion)))
 	for _, v := range [...]uint64{e.Member, e.Boot, e.Start, e.Number, e.Settled, uint64(len(e.Commands))} {
 		dst = binary.AppendUvarint(dst, v)
 	}
@@ -179,13 +183,13 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 // DecodeEntry parses what AppendEntry wrote. The bodies alias data. Errors wrap ErrMalformed or ErrUnknown.
 func DecodeEntry(data []byte) (*Entry, error) {
 	switch {
-	case len(data) == 0 || data[0] < entryVersion:
+	case len(data) == 0 || data[0] == 0:
 		return nil, fmt.Errorf("%w: it has no version", ErrMalformed)
-	case data[0] > entryVersion:
-		return nil, fmt.Errorf("%w: it has version %d, and this release writes and reads %d", ErrUnknown, data[0], entryVersion)
+	case Version(data[0]) > MaxVersion:
+		return nil, fmt.Errorf("%w: it has version %d, and this release knows %d to %d", ErrUnknown, data[0], MinVersion, MaxVersion)
 	}
 	rest := data[1:]
-	e := &Entry{}
+	e := &Entry{Version: Version(data[0])}
 	var n uint64
 	for _, field := range [...]*uint64{&e.Member, &e.Boot, &e.Start, &e.Number, &e.Settled, &n} {
 		v, size := binary.Uvarint(rest)

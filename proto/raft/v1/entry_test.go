@@ -13,7 +13,7 @@ import (
 )
 
 func sampleEntry() *Entry {
-	return &Entry{Member: 1 << 63, Boot: 7, Start: 1<<63 + 9, Number: 300, Settled: 299, Commands: []Command{
+	return &Entry{Version: 1, Member: 1 << 63, Boot: 7, Start: 1<<63 + 9, Number: 300, Settled: 299, Commands: []Command{
 		{Kind: KindPut, Body: []byte("abc")}, {Kind: KindTick, Body: []byte{}}, {Kind: KindTxn, Body: bytes.Repeat([]byte{1}, 300)},
 	}}
 }
@@ -102,7 +102,7 @@ func checkEntry(data []byte) error {
 
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add(AppendEntry(nil, sampleEntry()))
-	f.Add([]byte{entryVersion, 0, 0, 0, 0, 0xff, 0xff, 3})
+	f.Add([]byte{byte(MinVersion), 0, 0, 0, 0, 0xff, 0xff, 3})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if checked := checkEntry(data); checked != nil && !errors.Is(checked, ErrMalformed) && !errors.Is(checked, ErrUnknown) {
 			t.Fatal(checked)

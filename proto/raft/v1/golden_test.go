@@ -159,6 +159,7 @@ var bodies = map[raftv1.Kind]proto.Message{
 	raftv1.KindMemberPut: &raftv1.MemberPut{}, raftv1.KindMemberRemove: &raftv1.MemberRemove{}, raftv1.KindStateHash: &raftv1.StateHash{},
 	raftv1.KindCall: &raftv1.Call{}, raftv1.KindSessionOpen: &raftv1.SessionOpen{}, raftv1.KindSessionAttach: &raftv1.SessionAttach{},
 	raftv1.KindSessionEnd: &raftv1.SessionEnd{}, raftv1.KindStreamRenew: &raftv1.StreamRenew{}, raftv1.KindRequests: &raftv1.Requests{},
+	raftv1.KindVersionRaise: &raftv1.VersionRaise{},
 }
 
 // TestGoldenEntry: the bytes of an entry with a command of each kind there is. What was written stays readable.

@@ -240,11 +240,14 @@ func (x *Tick) GetSeen() uint64 {
 
 // Member is what the cluster knows of a member beside Raft's own membership.
 type Member struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // empty until the member has published itself
-	PeerUrls      []string               `protobuf:"bytes,3,rep,name=peer_urls,json=peerUrls,proto3" json:"peer_urls,omitempty"`
-	ClientUrls    []string               `protobuf:"bytes,4,rep,name=client_urls,json=clientUrls,proto3" json:"client_urls,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // empty until the member has published itself
+	PeerUrls   []string               `protobuf:"bytes,3,rep,name=peer_urls,json=peerUrls,proto3" json:"peer_urls,omitempty"`
+	ClientUrls []string               `protobuf:"bytes,4,rep,name=client_urls,json=clientUrls,proto3" json:"client_urls,omitempty"`
+	// The range of cluster versions that its release knows; 0 until the member has published itself.
+	MinVersion    uint32 `protobuf:"varint,5,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	MaxVersion    uint32 `protobuf:"varint,6,opt,name=max_version,json=maxVersion,proto3" json:"max_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -305,6 +308,20 @@ func (x *Member) GetClientUrls() []string {
 		return x.ClientUrls
 	}
 	return nil
+}
+
+func (x *Member) GetMinVersion() uint32 {
+	if x != nil {
+		return x.MinVersion
+	}
+	return 0
+}
+
+func (x *Member) GetMaxVersion() uint32 {
+	if x != nil {
+		return x.MaxVersion
+	}
+	return 0
 }
 
 // MemberPut writes a member's attribute row; fields left empty keep their stored value.
@@ -413,6 +430,51 @@ func (x *MemberRemove) GetId() uint64 {
 	return 0
 }
 
+// VersionRaise raises the cluster's version by one, to version. Refused unless each member's row says that its release knows it.
+type VersionRaise struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionRaise) Reset() {
+	*x = VersionRaise{}
+	mi := &file_raft_v1_raft_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionRaise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionRaise) ProtoMessage() {}
+
+func (x *VersionRaise) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionRaise.ProtoReflect.Descriptor instead.
+func (*VersionRaise) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VersionRaise) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // StateHash asks every replica for the hash of its full state at this point of the log.
 type StateHash struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -422,7 +484,7 @@ type StateHash struct {
 
 func (x *StateHash) Reset() {
 	*x = StateHash{}
-	mi := &file_raft_v1_raft_proto_msgTypes[7]
+	mi := &file_raft_v1_raft_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +496,7 @@ func (x *StateHash) String() string {
 func (*StateHash) ProtoMessage() {}
 
 func (x *StateHash) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[7]
+	mi := &file_raft_v1_raft_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +509,7 @@ func (x *StateHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHash.ProtoReflect.Descriptor instead.
 func (*StateHash) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{7}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{8}
 }
 
 // Call runs a procedure inside the apply.
@@ -462,7 +524,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_raft_v1_raft_proto_msgTypes[8]
+	mi := &file_raft_v1_raft_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +536,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[8]
+	mi := &file_raft_v1_raft_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +549,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{8}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Call) GetProcedure() string {
@@ -524,7 +586,7 @@ type SessionOpen struct {
 
 func (x *SessionOpen) Reset() {
 	*x = SessionOpen{}
-	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	mi := &file_raft_v1_raft_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +598,7 @@ func (x *SessionOpen) String() string {
 func (*SessionOpen) ProtoMessage() {}
 
 func (x *SessionOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	mi := &file_raft_v1_raft_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +611,7 @@ func (x *SessionOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionOpen.ProtoReflect.Descriptor instead.
 func (*SessionOpen) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{9}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionOpen) GetId() int64 {
@@ -591,7 +653,7 @@ type SessionAttach struct {
 
 func (x *SessionAttach) Reset() {
 	*x = SessionAttach{}
-	mi := &file_raft_v1_raft_proto_msgTypes[10]
+	mi := &file_raft_v1_raft_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +665,7 @@ func (x *SessionAttach) String() string {
 func (*SessionAttach) ProtoMessage() {}
 
 func (x *SessionAttach) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[10]
+	mi := &file_raft_v1_raft_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +678,7 @@ func (x *SessionAttach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionAttach.ProtoReflect.Descriptor instead.
 func (*SessionAttach) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionAttach) GetStream() uint64 {
@@ -644,7 +706,7 @@ type SessionEnd struct {
 
 func (x *SessionEnd) Reset() {
 	*x = SessionEnd{}
-	mi := &file_raft_v1_raft_proto_msgTypes[11]
+	mi := &file_raft_v1_raft_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +718,7 @@ func (x *SessionEnd) String() string {
 func (*SessionEnd) ProtoMessage() {}
 
 func (x *SessionEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[11]
+	mi := &file_raft_v1_raft_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +731,7 @@ func (x *SessionEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionEnd.ProtoReflect.Descriptor instead.
 func (*SessionEnd) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionEnd) GetId() int64 {
@@ -696,7 +758,7 @@ type StreamRenew struct {
 
 func (x *StreamRenew) Reset() {
 	*x = StreamRenew{}
-	mi := &file_raft_v1_raft_proto_msgTypes[12]
+	mi := &file_raft_v1_raft_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +770,7 @@ func (x *StreamRenew) String() string {
 func (*StreamRenew) ProtoMessage() {}
 
 func (x *StreamRenew) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[12]
+	mi := &file_raft_v1_raft_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +783,7 @@ func (x *StreamRenew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRenew.ProtoReflect.Descriptor instead.
 func (*StreamRenew) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{12}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StreamRenew) GetStreams() []uint64 {
@@ -746,7 +808,7 @@ type Requests struct {
 
 func (x *Requests) Reset() {
 	*x = Requests{}
-	mi := &file_raft_v1_raft_proto_msgTypes[13]
+	mi := &file_raft_v1_raft_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +820,7 @@ func (x *Requests) String() string {
 func (*Requests) ProtoMessage() {}
 
 func (x *Requests) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[13]
+	mi := &file_raft_v1_raft_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +833,7 @@ func (x *Requests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requests.ProtoReflect.Descriptor instead.
 func (*Requests) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{13}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Requests) GetSession() int64 {
@@ -823,13 +885,14 @@ type SnapshotHeader struct {
 	Shard         uint64                 `protobuf:"varint,2,opt,name=shard,proto3" json:"shard,omitempty"`
 	AppliedIndex  uint64                 `protobuf:"varint,3,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	Revision      int64                  `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Version       uint32                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"` // of the cluster
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_raft_v1_raft_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +904,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_raft_v1_raft_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +917,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{14}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SnapshotHeader) GetFormat() uint32 {
@@ -885,6 +948,13 @@ func (x *SnapshotHeader) GetRevision() int64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type SessionAttach_Item struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -896,7 +966,7 @@ type SessionAttach_Item struct {
 
 func (x *SessionAttach_Item) Reset() {
 	*x = SessionAttach_Item{}
-	mi := &file_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_raft_v1_raft_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +978,7 @@ func (x *SessionAttach_Item) String() string {
 func (*SessionAttach_Item) ProtoMessage() {}
 
 func (x *SessionAttach_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_raft_v1_raft_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +991,7 @@ func (x *SessionAttach_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionAttach_Item.ProtoReflect.Descriptor instead.
 func (*SessionAttach_Item) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10, 0}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11, 0}
 }
 
 func (x *SessionAttach_Item) GetId() int64 {
@@ -963,19 +1033,25 @@ const file_raft_v1_raft_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\x04R\x05nonce\x12\x19\n" +
 	"\bdelta_ms\x18\x03 \x01(\x03R\adeltaMs\x12\x12\n" +
-	"\x04seen\x18\x04 \x01(\x04R\x04seen\"j\n" +
+	"\x04seen\x18\x04 \x01(\x04R\x04seen\"\xac\x01\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
 	"\tpeer_urls\x18\x03 \x03(\tR\bpeerUrls\x12\x1f\n" +
 	"\vclient_urls\x18\x04 \x03(\tR\n" +
-	"clientUrls\"b\n" +
+	"clientUrls\x12\x1f\n" +
+	"\vmin_version\x18\x05 \x01(\rR\n" +
+	"minVersion\x12\x1f\n" +
+	"\vmax_version\x18\x06 \x01(\rR\n" +
+	"maxVersion\"b\n" +
 	"\tMemberPut\x12-\n" +
 	"\x06member\x18\x01 \x01(\v2\x15.coord.raft.v1.MemberR\x06member\x12\x10\n" +
 	"\x03add\x18\x02 \x01(\bR\x03add\x12\x14\n" +
 	"\x05claim\x18\x03 \x01(\bR\x05claim\"\x1e\n" +
 	"\fMemberRemove\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\"\v\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"(\n" +
+	"\fVersionRaise\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\v\n" +
 	"\tStateHash\"W\n" +
 	"\x04Call\x12\x1c\n" +
 	"\tprocedure\x18\x01 \x01(\tR\tprocedure\x12\x18\n" +
@@ -1005,12 +1081,13 @@ const file_raft_v1_raft_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\"\n" +
 	"\facknowledged\x18\x04 \x01(\x04R\facknowledged\x12\x1a\n" +
 	"\brequests\x18\x05 \x03(\fR\brequests\x12\x17\n" +
-	"\aunix_ms\x18\x06 \x01(\x03R\x06unixMs\"\x7f\n" +
+	"\aunix_ms\x18\x06 \x01(\x03R\x06unixMs\"\x99\x01\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x14\n" +
 	"\x05shard\x18\x02 \x01(\x04R\x05shard\x12#\n" +
 	"\rapplied_index\x18\x03 \x01(\x04R\fappliedIndex\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevisionB1Z/github.com/coord-dev/coord/proto/raft/v1;raftv1b\x06proto3"
+	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\rR\aversionB1Z/github.com/coord-dev/coord/proto/raft/v1;raftv1b\x06proto3"
 
 var (
 	file_raft_v1_raft_proto_rawDescOnce sync.Once
@@ -1024,7 +1101,7 @@ func file_raft_v1_raft_proto_rawDescGZIP() []byte {
 	return file_raft_v1_raft_proto_rawDescData
 }
 
-var file_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_raft_v1_raft_proto_goTypes = []any{
 	(*LeaseGrant)(nil),         // 0: coord.raft.v1.LeaseGrant
 	(*LeaseRevoke)(nil),        // 1: coord.raft.v1.LeaseRevoke
@@ -1033,19 +1110,20 @@ var file_raft_v1_raft_proto_goTypes = []any{
 	(*Member)(nil),             // 4: coord.raft.v1.Member
 	(*MemberPut)(nil),          // 5: coord.raft.v1.MemberPut
 	(*MemberRemove)(nil),       // 6: coord.raft.v1.MemberRemove
-	(*StateHash)(nil),          // 7: coord.raft.v1.StateHash
-	(*Call)(nil),               // 8: coord.raft.v1.Call
-	(*SessionOpen)(nil),        // 9: coord.raft.v1.SessionOpen
-	(*SessionAttach)(nil),      // 10: coord.raft.v1.SessionAttach
-	(*SessionEnd)(nil),         // 11: coord.raft.v1.SessionEnd
-	(*StreamRenew)(nil),        // 12: coord.raft.v1.StreamRenew
-	(*Requests)(nil),           // 13: coord.raft.v1.Requests
-	(*SnapshotHeader)(nil),     // 14: coord.raft.v1.SnapshotHeader
-	(*SessionAttach_Item)(nil), // 15: coord.raft.v1.SessionAttach.Item
+	(*VersionRaise)(nil),       // 7: coord.raft.v1.VersionRaise
+	(*StateHash)(nil),          // 8: coord.raft.v1.StateHash
+	(*Call)(nil),               // 9: coord.raft.v1.Call
+	(*SessionOpen)(nil),        // 10: coord.raft.v1.SessionOpen
+	(*SessionAttach)(nil),      // 11: coord.raft.v1.SessionAttach
+	(*SessionEnd)(nil),         // 12: coord.raft.v1.SessionEnd
+	(*StreamRenew)(nil),        // 13: coord.raft.v1.StreamRenew
+	(*Requests)(nil),           // 14: coord.raft.v1.Requests
+	(*SnapshotHeader)(nil),     // 15: coord.raft.v1.SnapshotHeader
+	(*SessionAttach_Item)(nil), // 16: coord.raft.v1.SessionAttach.Item
 }
 var file_raft_v1_raft_proto_depIdxs = []int32{
 	4,  // 0: coord.raft.v1.MemberPut.member:type_name -> coord.raft.v1.Member
-	15, // 1: coord.raft.v1.SessionAttach.items:type_name -> coord.raft.v1.SessionAttach.Item
+	16, // 1: coord.raft.v1.SessionAttach.items:type_name -> coord.raft.v1.SessionAttach.Item
 	2,  // [2:2] is the sub-list for method output_type
 	2,  // [2:2] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
@@ -1064,7 +1142,7 @@ func file_raft_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_raft_v1_raft_proto_rawDesc), len(file_raft_v1_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
