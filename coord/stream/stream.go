@@ -61,7 +61,7 @@ func newStream(s *Server, grpc grpc.ServerStream) *stream {
 	l := &s.opts.Limits
 	memory := s.opts.Memory
 	st.out = newOutbox(l.OutBytes, memory.Responses.Holder(), l.Patience, func() { st.end(errSlowConsumer) })
-	st.transit = s.opts.Conns.NewStream(grpc.Context(), func(cost int64) { st.out.written(int(cost)) })
+	st.transit = s.opts.Conns.NewStream(grpc.Context(), coordv1.Stream_Open_FullMethodName, func(cost int64) { st.out.written(int(cost)) })
 	st.flow = newFlow(l.Requests, l.RequestBytes, memory.Requests.Holder())
 	st.channels.holder = memory.Channels.Holder()
 	st.reads.wake = make(chan struct{}, 1)

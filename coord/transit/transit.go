@@ -90,13 +90,14 @@ type Stream struct {
 	lost  bool  // gRPC holds nothing any more, and gets nothing that counts
 }
 
-// NewStream begins with a stream whose handler runs with ctx; its owner calls End. written is told what messages cost when gRPC
-// holds them no longer, from any goroutine; it must not block. Where ctx is of no connection that is known here, messages count until
-// they are handed over.
-func (c *Conns) NewStream(ctx context.Context, written func(cost int64)) *Stream {
+// NewStream begins with a stream of a method whose handler runs with ctx; its owner calls End. written is told what messages cost when
+// gRPC holds them no longer, from any goroutine; it must not block. Where ctx is of no connection that is known here, messages count
+// until they are handed over; so they do where ctx is of a call of another method, whose handler has made this stream inside the
+// process: gRPC does not get its messages.
+func (c *Conns) NewStream(ctx context.Context, method string, written func(cost int64)) *Stream {
 	s := &Stream{call: ctx, written: written}
 	known := c.find(ctx)
-	if known == nil {
+	if called, _ := grpc.Method(ctx); known == nil || called != method {
 		return s
 	}
 	s.conn = known

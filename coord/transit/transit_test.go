@@ -30,6 +30,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 // server sends, on each watch stream, messages of a megabyte: as many as the watch's id says. Its handler returns when end is closed.
 type server struct {
 	pb.UnimplementedWatchServer
+	t       *testing.T
 	conns   Conns
 	written atomic.Int64
 	streams chan *Stream
@@ -44,7 +45,7 @@ type server struct {
 const cost = 7
 
 func serve(t *testing.T, listen func(*server, net.Listener) net.Listener) *server {
-	s := &server{streams: make(chan *Stream, 10), sent: make(chan error, 10), end: make(chan struct{}), returned: make(chan struct{}, 10)}
+	s := &server{t: t, streams: make(chan *Stream, 10), sent: make(chan error, 10), end: make(chan struct{}), returned: make(chan struct{}, 10)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +72,10 @@ func (s *server) Watch(w pb.Watch_WatchServer) error {
 	if err != nil {
 		return err
 	}
-	stream := s.conns.NewStream(w.Context(), func(n int64) { s.written.Add(n) })
+	stream := s.conns.NewStream(w.Context(), pb.Watch_Watch_FullMethodName, func(n int64) { s.written.Add(n) })
+	if inside := s.conns.NewStream(w.Context(), pb.Lease_LeaseKeepAlive_FullMethodName, nil); inside.Follows() {
+		s.t.Error("a stream is followed that a handler has made inside the process")
+	}
 	defer func() { s.returned <- struct{}{} }()
 	defer stream.End()
 	s.streams <- stream

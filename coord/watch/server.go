@@ -88,7 +88,7 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 		return rpctypes.ErrGRPCStopped
 	}
 	defer close(ses.ended)
-	ses.transit = s.opts.Conns.NewStream(grpc.Context(), func(bytes int64) { ses.written(int(bytes)) })
+	ses.transit = s.opts.Conns.NewStream(grpc.Context(), pb.Watch_Watch_FullMethodName, func(bytes int64) { ses.written(int(bytes)) })
 	defer ses.transit.End()
 	failed := make(chan error, 1)
 	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
