@@ -27,10 +27,10 @@ cluster: build
 	docs/cluster.sh
 
 test:
-	$(GO) test -timeout 15m ./...
+	$(GO) test -timeout 25m ./...
 
 race:
-	$(GO) test -race -short -timeout 15m $(RACE)
+	$(GO) test -race -short -timeout 25m $(RACE)
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
