@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"testing"
 	"time"
@@ -117,35 +118,37 @@ func (d *duel) ask(r *pb.WatchRequest) {
 	d.ours.ask(r)
 }
 
-// collect returns the responses by watch id: at least atLeast, if so many come, and all that follow without a pause.
-func collect(c <-chan *pb.WatchResponse, atLeast int) (map[int64][]*pb.WatchResponse, int) {
-	got, n := map[int64][]*pb.WatchResponse{}, 0
+// collect adds the responses that come without a pause, by watch id.
+func collect(got map[int64][]*pb.WatchResponse, c <-chan *pb.WatchResponse) {
 	for {
-		wait := quietTime
-		if n < atLeast {
-			wait = patience
-		}
 		select {
 		case r := <-c:
-			n++
 			r.Header = &pb.ResponseHeader{Revision: r.Header.Revision}
 			got[r.WatchId] = append(got[r.WatchId], r)
-		case <-time.After(wait):
-			return got, n
+		case <-time.After(quietTime):
+			return
 		}
 	}
 }
 
-// agree collects what the hub and etcd say, waits for the one that has said less, and compares. Responses for different watchers may come
-// in any order, those for one watcher may not.
+// sameCounts says whether both have as many responses for each watcher.
+func sameCounts(a, b map[int64][]*pb.WatchResponse) bool {
+	return maps.EqualFunc(a, b, func(x, y []*pb.WatchResponse) bool { return len(x) == len(y) })
+}
+
+// agree collects what the hub and etcd say until both have said as much to each watcher, and compares: one of them may make a pause
+// between two watchers, and then it is not the same ones that have heard. Responses for different watchers may come in any order,
+// those for one watcher may not.
 func (d *duel) agree(step string) {
 	d.t.Helper()
 	d.f.hub.settle()
-	ours, n := collect(d.ours.responses, 0)
-	etcd, m := collect(d.said, n)
-	late, _ := collect(d.ours.responses, m-n)
-	for id, responses := range late {
-		ours[id] = append(ours[id], responses...)
+	ours, etcd := map[int64][]*pb.WatchResponse{}, map[int64][]*pb.WatchResponse{}
+	for begin := time.Now(); ; {
+		collect(ours, d.ours.responses)
+		collect(etcd, d.said)
+		if sameCounts(ours, etcd) || time.Since(begin) > patience {
+			break
+		}
 	}
 	for id := range etcd {
 		if ours[id] == nil {
