@@ -7,6 +7,7 @@ import (
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -68,14 +69,16 @@ func (m *Machine) CheckCommand(c raftv1.Command) error {
 	if err := raftv1.CheckKind(c); err != nil {
 		return err
 	}
-	if c.Kind == raftv1.KindVersionRaise {
-		return checkRaise(c.Body)
-	}
-	if c.Kind != raftv1.KindCall {
-		return nil
-	}
-	if name := raftv1.ProcedureOf(c); m.procedures[name] == nil {
-		return fmt.Errorf("%w: a call of procedure %q", raftv1.ErrUnknown, name)
+	switch c.Kind {
+	case raftv1.KindVersionRaise:
+		r := &raftv1.VersionRaise{}
+		if proto.Unmarshal(c.Body, r) == nil { // else every member refuses it
+			return checkRaise(raftv1.Version(r.Version))
+		}
+	case raftv1.KindCall:
+		if name := raftv1.ProcedureOf(c); m.procedures[name] == nil {
+			return fmt.Errorf("%w: a call of procedure %q", raftv1.ErrUnknown, name)
+		}
 	}
 	return nil
 }

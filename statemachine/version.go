@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
@@ -53,21 +51,16 @@ func (b *batch) raiseVersion(r *raftv1.VersionRaise) Result {
 		return refuse(fmt.Errorf("%w: no member has announced what its release knows", ErrInvalid))
 	case len(not) > 0:
 		return refuse(fmt.Errorf("%w: not all members have announced that they know version %d: %s", ErrInvalid, to, strings.Join(not, ", ")))
-	case to > raftv1.MaxVersion: // this member runs an older release than its row says
-		b.fail(fmt.Errorf("%w: it raises the cluster to version %d, and %w", raftv1.ErrUnknown, to, ErrRelease))
 	}
+	b.fail(checkRaise(to)) // this member runs an older release than its row says
 	b.m.version = to
 	b.kv.Rows().Set(metaVersion, []byte{byte(to)})
 	return Result{Response: VersionRaised{Version: to}}
 }
 
-// checkRaise refuses a raise at which this release would end.
-func checkRaise(body []byte) error {
-	r := &raftv1.VersionRaise{}
-	if err := proto.Unmarshal(body, r); err != nil {
-		return nil // every member refuses it
-	}
-	if to := raftv1.Version(r.Version); to > raftv1.MaxVersion {
+// checkRaise is the error of a raise at which this release ends.
+func checkRaise(to raftv1.Version) error {
+	if to > raftv1.MaxVersion {
 		return fmt.Errorf("%w: it raises the cluster to version %d, and %w", raftv1.ErrUnknown, to, ErrRelease)
 	}
 	return nil

@@ -288,17 +288,14 @@ func (s *session) judge() error {
 // checkVersions refuses a peer whose release does not know the version that the cluster is at, or one from a cluster whose version
 // this release does not know.
 func checkVersions(ours, theirs *Hello) error {
-	old, v := theirs, ours.Version
-	if theirs.Version > v {
-		v = theirs.Version
-	}
-	if v == 0 || v >= theirs.MinVersion && v <= theirs.MaxVersion {
-		if old = ours; v == 0 || v >= ours.MinVersion && v <= ours.MaxVersion {
-			return nil
+	v := max(ours.Version, theirs.Version)
+	for _, h := range []*Hello{theirs, ours} {
+		if v != 0 && (v < h.MinVersion || v > h.MaxVersion) {
+			return Refuse(OtherVersion, "the cluster is at version %d, and the release that member %x runs knows versions %d to %d: start it with a release that knows it",
+				v, h.Member, h.MinVersion, h.MaxVersion)
 		}
 	}
-	return Refuse(OtherVersion, "the cluster is at version %d, and the release that member %x runs knows versions %d to %d: start it with a release that knows it",
-		v, old.Member, old.MinVersion, old.MaxVersion)
+	return nil
 }
 
 // exchangesLog says whether entries, or what came of them, pass over this kind of connection.

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-dev/coord/coord/limit"
-	"github.com/coord-dev/coord/coord/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
@@ -334,7 +332,7 @@ func (c *channel) next() ([]byte, error) {
 
 // SendMsg implements grpc.ServerStream. It waits until the client is ready for more.
 func (c *channel) SendMsg(m any) error {
-	data, err := encodeMessage(m)
+	data, err := proto.Marshal(m.(proto.Message))
 	if err != nil {
 		return err
 	}
@@ -349,18 +347,7 @@ func (c *channel) SendMsg(m any) error {
 		return context.Canceled
 	}
 	c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Messages: [][]byte{data}})
-	if encoded, ok := m.(*transit.Message); ok {
-		encoded.Written()
-	}
 	return nil
-}
-
-// encodeMessage is a message of a handler, encoded.
-func encodeMessage(m any) ([]byte, error) {
-	if encoded, ok := m.(*transit.Message); ok {
-		return bytes.Join(encoded.Parts(), nil), nil
-	}
-	return proto.Marshal(m.(proto.Message))
 }
 
 // pay takes the credit for a message, which may be larger, unless there is none.
