@@ -3,7 +3,6 @@ package recipes_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/model"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
@@ -27,17 +27,11 @@ import (
 // apply the same log, and one opens what the other wrote: whatever these tests refuse would split them. A release that must write, or
 // decide, something else does so from a version of the cluster on, and gets files of its own; these stay.
 
-// goldenRefused is a command that the operator has refused.
-var goldenRefused = statemachine.Refused{Index: 1000, Command: 2, Request: 3}
-
-func (m *machine) startGolden() {
-	m.fs = vfs.NewCrashableMem()
-	m.Machine = statemachine.New(statemachine.Options{
-		Dir: "db", FS: m.fs, Shard: 1, Member: 1, Boot: 1, Observer: m, Refused: []statemachine.Refused{goldenRefused},
-		Procedures: append(recipes.Procedures(), byHand{}, byHand{frees: true}), Guard: recipes.Guard, Reactor: recipes.Reactor(),
-	})
-	_, err := m.Open(nil)
-	must(m.T, err)
+// newGolden is a machine whose operator has refused a command.
+func newGolden(t *testing.T) *machine {
+	m := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}, refused: []statemachine.Refused{{Index: 1000, Command: 2, Request: 3}}}
+	m.start(vfs.NewCrashableMem())
+	return m
 }
 
 // writeGoldenLog applies something of everything.
@@ -160,24 +154,11 @@ func (m *machine) snapshot() (stream []byte, rows []string, spaces map[byte]int)
 	var out bytes.Buffer
 	must(m.T, m.WriteBackup(context.Background(), &out))
 	spaces = map[byte]int{}
-	rest := out.Bytes()[len("coordsn1"):]
-	for first := true; ; first = false {
-		n := binary.BigEndian.Uint32(rest)
-		if n == 0 {
-			return out.Bytes(), rows, spaces
-		}
-		block := rest[8 : 8+n]
-		rest = rest[8+n:]
-		for !first && len(block) > 0 { // the first one is the header
-			var row [2][]byte
-			for i := range row {
-				length, size := binary.Uvarint(block)
-				row[i], block = block[size:size+int(length)], block[size+int(length):]
-			}
-			spaces[row[0][0]]++
-			rows = append(rows, fmt.Sprintf("%x = %x", row[0], row[1]))
-		}
+	for key, value := range model.RowsOf(out.Bytes()) {
+		spaces[key[0]]++
+		rows = append(rows, fmt.Sprintf("%x = %x", key, value))
 	}
+	return out.Bytes(), rows, spaces
 }
 
 func readGoldenLog(t *testing.T) (log []sm.Entry) {
@@ -191,8 +172,7 @@ func readGoldenLog(t *testing.T) (log []sm.Entry) {
 
 // TestGoldenLog: the log is written as it was, every command of it comes to what it came to, and leaves the rows that it left.
 func TestGoldenLog(t *testing.T) {
-	m := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}}
-	m.startGolden()
+	m := newGolden(t)
 	m.writeGoldenLog()
 	var log strings.Builder
 	for _, e := range m.log {
@@ -201,7 +181,7 @@ func TestGoldenLog(t *testing.T) {
 	must(t, m.Close())
 	golden.Assert(t, log.String(), "log")
 
-	m.startGolden()
+	m = newGolden(t)
 	golden.Assert(t, strings.Join(results(readGoldenLog(t), m), "\n")+"\n", "results")
 	stream, rows, spaces := m.snapshot()
 	must(t, m.Close())
@@ -214,7 +194,7 @@ func TestGoldenLog(t *testing.T) {
 		}
 	}
 
-	m.startGolden()
+	m = newGolden(t)
 	written, err := hex.DecodeString(strings.TrimSpace(string(golden.Get(t, "snapshot"))))
 	must(t, err)
 	must(t, m.RecoverFromSnapshot(bytes.NewReader(written), nil))

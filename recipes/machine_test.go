@@ -32,6 +32,7 @@ type machine struct {
 	last         *statemachine.Applied
 	fs           *vfs.MemFS
 	log          []sm.Entry // all that was applied
+	refused      []statemachine.Refused
 }
 
 func (m *machine) Applied(a *statemachine.Applied) { m.last = a }
@@ -48,7 +49,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) start(fs *vfs.MemFS) {
 	m.fs = fs
 	m.Machine = statemachine.New(statemachine.Options{
-		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m,
+		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m, Refused: m.refused,
 		Procedures: append(recipes.Procedures(), byHand{}, byHand{frees: true}), Guard: recipes.Guard, Reactor: recipes.Reactor(),
 	})
 	index, err := m.Open(nil)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/model"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
@@ -22,23 +23,10 @@ func backupRows(t testing.TB, m *statemachine.Machine) map[string]string {
 		t.Fatal(err)
 	}
 	rows := make(map[string]string)
-	rest := stream.Bytes()[len("coordsn1"):]
-	for first := true; ; first = false {
-		n := binary.BigEndian.Uint32(rest)
-		if n == 0 {
-			return rows
-		}
-		block := rest[8 : 8+n]
-		rest = rest[8+n:]
-		for !first && len(block) > 0 { // the first one is the header
-			var fields [2]string
-			for i := range fields {
-				length, size := binary.Uvarint(block)
-				fields[i], block = string(block[size:size+int(length)]), block[size+int(length):]
-			}
-			rows[fields[0]] = fields[1]
-		}
+	for key, value := range model.RowsOf(stream.Bytes()) {
+		rows[string(key)] = string(value)
 	}
+	return rows
 }
 
 // rowsDiffer describes the rows that are not the same in both, "" if all are.
