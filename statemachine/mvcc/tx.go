@@ -97,9 +97,14 @@ func (t *Tx) Put(key, value []byte, lease int64, prev *mvccpb.KeyValue) *mvccpb.
 		kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
 	}
 	record := encodeRecord(kv)
-	live, child := t.change(key, record, kv.CreateRevision)
+	if prev != nil {
+		live, _ := t.change(key, record, 0)
+		t.rows.Set(live, record)
+		return kv
+	}
+	live, child := t.change(key, record, main)
 	t.rows.Set(live, record)
-	if prev == nil && child != nil {
+	if child != nil {
 		t.rows.Set(child, nil)
 	}
 	return kv
@@ -122,15 +127,21 @@ func (t *Tx) Sweep(s *Sweep) {
 	t.sub += uint32(s.n)
 }
 
-// change writes the version and the change of a key that was created at revision create, and returns the keys of its live row and
-// of its row as a child, nil if it is none. The keys of all four rows share their memory.
+// change writes the version and the change of a key, and returns the key of its live row; if its row as a child changes, too, of one
+// that was created at revision create, then also the key of that, nil if it is none. The keys of all rows share their memory.
 func (t *Tx) change(key, record []byte, create int64) (live, child []byte) {
 	main := t.begin + 1
-	at, c, v := liveKeyLen(key), changeKeyLen, childKeyLen(key)
-	c += at
-	v += c
+	at := liveKeyLen(key)
+	c := at + changeKeyLen
+	v := c
+	if create != 0 {
+		v += childKeyLen(key)
+	}
 	room := make([]byte, 0, v+versionKeyLen(key))
-	live, child = appendLiveKey(room[:0:at], key), appendChildKey(room[c:c:v], key, create)
+	live = appendLiveKey(room[:0:at], key)
+	if create != 0 {
+		child = appendChildKey(room[c:c:v], key, create)
+	}
 	t.rows.Set(appendVersionKey(room[v:v], key, main, t.sub), record)
 	t.rows.Set(appendChangeKey(room[at:at:c], main, t.sub), key)
 	t.sub++
