@@ -2,7 +2,6 @@ package statemachine
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -69,7 +68,7 @@ func (b *batch) free(do func()) {
 func (b *batch) dropLease(id LeaseID, expired bool) int {
 	b.frees = true
 	attached := b.attachedTo(id)
-	if len(attached) >= cmp.Or(b.m.opts.SweepFrom, defaultSweepFrom) && !(expired && slices.ContainsFunc(attached, lingers)) {
+	if len(attached) >= b.sweepFrom() && !(expired && slices.ContainsFunc(attached, lingers)) {
 		d := deleting{batch: b}
 		d.attached(id, attached)
 		d.end()

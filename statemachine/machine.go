@@ -43,7 +43,8 @@ type Options struct {
 	Budget Budget
 	// Room bounds what all sessions hold; DefaultRoom if it is the zero value. All members have the same.
 	Room Room
-	// SweepFrom is how many keys a command deletes at least for its event to be a Sweep, 1024 if 0. It changes no state.
+	// SweepFrom is how many keys a command deletes at least for its event to be a Sweep, 1024 if 0, and twice as many with each sweep
+	// in the same batch. It changes no state.
 	SweepFrom int
 	// Observer may be nil.
 	Observer Observer

@@ -12,6 +12,13 @@ import (
 // defaultSweepFrom is how many keys a command deletes at least for them to be swept.
 const defaultSweepFrom = 1 << 10
 
+// sweepFrom is how many keys are to be deleted for a sweep to be worth it: twice as many with each sweep that is there already. For
+// whatever is read in the batch goes through all of them, and as many as a client can have in one entry would cost their product; like this
+// there are about as many as the number of keys has bits.
+func (b *batch) sweepFrom() int {
+	return cmp.Or(b.m.opts.SweepFrom, defaultSweepFrom) << min(b.kv.Rows().Sweeps(), 30)
+}
+
 // deleting deletes keys in one revision, in key order: a few one by one, and many by an mvcc.Sweep, so that of each nothing stays in
 // memory but its name. The two ways differ in nothing but what the event says of the versions before. Those that the reactor is told of
 // are deleted one by one, since it learns what they were. Nothing is written before end: the caller may have a cursor open.
@@ -57,7 +64,7 @@ func (d *deleting) add(kv *mvccpb.KeyValue) {
 		return
 	}
 	p.few = append(p.few, kept)
-	if !told && len(p.few) >= cmp.Or(d.m.opts.SweepFrom, defaultSweepFrom) {
+	if !told && len(p.few) >= d.sweepFrom() {
 		p.sweep = &mvcc.Sweep{}
 		for _, kv := range p.few {
 			d.sweepKey(p.sweep, kv)

@@ -18,6 +18,9 @@ type layer struct {
 	written int // so many rows were written to tree, and those before it, while savepoints were open
 }
 
+// Sweeps is how many sweeps there are in the overlay. Whatever is looked for is looked for in each.
+func (o *Overlay) Sweeps() int { return len(o.layers) }
+
 // Swept reports whether there is a sweep in the overlay.
 func (o *Overlay) Swept() bool { return len(o.layers) > 0 }
 
