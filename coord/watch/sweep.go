@@ -45,32 +45,28 @@ func (w *watcher) bounds() (key, end []byte) {
 	return []byte(w.key), []byte(w.end)
 }
 
-func (w *watcher) watches(key []byte) bool {
-	if w.single {
-		return string(key) == w.key
-	}
-	return string(key) >= w.key && (w.end == "" || string(key) < w.end)
-}
+// span is what a watcher is to be told of one event of a commit: itself, or of a sweep the keys [from, to).
+type span struct{ event, from, to int }
 
 // publishSwept is publish for a commit with sweeps.
 func (h *Hub) publishSwept(c commit) {
 	x := &expansion{commit: c, source: h.opts.Source, made: make(map[int][]*event)}
 	defer x.close()
 	var late []*watcher // they read it from the store
-	h.synced.each(func(w *watcher) {
-		n := 0
-		if w.start <= c.revision {
-			n = x.count(w)
+	wanted := h.wanted(c)
+	for _, w := range wanted.watchers {
+		spans, n := wanted.spans[w], 0
+		for _, s := range spans {
+			n += s.to - s.from
 		}
 		switch {
-		case n == 0:
 		case w.fn != nil && n > maxTold:
 			w.fn(Delivery{Revision: c.revision, Gap: true})
 		case w.prev && n > maxLooked:
 			late = append(late, w)
 		default:
 			var err error
-			if w.batch, err = x.collect(w, n); err != nil {
+			if w.batch, err = x.collect(spans, n, w.prev); err != nil {
 				h.opts.Logger.Warn("cannot read what deleted keys were", zap.Error(err))
 				late = append(late, w)
 				w.batch = nil
@@ -78,7 +74,7 @@ func (h *Hub) publishSwept(c commit) {
 				h.touched = append(h.touched, w)
 			}
 		}
-	})
+	}
 	for _, w := range late {
 		w.cursor = c.revision
 		h.place(w, behind)
@@ -86,39 +82,58 @@ func (h *Hub) publishSwept(c commit) {
 	h.deliver(c.revision)
 }
 
-// count is how many events are for w.
-func (x *expansion) count(w *watcher) (n int) {
-	x.each(w, func(int) { n++ }, func(_, from, to int) { n += to - from })
-	return n
+// audience is who is to be told of a commit, and of what in it, in order.
+type audience struct {
+	watchers []*watcher
+	spans    map[*watcher][]span
 }
 
-// each calls one for the events that are for w, in order, and many for the keys of sweeps.
-func (x *expansion) each(w *watcher, one func(event int), many func(event, from, to int)) {
-	key, end := w.bounds()
-	for i, e := range x.events {
-		switch {
-		case w.noPut && e.Type == mvccpb.Event_PUT || w.noDelete && e.Type == mvccpb.Event_DELETE:
-		case e.Sweep != nil:
-			if from, to := e.Sweep.Within(key, end); from < to {
-				many(i, from, to)
-			}
-		case w.watches(e.Kv.Key):
-			one(i)
+// wanted asks of each sweep all synced watchers, and of each other event those of its key.
+func (h *Hub) wanted(c commit) audience {
+	a := audience{spans: make(map[*watcher][]span)}
+	add := func(w *watcher, s span) {
+		if len(a.spans[w]) == 0 {
+			a.watchers = append(a.watchers, w)
 		}
+		a.spans[w] = append(a.spans[w], s)
 	}
+	for i, e := range c.events {
+		asks := func(w *watcher) bool { return w.start <= c.revision && !w.filters(e.Type) }
+		if e.Sweep == nil {
+			h.synced.match(e.Kv.Key, func(w *watcher) {
+				if asks(w) {
+					add(w, span{i, 0, 1})
+				}
+			})
+			continue
+		}
+		h.synced.each(func(w *watcher) {
+			key, end := w.bounds()
+			if from, to := e.Sweep.Within(key, end); from < to && asks(w) {
+				add(w, span{i, from, to})
+			}
+		})
+	}
+	return a
 }
 
-// collect returns the n events that are for w.
-func (x *expansion) collect(w *watcher, n int) (batch []*event, err error) {
+// collect returns the n events of spans.
+func (x *expansion) collect(spans []span, n int, prev bool) (batch []*event, err error) {
 	batch = make([]*event, 0, n)
-	x.each(w, func(i int) { batch = append(batch, x.events[i]) }, func(i, from, to int) {
-		for k := from; k < to && err == nil; k++ {
-			var e *event
-			e, err = x.event(i, k, w.prev)
+	for _, s := range spans {
+		if x.events[s.event].Sweep == nil {
+			batch = append(batch, x.events[s.event])
+			continue
+		}
+		for k := s.from; k < s.to; k++ {
+			e, err := x.event(s.event, k, prev)
+			if err != nil {
+				return nil, err
+			}
 			batch = append(batch, e)
 		}
-	})
-	return batch, err
+	}
+	return batch, nil
 }
 
 // event is that of the k-th key of the sweep that is event i of the commit.

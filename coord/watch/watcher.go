@@ -68,10 +68,15 @@ func (w *watcher) cost() int64 { return int64(watcherCost + len(w.key) + len(w.e
 
 func (w *watcher) interval() adt.Interval { return adt.NewStringAffineInterval(w.key, w.end) }
 
+// filters reports whether w wants no events of a type.
+func (w *watcher) filters(kind mvccpb.Event_EventType) bool {
+	return w.noPut && kind == mvccpb.Event_PUT || w.noDelete && kind == mvccpb.Event_DELETE
+}
+
 // collect adds event i of c to the batch, unless a filter drops it, and reports whether it is the batch's first.
 func (w *watcher) collect(c commit, i int) bool {
 	e := c.events[i]
-	if w.noPut && e.Type == mvccpb.Event_PUT || w.noDelete && e.Type == mvccpb.Event_DELETE {
+	if w.filters(e.Type) {
 		return false
 	}
 	if w.batch == nil {
