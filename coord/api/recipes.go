@@ -20,7 +20,7 @@ import (
 // registerRecipes adds etcd's own Lock and Election services: they are written against a client, so they need no etcd
 // server, and the texts of their errors stay those that clients look for.
 func registerRecipes(server grpc.ServiceRegistrar, local *clientv3.Client) {
-	v3lockpb.RegisterLockServer(server, v3lock.NewLockServer(local))
+	v3lockpb.RegisterLockServer(server, lockServer{v3lock.NewLockServer(local), local})
 	v3electionpb.RegisterElectionServer(server, v3election.NewElectionServer(local))
 }
 

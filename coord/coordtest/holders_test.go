@@ -219,6 +219,45 @@ func TestEntryWrittenOver(t *testing.T) {
 	}
 }
 
+// TestLockRPCOfAKeyPutAgain: who waits by the Lock RPC and whose key is deleted and put again behind others is not let in before them.
+func TestLockRPCOfAKeyPutAgain(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	c, s := etcdClient(t, fake), open(t, fake, time.Hour)
+	if err := grantID(t.Context(), c, 0x80); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(t.Context(), "job/x", ""); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := v3lockpb.NewLockClient(c.ActiveConnection()).Lock(t.Context(), &v3lockpb.LockRequest{Name: []byte("job"), Lease: 0x80})
+		answer <- err
+	}()
+	waitUntil(t, "their entry", func() bool { return count(t, c, "job") == 2 })
+	acquired := make(chan error, 1)
+	go func() {
+		_, err := s.Lock("job").Acquire(t.Context())
+		acquired <- err
+	}()
+	waitUntil(t, "our entry", func() bool { return count(t, c, "job") == 3 })
+	if _, err := c.Delete(t.Context(), "job/80"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(t.Context(), "job/80", "", clientv3.WithLease(0x80)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Delete(t.Context(), "job/x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err == nil || !strings.Contains(err.Error(), concurrency.ErrSessionExpired.Error()) {
+		t.Errorf("the RPC answered %v", err)
+	}
+	if err := <-acquired; err != nil {
+		t.Error(err)
+	}
+}
+
 // claimed is what a client was told: that it holds by a key created at a revision, as seen at another one.
 type claimed struct {
 	who           string
@@ -389,11 +428,8 @@ func (x *contest) mutex(ctx context.Context) {
 		_ = s.Close()
 		return
 	}
-	resp, err := x.c.Get(x.Context(), m.Key())
-	if err != nil || len(resp.Kvs) == 0 {
-		return
-	}
-	x.claim(claimed{"mutex", m.Key(), resp.Kvs[0].CreateRevision, m.Header().Revision, false, 0}, func() { _ = s.Close() })
+	place := m.IsOwner() // its guard: of the key that it made, not of one put again since
+	x.claim(claimed{"mutex", m.Key(), place.GetCompare().GetCreateRevision(), m.Header().Revision, false, 0}, func() { _ = s.Close() })
 }
 
 func (x *contest) campaign(ctx context.Context) {
