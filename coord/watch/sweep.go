@@ -30,7 +30,7 @@ func (c commit) hasSweep() bool {
 type expansion struct {
 	commit
 	source Source
-	view   View             // nil until it is needed
+	view   View             // nil until open
 	made   map[int][]*event // of sweeps: by their event in the commit, then by key; nil where nobody wanted it
 }
 
@@ -62,11 +62,11 @@ func (h *Hub) publishSwept(c commit) {
 		switch {
 		case w.fn != nil && n > maxTold:
 			w.fn(Delivery{Revision: c.revision, Gap: true})
-		case w.prev && n > maxLooked:
+		case w.prev && n > maxLooked && !x.forgotten():
 			late = append(late, w)
 		default:
 			var err error
-			if w.batch, err = x.collect(spans, n, w.prev); err != nil {
+			if w.batch, err = x.collect(spans, n, w.prev && !x.forgotten()); err != nil {
 				h.opts.Logger.Warn("cannot read what deleted keys were", zap.Error(err))
 				late = append(late, w)
 				w.batch = nil
@@ -150,12 +150,8 @@ func (x *expansion) event(i, k int, prev bool) (*event, error) {
 	if !prev || e.PrevKv != nil {
 		return e, nil
 	}
-	if x.view == nil {
-		view, err := x.source.View()
-		if err != nil {
-			return nil, err
-		}
-		x.view = view
+	if err := x.open(); err != nil {
+		return nil, err
 	}
 	err := x.view.KeyChanges(context.Background(), e.Kv.Key, x.revision, true, func(_ statemachine.Revision, changes []statemachine.Event) bool {
 		for _, change := range changes { // of one revision, so they have the same version before
@@ -167,6 +163,17 @@ func (x *expansion) event(i, k int, prev bool) (*event, error) {
 	})
 	return e, err
 }
+
+func (x *expansion) open() (err error) {
+	if x.view == nil {
+		x.view, err = x.source.View()
+	}
+	return err
+}
+
+// forgotten reports whether the history of the commit has been compacted by now. Then nobody can be told what the keys were, but those
+// who heard of all before it are to hear of it still: as from etcd, with an empty prev_kv.
+func (x *expansion) forgotten() bool { return x.open() == nil && x.view.Compacted() >= x.revision }
 
 func (x *expansion) close() {
 	if x.view != nil {

@@ -128,3 +128,27 @@ func TestLargeSweep(t *testing.T) {
 		}
 	}
 }
+
+// TestSweepThenCompaction: who is told of all is told of a sweep, too, whose history is compacted before the hub comes to it. What the keys
+// were is gone then.
+func TestSweepThenCompaction(t *testing.T) {
+	for _, keys := range []int{3, maxLooked + 1} {
+		for _, compacted := range []int64{3, 4} {
+			s, f := newSwept(t)
+			ops := &pb.TxnRequest{}
+			for i := range keys {
+				ops.Success = append(ops.Success, putOp(fmt.Sprintf("k%05d", i)))
+			}
+			s.do(command(raftv1.KindTxn, ops))
+			c := f.dial(t)
+			c.create(t, &pb.WatchCreateRequest{Key: []byte("k"), RangeEnd: []byte("l"), PrevKv: true, WatchId: 1})
+			s.do(command(raftv1.KindDeleteRange, deletion("k", "l")), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("ka")}),
+				command(raftv1.KindCompact, &pb.CompactionRequest{Revision: compacted}))
+			r := c.next(t)
+			if r.Canceled || len(r.Events) != keys || r.Header.Revision != 3 || r.Events[0].PrevKv != nil {
+				t.Fatalf("of %d keys, compacted at %d: canceled %v (%d), %d events at revision %d", keys, compacted, r.Canceled, r.CompactRevision, len(r.Events), r.Header.Revision)
+			}
+			expect(t, c, "1 @4 PUT ka@4")
+		}
+	}
+}
