@@ -212,16 +212,17 @@ type Message struct {
 	token  []byte
 }
 
-// Message makes a message, which counts from now on. Its owner calls Handed.
+// Message makes a message, which counts from now on. Its owner calls Handed. It does not count behind the end of the handler: gRPC takes it
+// no more, or drops it without telling.
 func (s *Stream) Message(cost int64, parts ...[]byte) *Message {
 	m := &Message{stream: s, cost: cost, parts: parts}
 	s.mu.Lock()
-	lost := s.lost
-	if !lost {
+	over := s.lost || s.ended
+	if !over {
 		s.held += cost
 	}
 	s.mu.Unlock()
-	if lost {
+	if over {
 		m.gone.Store(true)
 		s.written(cost)
 	}

@@ -194,6 +194,23 @@ func TestWhatIsDroppedCountsUntilTheEnd(t *testing.T) {
 	}
 }
 
+// A message that a sender makes when the handler has returned already does not count: the stream may be forgotten by then, and gRPC
+// frees nothing of what it drops.
+func TestWhatComesBehindTheEndDoesNotCount(t *testing.T) {
+	s := serve(t, followed)
+	_, _, stream := s.watch(t, t.Context(), 0)
+	close(s.end)
+	<-s.returned
+	late := stream.Message(cost)
+	if s.written.Load() != cost || stream.Held() != 0 {
+		t.Errorf("%d are given back, %d held", s.written.Load(), stream.Held())
+	}
+	late.Handed(nil)
+	if late.Written(); s.written.Load() != cost {
+		t.Errorf("%d are given back", s.written.Load())
+	}
+}
+
 // The connection of a client that does not read is closed where it has not read after a while, and else not.
 func TestCloseUnlessWritten(t *testing.T) {
 	s := serve(t, followed)
