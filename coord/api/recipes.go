@@ -5,9 +5,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"go.etcd.io/etcd/server/v3/proxy/grpcproxy/adapter"
 	"go.uber.org/zap"
@@ -17,11 +15,12 @@ import (
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
-// registerRecipes adds etcd's own Lock and Election services: they are written against a client, so they need no etcd
+// registerRecipes adds etcd's own Lock and Election services, see lockServer: they are written against a client, so they need no etcd
 // server, and the texts of their errors stay those that clients look for.
 func registerRecipes(server grpc.ServiceRegistrar, local *clientv3.Client) {
-	v3lockpb.RegisterLockServer(server, lockServer{v3lock.NewLockServer(local), local})
-	v3electionpb.RegisterElectionServer(server, v3election.NewElectionServer(local))
+	lock, election := newRecipes(local)
+	v3lockpb.RegisterLockServer(server, lock)
+	v3electionpb.RegisterElectionServer(server, election)
 }
 
 // newLocalClient is a client that calls the services of this process directly. The caller closes it.

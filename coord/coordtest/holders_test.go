@@ -258,6 +258,135 @@ func TestLockRPCOfAKeyPutAgain(t *testing.T) {
 	}
 }
 
+// lockRPC calls Lock on a lease.
+func lockRPC(ctx context.Context, c *clientv3.Client, name string, lease int64) (*v3lockpb.LockResponse, error) {
+	return v3lockpb.NewLockClient(c.ActiveConnection()).Lock(ctx, &v3lockpb.LockRequest{Name: []byte(name), Lease: lease})
+}
+
+// TestLockRPCCalledAgain: a client whose call of the Lock RPC has ended, and which calls again on the same lease, keeps the place that its
+// second call found; and one that was made since.
+func TestLockRPCCalledAgain(t *testing.T) {
+	for how, between := range map[string]func(c *clientv3.Client) error{
+		"found": func(*clientv3.Client) error { return nil },
+		"made anew": func(c *clientv3.Client) error {
+			_, err := c.Delete(t.Context(), "job/80")
+			return err
+		},
+	} {
+		fake := coordtest.NewFake(t)
+		c := etcdClient(t, fake)
+		if err := grantID(t.Context(), c, 0x80); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Put(t.Context(), "job/x", ""); err != nil {
+			t.Fatal(err)
+		}
+		call := func(ctx context.Context) chan error {
+			answer := make(chan error, 1)
+			go func() {
+				_, err := lockRPC(ctx, c, "job", 0x80)
+				answer <- err
+			}()
+			waitUntil(t, "the entry", func() bool { return count(t, c, "job") == 2 })
+			return answer
+		}
+		first, cancel := context.WithCancel(t.Context())
+		gone := call(first)
+		if err := between(c); err != nil {
+			t.Fatal(err)
+		}
+		again := call(t.Context())
+		time.Sleep(soon) // until the second has found it
+		cancel()
+		<-gone
+		time.Sleep(soon) // until the first has cleaned up
+		if n := count(t, c, "job"); n != 2 {
+			t.Errorf("%s: there are %d keys", how, n)
+		}
+		if _, err := c.Delete(t.Context(), "job/x"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-again; err != nil || count(t, c, "job") != 1 {
+			t.Errorf("%s: the second call: %v, %d keys", how, err, count(t, c, "job"))
+		}
+	}
+}
+
+// TestRecipeRPCsCalledAgainAtTheGrant: who calls again, just when its first call ends and its turn comes, and is told that it holds, does.
+func TestRecipeRPCsCalledAgainAtTheGrant(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	c := etcdClient(t, fake)
+	if err := grantID(t.Context(), c, 0x80); err != nil {
+		t.Fatal(err)
+	}
+	campaign := func(ctx context.Context, name string) error {
+		_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte(name), Lease: 0x80})
+		return err
+	}
+	lock := func(ctx context.Context, name string) error {
+		_, err := lockRPC(ctx, c, name, 0x80)
+		return err
+	}
+	for i := range 100 {
+		name, enter := fmt.Sprint("job", i), []func(context.Context, string) error{lock, campaign}[i%2]
+		if _, err := c.Put(t.Context(), name+"/x", ""); err != nil {
+			t.Fatal(err)
+		}
+		first, cancel := context.WithCancel(t.Context())
+		gone := make(chan error, 1)
+		go func() { gone <- enter(first, name) }()
+		waitUntil(t, "the entry", func() bool { return count(t, c, name) == 2 })
+		go func() { _, _ = c.Delete(t.Context(), name+"/x") }()
+		time.Sleep(time.Duration(i) * 20 * time.Microsecond)
+		cancel()
+		if err := enter(t.Context(), name); err != nil {
+			continue // it was told
+		}
+		<-gone
+		time.Sleep(soon / 4)
+		if n := count(t, c, name); n != 1 {
+			t.Fatalf("%s: it was told that it holds, and there are %d keys", name, n)
+		}
+	}
+}
+
+// TestCampaignRPCOfAKeyThatIsGone: who waits by the Campaign RPC and whose key has gone meanwhile is not told that it leads.
+func TestCampaignRPCOfAKeyThatIsGone(t *testing.T) {
+	fake := coordtest.NewFake(t)
+	c, s := etcdClient(t, fake), open(t, fake, time.Hour)
+	leads, err := s.Election("led").Campaign(t.Context(), []byte("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := grantID(t.Context(), c, 0x80); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(t.Context(), &v3electionpb.CampaignRequest{Name: []byte("led"), Lease: 0x80})
+		answer <- err
+	}()
+	waitUntil(t, "their entry", func() bool { return count(t, c, "led") == 2 })
+	next := make(chan error, 1)
+	go func() {
+		_, err := open(t, fake, time.Hour).Election("led").Campaign(t.Context(), []byte("next"))
+		next <- err
+	}()
+	waitUntil(t, "our entry", func() bool { return count(t, c, "led") == 3 })
+	if _, err := c.Revoke(t.Context(), 0x80); err != nil {
+		t.Fatal(err)
+	}
+	if err := leads.Resign(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err == nil || !strings.Contains(err.Error(), concurrency.ErrElectionNotLeader.Error()) {
+		t.Errorf("the RPC answered %v", err)
+	}
+	if err := <-next; err != nil {
+		t.Error(err)
+	}
+}
+
 // claimed is what a client was told: that it holds by a key created at a revision, as seen at another one.
 type claimed struct {
 	who           string
