@@ -109,6 +109,25 @@ func TestOutboxesShareTheMembersRoom(t *testing.T) {
 	})
 }
 
+// Small frames that wait behind a large one hold no more than they count, though what comes next is often as large as what came last.
+func TestFramesThatWaitHoldWhatTheyCount(t *testing.T) {
+	o := newOutbox(1<<30, nil, time.Hour, func() {})
+	o.respond(5, 5, answer{1, make([]byte, 1<<20)})
+	o.take()
+	const frames = 100
+	for range frames {
+		o.respond(5, 5, answer{2, nil})
+		o.push(&coordv1.Push{Session: 5}) // behind which the next one needs a frame of its own
+	}
+	room := 0
+	for _, f := range o.mu.parts {
+		room += cap(f.responses)
+	}
+	if waiting := len(o.mu.parts); waiting != frames || room > 2<<20 {
+		t.Errorf("%d frames of few bytes hold %d bytes", waiting, room)
+	}
+}
+
 // Who waits because of what others hold goes on when they hold less.
 func TestOutboxHearsOfRoomElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -150,7 +150,7 @@ type answer struct {
 func (o *outbox) respond(session, about int64, answers ...answer) {
 	fits := func(f *outFrame) bool { _, pushed := f.pushed[about]; return !pushed }
 	o.fill(fits, func(f *outFrame) {
-		if f.responses == nil {
+		if f.responses == nil && len(o.mu.parts) == 1 { // of more that wait each would hold room that does not count
 			f.responses = make([]byte, 0, o.mu.usual)
 		}
 		for _, a := range answers {
