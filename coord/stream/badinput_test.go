@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord"
 	"github.com/coord-dev/coord/coord/coordtest"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
@@ -229,14 +231,50 @@ func TestAClientThatNeverReadsIsEnded(t *testing.T) {
 	}
 }
 
+// What gRPC holds of a stream whose client ended it, and does not read, is not there for ever: its connection is closed. Else who ends one
+// stream after another like that would take the room of all.
+func TestWhoEndsItsStreamAndDoesNotReadMakesRoom(t *testing.T) {
+	configure := func(_ int, c *coord.Config) { c.StreamLimits.Patience, c.ClientMemoryBytes = 2*time.Second, 16<<20 }
+	endpoint := start(t, coordtest.Options{Configure: configure}).Endpoints()[0]
+	witness := connect(t, endpoint)
+	session := witness.open(time.Minute)
+	session.put("large", strings.Repeat("x", 1<<20))
+	for range 10 {
+		deaf := silent(t, endpoint, grpc.ForceCodec(bytesCodec{}))
+		deaf.send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}})
+		deaf.send(batch(0, request(1, coordv1.Kind_KIND_RANGE, &pb.RangeRequest{Key: []byte("large")})))
+		held(t, endpoint, func(bytes float64) bool { return bytes > 1<<20 })
+		deaf.send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}}) // a second one
+	}
+	held(t, endpoint, func(bytes float64) bool { return bytes < 1<<20 })
+	session.put("k", "v")
+}
+
+// held waits until what a member holds for native clients that do not read is as it should be.
+func held(t testing.TB, endpoint string, good func(bytes float64) bool) {
+	t.Helper()
+	waitMetrics(t, endpoint, "what is held is not as it should be", func(page string) bool {
+		_, after, _ := strings.Cut(page, `coord_client_memory_bytes{kind="responses"} `)
+		value, _, _ := strings.Cut(after, "\n")
+		bytes, err := strconv.ParseFloat(value, 64)
+		return err == nil && good(bytes)
+	})
+}
+
 // waitStreams waits until a member says that it serves n streams.
 func waitStreams(t testing.TB, endpoint string, n int) {
 	t.Helper()
 	want := fmt.Sprintf("\ncoord_stream_streams %d\n", n)
+	waitMetrics(t, endpoint, fmt.Sprintf("there are not %d streams", n), func(page string) bool { return strings.Contains(page, want) })
+}
+
+// waitMetrics waits until a member's metrics are good; complaint says that they are not.
+func waitMetrics(t testing.TB, endpoint, complaint string, good func(page string) bool) {
+	t.Helper()
 	var page []byte
-	for end := time.Now().Add(patience); !strings.Contains(string(page), want); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !good(string(page)); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("there are not %d streams:\n%s", n, page)
+			t.Fatalf("%s:\n%s", complaint, page)
 		}
 		resp, err := http.Get("http://" + endpoint + "/metrics")
 		if err != nil {

@@ -94,18 +94,24 @@ func (st *stream) serve() error {
 	err := st.wait()
 	st.close()
 	st.working.Wait()
-	if err == errSlowConsumer {
-		st.transit.CloseUnlessWritten(closePatience, func() {
-			st.server.opts.Logger.Info("closing the connection of a client that does not read its native stream")
-		})
-	}
 	st.transit.End()
+	st.transit.CloseUnlessWritten(st.unread(err), func() {
+		st.server.opts.Logger.Info("closing the connection of a client that does not read its native stream")
+	})
 	return err
 }
 
 // closePatience is how long a client whose stream has ended because it does not read may leave it so before its connection is closed:
 // what gRPC holds for it ends in no other way.
 const closePatience = time.Second
+
+// unread is how long a client may leave unread what gRPC holds of its stream, which has ended with err, whoever ended it.
+func (st *stream) unread(err error) time.Duration {
+	if err == errSlowConsumer || st.out.holder.Over() {
+		return closePatience
+	}
+	return st.server.opts.Limits.Patience
+}
 
 // spawn runs work that the handler waits for.
 func (st *stream) spawn(work func()) {
@@ -204,8 +210,11 @@ func (st *stream) receive() {
 	var in received
 	var f frame
 	greeted := false
+	var failed error
+	defer func() { st.transit.Received(failed) }()
 	for {
 		if err := st.grpc.RecvMsg(&in); err != nil {
+			failed = err
 			st.end(receiveError(err))
 			return
 		}

@@ -11,14 +11,17 @@ package transit
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 // Conns are the connections of a gRPC server. The zero value has none. It is safe for concurrent use.
@@ -87,10 +90,13 @@ type Stream struct {
 	mu    sync.Mutex
 	held  int64 // costs of what was handed over and is not written
 	ended bool  // the handler has returned
+	cut   bool  // and the call had ended before
+	read  bool  // nothing is received any more
+	told  bool  // as gRPC has sent a status itself
 	lost  bool  // gRPC holds nothing any more, and gets nothing that counts
 }
 
-// NewStream begins with a stream of a method whose handler runs with ctx; its owner calls End. written is told what messages cost when
+// NewStream begins with a stream of a method whose handler runs with ctx; its owner calls Received and End. written is told what messages cost when
 // gRPC holds them no longer, from any goroutine; it must not block. Where ctx is of no connection that is known here, messages count
 // until they are handed over; so they do where ctx is of a call of another method, whose handler has made this stream inside the
 // process: gRPC does not get its messages.
@@ -135,25 +141,43 @@ func (s *Stream) Held() int64 {
 	return s.held
 }
 
+// Received is told when nothing is received from the stream any more, with the error of RecvMsg if that is why. The call ends in two ways
+// that look alike: the client has gone, and gRPC drops what it holds; or gRPC itself has sent a status, as of a message that does not
+// parse, and what it holds waits for the client still, the status behind it.
+func (s *Stream) Received(err error) {
+	code := status.Code(err)
+	s.mu.Lock()
+	s.read = true
+	s.told = err != nil && err != io.EOF && code != codes.Canceled && code != codes.Unavailable
+	gone := s.gone()
+	s.mu.Unlock()
+	if gone {
+		s.lose()
+	}
+}
+
+// gone reports whether the client had gone when the handler returned. The caller holds the mutex.
+func (s *Stream) gone() bool { return s.cut && s.read && !s.told }
+
 // End is called when the handler is about to return. Where the client has gone before, gRPC drops what it holds; else that waits for
 // the client still, the status behind it.
 func (s *Stream) End() {
-	if s.call.Err() != nil {
-		s.lose()
-	}
 	s.mu.Lock()
-	s.ended = true
-	over := s.held == 0
+	s.ended, s.cut = true, s.call.Err() != nil
+	gone, over := s.gone(), s.held == 0
 	s.mu.Unlock()
-	if over {
+	switch {
+	case gone:
+		s.lose()
+	case over:
 		s.forget()
 	}
 }
 
-// CloseUnlessWritten closes the connection if after a while some of what gRPC held is not written yet: a client that does not
+// CloseUnlessWritten, behind End, closes the connection if after a while some of what gRPC held is not written yet: a client that does not
 // read cannot be made to give it back in any other way. closed is called then.
 func (s *Stream) CloseUnlessWritten(after time.Duration, closed func()) {
-	if s.conn == nil {
+	if s.conn == nil || s.Held() == 0 {
 		return
 	}
 	time.AfterFunc(after, func() {

@@ -21,6 +21,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type codec struct{ encoding.CodecV2 }
 
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if b, ok := v.([]byte); ok {
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
 	if m, ok := v.(*Message); ok {
 		return m.Buffers(), nil
 	}
@@ -78,6 +81,10 @@ func (s *server) Watch(w pb.Watch_WatchServer) error {
 	}
 	defer func() { s.returned <- struct{}{} }()
 	defer stream.End()
+	go func() {
+		_, err := w.Recv()
+		stream.Received(err)
+	}()
 	s.streams <- stream
 	for range request.GetCreateRequest().WatchId {
 		m := stream.Message(cost, []byte{1<<3 | 2, 0}, large)
@@ -96,7 +103,8 @@ func (s *server) Watch(w pb.Watch_WatchServer) error {
 var large = append([]byte{15<<3 | 2, 0x80, 0x80, 0x40}, make([]byte, 1<<20)...)
 
 func (s *server) watch(t *testing.T, ctx context.Context, messages int64) (*grpc.ClientConn, pb.Watch_WatchClient, *Stream) {
-	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{encoding.GetCodecV2(proto.Name)})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +200,27 @@ func TestWhatIsDroppedCountsUntilTheEnd(t *testing.T) {
 	if dropped.Written(); s.written.Load() != cost {
 		t.Errorf("%d are given back twice", s.written.Load())
 	}
+}
+
+// The call ends also where gRPC itself tells the client, of a message that does not parse: it holds what the client has not read, which
+// counts until it is.
+func TestCountsBehindAStatusOfGRPC(t *testing.T) {
+	s := serve(t, followed)
+	_, w, stream := s.watch(t, t.Context(), 1)
+	<-s.sent
+	if err := w.SendMsg([]byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	<-s.returned
+	time.Sleep(50 * time.Millisecond) // what would be told too early would be told now
+	if s.written.Load() != 0 || stream.Held() != cost {
+		t.Errorf("nobody has read, and %d are written, %d held", s.written.Load(), stream.Held())
+	}
+	if _, err := w.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(t, "read", cost)
+	stream.forgotten(t)
 }
 
 // A message that a sender makes when the handler has returned already does not count: the stream may be forgotten by then, and gRPC

@@ -120,32 +120,7 @@ func TestWhatGRPCHoldsCounts(t *testing.T) {
 	pool := limit.NewPool("events", 3*large, "read")
 	conns := &transit.Conns{}
 	f := newFixture(t, Options{StallTime: 200 * time.Millisecond, Memory: &limit.Member{Events: pool}}, ServerOptions{Conns: conns})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer(grpc.ForceServerCodecV2(transitCodec{encoding.GetCodecV2(proto.Name)}))
-	pb.RegisterWatchServer(server, f.server)
-	go server.Serve(conns.Listen(l))
-	defer server.Stop()
-	watch := func(key string) pb.Watch_WatchClient {
-		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		w, err := pb.NewWatchClient(conn).Watch(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Send(createRequest(&pb.WatchCreateRequest{Key: []byte(key)})); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := w.Recv(); err != nil || !r.Created {
-			t.Fatalf("%v, %v", r, err)
-		}
-		return w
-	}
+	watch := f.served(t, conns)
 	slow, quick := watch("slow"), watch("quick")
 	for pool.Used() != 0 {
 		time.Sleep(time.Millisecond) // until the answers are written
@@ -170,7 +145,74 @@ func TestWhatGRPCHoldsCounts(t *testing.T) {
 			t.Fatalf("%d bytes are held after the slow client's connection was closed", pool.Used())
 		}
 	}
-	for err == nil {
+	for err := error(nil); err == nil; {
 		_, err = slow.Recv()
+	}
+}
+
+// served serves f by gRPC on connections that are known, and returns what begins to watch a key, each time on a connection of its own.
+func (f *fixture) served(t *testing.T, conns *transit.Conns) func(key string) pb.Watch_WatchClient {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.ForceServerCodecV2(transitCodec{encoding.GetCodecV2(proto.Name)}))
+	pb.RegisterWatchServer(server, f.server)
+	go server.Serve(conns.Listen(l))
+	t.Cleanup(server.Stop)
+	return func(key string) pb.Watch_WatchClient {
+		conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{encoding.GetCodecV2(proto.Name)})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		w, err := pb.NewWatchClient(conn).Watch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Send(createRequest(&pb.WatchCreateRequest{Key: []byte(key)})); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := w.Recv(); err != nil || !r.Created {
+			t.Fatalf("%v, %v", r, err)
+		}
+		return w
+	}
+}
+
+// rawCodec is a client's codec, which sends bytes as they are.
+type rawCodec struct{ encoding.CodecV2 }
+
+func (c rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if b, ok := v.([]byte); ok {
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+// TestWhoEndsItsStreamAndDoesNotReadMakesRoom: what gRPC holds of a stream that its client ended, by a message that does not parse, counts
+// until it is read; where others find no room the connection of who does not read it is closed.
+func TestWhoEndsItsStreamAndDoesNotReadMakesRoom(t *testing.T) {
+	const large = 256 << 10
+	pool := limit.NewPool("events", large, "read")
+	conns := &transit.Conns{}
+	f := newFixture(t, Options{StallTime: 100 * time.Millisecond, Memory: &limit.Member{Events: pool}}, ServerOptions{Conns: conns})
+	watch := f.served(t, conns)
+	slow := watch("slow")
+	for pool.Used() != 0 {
+		time.Sleep(time.Millisecond) // until the answer is written
+	}
+	f.hub.Applied(f.apply([]op{{[]byte("slow"), make([]byte, large)}}))
+	for f.hub.settle(); f.hub.count.pending.Load() != 0; time.Sleep(time.Millisecond) {
+		// until gRPC has it
+	}
+	if err := slow.SendMsg([]byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); pool.Used() != 0; time.Sleep(time.Millisecond) {
+		if time.Since(began) > endPatience/2 {
+			t.Fatalf("%d bytes are held for who has ended its stream and does not read", pool.Used())
+		}
 	}
 }

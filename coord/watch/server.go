@@ -89,7 +89,7 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	}
 	defer close(ses.ended)
 	ses.transit = s.opts.Conns.NewStream(grpc.Context(), pb.Watch_Watch_FullMethodName, func(bytes int64) { ses.written(int(bytes)) })
-	defer ses.transit.End()
+	defer ses.end()
 	failed := make(chan error, 1)
 	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
 	go func() {
@@ -108,11 +108,22 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	case err := <-sent:
 		return ses.cause(err)
 	case <-ses.stream.slow:
-		ses.transit.CloseUnlessWritten(s.hub.opts.StallTime, func() {
-			s.opts.Logger.Info("closing the connection of a client that does not read its watch stream while others find no room")
-		})
 		return errSlowConsumer
 	}
+}
+
+// endPatience is how long a client may leave the rest of a stream unread that has ended, while others find room.
+const endPatience = 30 * time.Second
+
+func (s *session) end() {
+	patience := max(endPatience, s.hub.opts.StallTime)
+	if s.stream.ended() || s.stream.pending.Over() {
+		patience = s.hub.opts.StallTime
+	}
+	s.transit.End()
+	s.transit.CloseUnlessWritten(patience, func() {
+		s.opts.Logger.Info("closing the connection of a client that does not read its watch stream")
+	})
 }
 
 var errSlowConsumer = status.Error(codes.ResourceExhausted, "etcdserver: too many requests: this member holds as many events for "+
@@ -138,7 +149,8 @@ func (s *session) cause(err error) error {
 }
 
 // receive hands requests to the hub until the stream fails. A client that closes its side keeps its watchers.
-func (s *session) receive() error {
+func (s *session) receive() (err error) {
+	defer func() { s.transit.Received(err) }()
 	for {
 		req, err := s.grpc.Recv()
 		if errors.Is(err, io.EOF) {

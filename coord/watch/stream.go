@@ -108,6 +108,16 @@ func (s *stream) fits(r response) bool {
 	return s.out.bytes == 0 && r.size <= smallResponse && s.pending.TakeSpare(int64(r.size))
 }
 
+// ended reports whether the stream was ended because its client does not read.
+func (s *stream) ended() bool {
+	select {
+	case <-s.slow:
+		return true
+	default:
+		return false
+	}
+}
+
 // room is told when others hold less. It reports whether the hub has to look at the stream.
 func (s *stream) room() bool {
 	s.out.Lock()
