@@ -113,15 +113,19 @@ func (e *applyError) Error() string {
 	return text + "nothing of it is lost on this member: mend its disk and start it again, or rebuild it from the others"
 }
 
-// entries applies entries up to the next StateHash command to the batch, and returns their number. A panic is an error: it is the
-// last thing that this replica does, and nobody sees what it had done by then.
+// maxBatch is the size of the rows of a batch from which it takes no further entry, in bytes: Dragonboat hands over whatever is
+// committed, and a batch holds its rows three times until it is in the store.
+const maxBatch = 4 << 20
+
+// entries applies entries to the batch, up to the next StateHash command or until it is full, and returns their number. A panic is an
+// error: it is the last thing that this replica does, and nobody sees what it had done by then.
 func (b *batch) entries(entries []sm.Entry) (n int, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = &applyError{b.at, panicked{value, debug.Stack()}}
 		}
 	}()
-	for n < len(entries) && !b.toHash && b.err == nil {
+	for n < len(entries) && !b.toHash && b.err == nil && b.kv.Rows().Bytes() < maxBatch {
 		if e := entries[n]; e.Index > b.m.index { // Dragonboat promises so; a replay must never apply twice
 			b.entry(e)
 		}

@@ -281,7 +281,7 @@ func (m *Machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 	return entries, nil
 }
 
-// apply applies and commits entries up to the next StateHash command, and returns their number.
+// apply applies and commits entries, of a few megabytes of rows, and returns their number.
 func (m *Machine) apply(entries []sm.Entry) (int, error) {
 	b := newBatch(m)
 	n, err := b.entries(entries)

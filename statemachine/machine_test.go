@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -139,6 +140,28 @@ func TestCommandsOfOneEntrySeeEachOther(t *testing.T) {
 		if got := d.value("a", int64(rev)); got != want {
 			t.Errorf("a at revision %d is %q, want %q", rev, got, want)
 		}
+	}
+}
+
+// TestUpdateIsCutByBytes: however many entries come at once, what is committed in one batch is a few megabytes and one entry.
+func TestUpdateIsCutByBytes(t *testing.T) {
+	d := newDriver(t)
+	var entries []sm.Entry
+	for i := range 20 {
+		entries = append(entries, d.entry(put(fmt.Sprint(i), strings.Repeat("x", 1<<20))))
+	}
+	if _, err := d.m.Update(entries); err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, a := range d.applied {
+		total += len(a.Entries)
+		if len(a.Entries) > 5 {
+			t.Errorf("%d entries of a megabyte in one batch", len(a.Entries))
+		}
+	}
+	if total != 20 || d.last.Index != d.index {
+		t.Errorf("%d entries were applied, up to %d", total, d.last.Index)
 	}
 }
 

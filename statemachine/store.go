@@ -209,7 +209,7 @@ func (s *store) hold() *database {
 
 // commit writes a batch, with what stage adds to it. It becomes durable with the next flush.
 func (s *store) commit(rows *mvcc.Overlay, stage func(*pebble.Batch) error) error {
-	b := s.current.NewBatchWithSize(rows.SweptSize())
+	b := s.current.NewBatchWithSize(rows.StagedSize())
 	if err := rows.WriteTo(b); err != nil {
 		return err
 	}

@@ -24,14 +24,6 @@ func (o *Overlay) Sweeps() int { return len(o.layers) }
 // Swept reports whether there is a sweep in the overlay.
 func (o *Overlay) Swept() bool { return len(o.layers) > 0 }
 
-// SweptSize is about how many bytes the rows of the overlay's sweeps fill in a batch of Pebble's.
-func (o *Overlay) SweptSize() (size int) {
-	for _, l := range o.layers {
-		size += l.rowBytes()
-	}
-	return size
-}
-
 func (o *Overlay) sweep(s *Sweep) {
 	o.writes++
 	below := o.below

@@ -95,6 +95,7 @@ type Overlay struct {
 	open    int // savepoints
 	written []writtenRow
 	writes  uint64  // how often rows were changed, to know whether they still are what they were
+	bytes   int     // of all rows that were written, those too that were written over since
 	layers  []layer // below tree, between it and the rows that are committed
 	gaps    *gaps   // of what is read here
 	below   *gaps   // of the rows that are committed, into which WriteTo writes
@@ -105,6 +106,9 @@ type writtenRow struct {
 	before row
 	had    bool
 }
+
+// stagedOverhead is what a row takes in a batch of Pebble's beside its key and value, in bytes, and some more.
+const stagedOverhead = 16
 
 // maxFreeNodes is how many nodes of the tree wait for the next batch: those of a large entry, some 10,000 rows, which fill less than
 // 2 MB.
@@ -131,6 +135,7 @@ func (o *Overlay) Delete(key []byte) { o.write(row{key, nil}) }
 
 func (o *Overlay) write(r row) {
 	o.writes++
+	o.bytes += len(r.key) + len(r.value)
 	before, had := o.tree.ReplaceOrInsert(r)
 	if o.open == 0 {
 		return
@@ -189,6 +194,18 @@ func (o *Overlay) Len() int {
 	return n
 }
 
+// Bytes is how many bytes of rows were written, those too that were written over or rolled back since.
+func (o *Overlay) Bytes() int { return o.bytes }
+
+// StagedSize is about how many bytes the rows fill in a batch of Pebble's, or more.
+func (o *Overlay) StagedSize() int {
+	size := o.bytes + o.Len()*stagedOverhead
+	for _, l := range o.layers {
+		size += l.rowBytes()
+	}
+	return size
+}
+
 // Get implements Source.
 func (o *Overlay) Get(key []byte) ([]byte, bool, error) {
 	if r, ok := o.tree.Get(row{key: key}); ok {
@@ -223,6 +240,7 @@ func (o *Overlay) Reset(base Source) {
 		o.tree, o.layers = o.layers[0].tree, nil
 	}
 	o.tree.Clear(true)
+	o.bytes = 0
 }
 
 // Cursor implements Source: a merge of the writes and the rows below.
