@@ -115,7 +115,7 @@ type Config struct {
 	DiskReserve int64
 
 	// ClientMemoryBytes bounds what this member holds in memory for all clients together, beside the replicated state:
-	// watchers, channels, requests under way, what waits for slow clients. Default 320 MiB.
+	// watchers, channels, requests under way, what waits for slow clients. Default 256 MiB.
 	ClientMemoryBytes int64
 	// StreamLimits bound what one native stream may cost. They have no flag.
 	StreamLimits stream.Limits

@@ -25,7 +25,7 @@ type Room struct {
 }
 
 // DefaultRoom is the room of this version.
-var DefaultRoom = Room{OutcomeBytes: 96 << 20, SessionBytes: 96 << 20}
+var DefaultRoom = Room{OutcomeBytes: 48 << 20, SessionBytes: 96 << 20}
 
 const (
 	// OutcomeOverhead is what an outcome costs in memory beside its bytes: its place in a map, its row, and what allocation

@@ -23,7 +23,7 @@ const gcPercent = 150
 // memoryLimit is where the heap grows no further beyond what is alive, so that a member stays below 512 MB in all: what it holds
 // for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it. Who lets it hold more for
 // clients gets as much more, or the collector would never rest.
-func memoryLimit(clientBytes int64) int64 { return 384<<20 + max(0, clientBytes-limit.DefaultBytes) }
+func memoryLimit(clientBytes int64) int64 { return 304<<20 + max(0, clientBytes-limit.DefaultBytes) }
 
 func main() {
 	if os.Getenv("GOGC") == "" {

@@ -7,7 +7,7 @@ import (
 )
 
 // DefaultBytes is what a member holds for its clients unless it is told otherwise.
-const DefaultBytes = 320 << 20
+const DefaultBytes = 256 << 20
 
 // Member are the limits of one member. A nil Member has none.
 type Member struct {
