@@ -68,6 +68,8 @@ func (p byHand) Name() string { return fmt.Sprintf("test.by-hand.frees-%t.v1", p
 
 func (byHand) Kind() coordv1.Kind { return 0 }
 
+func (byHand) Request() proto.Message { return &pb.TxnRequest{} }
+
 func (p byHand) Frees() bool { return p.frees }
 
 func (byHand) Run(step statemachine.Step, request []byte) ([]byte, error) {

@@ -177,6 +177,9 @@ func (p procedure[T, Request]) Name() string { return p.name }
 // Kind implements statemachine.Procedure.
 func (p procedure[T, Request]) Kind() coordv1.Kind { return p.kind }
 
+// Request implements statemachine.Procedure.
+func (p procedure[T, Request]) Request() proto.Message { return Request(new(T)) }
+
 // Frees implements statemachine.Procedure.
 func (p procedure[T, Request]) Frees() bool { return false }
 

@@ -123,8 +123,11 @@ func (b *batch) run(c raftv1.Command) (r Result) {
 
 // command applies one command, of one revision at most (a tick, a call and requests may take several).
 func (b *batch) command(c raftv1.Command) Result {
-	if err := c.Kind.CheckVersion(b.m.version); err != nil {
-		return refuse(fmt.Errorf("%w: %w", ErrInvalid, err))
+	if b.m.schema.Later(b.m.version) { // no proposer lets it into the log
+		if err := b.m.schema.Check(c, b.m.version); err != nil {
+			return refuse(fmt.Errorf("%w: %w", ErrInvalid, err))
+		}
+		c = b.m.schema.Strip(c, b.m.version)
 	}
 	switch c.Kind {
 	case raftv1.KindPut:

@@ -49,6 +49,8 @@ func (acquiring) Name() string { return "test.acquire.v1" }
 
 func (acquiring) Kind() coordv1.Kind { return coordv1.Kind_KIND_CAMPAIGN }
 
+func (acquiring) Request() proto.Message { return &coordv1.Acquire{} }
+
 func (acquiring) Frees() bool { return false }
 
 func (acquiring) Run(s statemachine.Step, request []byte) ([]byte, error) {

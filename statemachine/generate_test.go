@@ -405,6 +405,8 @@ func (scripted) Name() string { return "test.script.v1" }
 
 func (scripted) Kind() coordv1.Kind { return scriptKind }
 
+func (scripted) Request() proto.Message { return nil }
+
 // scriptKind is that of a recipe: the procedures of this package's tests are no recipes.
 const scriptKind = coordv1.Kind_KIND_ACQUIRE
 

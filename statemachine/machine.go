@@ -35,6 +35,8 @@ type Options struct {
 	Member, Boot, Start uint64
 	// Procedures can be called by the log. All members of a cluster have the same.
 	Procedures []Procedure
+	// Since has what came later than with version 1 of the cluster; raftv1.Since if nil. All members of a release have the same.
+	Since map[string]raftv1.Version
 	// Guard reports whether a grant holds at the step's point of the log. Nil: none does. All members have the same.
 	Guard func(Step, *coordv1.Guard) bool
 	// Reactor may be nil. All members have the same.
@@ -73,6 +75,7 @@ type Machine struct {
 	log        *zap.Logger
 	procedures map[string]Procedure
 	kinds      map[coordv1.Kind]Procedure // those that requests of sessions can name
+	schema     *raftv1.Schema
 	store      *store
 
 	// The state that the log changes, beside the rows in Pebble. Only Update and RecoverFromSnapshot touch it; leases and
@@ -135,7 +138,10 @@ func New(opts Options) *Machine {
 	if opts.FlushInterval == 0 {
 		opts.FlushInterval = 5 * time.Second
 	}
-	m := &Machine{opts: opts, log: opts.Logger, procedures: make(map[string]Procedure), kinds: make(map[coordv1.Kind]Procedure)}
+	if opts.Since == nil {
+		opts.Since = raftv1.Since
+	}
+	m := &Machine{opts: opts, log: opts.Logger, schema: raftv1.NewSchema(opts.Since, opts.Procedures), procedures: make(map[string]Procedure), kinds: make(map[coordv1.Kind]Procedure)}
 	for _, p := range opts.Procedures {
 		m.procedures[p.Name()] = p
 		if kind := p.Kind(); kind != coordv1.Kind_KIND_UNSPECIFIED {

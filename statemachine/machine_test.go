@@ -36,8 +36,9 @@ type driver struct {
 	reactor statemachine.Reactor
 	with    []statemachine.Procedure
 	budget  statemachine.Budget
-	sweep   int    // SweepFrom
-	ended   string // why the machine ended
+	sweep   int                       // SweepFrom
+	since   map[string]raftv1.Version // nil: that of the release
+	ended   string                    // why the machine ended
 	room    statemachine.Room
 }
 
@@ -59,7 +60,7 @@ func (d *driver) open() uint64 {
 	d.m = statemachine.New(statemachine.Options{
 		Dir: "db", FS: d.fs, Shard: 1, Member: self, Boot: boot, Observer: d, Procedures: d.with, Guard: d.guard, Reactor: d.reactor,
 		End:    func(line string) { d.ended = line },
-		Budget: d.budget, Room: d.room, SweepFrom: d.sweep,
+		Budget: d.budget, Room: d.room, SweepFrom: d.sweep, Since: d.since,
 	})
 	index, err := d.m.Open(nil)
 	if err != nil {

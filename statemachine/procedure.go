@@ -2,6 +2,7 @@ package statemachine
 
 import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
@@ -15,6 +16,8 @@ type Procedure interface {
 	Name() string
 	// Kind is how a request of a session names it; KIND_UNSPECIFIED if none can.
 	Kind() coordv1.Kind
+	// Request is an empty message of what its request encodes; nil: bytes without fields.
+	Request() proto.Message
 	// Frees says that it only gives something back. Then what it deletes stays deleted even where what has to follow from that
 	// cannot be done, see Reactor.
 	Frees() bool

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // refusals says what clients are told of each refusal: the reason, the code of the unary API, and the text, by which
@@ -63,6 +64,9 @@ func RefusalOf(err error) *coordv1.Refusal {
 			text = row.err.Error()
 		}
 		return newRefusal(row.reason, row.code, text)
+	}
+	if errors.Is(err, raftv1.ErrEarly) {
+		return newRefusal(coordv1.Error_REASON_CLUSTER_VERSION, codes.FailedPrecondition, err.Error())
 	}
 	if errors.Is(err, ErrInvalid) {
 		return newRefusal(coordv1.Error_REASON_INVALID, codes.InvalidArgument, "etcdserver: "+err.Error())

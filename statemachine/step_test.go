@@ -8,6 +8,7 @@ import (
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -25,6 +26,8 @@ type procedure struct {
 func (p procedure) Name() string { return p.name }
 
 func (p procedure) Kind() coordv1.Kind { return 0 }
+
+func (procedure) Request() proto.Message { return nil }
 
 func (p procedure) Frees() bool { return p.frees }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
@@ -66,11 +67,18 @@ func checkRaise(to raftv1.Version) error {
 	return nil
 }
 
-// CheckProposal is CheckCommand for a command that this member wants in the log: the cluster's version must have it, too. The error
-// may also wrap raftv1.ErrEarly.
-func (m *Machine) CheckProposal(c raftv1.Command) error {
-	if err := c.Kind.CheckVersion(m.Version()); err != nil {
-		return err
+// CheckProposal returns a command that this member wants in the log as it may get there: without fields that the cluster's version does
+// not have, or that nobody knows. The error is that of CheckCommand, or wraps raftv1.ErrEarly.
+func (m *Machine) CheckProposal(c raftv1.Command) (raftv1.Command, error) {
+	v := m.Version()
+	if err := m.schema.Check(c, v); err != nil {
+		return c, err
 	}
-	return m.CheckCommand(c)
+	if err := m.CheckCommand(c); err != nil {
+		return c, err
+	}
+	return m.schema.Strip(c, v), nil
 }
+
+// CheckRequest says whether the cluster's version has requests of a kind. The error wraps raftv1.ErrEarly.
+func (m *Machine) CheckRequest(k coordv1.Kind) error { return m.schema.CheckRequest(k, m.Version()) }

@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	sm "github.com/lni/dragonboat/v4/statemachine"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -83,6 +86,44 @@ func TestSnapshotOfALaterVersion(t *testing.T) {
 	}()} {
 		if !errors.Is(err, statemachine.ErrRelease) {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestEarlyIsNotObeyed: what the cluster's version does not have is refused where it would be proposed, and if it is in the log all the
+// same nothing of it happens: a member of the release before would end at it. A field is as if nobody had set it.
+func TestEarlyIsNotObeyed(t *testing.T) {
+	const next = raftv1.MaxVersion + 1
+	d := &driver{t: t, fs: vfs.NewCrashableMem(), with: []statemachine.Procedure{procedure{name: "test", run: func(s statemachine.Step) error {
+		_, err := s.Put([]byte("called"), nil, 0)
+		return err
+	}}}, since: map[string]raftv1.Version{"test": next, "KIND_PUT": next, "Alarm": next, "etcdserverpb.PutRequest.prev_kv": next}}
+	d.open()
+	t.Cleanup(func() { d.m.Close() })
+	s := d.openSession(7, 1000, 9)
+	for what, c := range map[string]raftv1.Command{
+		"test": call("test"), "Alarm": command(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 1, Alarm: pb.AlarmType_NOSPACE}),
+		"KIND_PUT": s.command(putRequest(1, "requested", "1")),
+	} {
+		want := fmt.Sprintf("%s needs version %d", what, next)
+		if _, err := d.m.CheckProposal(c); !errors.Is(err, raftv1.ErrEarly) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is proposed: %v", what, err)
+		}
+		if err := d.do(c)[0].Err; !errors.Is(err, statemachine.ErrInvalid) || !errors.Is(err, raftv1.ErrEarly) {
+			t.Errorf("%s is obeyed: %v", what, err)
+		}
+	}
+	d.do(put("a", "1"))
+	with, without := command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), PrevKv: true}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a")})
+	if r := d.do(with)[0].Response.(*pb.PutResponse); r.PrevKv != nil {
+		t.Errorf("the early field is obeyed: %v", r)
+	}
+	if c, err := d.m.CheckProposal(with); err != nil || !bytes.Equal(c.Body, without.Body) {
+		t.Errorf("the early field is proposed: %x, %v", c.Body, err)
+	}
+	for _, key := range []string{"called", "requested"} {
+		if d.value(key, 0) != "-" {
+			t.Errorf("%s was written", key)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -85,6 +86,9 @@ func wireError(err error) error {
 		if errors.Is(err, row.err) {
 			return row.wire
 		}
+	}
+	if errors.Is(err, raftv1.ErrEarly) {
+		return status.Error(codes.FailedPrecondition, "etcdserver: "+err.Error())
 	}
 	if errors.Is(err, statemachine.ErrInvalid) {
 		return status.Error(codes.InvalidArgument, "etcdserver: "+err.Error())

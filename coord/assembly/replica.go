@@ -75,7 +75,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 	r = &Replica{
 		Proposer: propose.New(propose.Options{
 			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
-			Check:   func(c raftv1.Command) error { return r.Machine.CheckProposal(c) },
+			Check:   func(c raftv1.Command) (raftv1.Command, error) { return r.Machine.CheckProposal(c) },
 			Version: func() raftv1.Version { return r.Machine.Version() },
 		}),
 		Clock:   leaseclock.New(opts.Nonce, opts.Now),

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/assembly"
+	"github.com/coord-dev/coord/coord/propose"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -59,14 +60,19 @@ const fakeID = 1
 const fakeElectionTimeout = 300 * time.Millisecond
 
 // StartFake is NewFake where there is no test, as in an Example. The caller closes the server.
-func StartFake() (f *Fake, err error) {
+func StartFake() (*Fake, error) {
+	return startFake(func(l propose.Log) propose.Log { return l })
+}
+
+// startFake is StartFake with another log in front of the fake's.
+func startFake(front func(propose.Log) propose.Log) (f *Fake, err error) {
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start a fake server: %w", err)
 	}
 	f = &Fake{log: &fakeLog{}, listener: &fakeListener{Listener: port}}
 	f.replica = assembly.NewReplica(assembly.ReplicaOptions{
-		Log: f.log, Dir: "/coord", FS: vfs.NewMem(), Shard: 1, Member: fakeID, Boot: 1,
+		Log: front(f.log), Dir: "/coord", FS: vfs.NewMem(), Shard: 1, Member: fakeID, Boot: 1,
 		Procedures: []statemachine.Procedure{overwrite{}}, Now: f.Clock, Logger: zap.NewNop(),
 	})
 	if err = f.log.open(f.replica); err == nil {

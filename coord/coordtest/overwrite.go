@@ -26,6 +26,8 @@ func (overwrite) Name() string { return "coordtest.overwrite.v1" }
 
 func (overwrite) Kind() coordv1.Kind { return coordv1.Kind_KIND_UNSPECIFIED }
 
+func (overwrite) Request() proto.Message { return &pb.PutRequest{} }
+
 func (overwrite) Frees() bool { return false }
 
 func (overwrite) Run(step statemachine.Step, request []byte) ([]byte, error) {

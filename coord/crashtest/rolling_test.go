@@ -4,19 +4,25 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coord-dev/coord/proto/objects"
 )
 
 // nextRelease builds a coordd of a made-up next release: it knows one version of the cluster more, and from that on it logs a command with
-// each put of the key "made-up".
+// each put of the key "made-up-command", and calls a procedure with each put of "made-up-procedure".
 func nextRelease(t *testing.T) string {
 	t.Helper()
 	const version = "proto/raft/v1/version.go"
 	return altered(t,
 		edit{version, "MaxVersion Version = 1", " + 1"},
-		edit{version, "var since = map[Kind]Version{", "KindStateHash: 2"},
+		edit{version, "var Since = map[string]Version{", `"StateHash": 2, "made-up.v1": 2`},
+		edit{"recipes/procedure.go", "	return []statemachine.Procedure{\n", `called("made-up.v1", gateClose),` + "\n"},
 		edit{"coord/assembly/replica.go", "func (r *Replica) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {\n",
-			"if kind == raftv1.KindPut && bytes.Contains(body, []byte(\"made-up\")) {\n" +
-				"if _, err := r.Proposer.Propose(ctx, raftv1.KindStateHash, nil); err != nil {\nreturn nil, err\n}\n}\n"},
+			"if kind == raftv1.KindPut && bytes.Contains(body, []byte(\"made-up-command\")) {\n" +
+				"if _, err := r.Proposer.Propose(ctx, raftv1.KindStateHash, nil); err != nil {\nreturn nil, err\n}\n}\n" +
+				"if kind == raftv1.KindPut && bytes.Contains(body, []byte(\"made-up-procedure\")) {\n" +
+				"call := []byte(\"\\n\\nmade-up.v1\\x12\\t\\n\\amade-up\")\n" + // a Call of it with a GateClose of the name "made-up"
+				"if _, err := r.Proposer.Propose(ctx, raftv1.KindCall, call); err != nil {\nreturn nil, err\n}\n}\n"},
 		edit{"coord/assembly/replica.go", "import (\n", "\t\"bytes\"\n"})
 }
 
@@ -29,12 +35,12 @@ func (m *member) become(t *testing.T, program string) {
 	m.waitReady(t)
 }
 
-// early puts the key whose put needs the next version, through one member, and returns what is said against it.
-func (m *member) early(t *testing.T) string {
+// early puts a key whose put needs the next version, through one member, and returns what is said against it.
+func (m *member) early(t *testing.T, what string) string {
 	t.Helper()
 	cli := dial(t, m.client)
 	defer cli.Close()
-	if _, err := cli.Put(within(t, patience), "made-up", "1"); err != nil {
+	if _, err := cli.Put(within(t, patience), "made-up-"+what, "1"); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -52,8 +58,10 @@ func TestRollingUpgrade(t *testing.T) {
 	for i, m := range c.members[:2] {
 		m.become(t, next)
 		put("b")
-		if said := m.early(t); !strings.Contains(said, "the cluster is at version 1 until all members run a release that knows it") {
-			t.Errorf("%d members of the new release: what needs its version is answered %q", i+1, said)
+		for what, name := range map[string]string{"command": "StateHash", "procedure": "made-up.v1"} {
+			if said := m.early(t, what); !strings.Contains(said, name+" needs version 2 of the cluster, which is at version 1: upgrade all members first") {
+				t.Errorf("%d members of the new release: a %s that needs its version is answered %q", i+1, what, said)
+			}
 		}
 	}
 	c.members[0].become(t, old)
@@ -68,9 +76,16 @@ func TestRollingUpgrade(t *testing.T) {
 		}
 	}
 	for _, m := range c.members {
-		if said := m.early(t); said != "" {
-			t.Errorf("at version 2: %s", said)
+		for _, what := range []string{"command", "procedure"} {
+			if said := m.early(t, what); said != "" {
+				t.Errorf("at version 2: %s", said)
+			}
 		}
+	}
+	cli := c.dial()
+	defer cli.Close()
+	if got, err := cli.Get(within(t, patience), objects.GatePrefix+"made-up"); err != nil || len(got.Kvs) != 1 {
+		t.Errorf("the procedure of version 2 was not obeyed: %v, %v", got, err)
 	}
 
 	last := c.members[2]

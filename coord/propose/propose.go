@@ -46,8 +46,8 @@ type Options struct {
 	// Member, Boot and Start name this process.
 	Member, Boot, Start uint64
 	Log                 Log
-	// Check says why a command must not go into the log: it is the error that is answered. Nil lets all in.
-	Check func(raftv1.Command) error
+	// Check returns a command as it may go into the log, or why it must not: that is the error that is answered. Nil lets all in.
+	Check func(raftv1.Command) (raftv1.Command, error)
 	// Version is the version of the cluster, with which entries are written. Nil: the lowest.
 	Version func() raftv1.Version
 	// Displaced is called with what says so when another start of this member's directory has taken its place in the log, once,
@@ -199,7 +199,8 @@ func (p *Proposer) enqueue(c *call) error {
 		return ErrTooLarge
 	}
 	if p.opts.Check != nil {
-		if err := p.opts.Check(c.command); err != nil {
+		var err error
+		if c.command, err = p.opts.Check(c.command); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -28,6 +29,7 @@ var errorTable = []struct {
 }{
 	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)},
 	{errSuperseded, codes.Aborted, coordv1.Error_REASON_SUPERSEDED, ""},
+	{raftv1.ErrEarly, codes.FailedPrecondition, coordv1.Error_REASON_CLUSTER_VERSION, ""},
 	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID, ""},
 	{statemachine.ErrNoSpace, codes.ResourceExhausted, 0, rpctypes.ErrorDesc(rpctypes.ErrGRPCNoSpace)},
 	{statemachine.ErrCorrupt, codes.DataLoss, 0, rpctypes.ErrorDesc(rpctypes.ErrGRPCCorrupt)},

@@ -229,6 +229,9 @@ const (
 	Error_REASON_QUEUE_BROKEN Error_Reason = 64
 	// The operator had the members refuse this command: see coordd refuse-command.
 	Error_REASON_REFUSED_BY_OPERATOR Error_Reason = 65
+	// The cluster's version does not have what is asked for, by name, until all members were upgraded; or the release of the member
+	// that answers does not know it.
+	Error_REASON_CLUSTER_VERSION Error_Reason = 66
 )
 
 // Enum value maps for Error_Reason.
@@ -285,6 +288,7 @@ var (
 		53: "REASON_CONFIG_BAD_DOCUMENT",
 		64: "REASON_QUEUE_BROKEN",
 		65: "REASON_REFUSED_BY_OPERATOR",
+		66: "REASON_CLUSTER_VERSION",
 	}
 	Error_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":            0,
@@ -338,6 +342,7 @@ var (
 		"REASON_CONFIG_BAD_DOCUMENT":    53,
 		"REASON_QUEUE_BROKEN":           64,
 		"REASON_REFUSED_BY_OPERATOR":    65,
+		"REASON_CLUSTER_VERSION":        66,
 	}
 )
 
@@ -997,10 +1002,9 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REASON_SESSION_ENDED\x10\x01\x12\x12\n" +
-	"\x0eREASON_REMOVED\x10\x02\"\xe4\n" +
-	"\n" +
+	"\x0eREASON_REMOVED\x10\x02\"\x80\v\n" +
 	"\x05Error\x12.\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xaa\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x16.coord.v1.Error.ReasonR\x06reason\"\xc6\n" +
 	"\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n" +
@@ -1054,7 +1058,8 @@ const file_coord_v1_queue_proto_rawDesc = "" +
 	"\x18REASON_CONFIG_BAD_SCHEMA\x104\x12\x1e\n" +
 	"\x1aREASON_CONFIG_BAD_DOCUMENT\x105\x12\x17\n" +
 	"\x13REASON_QUEUE_BROKEN\x10@\x12\x1e\n" +
-	"\x1aREASON_REFUSED_BY_OPERATOR\x10A*\xad\x01\n" +
+	"\x1aREASON_REFUSED_BY_OPERATOR\x10A\x12\x1a\n" +
+	"\x16REASON_CLUSTER_VERSION\x10B*\xad\x01\n" +
 	"\tQueueKind\x12\x15\n" +
 	"\x11QUEUE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +

@@ -89,7 +89,7 @@ var (
 	// ErrUnknown: the entry's version, or the kind of a command in it, is above what this release knows. It must not be applied.
 	ErrUnknown = errors.New("a log entry that this release is too old for")
 	// ErrEarly: the cluster's version does not have this yet.
-	ErrEarly = errors.New("the cluster's version is too low for it")
+	ErrEarly = errors.New("the cluster is too old")
 )
 
 // Check says whether an entry may go into the log, as far as its commands may: nil, or an error that wraps ErrMalformed or what
@@ -116,25 +116,47 @@ func CheckKind(c Command) error {
 	case c.Kind != KindRequests:
 		return nil
 	}
-	const requests, kind = 5, 2 // fields of Requests and of coordv1.Request
-	for data := range fields(c.Body, requests, protowire.BytesType) {
-		for value := range fields(data, kind, protowire.VarintType) {
-			v, _ := protowire.ConsumeVarint(value)
-			if k := int32(v); k > 0 && k <= MaxRequestKind && coordv1.Kind_name[k] == "" { // an enum is its low 32 bits
-				return fmt.Errorf("%w: a request of kind %d", ErrUnknown, k)
-			}
+	for request := range requests(c.Body) {
+		if k := kindOf(request); k > 0 && k <= MaxRequestKind && coordv1.Kind_name[int32(k)] == "" {
+			return fmt.Errorf("%w: a request of kind %d", ErrUnknown, k)
 		}
 	}
 	return nil
 }
 
+// requests yields those of a Requests, as far as it parses.
+func requests(body []byte) iter.Seq[[]byte] {
+	const requests = 5
+	return fields(body, requests, protowire.BytesType)
+}
+
+// kindOf is the kind of a coordv1.Request, as far as it parses.
+func kindOf(request []byte) coordv1.Kind {
+	const kind = 2
+	v, _ := protowire.ConsumeVarint(last(request, kind, protowire.VarintType))
+	return coordv1.Kind(int32(v)) // an enum is its low 32 bits
+}
+
 // ProcedureOf is the name of the procedure that a Call calls, as far as its body parses.
-func ProcedureOf(c Command) (name string) {
-	const procedure = 1 // field of Call
-	for value := range fields(c.Body, procedure, protowire.BytesType) {
-		name = string(value)
+func ProcedureOf(c Command) string { return string(procedureOf(c.Body)) }
+
+func procedureOf(call []byte) []byte {
+	const procedure = 1
+	return last(call, procedure, protowire.BytesType)
+}
+
+// last is what is in the last field of a number and type of a message, which is the one that counts.
+func last(message []byte, want protowire.Number, of protowire.Type) (value []byte) {
+	for len(message) > 0 {
+		num, typ, v, n := next(message)
+		if n < 0 {
+			break
+		}
+		if message = message[n:]; num == want && typ == of {
+			value = v
+		}
 	}
-	return name
+	return value
 }
 
 // MaxRequestKind is the highest kind that a request of a session can have in any release.
@@ -144,26 +166,49 @@ const MaxRequestKind = 127
 func fields(message []byte, want protowire.Number, of protowire.Type) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for len(message) > 0 {
-			num, typ, tag := protowire.ConsumeTag(message)
-			if tag < 0 {
-				return
-			}
-			n := protowire.ConsumeFieldValue(num, typ, message[tag:])
+			num, typ, value, n := next(message)
 			if n < 0 {
 				return
 			}
-			value := message[tag : tag+n]
-			if message = message[tag+n:]; num != want || typ != of {
-				continue
-			}
-			if typ == protowire.BytesType {
-				value, _ = protowire.ConsumeBytes(value)
-			}
-			if !yield(value) {
+			if message = message[n:]; num == want && typ == of && !yield(value) {
 				return
 			}
 		}
 	}
+}
+
+// next takes the first field of a message apart: what is in it, of a number its encoding, and how many bytes it has; n < 0 if it does not
+// parse.
+func next(message []byte) (num protowire.Number, typ protowire.Type, value []byte, n int) {
+	tag, size := varint(message)
+	if num = protowire.Number(tag >> 3); size < 0 || tag>>3 == 0 || tag>>3 > uint64(protowire.MaxValidNumber) {
+		return 0, 0, nil, -1
+	}
+	typ, value = protowire.Type(tag&7), message[size:]
+	if typ == protowire.BytesType {
+		length, n := varint(value)
+		if n < 0 || length > uint64(len(value)-n) {
+			return 0, 0, nil, -1
+		}
+		return num, typ, value[n : n+int(length)], size + n + int(length)
+	}
+	if typ == protowire.VarintType {
+		_, n = varint(value)
+	} else {
+		n = protowire.ConsumeFieldValue(num, typ, value)
+	}
+	if n < 0 {
+		return 0, 0, nil, -1
+	}
+	return num, typ, value[:n], size + n
+}
+
+// varint is protowire.ConsumeVarint, and quick where it is one byte.
+func varint(data []byte) (v uint64, n int) {
+	if len(data) > 0 && data[0] < 0x80 {
+		return uint64(data[0]), 1
+	}
+	return protowire.ConsumeVarint(data)
 }
 
 // AppendEntry appends the encoding of e to dst and returns the extended slice.

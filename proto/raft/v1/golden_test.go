@@ -151,25 +151,14 @@ func describeEnum(d protoreflect.EnumDescriptor) string {
 	return line
 }
 
-// bodies are the messages of the kinds of commands.
-var bodies = map[raftv1.Kind]proto.Message{
-	raftv1.KindPut: &pb.PutRequest{}, raftv1.KindDeleteRange: &pb.DeleteRangeRequest{}, raftv1.KindTxn: &pb.TxnRequest{},
-	raftv1.KindCompact: &pb.CompactionRequest{}, raftv1.KindLeaseGrant: &raftv1.LeaseGrant{}, raftv1.KindLeaseRevoke: &raftv1.LeaseRevoke{},
-	raftv1.KindLeaseRenew: &raftv1.LeaseRenew{}, raftv1.KindTick: &raftv1.Tick{}, raftv1.KindAlarm: &pb.AlarmRequest{},
-	raftv1.KindMemberPut: &raftv1.MemberPut{}, raftv1.KindMemberRemove: &raftv1.MemberRemove{}, raftv1.KindStateHash: &raftv1.StateHash{},
-	raftv1.KindCall: &raftv1.Call{}, raftv1.KindSessionOpen: &raftv1.SessionOpen{}, raftv1.KindSessionAttach: &raftv1.SessionAttach{},
-	raftv1.KindSessionEnd: &raftv1.SessionEnd{}, raftv1.KindStreamRenew: &raftv1.StreamRenew{}, raftv1.KindRequests: &raftv1.Requests{},
-	raftv1.KindVersionRaise: &raftv1.VersionRaise{},
-}
-
 // TestGoldenEntry: the bytes of an entry with a command of each kind there is. What was written stays readable.
 func TestGoldenEntry(t *testing.T) {
 	e := &raftv1.Entry{Member: 0x8e9e05c52164694d, Boot: 3, Start: 1 << 40, Number: 300, Settled: 299}
 	for kind := raftv1.Kind(1); !kind.Unknown(); kind++ {
-		if bodies[kind] == nil {
+		if kind.Body() == nil {
 			t.Fatalf("%v has no body here", kind)
 		}
-		e.Commands = append(e.Commands, raftv1.Command{Kind: kind, Body: filled(t, bodies[kind], int(kind))})
+		e.Commands = append(e.Commands, raftv1.Command{Kind: kind, Body: filled(t, kind.Body(), int(kind))})
 	}
 	data := raftv1.AppendEntry(nil, e)
 	golden.Assert(t, fmt.Sprintf("%x\n", data), "entry")
@@ -182,7 +171,7 @@ func TestGoldenEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range read.Commands {
-		m := bodies[c.Kind].ProtoReflect().New()
+		m := c.Kind.Body().ProtoReflect()
 		if err := proto.Unmarshal(c.Body, m.Interface()); err != nil || len(m.GetUnknown()) > 0 {
 			t.Errorf("%v: %v, unknown %x", c.Kind, err, m.GetUnknown())
 		}

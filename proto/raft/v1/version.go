@@ -6,8 +6,8 @@ import "fmt"
 // the same version, which the log raises by one once every member has announced that its release knows the next: until then the
 // cluster does nothing that a member might not understand, and members can go back to the release before.
 //
-// A release that brings something new to the log raises MaxVersion and lets what is new wait for that version: a kind of command in
-// since, anything else by asking the machine. What an older version means never changes.
+// A release that brings something new to the log raises MaxVersion and lets what is new wait for that version: by a line in Since, or,
+// where the same request shall do something else, by asking the machine. What an older version means never changes.
 type Version uint32
 
 const (
@@ -17,18 +17,17 @@ const (
 	MaxVersion Version = 1
 )
 
-// since has the kinds of commands that came later than with version 1.
-var since = map[Kind]Version{}
-
-// CheckVersion says whether a cluster at version v may have commands of this kind. The error wraps ErrEarly.
-func (k Kind) CheckVersion(v Version) error {
-	if from := since[k]; from > v {
-		return fmt.Errorf("%w: %v needs version %d, and the cluster is at version %d until all members run a release that knows it", ErrEarly, k, from, v)
-	}
-	return nil
-}
+// Since has what came later than with version 1, by its name: a kind of command ("StateHash"), a procedure ("lock.acquire.v1"), a kind of
+// request ("KIND_ACQUIRE"), or a field of what they carry ("coord.v1.Acquire.try"). Before that version a kind or a procedure is refused,
+// and a field is not there. See Schema.
+var Since = map[string]Version{}
 
 // Knows says whether a member that has announced its range takes part at version v.
 func (m *Member) Knows(v Version) bool {
 	return Version(m.GetMinVersion()) <= v && v <= Version(m.GetMaxVersion())
+}
+
+// needs is the error of what came with version from, in a cluster at version v.
+func needs(what string, from, v Version) error {
+	return fmt.Errorf("%w: %s needs version %d of the cluster, which is at version %d: upgrade all members first", ErrEarly, what, from, v)
 }
