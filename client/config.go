@@ -35,6 +35,9 @@ type Config struct {
 	// Host, Process and Labels are the identity of sessions. Default: the host's name, "program[pid]", none.
 	Host, Process string
 	Labels        map[string]string
+	// Features are what the program needs of the cluster beside what this package does, by their names in coordv1.Features. While the
+	// cluster lacks one, requests fail with ErrClusterVersion.
+	Features []string
 	// Logger is for what cannot be returned. Default: none.
 	Logger *slog.Logger
 	// Hooks are told of what happens.

@@ -79,6 +79,9 @@ var (
 	ErrBarrierFull = errors.New("the barrier has all its parties")
 	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
 	ErrPartiesMismatch = errors.New("the barrier is for another number of parties")
+	// ErrClusterVersion: the cluster is too old for what was asked, or for a feature in Config.Features; the error's text says what.
+	// All its members have to be upgraded first.
+	ErrClusterVersion = errors.New("the cluster is too old")
 	// ErrInvalid: the server refused a malformed request.
 	ErrInvalid = errors.New("invalid request")
 	// ErrClosed: the client was closed.
@@ -114,6 +117,7 @@ var reasons = map[coordv1.Error_Reason]error{
 	coordv1.Error_REASON_LIMIT_BELOW_HELD:  ErrLimitBelowHeld,
 	coordv1.Error_REASON_BARRIER_FULL:      ErrBarrierFull,
 	coordv1.Error_REASON_PARTIES_MISMATCH:  ErrPartiesMismatch,
+	coordv1.Error_REASON_CLUSTER_VERSION:   ErrClusterVersion,
 }
 
 // refusedError is what a server said, with what it means.
@@ -171,6 +175,9 @@ var errTooLarge = &refusedError{reason: coordv1.Error_REASON_TOO_LARGE, status: 
 
 // hopeless says whether the error of a connection will be the same next time: the caller should hear of it.
 func hopeless(err error) bool {
+	if errors.Is(err, ErrClusterVersion) {
+		return true
+	}
 	code := status.Code(err)
 	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		code = etcd.Code()

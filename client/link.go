@@ -91,13 +91,14 @@ func (t *transport) open(ctx context.Context, endpoint string) (_ *link, err err
 	if err != nil {
 		return nil, err
 	}
-	if err := stream.Send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: protocol, Client: library}}); err != nil {
+	hello := &coordv1.Hello{Protocol: protocol, Client: library, Features: append([]string{coordv1.FeatureRecipes}, t.config.Features...)}
+	if err := stream.Send(&coordv1.ClientFrame{Hello: hello}); err != nil {
 		_, err = stream.Recv()
-		return nil, err
+		return nil, fromWire(err)
 	}
 	first, err := stream.Recv()
 	if err != nil {
-		return nil, err
+		return nil, fromWire(err)
 	}
 	if first.Welcome == nil {
 		return nil, errors.New("the server's first frame has no welcome")

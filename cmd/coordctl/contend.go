@@ -270,7 +270,7 @@ func short(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, client.ErrForeignKey):
+	case errors.Is(err, client.ErrForeignKey), errors.Is(err, client.ErrClusterVersion):
 		return err
 	case errors.Is(err, client.ErrNotAcquired):
 		return errHeldByAnother

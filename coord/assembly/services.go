@@ -18,6 +18,7 @@ import (
 	"github.com/coord-dev/coord/coord/stream"
 	"github.com/coord-dev/coord/coord/transit"
 	"github.com/coord-dev/coord/coord/watch"
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/recipes"
@@ -138,6 +139,10 @@ func (b streamBackend) Session(id statemachine.LeaseID) (statemachine.SessionInf
 func (b streamBackend) Attached(stream uint64, id statemachine.LeaseID, created uint64) bool {
 	return b.Machine.Attached(stream, id, created)
 }
+
+func (b streamBackend) Version() raftv1.Version { return b.Machine.Version() }
+
+func (b streamBackend) CheckRequest(kind coordv1.Kind) error { return b.Machine.CheckRequest(kind) }
 
 // Drain ends the streams, each with a status that says why, and lets the other requests finish until ctx ends. The caller
 // has stopped accepting clients.

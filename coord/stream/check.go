@@ -28,6 +28,9 @@ func (s *Server) check(r *request) *coordv1.Refusal {
 	if err := etcd.CheckSize(len(r.body)); err != nil {
 		return refusal(err)
 	}
+	if err := s.opts.Backend.CheckRequest(r.kind); err != nil {
+		return refusal(err)
+	}
 	switch r.kind {
 	case coordv1.Kind_KIND_PUT:
 		return checked(r, &pb.PutRequest{}, etcd.CheckPut)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ type fakeMember struct {
 	mu        sync.Mutex
 	submitted []*submitted
 	elsewhere map[int64]bool // sessions that are not attached
+	early     coordv1.Kind   // of requests that the cluster's version does not have
 }
 
 type submitted struct {
@@ -72,6 +74,15 @@ func (m *fakeMember) View() (api.View, error)         { return nil, statemachine
 func (m *fakeMember) Session(id int64) (statemachine.SessionInfo, bool) {
 	return statemachine.SessionInfo{Created: 1}, m.elsewhere[id]
 }
+func (m *fakeMember) Version() raftv1.Version { return raftv1.MaxVersion }
+
+func (m *fakeMember) CheckRequest(kind coordv1.Kind) error {
+	if m.early != 0 && kind == m.early {
+		return fmt.Errorf("%w: %v needs version 9", raftv1.ErrEarly, kind)
+	}
+	return nil
+}
+
 func (m *fakeMember) Attached(_ uint64, id int64, _ uint64) bool { return !m.elsewhere[id] }
 
 // fakeClient is the other end of a stream: a grpc.ServerStream.
@@ -144,7 +155,7 @@ func withServer(t *testing.T, test func(t *testing.T, s *fakeServer)) {
 		var err error
 		s.Server, err = New(Options{
 			Backend: s.member, Etcd: api.NewServices(api.Options{QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128}),
-			Streams: s.registry, Metrics: s.metrics,
+			Features: map[string]uint32{"old": 1, "new": uint32(raftv1.MaxVersion) + 1}, Streams: s.registry, Metrics: s.metrics,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -40,7 +40,7 @@ func sessionsProcedures() map[coordv1.Kind]statemachine.Procedure {
 // checks let no kind through that the state machine does not know.
 func FuzzFrame(f *testing.F) {
 	s := &Server{
-		opts:    Options{Etcd: api.NewServices(api.Options{QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128})},
+		opts:    Options{Backend: &fakeMember{}, Etcd: api.NewServices(api.Options{QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128})},
 		recipes: sessionsProcedures(),
 	}
 	f.Add(sampleFrame())

@@ -35,6 +35,9 @@ type Backend interface {
 	Session(statemachine.LeaseID) (statemachine.SessionInfo, bool)
 	// Attached reports whether the session is attached to the stream, as it is applied here. It is cheap.
 	Attached(stream uint64, id statemachine.LeaseID, created uint64) bool
+	// Version is that of the cluster. CheckRequest says whether it has requests of a kind. Both are cheap.
+	Version() raftv1.Version
+	CheckRequest(kind coordv1.Kind) error
 }
 
 // Limits bound what one stream may cost. Zero values mean the defaults.
@@ -64,7 +67,7 @@ func (l *Limits) ensureDefaults() {
 	}
 }
 
-// Options of a Server. All but Limits, Memory, Permit and Logger are required.
+// Options of a Server. All but Features, Limits, Memory, Permit and Logger are required.
 type Options struct {
 	Backend Backend
 	// Etcd shares the checks and answers of etcd's API, Watch is etcd's Watch service.
@@ -77,6 +80,8 @@ type Options struct {
 	CurrentElection coordv1.ElectionServer
 	// Procedures are what requests of a session can name by their kind.
 	Procedures []statemachine.Procedure
+	// Features are what a hello may name; nil: coordv1.Features.
+	Features map[string]uint32
 	// ClusterID and MemberID go into the Welcome, as does MaxRequestBytes.
 	ClusterID, MemberID uint64
 	MaxRequestBytes     int
@@ -117,6 +122,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
+	}
+	if opts.Features == nil {
+		opts.Features = coordv1.Features
 	}
 	s := &Server{opts: opts, recipes: map[coordv1.Kind]statemachine.Procedure{}}
 	for _, p := range opts.Procedures {

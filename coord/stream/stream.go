@@ -9,10 +9,12 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-dev/coord/coord/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -284,6 +286,9 @@ func (st *stream) greet(f *frame, greeted *bool) error {
 		return broken("version %d of the protocol is not known here, only %d is", hello.Protocol, protocol)
 	}
 	o := &st.server.opts
+	if err := raftv1.CheckFeatures(hello.Features, o.Features, o.Backend.Version()); err != nil {
+		return ending(codes.FailedPrecondition, coordv1.Error_REASON_CLUSTER_VERSION, err.Error())
+	}
 	if o.Permit != nil {
 		if err := o.Permit(st.ctx, hello); err != nil {
 			return err

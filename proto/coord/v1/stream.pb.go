@@ -543,7 +543,10 @@ type Hello struct {
 	// 1.
 	Protocol uint32 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Who connects, for people: name and version of the client library.
-	Client        string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Client string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	// What the client cannot do without, by name: features.go has the table. The stream ends with REASON_CLUSTER_VERSION, and the name, if
+	// the member's release does not know one of them, or the cluster's version does not have it yet.
+	Features      []string `protobuf:"bytes,3,rep,name=features,proto3" json:"features,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -590,6 +593,13 @@ func (x *Hello) GetClient() string {
 		return x.Client
 	}
 	return ""
+}
+
+func (x *Hello) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
 }
 
 type Welcome struct {
@@ -2818,10 +2828,11 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\x06pushes\x18\x02 \x03(\v2\x0e.coord.v1.PushR\x06pushes\x12\x1c\n" +
 	"\theartbeat\x18\x03 \x01(\x04R\theartbeat\x122\n" +
 	"\bchannels\x18\x04 \x03(\v2\x16.coord.v1.ChannelFrameR\bchannels\x12+\n" +
-	"\awelcome\x18\x05 \x01(\v2\x11.coord.v1.WelcomeR\awelcome\";\n" +
+	"\awelcome\x18\x05 \x01(\v2\x11.coord.v1.WelcomeR\awelcome\"W\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
-	"\x06client\x18\x02 \x01(\tR\x06client\"q\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x1a\n" +
+	"\bfeatures\x18\x03 \x03(\tR\bfeatures\"q\n" +
 	"\aWelcome\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12\x1b\n" +

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -298,7 +300,7 @@ func TestWhatCameLater(t *testing.T) {
 	}
 }
 
-// TestSinceNamesWhatThereIs, of versions that this release knows.
+// TestSinceNamesWhatThereIs, of versions that this release knows. So does Features.
 func TestSinceNamesWhatThereIs(t *testing.T) {
 	names := map[string]bool{}
 	for kind := raftv1.Kind(1); !kind.Unknown(); kind++ {
@@ -316,6 +318,51 @@ func TestSinceNamesWhatThereIs(t *testing.T) {
 		if v <= 1 || v > raftv1.MaxVersion || !names[name] && (err != nil || !isField) {
 			t.Errorf("%s since version %d", name, v)
 		}
+	}
+	for name, v := range coordv1.Features {
+		if name == "" || v < 1 || v > uint32(raftv1.MaxVersion) {
+			t.Errorf("feature %q since version %d", name, v)
+		}
+	}
+	if !slices.Contains(slices.Collect(maps.Keys(coordv1.Features)), coordv1.FeatureRecipes) {
+		t.Error("no recipes")
+	}
+}
+
+// TestCheckFeatures: a feature that is not known, or that came later, is refused by name.
+func TestCheckFeatures(t *testing.T) {
+	known := map[string]uint32{"old": 1, "new": 2}
+	for want, named := range map[string][]string{
+		"": {"old", "old"}, `does not know the feature "made-up": upgrade all members first`: {"old", "made-up"},
+		`the feature "new" needs version 2 of the cluster, which is at version 1: upgrade all members first`: {"new"},
+	} {
+		err := raftv1.CheckFeatures(named, known, 1)
+		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, raftv1.ErrEarly) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%v: %v", named, err)
+		}
+	}
+	if err := raftv1.CheckFeatures([]string{"new"}, known, 2); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStripTakesTimeByTheBytes: a request is looked at once, however often it has a body.
+func TestStripTakesTimeByTheBytes(t *testing.T) {
+	request, err := proto.Marshal(&coordv1.Request{Sequence: 1, Kind: coordv1.Kind_KIND_ACQUIRE})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 200_000 {
+		request = protowire.AppendBytes(protowire.AppendTag(request, 3, protowire.BytesType), nil)
+	}
+	body, err := proto.Marshal(&raftv1.Requests{Session: 1, Requests: [][]byte{request}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	schema.Strip(raftv1.Command{Kind: raftv1.KindRequests, Body: append(body, unknown...)}, raftv1.MaxVersion)
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

@@ -31,3 +31,18 @@ func (m *Member) Knows(v Version) bool {
 func needs(what string, from, v Version) error {
 	return fmt.Errorf("%w: %s needs version %d of the cluster, which is at version %d: upgrade all members first", ErrEarly, what, from, v)
 }
+
+// CheckFeatures says whether a cluster at version v has the features that a client names, of those that this release knows. The error
+// wraps ErrEarly.
+func CheckFeatures(named []string, known map[string]uint32, v Version) error {
+	for _, name := range named {
+		from, ok := known[name]
+		switch {
+		case !ok:
+			return fmt.Errorf("%w: the release of this member does not know the feature %q: upgrade all members first", ErrEarly, name)
+		case Version(from) > v:
+			return needs(fmt.Sprintf("the feature %q", name), Version(from), v)
+		}
+	}
+	return nil
+}
