@@ -793,7 +793,7 @@ func (x *StreamRenew) GetStreams() []uint64 {
 	return nil
 }
 
-// Requests are requests of one session, each executed once, see coord.v1.Request: its encoding is stored as it came.
+// Requests are requests of one session, each executed once, see coord.v1.Request: as it came, without fields that nobody knows.
 type Requests struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       int64                  `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
