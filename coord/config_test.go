@@ -41,7 +41,7 @@ func TestZeroConfigIsAWorkingSingleMember(t *testing.T) {
 		HeartbeatInterval: 50 * time.Millisecond, ElectionTimeout: 300 * time.Millisecond,
 		SnapshotCount: 10000, MaxRequestBytes: 1572864, MaxTxnOps: 128,
 		WatchProgressNotifyInterval: 10 * time.Minute,
-		QuotaBackendBytes:           2147483648, DiskReserve: 67108864, ClientMemoryBytes: 335544320,
+		QuotaBackendBytes:           2147483648, DiskReserve: 67108864, ClientMemoryBytes: 268435456,
 		LogLevel: "info", LogFormat: "json",
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -214,6 +214,7 @@ func (m *members) refresh() error {
 		cancel()
 		if err == nil {
 			m.learn(&raft)
+			m.beginHistory()
 			m.sweep(&raft, time.Now())
 			m.raiseVersion(&raft)
 		} else {
@@ -321,7 +322,7 @@ func (m *members) cluster() datadir.Cluster {
 	return datadir.Cluster{Members: m.list, Removed: func(id uint64) bool {
 		raft := m.known()
 		return raft != nil && slices.Contains(raft.Removed, id)
-	}, Version: m.s.replica.Machine.Version}
+	}, Version: m.s.replica.Machine.Version, History: m.s.replica.Machine.History().ID}
 }
 
 // row is a member's row, nil if there is none.
@@ -365,7 +366,7 @@ func (s *Server) publish() error {
 		if err == nil {
 			s.log.Info("ready to serve client requests",
 				zap.String("member", hex(s.identity.MemberID)), zap.String("cluster", hex(s.identity.ClusterID)),
-				zap.Strings("client-urls", s.cfg.ListenClientURLs))
+				zap.String("history", hex(s.replica.Machine.History().ID())), zap.Strings("client-urls", s.cfg.ListenClientURLs))
 			close(s.ready)
 			return nil
 		}

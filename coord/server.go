@@ -196,7 +196,7 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 func (s *Server) startServices() (err error) {
 	s.services, err = assembly.NewServices(assembly.ServicesOptions{
 		Backend: &backend{s.replica, s}, Replica: s.replica,
-		ClusterID: s.identity.ClusterID, MemberID: s.identity.MemberID,
+		MemberID:        s.identity.MemberID,
 		ElectionTimeout: s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
 		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(), Streams: s.cfg.StreamLimits,

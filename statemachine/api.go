@@ -73,7 +73,7 @@ type Sweep = mvcc.Sweep
 
 // Result is the outcome of one command. Exactly one of Response and Err is set. Response is, by kind of command:
 // *pb.PutResponse, *pb.DeleteRangeResponse, *pb.TxnResponse, *pb.CompactionResponse, *pb.AlarmResponse, LeaseGranted,
-// LeaseRevoked, LeasesRenewed, Ticked, MemberChanged, VersionRaised, Hashed, Called, SessionOpened, SessionsAttached, SessionEnded,
+// LeaseRevoked, LeasesRenewed, Ticked, MemberChanged, VersionRaised, HistoryBegun, Hashed, Called, SessionOpened, SessionsAttached, SessionEnded,
 // StreamsRenewed, RequestsDone. Header.Revision of the etcd responses is filled,
 // the rest of the header is not.
 type Result struct {
@@ -106,6 +106,9 @@ type Ticked struct {
 
 // MemberChanged answers MemberPut and MemberRemove.
 type MemberChanged struct{ Members []*raftv1.Member }
+
+// HistoryBegun answers HistoryBegin.
+type HistoryBegun struct{ ID uint64 }
 
 // VersionRaised answers VersionRaise.
 type VersionRaised struct{ Version raftv1.Version }

@@ -169,6 +169,8 @@ func (b *batch) command(c raftv1.Command) Result {
 		return b.requests(c.Body)
 	case raftv1.KindVersionRaise:
 		return decoded(b, c, b.raiseVersion)
+	case raftv1.KindHistoryBegin:
+		return decoded(b, c, b.beginHistory)
 	}
 	if !c.Kind.Unknown() {
 		b.m.unparsed.Add(1)

@@ -126,6 +126,8 @@ func (g *generator) command(index uint64) raftv1.Command {
 			return command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: g.member(), Add: g.chance(20), Claim: g.chance(50)})
 		case n < 93 && g.chance(30):
 			return command(raftv1.KindVersionRaise, &raftv1.VersionRaise{Version: uint32(g.Uint64N(uint64(raftv1.MaxVersion) + 2))})
+		case n < 93 && g.chance(20):
+			return command(raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: g.Uint64N(3)})
 		case n < 93:
 			return command(raftv1.KindMemberRemove, &raftv1.MemberRemove{Id: g.Uint64N(4)})
 		case n < 95:

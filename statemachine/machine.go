@@ -82,6 +82,7 @@ type Machine struct {
 	// sessions synchronize themselves for readers.
 	index     uint64
 	version   raftv1.Version // of the cluster
+	history   uint64         // 0 before it has begun
 	revision  Revision
 	compacted Revision
 	leases    *lease.Table
@@ -96,6 +97,7 @@ type Machine struct {
 	undo      undo.Log // of the step that is running
 	children  *mvcc.Index
 	unparsed  atomic.Uint64
+	told      *History // what readers see of history
 
 	// mu guards what readers see. It is held for a pointer swap only.
 	mu struct {
@@ -141,7 +143,10 @@ func New(opts Options) *Machine {
 	if opts.Since == nil {
 		opts.Since = raftv1.Since
 	}
-	m := &Machine{opts: opts, log: opts.Logger, schema: raftv1.NewSchema(opts.Since, opts.Procedures), procedures: make(map[string]Procedure), kinds: make(map[coordv1.Kind]Procedure)}
+	m := &Machine{
+		opts: opts, log: opts.Logger, told: NewHistory(0), schema: raftv1.NewSchema(opts.Since, opts.Procedures),
+		procedures: make(map[string]Procedure), kinds: make(map[coordv1.Kind]Procedure),
+	}
 	for _, p := range opts.Procedures {
 		m.procedures[p.Name()] = p
 		if kind := p.Kind(); kind != coordv1.Kind_KIND_UNSPECIFIED {
@@ -177,7 +182,7 @@ func (m *Machine) Open(<-chan struct{}) (uint64, error) {
 // load builds what is kept in memory from the rows of the current database.
 func (m *Machine) load() error {
 	rows := mvcc.Rows{Reader: m.store.db()}
-	m.index, m.version, m.revision, m.compacted = 0, 1, 1, -1
+	m.index, m.version, m.history, m.revision, m.compacted = 0, 1, 0, 1, -1
 	var clock int64
 	var tick uint64
 	for _, fact := range []struct {
@@ -186,6 +191,7 @@ func (m *Machine) load() error {
 		set  func([]byte)
 	}{
 		{metaVersion, 1, func(v []byte) { m.version = raftv1.Version(v[0]) }},
+		{metaHistory, 8, func(v []byte) { m.history = binary.BigEndian.Uint64(v) }},
 		{metaApplied, 8, func(v []byte) { m.index = binary.BigEndian.Uint64(v) }},
 		{metaRevision, 8, func(v []byte) { m.revision = int64(binary.BigEndian.Uint64(v)) }},
 		{metaCompacted, 8, func(v []byte) { m.compacted = int64(binary.BigEndian.Uint64(v)) }},

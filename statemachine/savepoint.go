@@ -19,6 +19,7 @@ type savepoint struct {
 	members                             []*raftv1.Member
 	broken                              broken
 	version                             raftv1.Version
+	history                             uint64
 	compacted                           Revision
 	events, sessions, reacted           int
 	renewals, outcomes                  uint32
@@ -29,7 +30,7 @@ type savepoint struct {
 func (b *batch) begin() savepoint {
 	return savepoint{
 		kv: b.kv.Begin(), notes: b.m.undo.Begin(),
-		alarms: b.m.alarms, members: b.m.members, broken: b.m.broken, version: b.m.version, compacted: b.compacted,
+		alarms: b.m.alarms, members: b.m.members, broken: b.m.broken, version: b.m.version, history: b.m.history, compacted: b.compacted,
 		events: len(b.applied.Events), sessions: len(b.applied.Sessions), reacted: b.reacted,
 		renewals: b.renewals, outcomes: b.outcomes,
 		membersChanged: b.applied.MembersChanged, alarmsChanged: b.applied.AlarmsChanged, hash: b.toHash,
@@ -40,7 +41,8 @@ func (b *batch) begin() savepoint {
 func (b *batch) rollback(s savepoint) {
 	b.kv.Rollback(s.kv)
 	b.m.undo.Rollback(s.notes)
-	b.m.alarms, b.m.members, b.m.broken, b.m.version, b.compacted = s.alarms, s.members, s.broken, s.version, s.compacted
+	b.m.alarms, b.m.members, b.m.broken = s.alarms, s.members, s.broken
+	b.m.version, b.m.history, b.compacted = s.version, s.history, s.compacted
 	b.applied.Events, b.applied.Sessions, b.reacted = b.applied.Events[:s.events], b.applied.Sessions[:s.sessions], s.reacted
 	b.renewals, b.outcomes, b.again = s.renewals, s.outcomes, changedAgain{}
 	b.applied.MembersChanged, b.applied.AlarmsChanged, b.toHash = s.membersChanged, s.alarmsChanged, s.hash

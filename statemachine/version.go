@@ -68,7 +68,8 @@ func checkRaise(to raftv1.Version) error {
 }
 
 // CheckProposal returns a command that this member wants in the log as it may get there: without fields that the cluster's version does
-// not have, or that nobody knows. The error is that of CheckCommand, or wraps raftv1.ErrEarly.
+// not have, or that nobody knows. The history must have begun, so that the command which begins it is the first of the log. The error is
+// that of CheckCommand, or wraps raftv1.ErrEarly or ErrNoHistory.
 func (m *Machine) CheckProposal(c raftv1.Command) (raftv1.Command, error) {
 	v := m.Version()
 	if err := m.schema.Check(c, v); err != nil {
@@ -76,6 +77,9 @@ func (m *Machine) CheckProposal(c raftv1.Command) (raftv1.Command, error) {
 	}
 	if err := m.CheckCommand(c); err != nil {
 		return c, err
+	}
+	if m.told.ID() == 0 && c.Kind != raftv1.KindHistoryBegin {
+		return c, ErrNoHistory
 	}
 	return m.schema.Strip(c, v), nil
 }

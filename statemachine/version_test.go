@@ -100,6 +100,7 @@ func TestEarlyIsNotObeyed(t *testing.T) {
 	}}}, since: map[string]raftv1.Version{"test": next, "KIND_PUT": next, "Alarm": next, "etcdserverpb.PutRequest.prev_kv": next}}
 	d.open()
 	t.Cleanup(func() { d.m.Close() })
+	d.do(beginHistory(1))
 	s := d.openSession(7, 1000, 9)
 	for what, c := range map[string]raftv1.Command{
 		"test": call("test"), "Alarm": command(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 1, Alarm: pb.AlarmType_NOSPACE}),

@@ -56,6 +56,7 @@ func (m *Machine) publish() {
 	old := m.mu.state
 	m.mu.state, m.mu.leases, m.mu.sessions = next, m.leases, m.sessions
 	m.mu.Unlock()
+	m.told.Begin(m.history)
 	if old != nil {
 		old.release()
 	}

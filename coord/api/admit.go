@@ -2,12 +2,18 @@ package api
 
 import (
 	"context"
+	"time"
 	"unicode/utf8"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // gate decides which requests reach a service, by the member's role and the request's metadata.
@@ -16,9 +22,37 @@ type gate struct {
 	metrics *metrics
 	streams *leaderStreams
 	calls   *calls
+	history *statemachine.History
+	// timeout is how long a request waits for the history to begin.
+	timeout time.Duration
 }
 
-func (g *gate) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+// withoutHistory are the methods that ask nothing about the keyspace.
+var withoutHistory = map[string]bool{
+	pb.Maintenance_Status_FullMethodName:       true,
+	grpc_health_v1.Health_Check_FullMethodName: true,
+	grpc_health_v1.Health_List_FullMethodName:  true,
+	grpc_health_v1.Health_Watch_FullMethodName: true,
+}
+
+// begun waits until it is known which history this member tells of: revisions, leases and tokens mean nothing without.
+func (g *gate) begun(ctx context.Context, method string) error {
+	if g.history.ID() != 0 || withoutHistory[method] {
+		return nil
+	}
+	patience := time.NewTimer(g.timeout)
+	defer patience.Stop()
+	select {
+	case <-g.history.Begun():
+		return nil
+	case <-ctx.Done():
+		return wireError(ctx.Err())
+	case <-patience.C:
+		return status.Error(codes.Unavailable, statemachine.ErrNoHistory.Error())
+	}
+}
+
+func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	call, err := g.calls.begin(ctx, req)
 	if err != nil {
 		return nil, err
@@ -35,6 +69,9 @@ func (g *gate) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, hand
 	g.metrics.unaryRequests.inc(version)
 	if needsLeader && raft.Leader == 0 {
 		return nil, rpctypes.ErrGRPCNoLeader
+	}
+	if err := g.begun(ctx, info.FullMethod); err != nil {
+		return nil, err
 	}
 	return handler(ctx, req)
 }
@@ -55,11 +92,14 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 		return err
 	}
 	g.metrics.streamRequests.inc(version)
+	if needsLeader && raft.Leader == 0 {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	if err := g.begun(ss.Context(), info.FullMethod); err != nil {
+		return err
+	}
 	if !needsLeader {
 		return handler(srv, ss)
-	}
-	if raft.Leader == 0 {
-		return rpctypes.ErrGRPCNoLeader
 	}
 	watched := g.streams.add(ss)
 	defer g.streams.remove(watched)

@@ -180,7 +180,7 @@ func newMachineBackend(t testing.TB) *machineBackend {
 func testOptions(b Backend) Options {
 	return Options{
 		Backend: b, Watch: pb.UnimplementedWatchServer{},
-		ClusterID: testCluster, MemberID: testMember,
+		History: statemachine.NewHistory(testCluster), MemberID: testMember,
 		ElectionTimeout: 100 * time.Millisecond, MaxRequestBytes: 3 << 19, MaxTxnOps: 128,
 		Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 var (
@@ -48,6 +50,70 @@ func TestGateLearner(t *testing.T) {
 	}
 	_, err = snapshot.Recv()
 	wants{}.check(t, err)
+}
+
+// TestGateHistory: before the history of the cluster has begun, a member says how it is and nothing of the keyspace.
+func TestGateHistory(t *testing.T) {
+	history := statemachine.NewHistory(0)
+	f := serve(t, func(o *Options) { o.History = history })
+	ctx := t.Context()
+	status, err := pb.NewMaintenanceClient(f.conn).Status(ctx, &pb.StatusRequest{})
+	if err != nil || status.Header.ClusterId != 0 {
+		t.Errorf("status: %v, %v", status, err)
+	}
+	if _, err := grpc_health_v1.NewHealthClient(f.conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{}); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	asks := func(ctx context.Context) map[string]error {
+		answers := make(map[string]error)
+		_, answers["range"] = f.kv.Range(ctx, &pb.RangeRequest{Key: key("a"), Serializable: true})
+		_, answers["put"] = f.kv.Put(ctx, &pb.PutRequest{Key: key("a")})
+		_, answers["leases"] = f.lease.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+		_, answers["members"] = pb.NewClusterClient(f.conn).MemberList(ctx, &pb.MemberListRequest{})
+		keepAlive, err := f.lease.LeaseKeepAlive(ctx)
+		if err == nil {
+			err = keepAlive.Send(&pb.LeaseKeepAliveRequest{ID: 1})
+		}
+		if err == nil {
+			_, err = keepAlive.Recv()
+		}
+		answers["keep-alive"] = err
+		return answers
+	}
+	for what, err := range asks(withTimeout(t, 50*time.Millisecond)) {
+		wants{codes.DeadlineExceeded, "context deadline exceeded"}.check(t, err)
+		if err == nil {
+			t.Errorf("%s is answered", what)
+		}
+	}
+	time.AfterFunc(50*time.Millisecond, func() { history.Begin(7) }) // who has waited by then is answered
+	for what, err := range asks(ctx) {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if r, err := f.kv.Range(ctx, &pb.RangeRequest{Key: key("a")}); err != nil || r.Header.ClusterId != 7 {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+// TestGatePatience: who sets no deadline is told why it is not answered.
+func TestGatePatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{history: statemachine.NewHistory(0), timeout: 5 * time.Second}
+		began := time.Now()
+		err := g.begun(t.Context(), pb.KV_Range_FullMethodName)
+		wants{codes.Unavailable, statemachine.ErrNoHistory.Error()}.check(t, err)
+		if waited := time.Since(began); waited != g.timeout {
+			t.Errorf("after %v", waited)
+		}
+	})
+}
+
+func withTimeout(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 func TestGateMetadata(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/coord/netlimit"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 const (
@@ -52,8 +53,10 @@ type Options struct {
 	// GRPC are further options of the gRPC server, such as credentials.
 	GRPC []grpc.ServerOption
 
-	// ClusterID and MemberID go into each header.
-	ClusterID, MemberID uint64
+	// MemberID and the identity of History go into each header, the latter as the id of the cluster. What asks about the keyspace waits
+	// until History has begun.
+	MemberID uint64
+	History  *statemachine.History
 	// ElectionTimeout sets the time requests may take, 5 s and twice it, and the smallest TTL of a lease.
 	ElectionTimeout time.Duration
 	// MaxRequestBytes bounds a request, MaxTxnOps each list of operations of a transaction.
@@ -179,7 +182,10 @@ func (s *Server) register() {
 // serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
 // see what the gate refuses and what became of a panic, and may panic themselves.
 func (s *Server) serverOptions() []grpc.ServerOption {
-	g := &gate{backend: s.opts.Backend, metrics: s.metrics, streams: s.streams, calls: newCalls(s.opts.Memory.Calls)}
+	g := &gate{
+		backend: s.opts.Backend, metrics: s.metrics, streams: s.streams, calls: newCalls(s.opts.Memory.Calls),
+		history: s.opts.History, timeout: s.service.timeout,
+	}
 	o := &observer{log: s.opts.Logger, slow: s.opts.SlowRequest}
 	option := recovery.WithRecoveryHandlerContext(o.recovered)
 	unary, stream := recovery.UnaryServerInterceptor(option), recovery.StreamServerInterceptor(option)

@@ -14,20 +14,22 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // service is what the services share.
 type service struct {
-	backend           Backend
-	clusterID, member uint64
-	maxRequestBytes   int
-	timeout           time.Duration // of a proposal and of a linearizable read
-	log               *zap.Logger
+	backend         Backend
+	history         *statemachine.History
+	member          uint64
+	maxRequestBytes int
+	timeout         time.Duration // of a proposal and of a linearizable read
+	log             *zap.Logger
 }
 
 func newService(o *Options) *service {
 	return &service{
-		backend: o.Backend, clusterID: o.ClusterID, member: o.MemberID, maxRequestBytes: o.MaxRequestBytes,
+		backend: o.Backend, history: o.History, member: o.MemberID, maxRequestBytes: o.MaxRequestBytes,
 		timeout: 5*time.Second + 2*o.ElectionTimeout, log: o.Logger,
 	}
 }
@@ -118,7 +120,7 @@ func (s *service) fill(h *pb.ResponseHeader) error {
 }
 
 func (s *service) fillWithoutRevision(h *pb.ResponseHeader) {
-	h.ClusterId = s.clusterID
+	h.ClusterId = s.history.ID()
 	h.MemberId = s.member
 	h.RaftTerm = s.backend.Status().Term
 }

@@ -29,14 +29,14 @@ import (
 
 // ServicesOptions say what is served. Backend, Replica, Registry and Logger are required; the rest are api.Options'.
 type ServicesOptions struct {
-	Backend             api.Backend
-	Replica             *Replica
-	ClusterID, MemberID uint64
-	ElectionTimeout     time.Duration
-	MaxRequestBytes     int
-	MaxTxnOps           int
-	QuotaBytes          int64
-	SpoolDir            string
+	Backend         api.Backend
+	Replica         *Replica
+	MemberID        uint64
+	ElectionTimeout time.Duration
+	MaxRequestBytes int
+	MaxTxnOps       int
+	QuotaBytes      int64
+	SpoolDir        string
 	// ProgressInterval is the time between progress notifications of watches; 0: the default.
 	ProgressInterval time.Duration
 	// Streams bound native streams.
@@ -82,7 +82,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 	}
 	var streamErr error
 	s.API, err = api.New(api.Options{
-		Backend: opts.Backend, ClusterID: opts.ClusterID, MemberID: opts.MemberID,
+		Backend: opts.Backend, History: opts.Replica.Machine.History(), MemberID: opts.MemberID,
 		Watch:           s.watch,
 		Register:        func(r grpc.ServiceRegistrar, etcd *api.Services) { streamErr = s.register(r, etcd) },
 		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining)), grpc.ForceServerCodecV2(stream.Codec(opts.Logger))),
@@ -109,7 +109,7 @@ func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err er
 	s.streams, err = stream.New(stream.Options{
 		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
-		Procedures: recipes.Procedures(), ClusterID: s.opts.ClusterID, MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
+		Procedures: recipes.Procedures(), History: s.opts.Replica.Machine.History(), MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
 		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Conns: s.conns, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
@@ -180,7 +180,7 @@ func (s *Services) Close() {
 }
 
 func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
-	h.ClusterId, h.MemberId, h.RaftTerm = o.ClusterID, o.MemberID, o.Backend.Status().Term
+	h.ClusterId, h.MemberId, h.RaftTerm = o.Replica.Machine.History().ID(), o.MemberID, o.Backend.Status().Term
 }
 
 // current is recipes for who has waited for ReadIndex already.

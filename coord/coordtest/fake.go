@@ -77,7 +77,7 @@ func startFake(front func(propose.Log) propose.Log) (f *Fake, err error) {
 	})
 	if err = f.log.open(f.replica); err == nil {
 		f.services, err = assembly.NewServices(assembly.ServicesOptions{
-			Backend: &fakeMember{f.replica, f}, Replica: f.replica, ClusterID: fakeID, MemberID: fakeID,
+			Backend: &fakeMember{f.replica, f}, Replica: f.replica, MemberID: fakeID,
 			ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, QuotaBytes: -1,
 			GRPC:     []grpc.ServerOption{grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)},
 			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),

@@ -24,7 +24,7 @@ type fakeLog struct {
 
 	mu     sync.Mutex
 	opened bool
-	ticks  uint64 // how many entries were ticks
+	own    uint64 // how many entries nobody proposed
 
 	pausing sync.Mutex
 	release func()        // of the proposer; nil: not paused
@@ -42,6 +42,7 @@ func (l *fakeLog) open(r *assembly.Replica) error {
 	defer l.mu.Unlock()
 	l.replica, l.opened = r, true
 	l.index.Store(index)
+	l.append(raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: fakeID})
 	return nil
 }
 
@@ -99,14 +100,19 @@ func (l *fakeLog) advance(d time.Duration) {
 // tick lets ms milliseconds pass in the log.
 func (l *fakeLog) tick(ms int64) {
 	facts := l.replica.Clock.Facts()
-	body, err := proto.Marshal(&raftv1.Tick{Number: facts.LastTick + 1, DeltaMs: ms, Seen: l.index.Load()})
+	l.append(raftv1.KindTick, &raftv1.Tick{Number: facts.LastTick + 1, DeltaMs: ms, Seen: l.index.Load()})
+}
+
+// append applies a command of the log's own.
+func (l *fakeLog) append(kind raftv1.Kind, message proto.Message) {
+	body, err := proto.Marshal(message)
 	if err != nil {
 		panic(err)
 	}
-	l.ticks++
+	l.own++
 	l.apply(raftv1.AppendEntry(nil, &raftv1.Entry{
-		Member: fakeID + 1, Boot: 1, Number: l.ticks, Settled: l.ticks - 1,
-		Commands: []raftv1.Command{{Kind: raftv1.KindTick, Body: body}},
+		Member: fakeID + 1, Boot: 1, Number: l.own, Settled: l.own - 1,
+		Commands: []raftv1.Command{{Kind: kind, Body: body}},
 	}))
 }
 

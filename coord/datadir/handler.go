@@ -43,6 +43,8 @@ type Cluster struct {
 	Removed func(id uint64) bool
 	// Version is the cluster's version as far as this member has applied the log, 0 before it has.
 	Version func() raftv1.Version
+	// History is the identity of the history that this member has applied, 0 before it has.
+	History func() uint64
 }
 
 // Handler serves GET /members and GET /coord/introduce, for the port on which peers are served. It needs a directory

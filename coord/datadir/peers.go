@@ -37,6 +37,14 @@ func (k keeper) Version() raftv1.Version {
 	return k.c.Version()
 }
 
+// History implements handshake.Keeper.
+func (k keeper) History() uint64 {
+	if k.c.History == nil {
+		return 0
+	}
+	return k.c.History()
+}
+
 // Known implements handshake.Keeper.
 func (k keeper) Known(member uint64) (handshake.Incarnation, bool) {
 	a, _ := k.d.peer(member)

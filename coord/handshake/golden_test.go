@@ -15,7 +15,7 @@ func TestGoldenMessages(t *testing.T) {
 	hello := Hello{
 		Purpose: Snapshot, Cluster: 0xcdf818194e3a8c32, Member: 0x8e9e05c52164694d, Wanted: 3, Boot: 4, Start: 1 << 63, Fresh: true, Knows: true,
 		Fingerprint: Fingerprint(bytes.Repeat([]byte{5}, len(Fingerprint{}))), Refusals: DigestRefusals([]string{"7.1", "8.1.2"}),
-		MinVersion: 1, MaxVersion: 3, Version: 2,
+		MinVersion: 1, MaxVersion: 3, Version: 2, History: 0x7f00000000000001,
 		challenge: [32]byte(bytes.Repeat([]byte{6}, 32)),
 	}
 	proven := proof{own: bytes.Repeat([]byte{7}, tagSize), pair: bytes.Repeat([]byte{8}, tagSize), number: bytes.Repeat([]byte{9}, 32)}

@@ -109,6 +109,21 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// TestHistories: members of two histories exchange nothing; who knows of none yet takes part in either.
+func TestHistories(t *testing.T) {
+	of := func(member, history uint64) Party {
+		p := side(member, 1, 2)
+		p.Keeper.(*Memory).Begun = history
+		return p
+	}
+	for _, purpose := range []Purpose{Raft, Snapshot, Introduce} {
+		shake(t, of(1, 7), of(2, 7), purpose).mustPass(t)
+		shake(t, of(1, 0), of(2, 7), purpose).mustPass(t)
+		shake(t, of(1, 7), of(2, 0), purpose).mustPass(t)
+		shake(t, of(1, 7), of(2, 8), purpose).mustRefuse(t, OtherHistory, true, false)
+	}
+}
+
 func (o outcome) mustPass(t *testing.T) {
 	t.Helper()
 	if o.dialer != nil || o.acceptor != nil {

@@ -15,6 +15,8 @@ type Memory struct {
 	Refuse func(Hello) error
 	// Cluster is the version of the cluster, 0 if it is not known.
 	Cluster raftv1.Version
+	// Begun is the identity of the history, 0 if it is not known.
+	Begun uint64
 
 	mu    sync.Mutex
 	known map[uint64]Incarnation
@@ -24,6 +26,9 @@ type Memory struct {
 
 // Version implements Keeper.
 func (m *Memory) Version() raftv1.Version { return m.Cluster }
+
+// History implements Keeper.
+func (m *Memory) History() uint64 { return m.Begun }
 
 // Refusals implements Keeper.
 func (m *Memory) Refusals() []string {

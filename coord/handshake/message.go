@@ -137,6 +137,8 @@ type Hello struct {
 	Refusals [sha256.Size]byte
 	// MinVersion and MaxVersion are what the sender's release knows, Version is the cluster's as far as it knows it, 0 if not.
 	MinVersion, MaxVersion, Version uint64
+	// History is the identity of the history that the sender has applied, 0 if it knows of none.
+	History uint64
 
 	challenge [32]byte
 }
@@ -156,6 +158,7 @@ const (
 	tagMinVersion
 	tagMaxVersion
 	tagVersion
+	tagHistory
 )
 
 const (
@@ -166,7 +169,7 @@ const (
 func (h *Hello) numbers() map[byte]*uint64 {
 	return map[byte]*uint64{
 		tagCluster: &h.Cluster, tagMember: &h.Member, tagWanted: &h.Wanted, tagBoot: &h.Boot, tagStart: &h.Start,
-		tagMinVersion: &h.MinVersion, tagMaxVersion: &h.MaxVersion, tagVersion: &h.Version,
+		tagMinVersion: &h.MinVersion, tagMaxVersion: &h.MaxVersion, tagVersion: &h.Version, tagHistory: &h.History,
 	}
 }
 

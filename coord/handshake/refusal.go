@@ -31,6 +31,8 @@ const (
 	OtherRefusals Kind = 8
 	// OtherVersion: the release of one side does not know the version that the cluster is at.
 	OtherVersion Kind = 9
+	// OtherHistory: the two have applied the logs of two histories.
+	OtherHistory Kind = 10
 )
 
 // Reason is the error of a side that refuses.

@@ -46,6 +46,9 @@ type Keeper interface {
 	TakeOver(refusals []string) error
 	// Version is the cluster's version as far as this member has applied the log, 0 before it has.
 	Version() raftv1.Version
+	// History is the identity of the history that this member has applied, 0 before it has. Members of two histories exchange nothing:
+	// an entry of one means nothing in the other.
+	History() uint64
 }
 
 // Party is this side of a handshake.
@@ -83,7 +86,7 @@ func (p Party) newSession(rw io.ReadWriter, r role, purpose Purpose, wanted uint
 		Purpose: purpose, Cluster: p.Self.Cluster, Member: p.Self.Member, Wanted: wanted, Boot: p.Self.Boot, Start: p.Self.Start,
 		Fresh: p.Self.Fresh, Knows: s.met, Fingerprint: p.Self.Incarnation.Fingerprint(),
 		Refusals:   DigestRefusals(p.Keeper.Refusals()),
-		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion), Version: uint64(p.Keeper.Version()),
+		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion), Version: uint64(p.Keeper.Version()), History: p.Keeper.History(),
 	}
 	_, err := rand.Read(s.ours.challenge[:])
 	return s, err
@@ -273,6 +276,9 @@ func (s *session) judge() error {
 	if err := checkVersions(ours, theirs); err != nil {
 		return err
 	}
+	if err := checkHistory(ours, theirs); err != nil {
+		return err
+	}
 	if err := s.Keeper.Judge(*theirs); err != nil {
 		return err
 	}
@@ -296,6 +302,15 @@ func checkVersions(ours, theirs *Hello) error {
 		}
 	}
 	return nil
+}
+
+// checkHistory refuses a peer of another history.
+func checkHistory(ours, theirs *Hello) error {
+	if ours.History == 0 || theirs.History == 0 || ours.History == theirs.History {
+		return nil
+	}
+	return Refuse(OtherHistory, "member %x has the history %x and member %x the history %x: one of them was restored, or founded anew; decide whose keys are to live, "+
+		"stop the other, and start it again with an empty data directory", ours.Member, ours.History, theirs.Member, theirs.History)
 }
 
 // exchangesLog says whether entries, or what came of them, pass over this kind of connection.

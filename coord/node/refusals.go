@@ -49,7 +49,7 @@ func (r *refusals) refused(err *handshake.RefusedError) {
 // final says whether a refusal is meant for good.
 func final(k handshake.Kind) bool {
 	switch k {
-	case handshake.Wiped, handshake.Removed, handshake.Copy, handshake.Refused, handshake.OtherVersion:
+	case handshake.Wiped, handshake.Removed, handshake.Copy, handshake.Refused, handshake.OtherVersion, handshake.OtherHistory:
 		return true
 	}
 	return false

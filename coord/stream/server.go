@@ -82,10 +82,11 @@ type Options struct {
 	Procedures []statemachine.Procedure
 	// Features are what a hello may name; nil: coordv1.Features.
 	Features map[string]uint32
-	// ClusterID and MemberID go into the Welcome, as does MaxRequestBytes.
-	ClusterID, MemberID uint64
-	MaxRequestBytes     int
-	Limits              Limits
+	// MemberID and the identity of History, as the cluster's id, go into the Welcome, as does MaxRequestBytes.
+	MemberID        uint64
+	History         *statemachine.History
+	MaxRequestBytes int
+	Limits          Limits
 	// Memory bounds what all streams hold together; nil: it is not bounded.
 	Memory *limit.Member
 	// Conns are the connections of the gRPC server; nil: what waits for a client counts until gRPC has taken it.

@@ -294,7 +294,7 @@ func (st *stream) greet(f *frame, greeted *bool) error {
 			return err
 		}
 	}
-	st.out.welcome(&coordv1.Welcome{ClusterId: o.ClusterID, MemberId: o.MemberID, MaxRequestBytes: int64(o.MaxRequestBytes)})
+	st.out.welcome(&coordv1.Welcome{ClusterId: o.History.ID(), MemberId: o.MemberID, MaxRequestBytes: int64(o.MaxRequestBytes)})
 	return nil
 }
 

@@ -37,6 +37,8 @@ func (m *Model) command(c raftv1.Command) (any, error) {
 		return parsed(c, m.memberPut)
 	case raftv1.KindVersionRaise:
 		return parsed(c, m.raiseVersion)
+	case raftv1.KindHistoryBegin:
+		return parsed(c, m.beginHistory)
 	case raftv1.KindMemberRemove:
 		return parsed(c, m.memberRemove)
 	case raftv1.KindStateHash:
@@ -208,4 +210,12 @@ func (m *Model) raiseVersion(r *raftv1.VersionRaise) (any, error) {
 	}
 	m.version = to
 	return statemachine.VersionRaised{Version: to}, nil
+}
+
+func (m *Model) beginHistory(h *raftv1.HistoryBegin) (any, error) {
+	if h.Id == 0 || m.identity != 0 {
+		return nil, statemachine.ErrInvalid
+	}
+	m.identity = h.Id
+	return statemachine.HistoryBegun{ID: h.Id}, nil
 }

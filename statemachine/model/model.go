@@ -46,6 +46,7 @@ type Model struct {
 	alarms   []*pb.AlarmMember // by type and member
 	members  []*raftv1.Member  // by id
 	version  raftv1.Version
+	identity uint64 // of the history
 	broken   []statemachine.BrokenQueue
 	running  statemachine.Refused // what is running
 	frees    bool                 // the running step gives something back

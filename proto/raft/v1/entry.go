@@ -35,8 +35,9 @@ const (
 	KindStreamRenew   Kind = 17 // StreamRenew
 	KindRequests      Kind = 18 // Requests
 	KindVersionRaise  Kind = 19 // VersionRaise
+	KindHistoryBegin  Kind = 20 // HistoryBegin
 
-	lastKind = KindVersionRaise
+	lastKind = KindHistoryBegin
 )
 
 var kindNames = [...]string{
@@ -44,7 +45,7 @@ var kindNames = [...]string{
 	KindLeaseRevoke: "LeaseRevoke", KindLeaseRenew: "LeaseRenew", KindTick: "Tick", KindAlarm: "Alarm", KindMemberPut: "MemberPut",
 	KindMemberRemove: "MemberRemove", KindStateHash: "StateHash", KindCall: "Call", KindSessionOpen: "SessionOpen",
 	KindSessionAttach: "SessionAttach", KindSessionEnd: "SessionEnd", KindStreamRenew: "StreamRenew", KindRequests: "Requests",
-	KindVersionRaise: "VersionRaise",
+	KindVersionRaise: "VersionRaise", KindHistoryBegin: "HistoryBegin",
 }
 
 // String names the kind.

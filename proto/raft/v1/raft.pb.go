@@ -475,6 +475,51 @@ func (x *VersionRaise) GetVersion() uint32 {
 	return 0
 }
 
+// HistoryBegin names the history that begins with it. Refused once there is one.
+type HistoryBegin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // random, not 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryBegin) Reset() {
+	*x = HistoryBegin{}
+	mi := &file_raft_v1_raft_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryBegin) ProtoMessage() {}
+
+func (x *HistoryBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_raft_v1_raft_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryBegin.ProtoReflect.Descriptor instead.
+func (*HistoryBegin) Descriptor() ([]byte, []int) {
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HistoryBegin) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
 // StateHash asks every replica for the hash of its full state at this point of the log.
 type StateHash struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -484,7 +529,7 @@ type StateHash struct {
 
 func (x *StateHash) Reset() {
 	*x = StateHash{}
-	mi := &file_raft_v1_raft_proto_msgTypes[8]
+	mi := &file_raft_v1_raft_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +541,7 @@ func (x *StateHash) String() string {
 func (*StateHash) ProtoMessage() {}
 
 func (x *StateHash) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[8]
+	mi := &file_raft_v1_raft_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +554,7 @@ func (x *StateHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHash.ProtoReflect.Descriptor instead.
 func (*StateHash) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{8}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{9}
 }
 
 // Call runs a procedure inside the apply.
@@ -524,7 +569,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	mi := &file_raft_v1_raft_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +581,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[9]
+	mi := &file_raft_v1_raft_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +594,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{9}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Call) GetProcedure() string {
@@ -586,7 +631,7 @@ type SessionOpen struct {
 
 func (x *SessionOpen) Reset() {
 	*x = SessionOpen{}
-	mi := &file_raft_v1_raft_proto_msgTypes[10]
+	mi := &file_raft_v1_raft_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +643,7 @@ func (x *SessionOpen) String() string {
 func (*SessionOpen) ProtoMessage() {}
 
 func (x *SessionOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[10]
+	mi := &file_raft_v1_raft_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +656,7 @@ func (x *SessionOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionOpen.ProtoReflect.Descriptor instead.
 func (*SessionOpen) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{10}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionOpen) GetId() int64 {
@@ -653,7 +698,7 @@ type SessionAttach struct {
 
 func (x *SessionAttach) Reset() {
 	*x = SessionAttach{}
-	mi := &file_raft_v1_raft_proto_msgTypes[11]
+	mi := &file_raft_v1_raft_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +710,7 @@ func (x *SessionAttach) String() string {
 func (*SessionAttach) ProtoMessage() {}
 
 func (x *SessionAttach) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[11]
+	mi := &file_raft_v1_raft_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +723,7 @@ func (x *SessionAttach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionAttach.ProtoReflect.Descriptor instead.
 func (*SessionAttach) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionAttach) GetStream() uint64 {
@@ -706,7 +751,7 @@ type SessionEnd struct {
 
 func (x *SessionEnd) Reset() {
 	*x = SessionEnd{}
-	mi := &file_raft_v1_raft_proto_msgTypes[12]
+	mi := &file_raft_v1_raft_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +763,7 @@ func (x *SessionEnd) String() string {
 func (*SessionEnd) ProtoMessage() {}
 
 func (x *SessionEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[12]
+	mi := &file_raft_v1_raft_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +776,7 @@ func (x *SessionEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionEnd.ProtoReflect.Descriptor instead.
 func (*SessionEnd) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{12}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionEnd) GetId() int64 {
@@ -758,7 +803,7 @@ type StreamRenew struct {
 
 func (x *StreamRenew) Reset() {
 	*x = StreamRenew{}
-	mi := &file_raft_v1_raft_proto_msgTypes[13]
+	mi := &file_raft_v1_raft_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +815,7 @@ func (x *StreamRenew) String() string {
 func (*StreamRenew) ProtoMessage() {}
 
 func (x *StreamRenew) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[13]
+	mi := &file_raft_v1_raft_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +828,7 @@ func (x *StreamRenew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRenew.ProtoReflect.Descriptor instead.
 func (*StreamRenew) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{13}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StreamRenew) GetStreams() []uint64 {
@@ -808,7 +853,7 @@ type Requests struct {
 
 func (x *Requests) Reset() {
 	*x = Requests{}
-	mi := &file_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_raft_v1_raft_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +865,7 @@ func (x *Requests) String() string {
 func (*Requests) ProtoMessage() {}
 
 func (x *Requests) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_raft_v1_raft_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +878,7 @@ func (x *Requests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requests.ProtoReflect.Descriptor instead.
 func (*Requests) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{14}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Requests) GetSession() int64 {
@@ -892,7 +937,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_raft_v1_raft_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +949,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_raft_v1_raft_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +962,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{15}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SnapshotHeader) GetFormat() uint32 {
@@ -966,7 +1011,7 @@ type SessionAttach_Item struct {
 
 func (x *SessionAttach_Item) Reset() {
 	*x = SessionAttach_Item{}
-	mi := &file_raft_v1_raft_proto_msgTypes[16]
+	mi := &file_raft_v1_raft_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1023,7 @@ func (x *SessionAttach_Item) String() string {
 func (*SessionAttach_Item) ProtoMessage() {}
 
 func (x *SessionAttach_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_raft_v1_raft_proto_msgTypes[16]
+	mi := &file_raft_v1_raft_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1036,7 @@ func (x *SessionAttach_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionAttach_Item.ProtoReflect.Descriptor instead.
 func (*SessionAttach_Item) Descriptor() ([]byte, []int) {
-	return file_raft_v1_raft_proto_rawDescGZIP(), []int{11, 0}
+	return file_raft_v1_raft_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *SessionAttach_Item) GetId() int64 {
@@ -1051,7 +1096,9 @@ const file_raft_v1_raft_proto_rawDesc = "" +
 	"\fMemberRemove\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"(\n" +
 	"\fVersionRaise\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"\v\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\x1e\n" +
+	"\fHistoryBegin\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\v\n" +
 	"\tStateHash\"W\n" +
 	"\x04Call\x12\x1c\n" +
 	"\tprocedure\x18\x01 \x01(\tR\tprocedure\x12\x18\n" +
@@ -1101,7 +1148,7 @@ func file_raft_v1_raft_proto_rawDescGZIP() []byte {
 	return file_raft_v1_raft_proto_rawDescData
 }
 
-var file_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_raft_v1_raft_proto_goTypes = []any{
 	(*LeaseGrant)(nil),         // 0: coord.raft.v1.LeaseGrant
 	(*LeaseRevoke)(nil),        // 1: coord.raft.v1.LeaseRevoke
@@ -1111,19 +1158,20 @@ var file_raft_v1_raft_proto_goTypes = []any{
 	(*MemberPut)(nil),          // 5: coord.raft.v1.MemberPut
 	(*MemberRemove)(nil),       // 6: coord.raft.v1.MemberRemove
 	(*VersionRaise)(nil),       // 7: coord.raft.v1.VersionRaise
-	(*StateHash)(nil),          // 8: coord.raft.v1.StateHash
-	(*Call)(nil),               // 9: coord.raft.v1.Call
-	(*SessionOpen)(nil),        // 10: coord.raft.v1.SessionOpen
-	(*SessionAttach)(nil),      // 11: coord.raft.v1.SessionAttach
-	(*SessionEnd)(nil),         // 12: coord.raft.v1.SessionEnd
-	(*StreamRenew)(nil),        // 13: coord.raft.v1.StreamRenew
-	(*Requests)(nil),           // 14: coord.raft.v1.Requests
-	(*SnapshotHeader)(nil),     // 15: coord.raft.v1.SnapshotHeader
-	(*SessionAttach_Item)(nil), // 16: coord.raft.v1.SessionAttach.Item
+	(*HistoryBegin)(nil),       // 8: coord.raft.v1.HistoryBegin
+	(*StateHash)(nil),          // 9: coord.raft.v1.StateHash
+	(*Call)(nil),               // 10: coord.raft.v1.Call
+	(*SessionOpen)(nil),        // 11: coord.raft.v1.SessionOpen
+	(*SessionAttach)(nil),      // 12: coord.raft.v1.SessionAttach
+	(*SessionEnd)(nil),         // 13: coord.raft.v1.SessionEnd
+	(*StreamRenew)(nil),        // 14: coord.raft.v1.StreamRenew
+	(*Requests)(nil),           // 15: coord.raft.v1.Requests
+	(*SnapshotHeader)(nil),     // 16: coord.raft.v1.SnapshotHeader
+	(*SessionAttach_Item)(nil), // 17: coord.raft.v1.SessionAttach.Item
 }
 var file_raft_v1_raft_proto_depIdxs = []int32{
 	4,  // 0: coord.raft.v1.MemberPut.member:type_name -> coord.raft.v1.Member
-	16, // 1: coord.raft.v1.SessionAttach.items:type_name -> coord.raft.v1.SessionAttach.Item
+	17, // 1: coord.raft.v1.SessionAttach.items:type_name -> coord.raft.v1.SessionAttach.Item
 	2,  // [2:2] is the sub-list for method output_type
 	2,  // [2:2] is the sub-list for method input_type
 	2,  // [2:2] is the sub-list for extension type_name
@@ -1142,7 +1190,7 @@ func file_raft_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_raft_v1_raft_proto_rawDesc), len(file_raft_v1_raft_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -53,7 +53,7 @@ var bodies = [lastKind + 1]proto.Message{
 	KindLeaseGrant: &LeaseGrant{}, KindLeaseRevoke: &LeaseRevoke{}, KindLeaseRenew: &LeaseRenew{}, KindTick: &Tick{},
 	KindAlarm: &pb.AlarmRequest{}, KindMemberPut: &MemberPut{}, KindMemberRemove: &MemberRemove{}, KindStateHash: &StateHash{},
 	KindCall: &Call{}, KindSessionOpen: &SessionOpen{}, KindSessionAttach: &SessionAttach{}, KindSessionEnd: &SessionEnd{},
-	KindStreamRenew: &StreamRenew{}, KindRequests: &Requests{}, KindVersionRaise: &VersionRaise{},
+	KindStreamRenew: &StreamRenew{}, KindRequests: &Requests{}, KindVersionRaise: &VersionRaise{}, KindHistoryBegin: &HistoryBegin{},
 }
 
 // Body is an empty message of what a command of this kind carries; nil where this release does not know the kind.
