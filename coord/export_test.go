@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
@@ -19,7 +20,7 @@ func (s *Server) Rows() []*raftv1.Member {
 
 // PutRow writes the row of a member that nobody then adds.
 func (s *Server) PutRow(ctx context.Context, row *raftv1.Member) error {
-	return s.members.put(ctx, &raftv1.MemberPut{Member: row, Add: true, Claim: true})
+	return s.members.put(principal.Member(ctx), &raftv1.MemberPut{Member: row, Add: true, Claim: true})
 }
 
 // Sweep looks at rows without a member as if it were later than now.

@@ -19,6 +19,7 @@ import (
 	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/coord/logstore"
 	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/proto/principal"
 	"github.com/coord-dev/coord/recipes/guard"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 
@@ -71,7 +72,7 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 		cfg: cfg, log: log, registry: prometheus.NewRegistry(),
 		diskLow: make(chan struct{}, 1), ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithCancel(principal.Member(context.Background()))
 	s.group = &errgroup.Group{}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.close())

@@ -245,8 +245,9 @@ type Observer interface {
 // LeaseInfo describes a lease to readers. Of a session, deadline and pending are those that its stream gives it.
 type LeaseInfo struct {
 	ID         LeaseID
-	TTL        int64 // milliseconds, as granted
-	DeadlineMS int64 // log time; meaningless while Pending
-	Pending    bool  // no deadline yet: a full TTL remains
-	Keys       int   // number of attached keys
+	TTL        int64  // milliseconds, as granted
+	DeadlineMS int64  // log time; meaningless while Pending
+	Pending    bool   // no deadline yet: a full TTL remains
+	Keys       int    // number of attached keys
+	Owner      string // the user for whom it was granted; empty: nobody in particular
 }

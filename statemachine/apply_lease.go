@@ -29,7 +29,7 @@ func (b *batch) leaseGrant(r *raftv1.LeaseGrant) Result {
 	if r.Id == 0 || r.TtlMs <= 0 || r.TtlMs > lease.MaxTTL {
 		return refuse(fmt.Errorf("%w: lease id %d must not be 0 and ttl %d ms be between 1 and %d", ErrInvalid, r.Id, r.TtlMs, int64(lease.MaxTTL)))
 	}
-	l, ok := b.m.leases.Grant(r.Id, r.TtlMs, b.index)
+	l, ok := b.m.leases.Grant(r.Id, r.TtlMs, b.index, b.by.User)
 	if !ok {
 		return refuse(ErrLeaseExist)
 	}
@@ -112,7 +112,7 @@ func (b *batch) linger(kv *mvccpb.KeyValue, a Attachment) {
 // would each look at the ids of all before.
 func (b *batch) grantLingering(kv *mvccpb.KeyValue, ttl int64) LeaseID {
 	h := sha256.Sum256(append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(kv.Key)), uint64(kv.Lease)), kv.Key...))
-	l := b.m.leases.GrantLingering(binary.BigEndian.Uint64(h[:]), ttl, b.index)
+	l := b.m.leases.GrantLingering(binary.BigEndian.Uint64(h[:]), ttl, b.index, "") // nobody's: no client has to do with it
 	b.storeLease(l)
 	return l.ID
 }

@@ -34,6 +34,8 @@ type batch struct {
 	renewals, outcomes uint32
 	// unixMS is the proposer's wall clock as the current command says, 0 if it does not.
 	unixMS int64
+	// by is who asked for the current command.
+	by raftv1.Principal
 	// reacted is how many of applied.Events the reactor has dealt with.
 	reacted int
 	again   changedAgain
@@ -123,6 +125,7 @@ func (b *batch) run(c raftv1.Command) (r Result) {
 
 // command applies one command, of one revision at most (a tick, a call and requests may take several).
 func (b *batch) command(c raftv1.Command) Result {
+	b.by = c.By
 	if b.m.schema.Later(b.m.version) { // no proposer lets it into the log
 		if err := b.m.schema.Check(c, b.m.version); err != nil {
 			return refuse(fmt.Errorf("%w: %w", ErrInvalid, err))

@@ -48,6 +48,9 @@ func (p place) describe() string {
 		return "an entry of " + who
 	}
 	what := fmt.Sprintf("command %d of %d, %v, of %s", p.command, len(p.entry.Commands), p.entry.Commands[p.command-1].Kind, who)
+	if by := p.entry.Commands[p.command-1].By; by.User != "" {
+		what += fmt.Sprintf(", asked by user %q", by.User)
+	}
 	if p.session != 0 {
 		what += fmt.Sprintf(", of session %x", p.session)
 	}

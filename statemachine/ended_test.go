@@ -83,7 +83,7 @@ func TestNewerEntriesEndTheReplica(t *testing.T) {
 	unknown := request(1, 126, &coordv1.Withdraw{})
 	for what, data := range map[string]func(*driver) []byte{
 		"version":   func(*driver) []byte { return newer },
-		"command":   func(*driver) []byte { return encodedEntry(self, 99, put("a", ""), raftv1.Command{Kind: 200}) },
+		"command":   func(*driver) []byte { return encodedEntry(self, 99, put("a", ""), raftv1.Command{Kind: 100}) },
 		"procedure": func(*driver) []byte { return encodedEntry(self, 99, put("a", ""), call("of.a.newer.version")) },
 		"request": func(d *driver) []byte {
 			return encodedEntry(self, 99, d.openSession(5, 1000, 9).command(putRequest(2, "a", ""), unknown))

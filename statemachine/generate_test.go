@@ -93,7 +93,11 @@ func (g *generator) newEntry(p *proposer, index uint64) *raftv1.Entry {
 		}
 	}
 	for range 1 + g.IntN(5) {
-		e.Commands = append(e.Commands, g.command(index))
+		c := g.command(index)
+		if g.chance(50) {
+			c.By = raftv1.Principal{User: fmt.Sprint("u", g.IntN(3)), AuthRevision: g.Uint64N(3)}
+		}
+		e.Commands = append(e.Commands, c)
 	}
 	return e
 }

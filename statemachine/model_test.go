@@ -204,7 +204,7 @@ func (w *world) describe(index uint64) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%d/%d/%d/%d settled %d: %q", e.Member, e.Boot, e.Start, e.Number, e.Settled, e.Commands)
+	return fmt.Sprintf("%d/%d/%d/%d settled %d: %+v", e.Member, e.Boot, e.Start, e.Number, e.Settled, e.Commands)
 }
 
 // equal is reflect.DeepEqual that compares messages as messages, errors and outcomes as refusals, and nil slices as empty

@@ -226,7 +226,7 @@ func TestUnknownProcedureStopsTheReplica(t *testing.T) {
 
 func TestUnknownCommandStopsTheReplica(t *testing.T) {
 	d := newDriver(t)
-	if _, err := d.m.Update([]sm.Entry{d.entry(raftv1.Command{Kind: 200})}); err == nil {
+	if _, err := d.m.Update([]sm.Entry{d.entry(raftv1.Command{Kind: 100})}); err == nil {
 		t.Fatal("the replica goes on")
 	}
 }

@@ -229,7 +229,7 @@ func (m *Machine) Lease(id LeaseID) (info LeaseInfo, keys [][]byte, ok bool) {
 }
 
 func leaseInfo(l lease.Lease) LeaseInfo {
-	return LeaseInfo{ID: l.ID, TTL: l.TTL, DeadlineMS: l.Deadline, Pending: l.Pending > 0}
+	return LeaseInfo{ID: l.ID, TTL: l.TTL, DeadlineMS: l.Deadline, Pending: l.Pending > 0, Owner: l.Owner}
 }
 
 // Leases returns all leases without the number of their keys, by when they would expire without a renewal; a pending one

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/coord-dev/coord/proto/principal"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -73,8 +75,19 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if err := g.begun(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
-	return handler(ctx, req)
+	return handler(asked(ctx), req)
 }
+
+// asked is the context of a call with who asks. Whatever the call sends through the log is for him.
+func asked(ctx context.Context) context.Context { return principal.With(ctx, raftv1.Principal{}) }
+
+// askedStream is a stream whose context says who asks.
+type askedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *askedStream) Context() context.Context { return s.ctx }
 
 // stream lets a client that requires a leader have its stream only while there is one, see leaderStreams.
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
@@ -98,6 +111,7 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 	if err := g.begun(ss.Context(), info.FullMethod); err != nil {
 		return err
 	}
+	ss = &askedStream{ss, asked(ss.Context())}
 	if !needsLeader {
 		return handler(srv, ss)
 	}

@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes/guard"
 )
@@ -73,7 +74,7 @@ func (q *quota) raise(ctx context.Context) {
 		return
 	}
 	alarm := &pb.AlarmRequest{MemberID: q.member, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
-	_, _ = propose[*pb.AlarmResponse](ctx, q.service, raftv1.KindAlarm, alarm)
+	_, _ = propose[*pb.AlarmResponse](principal.Member(ctx), q.service, raftv1.KindAlarm, alarm)
 }
 
 // alarmed reports whether this member's alarm is up already.

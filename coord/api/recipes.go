@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/principal"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -23,9 +24,10 @@ func registerRecipes(server grpc.ServiceRegistrar, local *clientv3.Client) {
 	v3electionpb.RegisterElectionServer(server, election)
 }
 
-// newLocalClient is a client that calls the services of this process directly. The caller closes it.
+// newLocalClient is a client that calls the services of this process directly. The caller closes it. What it is asked for is for whom the
+// context of the call names; what it does for all of its callers at once, keeping leases alive and watching, is the member's own.
 func newLocalClient(kv pb.KVServer, lease pb.LeaseServer, watch pb.WatchServer, log *zap.Logger) *clientv3.Client {
-	c := clientv3.NewCtxClient(context.Background(), clientv3.WithZapLogger(log))
+	c := clientv3.NewCtxClient(principal.Member(context.Background()), clientv3.WithZapLogger(log))
 	c.KV = clientv3.NewKVFromKVClient(adapter.KvServerToKvClient(kv), c)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(localLease{lease, log}), c, keepaliveMinTime)
 	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(localWatch{watch, log}), c)

@@ -128,7 +128,7 @@ func (r *Replica) propose(ctx context.Context, kind raftv1.Kind, body []byte) (a
 		return r.Proposer.Propose(ctx, kind, body)
 	}
 	answered := make(chan statemachine.Result, 1) // buffered: the apply never waits
-	cancel := r.Lane.Submit(kind, body, weight, false, func(result statemachine.Result) { answered <- result })
+	cancel := r.Lane.Submit(ctx, kind, body, weight, false, func(result statemachine.Result) { answered <- result })
 	select {
 	case result := <-answered:
 		return result.Response, result.Err

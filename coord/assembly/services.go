@@ -123,11 +123,11 @@ type streamBackend struct {
 	log api.Log
 }
 
-func (b streamBackend) Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
+func (b streamBackend) Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
 	if kind == raftv1.KindSessionOpen {
-		return b.Opens.Submit(kind, body, propose.Opening(len(body)), false, done)
+		return b.Opens.Submit(ctx, kind, body, propose.Opening(len(body)), false, done)
 	}
-	return b.Lane.Submit(kind, body, weight+b.weightOf(kind, body), frees, done)
+	return b.Lane.Submit(ctx, kind, body, weight+b.weightOf(kind, body), frees, done)
 }
 
 func (b streamBackend) ReadIndex(ctx context.Context) error { return b.log.ReadIndex(ctx) }

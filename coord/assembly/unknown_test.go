@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 )
@@ -36,11 +37,11 @@ func TestUnknownIsNotProposed(t *testing.T) {
 		"a kind of request": {Kind: raftv1.KindRequests, Body: encode(t, &raftv1.Requests{Session: 1, Requests: [][]byte{request}})},
 		"a procedure":       {Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: "lock.acquire.v99"})},
 	} {
-		if _, err := r.Proposer.Propose(t.Context(), c.Kind, c.Body); !errors.Is(err, raftv1.ErrUnknown) {
+		if _, err := r.Proposer.Propose(principal.Member(t.Context()), c.Kind, c.Body); !errors.Is(err, raftv1.ErrUnknown) {
 			t.Errorf("%s that is unknown: %v", what, err)
 		}
 	}
-	if _, err := r.Proposer.Propose(t.Context(), 0, nil); !errors.Is(err, raftv1.ErrMalformed) {
+	if _, err := r.Proposer.Propose(principal.Member(t.Context()), 0, nil); !errors.Is(err, raftv1.ErrMalformed) {
 		t.Errorf("kind 0: %v", err)
 	}
 	if n := proposed.Load(); n != 0 {

@@ -65,7 +65,7 @@ func StartFake() (*Fake, error) {
 }
 
 // startFake is StartFake with another log in front of the fake's.
-func startFake(front func(propose.Log) propose.Log) (f *Fake, err error) {
+func startFake(front func(propose.Log) propose.Log, options ...grpc.ServerOption) (f *Fake, err error) {
 	port, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start a fake server: %w", err)
@@ -79,7 +79,7 @@ func startFake(front func(propose.Log) propose.Log) (f *Fake, err error) {
 		f.services, err = assembly.NewServices(assembly.ServicesOptions{
 			Backend: &fakeMember{f.replica, f}, Replica: f.replica, MemberID: fakeID,
 			ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, QuotaBytes: -1,
-			GRPC:     []grpc.ServerOption{grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)},
+			GRPC:     append(options, grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)),
 			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
 		})
 	}

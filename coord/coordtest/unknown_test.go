@@ -48,6 +48,11 @@ func (r *recorder) take(t *testing.T) (commands []raftv1.Command) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, c := range e.Commands {
+			if c.By != user && !(c.By == raftv1.Principal{Member: true} && common[c.Kind]) {
+				t.Errorf("in the log is %v by %+v", c.Kind, c.By)
+			}
+		}
 		commands = append(commands, e.Commands...)
 	}
 	r.entries = nil
@@ -91,7 +96,7 @@ type newerClient struct {
 func newNewerClient(t *testing.T) *newerClient {
 	c := &newerClient{T: t, log: &recorder{}}
 	var err error
-	if c.fake, err = startFake(func(l propose.Log) propose.Log { c.log.Log = l; return c.log }); err != nil {
+	if c.fake, err = startFake(func(l propose.Log) propose.Log { c.log.Log = l; return c.log }, asUser()...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.fake.Close)

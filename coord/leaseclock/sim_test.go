@@ -136,7 +136,7 @@ func (s *simulation) apply(m *member, index int, e entry) {
 			}
 		}
 	case e.ttl > 0:
-		if _, ok := m.table.Grant(e.renew, e.ttl, uint64(index)); ok {
+		if _, ok := m.table.Grant(e.renew, e.ttl, uint64(index), ""); ok {
 			s.effective(e.renew, index)
 		}
 	case e.stream > 0 && e.renew != 0:

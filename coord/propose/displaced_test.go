@@ -1,7 +1,6 @@
 package propose
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -35,7 +34,7 @@ func TestDisplacedProposerEnds(t *testing.T) {
 			p := New(Options{Member: 7, Boot: 5, Start: 50, Log: silent{}, Displaced: func(err error) { told <- err }})
 			defer p.Close()
 			waits := make(chan error, 1)
-			p.Submit(raftv1.KindPut, []byte("x"), func(r statemachine.Result) { waits <- r.Err })
+			p.Submit(asks, raftv1.KindPut, []byte("x"), func(r statemachine.Result) { waits <- r.Err })
 			for range 2 {
 				p.Applied(&statemachine.Applied{Entries: []statemachine.EntryResult{tc.entry}})
 			}
@@ -48,7 +47,7 @@ func TestDisplacedProposerEnds(t *testing.T) {
 			if err := <-waits; !errors.Is(err, ErrDisplaced) || !errors.Is(err, ErrStopped) {
 				t.Errorf("a command that waited ended with %v", err)
 			}
-			if _, err := p.Propose(context.Background(), raftv1.KindPut, nil); !errors.Is(err, ErrDisplaced) {
+			if _, err := p.Propose(asks, raftv1.KindPut, nil); !errors.Is(err, ErrDisplaced) {
 				t.Errorf("a command that came later ended with %v", err)
 			}
 			if err := <-told; !errors.Is(err, ErrDisplaced) || len(told) > 0 {

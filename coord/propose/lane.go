@@ -1,9 +1,11 @@
 package propose
 
 import (
+	"context"
 	"slices"
 	"sync"
 
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -47,6 +49,7 @@ type Lane struct {
 
 // heavy is a command in the lane.
 type heavy struct {
+	by     raftv1.Principal
 	kind   raftv1.Kind
 	body   []byte
 	weight int64
@@ -61,11 +64,16 @@ func NewLane(p *Proposer) *Lane { return &Lane{proposer: p} }
 
 // Submit is Proposer.Submit for a command of a weight. frees says of requests of a session that they only give something back; of
 // other commands it is known.
-func (l *Lane) Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
+func (l *Lane) Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
 	if weight <= LightWeight {
-		return l.proposer.Submit(kind, body, done)
+		return l.proposer.Submit(ctx, kind, body, done)
 	}
-	h := &heavy{kind: kind, body: body, weight: min(weight, LaneWeight), frees: frees || gives(kind), done: done}
+	by, err := principal.Of(ctx)
+	if err != nil {
+		done(statemachine.Result{Err: err})
+		return func() {}
+	}
+	h := &heavy{by: by, kind: kind, body: body, weight: min(weight, LaneWeight), frees: frees || gives(kind), done: done}
 	if err := l.join(h); err != nil {
 		done(statemachine.Result{Err: err})
 		return func() {}
@@ -134,7 +142,7 @@ func (l *Lane) leave(h *heavy) {
 // advance lets those go that may.
 func (l *Lane) advance() {
 	for h := l.next(); h != nil; h = l.next() {
-		l.proposer.Submit(h.kind, h.body, func(r statemachine.Result) { l.finish(h, r) })
+		l.proposer.submit(h.by, h.kind, h.body, func(r statemachine.Result) { l.finish(h, r) })
 	}
 }
 

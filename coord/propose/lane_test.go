@@ -84,7 +84,7 @@ type submitted struct {
 
 func submit(l *Lane, body string, weight int64) submitted {
 	s := submitted{results: make(chan statemachine.Result, 2)}
-	s.cancel = l.Submit(raftv1.KindPut, []byte(body), weight, false, func(r statemachine.Result) { s.results <- r })
+	s.cancel = l.Submit(asks, raftv1.KindPut, []byte(body), weight, false, func(r statemachine.Result) { s.results <- r })
 	return s
 }
 
@@ -180,7 +180,7 @@ func TestLaneLetsWhatFreesGoFirst(t *testing.T) {
 		kind  raftv1.Kind
 		frees bool
 	}{{raftv1.KindLeaseRevoke, false}, {raftv1.KindSessionEnd, false}, {raftv1.KindRequests, true}} {
-		lane.Submit(c.kind, []byte(c.kind.String()), LaneWeight, c.frees, func(r statemachine.Result) { freed <- r })
+		lane.Submit(asks, c.kind, []byte(c.kind.String()), LaneWeight, c.frees, func(r statemachine.Result) { freed <- r })
 	}
 	for _, want := range []string{"under way", "LeaseRevoke", "SessionEnd", "Requests", "0"} {
 		if got := log.bodies(t, 1); got[0] != want {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -171,7 +172,7 @@ func (p *Proposer) end(why error) (first bool) {
 // error than ErrTooManyRequests and ErrTooLarge the command may still run later.
 func (p *Proposer) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {
 	answered := make(chan statemachine.Result, 1) // buffered: the apply never waits
-	cancel := p.Submit(kind, body, func(r statemachine.Result) { answered <- r })
+	cancel := p.Submit(ctx, kind, body, func(r statemachine.Result) { answered <- r })
 	select {
 	case r := <-answered:
 		return r.Response, r.Err
@@ -185,8 +186,19 @@ func (p *Proposer) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (
 // log, on that of Close, or, with ErrTooManyRequests, ErrTooLarge or ErrStopped for a command that was not taken, on the
 // caller's before Submit returns. It must not block. cancel gives the command up: it may still run, and done may still be
 // called.
-func (p *Proposer) Submit(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
-	c := &call{command: raftv1.Command{Kind: kind, Body: body}, done: done}
+//
+// ctx says who asks, see package principal; nothing else of it counts.
+func (p *Proposer) Submit(ctx context.Context, kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+	by, err := principal.Of(ctx)
+	if err != nil {
+		done(statemachine.Result{Err: err})
+		return func() {}
+	}
+	return p.submit(by, kind, body, done)
+}
+
+func (p *Proposer) submit(by raftv1.Principal, kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+	c := &call{command: raftv1.Command{Kind: kind, Body: body, By: by}, done: done}
 	if err := p.enqueue(c); err != nil {
 		done(statemachine.Result{Err: err})
 		return func() {}

@@ -12,9 +12,13 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
+
+// asks is the context of somebody.
+var asks = principal.With(context.Background(), raftv1.Principal{User: "somebody"})
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -81,7 +85,7 @@ func TestEveryCommandRunsOnceThoughProposalsAreLost(t *testing.T) {
 	for i := range 200 {
 		wg.Go(func() {
 			body := fmt.Sprint("command ", i)
-			got, err := p.Propose(t.Context(), raftv1.KindPut, []byte(body))
+			got, err := p.Propose(asks, raftv1.KindPut, []byte(body))
 			if err != nil || got != body {
 				t.Errorf("%s: result %v, %v", body, got, err)
 			}
@@ -104,7 +108,7 @@ func TestCommandsTravelTogetherUnderLoad(t *testing.T) {
 	p, l := start(t, Options{InFlight: 1}, func() bool { return false })
 	var wg sync.WaitGroup
 	for i := range 500 {
-		wg.Go(func() { p.Propose(t.Context(), raftv1.KindPut, []byte(fmt.Sprint(i))) })
+		wg.Go(func() { p.Propose(asks, raftv1.KindPut, []byte(fmt.Sprint(i))) })
 	}
 	wg.Wait()
 	if n := len(l.sizes); n > 50 {
@@ -121,7 +125,7 @@ func TestLeaderChangeProposesAgainAtOnce(t *testing.T) {
 	p, _ := start(t, Options{Retry: time.Hour}, lose)
 	done := make(chan error, 1)
 	go func() {
-		_, err := p.Propose(t.Context(), raftv1.KindPut, []byte("x"))
+		_, err := p.Propose(asks, raftv1.KindPut, []byte("x"))
 		done <- err
 	}()
 	for {
@@ -142,11 +146,11 @@ func TestHeldProposerSendsNothingNew(t *testing.T) {
 	release := p.Hold()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	if _, err := p.Propose(ctx, raftv1.KindPut, []byte("x")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.Propose(principal.With(ctx, raftv1.Principal{}), raftv1.KindPut, []byte("x")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v while held", err)
 	}
 	release()
-	if _, err := p.Propose(t.Context(), raftv1.KindPut, []byte("y")); err != nil {
+	if _, err := p.Propose(asks, raftv1.KindPut, []byte("y")); err != nil {
 		t.Fatal(err)
 	}
 	l.mu.Lock()
@@ -161,7 +165,7 @@ func TestWaitsEnd(t *testing.T) {
 	release := p.Hold()
 	errs := make(chan error, 2)
 	wait := func() {
-		_, err := p.Propose(t.Context(), raftv1.KindPut, []byte("x"))
+		_, err := p.Propose(asks, raftv1.KindPut, []byte("x"))
 		errs <- err
 	}
 	go wait()
@@ -203,7 +207,7 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 	release := p.Hold()
 	errs := make(chan error, 3)
 	propose := func(size int) {
-		_, err := p.Propose(t.Context(), raftv1.KindPut, make([]byte, size))
+		_, err := p.Propose(asks, raftv1.KindPut, make([]byte, size))
 		errs <- err
 	}
 	go propose(100) // it is the only one
@@ -229,7 +233,7 @@ func TestWhatFreesHasRoomInAFullQueue(t *testing.T) {
 	p, _ := start(t, Options{MaxQueued: 16}, func() bool { return true })
 	defer p.Hold()()
 	submit := func(kind raftv1.Kind) (refused bool) {
-		p.Submit(kind, []byte("x"), func(r statemachine.Result) { refused = errors.Is(r.Err, ErrTooManyRequests) })
+		p.Submit(asks, kind, []byte("x"), func(r statemachine.Result) { refused = errors.Is(r.Err, ErrTooManyRequests) })
 		return refused
 	}
 	for range 16 {
@@ -250,7 +254,7 @@ func TestRenewalsGoFirst(t *testing.T) {
 	log.p = p
 	release := p.Hold()
 	for _, kind := range []raftv1.Kind{raftv1.KindPut, raftv1.KindSessionEnd, raftv1.KindStreamRenew, raftv1.KindTick, raftv1.KindLeaseRenew} {
-		p.Submit(kind, fmt.Append(nil, uint8(kind)), func(statemachine.Result) {})
+		p.Submit(asks, kind, fmt.Append(nil, uint8(kind)), func(statemachine.Result) {})
 	}
 	release()
 	want := fmt.Sprint([]string{
@@ -270,7 +274,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	log.p = p
 	done := make(chan bool, 20)
 	for range 20 {
-		p.Submit(raftv1.KindPut, make([]byte, 90), func(statemachine.Result) { done <- true })
+		p.Submit(asks, raftv1.KindPut, make([]byte, 90), func(statemachine.Result) { done <- true })
 	}
 	for n := 20; n > 0; n -= 3 {
 		log.bodies(t, min(n, 3))
@@ -307,7 +311,7 @@ func TestGivenUpCommandsLeaveTheQueue(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 100 {
-		if _, err := p.Propose(gone, raftv1.KindPut, make([]byte, 90)); !errors.Is(err, context.Canceled) {
+		if _, err := p.Propose(principal.With(gone, raftv1.Principal{}), raftv1.KindPut, make([]byte, 90)); !errors.Is(err, context.Canceled) {
 			t.Fatalf("command %d: %v", i, err)
 		}
 	}
@@ -317,7 +321,7 @@ func TestGivenUpCommandsLeaveTheQueue(t *testing.T) {
 	}
 	p.mu.Unlock()
 	release()
-	if _, err := p.Propose(t.Context(), raftv1.KindPut, []byte("x")); err != nil {
+	if _, err := p.Propose(asks, raftv1.KindPut, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -329,7 +333,7 @@ func TestRefusedAttemptsAreRepeatedSoon(t *testing.T) {
 	l.p = New(Options{Member: 7, Boot: 1, Retry: time.Hour, Log: refusing{l, busy}})
 	defer l.wg.Wait()
 	defer l.p.Close()
-	if _, err := l.p.Propose(t.Context(), raftv1.KindPut, []byte("x")); err != nil {
+	if _, err := l.p.Propose(asks, raftv1.KindPut, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -386,7 +390,7 @@ func TestALargeCommandDoesNotWaitForTheEntryInFlight(t *testing.T) {
 	l := &lostLog{}
 	p := New(Options{Log: l, Member: 7, Boot: 1})
 	defer p.Close()
-	submit := func(size int) { p.Submit(raftv1.KindRequests, make([]byte, size), func(statemachine.Result) {}) }
+	submit := func(size int) { p.Submit(asks, raftv1.KindRequests, make([]byte, size), func(statemachine.Result) {}) }
 	submit(10)
 	l.waitEntries(t, 1)
 	submit(10)
@@ -400,7 +404,7 @@ func TestALargeCommandDoesNotWaitForTheEntryInFlight(t *testing.T) {
 func TestSubmitTellsAtOnceWhatIsNotTaken(t *testing.T) {
 	p := New(Options{Log: &lostLog{}, Member: 7, Boot: 1, MaxCommand: 100, MaxQueued: 1, InFlight: 1})
 	outcome := func(size int) (err error) {
-		p.Submit(raftv1.KindPut, make([]byte, size), func(r statemachine.Result) { err = r.Err })
+		p.Submit(asks, raftv1.KindPut, make([]byte, size), func(r statemachine.Result) { err = r.Err })
 		return err
 	}
 	if err := outcome(101); !errors.Is(err, ErrTooLarge) {
@@ -408,7 +412,7 @@ func TestSubmitTellsAtOnceWhatIsNotTaken(t *testing.T) {
 	}
 	p.Hold()
 	answered := make(chan error, 1)
-	p.Submit(raftv1.KindPut, nil, func(r statemachine.Result) { answered <- r.Err })
+	p.Submit(asks, raftv1.KindPut, nil, func(r statemachine.Result) { answered <- r.Err })
 	if err := outcome(0); !errors.Is(err, ErrTooManyRequests) {
 		t.Errorf("a command that does not fit into the queue: %v", err)
 	}
@@ -434,7 +438,7 @@ func TestDoneMaySubmit(t *testing.T) {
 				over <- r
 				return
 			}
-			p.Submit(raftv1.KindPut, []byte(fmt.Sprint(n)), next(n+1))
+			p.Submit(asks, raftv1.KindPut, []byte(fmt.Sprint(n)), next(n+1))
 		}
 	}
 	next(0)(statemachine.Result{})
@@ -443,8 +447,8 @@ func TestDoneMaySubmit(t *testing.T) {
 	}
 	lose.Store(true)
 	stopped := make(chan error, 1)
-	p.Submit(raftv1.KindPut, nil, func(statemachine.Result) {
-		p.Submit(raftv1.KindPut, nil, func(r statemachine.Result) { stopped <- r.Err })
+	p.Submit(asks, raftv1.KindPut, nil, func(statemachine.Result) {
+		p.Submit(asks, raftv1.KindPut, nil, func(r statemachine.Result) { stopped <- r.Err })
 	})
 	p.Recovered(nil, func(uint64) bool { return true })
 	p.Close()

@@ -43,7 +43,7 @@ type submitted struct {
 
 func (m *fakeMember) Weigh(coordv1.Kind, []byte, []string) int64 { return 0 }
 
-func (m *fakeMember) Submit(kind raftv1.Kind, body []byte, _ int64, _ bool, done func(statemachine.Result)) func() {
+func (m *fakeMember) Submit(_ context.Context, kind raftv1.Kind, body []byte, _ int64, _ bool, done func(statemachine.Result)) func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &submitted{kind: kind, body: body, done: done}

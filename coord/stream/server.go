@@ -15,6 +15,7 @@ import (
 	"github.com/coord-dev/coord/coord/limit"
 	"github.com/coord-dev/coord/coord/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
@@ -22,9 +23,9 @@ import (
 
 // Backend is the member behind the streams. All methods are safe for concurrent use.
 type Backend interface {
-	// Submit sends a command through the log, see propose.Lane. weight is that of the requests in it, frees that they only give
+	// Submit sends a command through the log, for whom ctx says, see propose.Lane. weight is that of the requests in it, frees that they only give
 	// something back.
-	Submit(kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func())
+	Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func())
 	// Weigh is the weight of a request of a session that removes entries of these keys.
 	Weigh(kind coordv1.Kind, body []byte, removes []string) int64
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
@@ -134,7 +135,7 @@ func New(opts Options) (*Server, error) {
 		}
 	}
 	s.renewer.submit = func(kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
-		return opts.Backend.Submit(kind, body, 0, false, done)
+		return opts.Backend.Submit(principal.Member(context.Background()), kind, body, 0, false, done)
 	}
 	s.drain, s.drained = context.WithCancel(context.Background())
 	var err error

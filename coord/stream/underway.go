@@ -34,7 +34,7 @@ func (st *stream) submitHeavy(kind raftv1.Kind, body []byte, weight int64, frees
 		u.cancels[number] = nil
 	}
 	u.mu.Unlock()
-	cancel := st.server.opts.Backend.Submit(kind, body, weight, frees, func(r statemachine.Result) {
+	cancel := st.server.opts.Backend.Submit(st.ctx, kind, body, weight, frees, func(r statemachine.Result) {
 		u.mu.Lock()
 		delete(u.cancels, number)
 		u.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/principal"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -81,7 +82,7 @@ func (s *Service) enqueue(ctx context.Context, r *request) (enqueued, error) {
 	answers := make(chan answer) // unbuffered: either the request takes the answer, or the background does
 	started := s.start(func() {
 		resp := &recipesv1.Enqueued{}
-		rev, err := s.call(s.ctx, r.enqueueBy, &r.Enqueue, resp)
+		rev, err := s.call(principal.For(s.ctx, ctx), r.enqueueBy, &r.Enqueue, resp)
 		select {
 		case answers <- answer{enqueued{resp, rev}, err}:
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/principal"
 	"github.com/coord-dev/coord/recipes/guard"
 )
 
@@ -23,7 +24,7 @@ type Service struct {
 
 // New returns a Service. The caller closes it, after the gRPC server has stopped or while its streams end.
 func New(backend Backend) *Service {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(principal.Member(context.Background())) // entries of clients that are gone are removed for the cluster's sake
 	return &Service{backend: backend, ctx: ctx, cancel: cancel}
 }
 

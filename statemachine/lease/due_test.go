@@ -5,8 +5,8 @@ import "testing"
 // A lease that is renewed again and again, long before it is due, must not fill the memory with deadlines it had.
 func TestDeadlinesOfThePastAreForgotten(t *testing.T) {
 	table := NewTable(nil)
-	table.Grant(1, 1, 1)
-	table.Grant(2, 1<<40, 1)
+	table.Grant(1, 1, 1, "")
+	table.Grant(2, 1<<40, 1, "")
 	table.Tick(1, 0, 1) // lease 1 is at the top from now on, and is not due as no time passes
 	for n := uint64(2); n < 20*spareDue; n++ {
 		table.Renew(2, n)

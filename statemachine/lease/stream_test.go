@@ -15,7 +15,7 @@ type scene struct {
 func (s *scene) grant(id ID, ttl int64, stream uint64) {
 	s.t.Helper()
 	s.index++
-	_, granted := s.table.Grant(id, ttl, s.index)
+	_, granted := s.table.Grant(id, ttl, s.index, "")
 	if !granted {
 		s.t.Fatalf("lease %d was not granted", id)
 	}

@@ -24,7 +24,7 @@
 // The table is a cache of rows that its caller stores in the batch it applies:
 //
 //	leases    04 id:8             → uvarint ttl ms | uvarint deadline ms | uvarint pending index | uvarint created index |
-//	                                uvarint stream
+//	                                uvarint stream | owner
 //	renewals  06 index:8 ordinal:4 → uvarint id …        (one row a batch of renewals, until a tick settles them)
 //	streams   0c stream:8         → uvarint R ms | uvarint pending index     (while it has leases, once it was renewed)
 //
@@ -77,6 +77,8 @@ type Lease struct {
 	Created uint64
 	// Stream is what the lease is attached to, 0 if to none.
 	Stream uint64
+	// Owner is the user for whom it was granted; empty: nobody in particular.
+	Owner string
 }
 
 // Stream is what is known of a stream that leases are attached to.
@@ -255,24 +257,24 @@ func (t *Table) overdue(e *entry) bool {
 }
 
 // Grant adds a lease and returns it, for its row. It reports false if the ID exists, or is that of a lingering lease.
-func (t *Table) Grant(id ID, ttl int64, index uint64) (Lease, bool) {
+func (t *Table) Grant(id ID, ttl int64, index uint64, owner string) (Lease, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.leases[id] != nil || Lingering(id) {
 		return Lease{}, false
 	}
-	return t.grant(id, ttl, index), true
+	return t.grant(id, ttl, index, owner), true
 }
 
 // GrantLingering adds a lingering lease and returns it, for its row. Its id follows from the seed; where it is taken, by a
 // lease that lingers, too, it is the next one that follows and is not. Of two seeds each has ids of its own to go through, so
 // who finds many seeds with the same first id makes no grant much slower; who finds many seeds that are the same would.
-func (t *Table) GrantLingering(seed uint64, ttl int64, index uint64) Lease {
+func (t *Table) GrantLingering(seed uint64, ttl int64, index uint64, owner string) Lease {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for n := uint64(0); ; n++ {
 		if id := lingeringID(seed, n); t.leases[id] == nil {
-			return t.grant(id, ttl, index)
+			return t.grant(id, ttl, index, owner)
 		}
 	}
 }
@@ -286,9 +288,9 @@ func lingeringID(seed, n uint64) ID {
 	return FirstLingering + ID(x%uint64(LingeringIDs))
 }
 
-func (t *Table) grant(id ID, ttl int64, index uint64) Lease {
+func (t *Table) grant(id ID, ttl int64, index uint64, owner string) Lease {
 	t.remember(id)
-	e := &entry{Lease: Lease{ID: id, TTL: ttl, Created: index}}
+	e := &entry{Lease: Lease{ID: id, TTL: ttl, Created: index, Owner: owner}}
 	t.add(e)
 	t.setPending(e, index)
 	return e.Lease
@@ -622,7 +624,7 @@ func (h *dueHeap) Pop() any {
 
 // EncodeRow returns the value of a lease's row.
 func EncodeRow(l Lease) []byte {
-	return appendUvarints(uint64(l.TTL), uint64(l.Deadline), l.Pending, l.Created, l.Stream)
+	return append(appendUvarints(uint64(l.TTL), uint64(l.Deadline), l.Pending, l.Created, l.Stream), l.Owner...)
 }
 
 // EncodeStream returns the value of a stream's row.
@@ -669,11 +671,15 @@ func NewLoader(clock int64, tick uint64, log *undo.Log) *Loader {
 
 // Lease adds the row of lease id.
 func (l *Loader) Lease(id ID, value []byte) error {
-	v, err := uvarints(value)
-	if err != nil || len(v) != 5 {
-		return fmt.Errorf("%w: lease %d", ErrCorrupt, id)
+	var v [5]uint64
+	for i := range v {
+		n := 0
+		if v[i], n = binary.Uvarint(value); n <= 0 {
+			return fmt.Errorf("%w: lease %d", ErrCorrupt, id)
+		}
+		value = value[n:]
 	}
-	e := &entry{Lease: Lease{ID: id, TTL: int64(v[0]), Deadline: int64(v[1]), Created: v[3]}}
+	e := &entry{Lease: Lease{ID: id, TTL: int64(v[0]), Deadline: int64(v[1]), Created: v[3], Owner: string(value)}}
 	l.t.add(e)
 	if v[4] != 0 {
 		l.t.join(e, v[4])

@@ -168,12 +168,13 @@ func TestTableAgainstTwin(t *testing.T) {
 }
 
 func (w *twin) grant(t *rapid.T, table *Table, id ID, ttl int64, index uint64) {
-	l, ok := table.Grant(id, ttl, index)
+	owner := "somebody"[index%3:]
+	l, ok := table.Grant(id, ttl, index, owner)
 	if _, had := w.leases[id]; ok == had {
 		t.Fatalf("grant %d: %v, existed: %v", id, ok, had)
 	}
 	if ok {
-		w.leases[id] = Lease{ID: id, TTL: ttl, Pending: index, Created: index}
+		w.leases[id] = Lease{ID: id, TTL: ttl, Pending: index, Created: index, Owner: owner}
 		w.rows[id] = EncodeRow(l)
 	}
 }
@@ -345,7 +346,7 @@ func FuzzLoader(f *testing.F) {
 func TestSettledTwiceIsDueOnce(t *testing.T) {
 	table := NewTable(nil)
 	for id := ID(1); id <= 3; id++ {
-		table.Grant(id, 10, 1)
+		table.Grant(id, 10, 1, "")
 	}
 	table.Tick(1, 0, 1)
 	table.Renew(1, 2)
@@ -363,13 +364,13 @@ func TestSettledTwiceIsDueOnce(t *testing.T) {
 func TestLingeringIDs(t *testing.T) {
 	table := NewTable(nil)
 	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64, FirstLingering - 1, FirstLingering + LingeringIDs} {
-		if _, ok := table.Grant(id, 10, 1); !ok || Lingering(id) || !table.Alive(id) {
+		if _, ok := table.Grant(id, 10, 1, ""); !ok || Lingering(id) || !table.Alive(id) {
 			t.Errorf("lease %d: granted %t, lingers %t", id, ok, Lingering(id))
 		}
 	}
 	seen := map[ID]bool{}
 	for _, seed := range []uint64{0, 0, uint64(LingeringIDs) - 1, uint64(LingeringIDs) - 1, uint64(LingeringIDs), math.MaxUint64, math.MaxUint64} {
-		l := table.GrantLingering(seed, 10, 1)
+		l := table.GrantLingering(seed, 10, 1, "")
 		if !Lingering(l.ID) || seen[l.ID] {
 			t.Errorf("seed %x gave %d, which lingers: %t, again: %t", seed, l.ID, Lingering(l.ID), seen[l.ID])
 		}
@@ -377,7 +378,7 @@ func TestLingeringIDs(t *testing.T) {
 		if _, attached := table.Attach(l.ID, 7, 2); attached || table.Renew(l.ID, 2) != 0 || table.Alive(l.ID) {
 			t.Errorf("lease %d is somebody's", l.ID)
 		}
-		if _, ok := table.Grant(l.ID, 10, 2); ok {
+		if _, ok := table.Grant(l.ID, 10, 2, ""); ok {
 			t.Errorf("lease %d was granted again", l.ID)
 		}
 	}
@@ -387,7 +388,7 @@ func TestLingeringIDs(t *testing.T) {
 func TestLingeringSeedsThatBeginAlike(t *testing.T) {
 	table, began := NewTable(nil), time.Now()
 	for i := range uint64(50_000) {
-		table.GrantLingering(i<<40, 10, 1)
+		table.GrantLingering(i<<40, 10, 1, "")
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("50,000 grants took %v", took)

@@ -21,7 +21,7 @@ func TestManyDifferentTTLs(t *testing.T) {
 	}
 	begin := time.Now()
 	for id := ID(n); id > 0; id-- {
-		table.Grant(id, id*7919, uint64(n-id+1))
+		table.Grant(id, id*7919, uint64(n-id+1), "")
 	}
 	want(7919)
 	for id := ID(1); id < n; id++ {

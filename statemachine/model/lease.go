@@ -14,6 +14,7 @@ type lease struct {
 	id, ttl, deadline int64
 	pending           uint64
 	stream            uint64
+	owner             string
 }
 
 // now is the deadline and the pending index of a lease with what its stream gives it.
@@ -68,7 +69,7 @@ func (m *Model) grant(r *raftv1.LeaseGrant) (any, error) {
 	if m.leaseAt(r.Id) >= 0 || statemachine.Lingers(r.Id) {
 		return nil, statemachine.ErrLeaseExist
 	}
-	m.leases = append(m.leases, lease{id: r.Id, ttl: r.TtlMs, pending: m.index})
+	m.leases = append(m.leases, lease{id: r.Id, ttl: r.TtlMs, pending: m.index, owner: m.by.User})
 	return statemachine.LeaseGranted{ID: r.Id, TTL: r.TtlMs, Revision: m.Revision()}, nil
 }
 
@@ -186,7 +187,7 @@ func (m *Model) Leases() []statemachine.LeaseInfo {
 	slices.SortFunc(all, byExpiry)
 	infos := make([]statemachine.LeaseInfo, len(all))
 	for i, l := range all {
-		infos[i] = statemachine.LeaseInfo{ID: l.id, TTL: l.ttl, DeadlineMS: l.deadline, Pending: l.pending > 0}
+		infos[i] = statemachine.LeaseInfo{ID: l.id, TTL: l.ttl, DeadlineMS: l.deadline, Pending: l.pending > 0, Owner: l.owner}
 		if l.pending > 0 {
 			infos[i].DeadlineMS = 0
 		}

@@ -46,7 +46,8 @@ type Model struct {
 	alarms   []*pb.AlarmMember // by type and member
 	members  []*raftv1.Member  // by id
 	version  raftv1.Version
-	identity uint64 // of the history
+	by       raftv1.Principal // who asked for the running command
+	identity uint64           // of the history
 	broken   []statemachine.BrokenQueue
 	running  statemachine.Refused // what is running
 	frees    bool                 // the running step gives something back

@@ -41,6 +41,7 @@ func (m *Model) step(do func() error) error {
 
 // run runs one command. Ticks and requests consist of steps of their own.
 func (m *Model) run(c raftv1.Command) (response any, err error) {
+	m.by = c.By
 	switch {
 	case c.Kind == raftv1.KindRequests, c.Kind == raftv1.KindTick:
 		return m.command(c)

@@ -64,11 +64,14 @@ func (k Kind) Unknown() bool { return k > lastKind }
 type Command struct {
 	Kind Kind
 	Body []byte
+	By   Principal
 }
 
 // Entry is what one Raft log entry carries: commands that were coalesced by one member, each with its own result.
 //
-//	version | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled | uvarint n | n × (kind | uvarint len | body)
+//	version | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled | uvarint n | n × (kind | principal | uvarint len | body)
+//
+// The kind has its highest bit set if a principal stands there, see Principal.
 //
 // (Member, Boot, Start, Number) identifies the entry: a member may propose the same entry again until it knows the result,
 // and the state machine executes it once.
@@ -219,7 +222,11 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	for _, c := range e.Commands {
-		dst = append(dst, byte(c.Kind))
+		if c.By == (Principal{}) {
+			dst = append(dst, byte(c.Kind))
+		} else {
+			dst = c.By.append(append(dst, byte(c.Kind)|hasPrincipal))
+		}
 		dst = binary.AppendUvarint(dst, uint64(len(c.Body)))
 		dst = append(dst, c.Body...)
 	}
@@ -252,14 +259,20 @@ func DecodeEntry(data []byte) (*Entry, error) {
 		if len(rest) == 0 {
 			return nil, fmt.Errorf("%w: command %d of %d is missing", ErrMalformed, i+1, n)
 		}
-		kind := Kind(rest[0])
-		length, size := binary.Uvarint(rest[1:])
-		if size <= 0 || length > uint64(len(rest)-1-size) {
+		c := &e.Commands[i]
+		c.Kind = Kind(rest[0] &^ hasPrincipal)
+		named := rest[0]&hasPrincipal != 0
+		if rest = rest[1:]; named {
+			var err error
+			if c.By, rest, err = decodePrincipal(rest); err != nil {
+				return nil, err
+			}
+		}
+		length, size := binary.Uvarint(rest)
+		if size <= 0 || length > uint64(len(rest)-size) {
 			return nil, fmt.Errorf("%w: command %d of %d cut short", ErrMalformed, i+1, n)
 		}
-		body := rest[1+size : 1+size+int(length) : 1+size+int(length)]
-		e.Commands[i] = Command{Kind: kind, Body: body}
-		rest = rest[1+size+int(length):]
+		c.Body, rest = rest[size:size+int(length):size+int(length)], rest[size+int(length):]
 	}
 	if len(rest) != 0 {
 		return nil, fmt.Errorf("%w: %d bytes after the last command", ErrMalformed, len(rest))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -14,7 +15,7 @@ import (
 
 func sampleEntry() *Entry {
 	return &Entry{Version: 1, Member: 1 << 63, Boot: 7, Start: 1<<63 + 9, Number: 300, Settled: 299, Commands: []Command{
-		{Kind: KindPut, Body: []byte("abc")}, {Kind: KindTick, Body: []byte{}}, {Kind: KindTxn, Body: bytes.Repeat([]byte{1}, 300)},
+		{Kind: KindPut, Body: []byte("abc")}, {Kind: KindTick, Body: []byte{}, By: Principal{Member: true}}, {By: Principal{User: strings.Repeat("u", MaxUser), AuthRevision: 1 << 40}, Kind: KindTxn, Body: bytes.Repeat([]byte{1}, 300)},
 	}}
 }
 
@@ -82,9 +83,10 @@ func TestCheckEntry(t *testing.T) {
 		"requests no session can have": {with(func(e *Entry) { e.Commands[0] = requests(0, -1, 128, 1<<31-1) }), nil},
 		"a newer request":              {with(func(e *Entry) { e.Commands[0] = requests(1, 126) }), ErrUnknown},
 		"a newer request in more bits": {with(func(e *Entry) {
-			e.Commands[0] = Command{KindRequests, protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10}, 1<<32+126))}
+			e.Commands[0] = Command{Kind: KindRequests, Body: protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10}, 1<<32+126))}
 		}), ErrUnknown},
-		"requests that do not parse": {with(func(e *Entry) { e.Commands[0] = Command{KindRequests, []byte{0xff}} }), nil},
+		"a principal with too long a name": {with(func(e *Entry) { e.Commands[0].By.User = strings.Repeat("u", MaxUser+1) }), ErrMalformed},
+		"requests that do not parse":       {with(func(e *Entry) { e.Commands[0] = Command{Kind: KindRequests, Body: []byte{0xff}} }), nil},
 	} {
 		if err := checkEntry(c.data); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)

@@ -160,6 +160,8 @@ func TestGoldenEntry(t *testing.T) {
 		}
 		e.Commands = append(e.Commands, raftv1.Command{Kind: kind, Body: filled(t, kind.Body(), int(kind))})
 	}
+	e.Commands[0].By = raftv1.Principal{User: "somebody", AuthRevision: 300}
+	e.Commands[raftv1.KindTick-1].By = raftv1.Principal{Member: true}
 	data := raftv1.AppendEntry(nil, e)
 	golden.Assert(t, fmt.Sprintf("%x\n", data), "entry")
 	var written []byte
@@ -170,7 +172,10 @@ func TestGoldenEntry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range read.Commands {
+	for i, c := range read.Commands {
+		if c.By != e.Commands[i].By {
+			t.Errorf("%v: by %+v", c.Kind, c.By)
+		}
 		m := c.Kind.Body().ProtoReflect()
 		if err := proto.Unmarshal(c.Body, m.Interface()); err != nil || len(m.GetUnknown()) > 0 {
 			t.Errorf("%v: %v, unknown %x", c.Kind, err, m.GetUnknown())

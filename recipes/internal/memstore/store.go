@@ -136,7 +136,7 @@ func (s *Store) endLease(id statemachine.LeaseID, linger bool) {
 			_, _ = st.Delete(k)
 			continue
 		}
-		kept := s.kept.GrantLingering(0, note.LingerMS, 1).ID
+		kept := s.kept.GrantLingering(0, note.LingerMS, 1, "").ID
 		s.Leases[kept] = true
 		_, _ = st.write(k, old.Value, kept)
 		note.LingerMS = 0
