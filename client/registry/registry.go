@@ -154,7 +154,11 @@ func (r *Registry) List(ctx context.Context, service string, opts ...WatchOption
 		return nil, err
 	}
 	if err := w.read(ctx); err != nil {
-		return nil, fmt.Errorf("list service %s: %w", service, err)
+		what := "all services"
+		if service != "" {
+			what = "service " + service
+		}
+		return nil, fmt.Errorf("list %s: %w", what, err)
 	}
 	w.diff()
 	return w.instances(), nil

@@ -181,7 +181,7 @@ func pause(ctx context.Context, first time.Duration, failures int) {
 var (
 	errClosed   = errors.New("the watch was closed")
 	errOneCopy  = errors.New("read from one member alone")
-	errNoAnswer = errors.New("no answer")
+	errNoAnswer = errors.New("no answer from the cluster")
 	errStopped  = errors.New("the caller stopped") // nobody sees it
 )
 
@@ -289,8 +289,8 @@ func (w *watcher) read(ctx context.Context, opts ...clientv3.OpOption) error {
 	}
 	resp, err := w.r.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			return fmt.Errorf("%w: %w", cause, err)
 		}
 		return err
 	}

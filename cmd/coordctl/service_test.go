@@ -90,4 +90,9 @@ func TestServiceBadArguments(t *testing.T) {
 	r = start(t, options{env: []string{"COORDCTL_ENDPOINTS=" + freeAddr()}, noEndpoint: true}, "service", "ls", "--command-timeout", "300ms", "--dial-timeout", "100ms")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "no answer from the cluster")
+	r = start(t, options{env: []string{"COORDCTL_ENDPOINTS=" + freeAddr()}, noEndpoint: true}, "service", "ls") // an attempt ends first
+	r.wantCode(t, 1)
+	if got, want := r.err.String(), "Error: list all services: no answer from the cluster\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
