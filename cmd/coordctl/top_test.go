@@ -162,15 +162,15 @@ func TestTopOfManyLocks(t *testing.T) {
 	}
 }
 
-// TestTopWithAMemberDown: it is shown as down, whoever was asked.
+// TestTopWithAMemberDown: it is shown as down, whoever was asked; also by a member that has lost all others.
 func TestTopWithAMemberDown(t *testing.T) {
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
 	leader := cluster.WaitLeader()
 	gone := (leader + 1) % 3
-	one := "--endpoints=" + cluster.Endpoints()[leader]
+	args := []string{"--endpoints=" + cluster.Endpoints()[leader]}
 	roles := func() string {
 		var all []string
-		for _, m := range topOnce(t, one).Members {
+		for _, m := range topOnce(t, args...).Members {
 			all = append(all, m.Role)
 		}
 		return strings.Join(all, " ")
@@ -178,4 +178,7 @@ func TestTopWithAMemberDown(t *testing.T) {
 	eventually(t, func() bool { r := roles(); return strings.Count(r, "follower") == 2 && strings.Contains(r, "leader") }, "a leader and two followers")
 	cluster.StopMember(gone)
 	eventually(t, func() bool { r := roles(); return strings.Count(r, "down") == 1 && strings.Contains(r, "leader") }, "a leader, a follower and one down")
+	cluster.StopMember((leader + 2) % 3)
+	args = append(args, "--command-timeout=500ms") // for what only a majority can say
+	eventually(t, func() bool { r := roles(); return strings.Count(r, "down") == 2 && strings.Contains(r, "follower") }, "two down and one that follows nobody")
 }

@@ -142,9 +142,10 @@ func (l *lookout) look(ctx context.Context) *picture {
 	return &now
 }
 
-// askMembers asks each member for itself. Which there are is what was known last, if nobody says.
+// askMembers asks each member for itself. Which there are any member says, also one that is cut off: who looks then wants to see
+// that. It is what was known last, if nobody says.
 func (l *lookout) askMembers(ctx context.Context, now *picture) error {
-	resp, failed := l.etcd.MemberList(ctx)
+	resp, failed := l.etcd.MemberList(ctx, clientv3.WithSerializable())
 	if failed == nil {
 		l.members = resp.Members
 		l.follow()
