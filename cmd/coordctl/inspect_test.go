@@ -202,6 +202,9 @@ func TestElectionsVerb(t *testing.T) {
 	r := start(t, options{}, "elections", "transfer", "inspect/election")
 	r.wantCode(t, 128)
 	r.wantOneLine(t, "--to")
+	r = start(t, options{}, "elections", "transfer", "inspect/election", "--to", "10.0.0.5") // its value
+	r.wantCode(t, 128)
+	r.wantOneLine(t, "elections show inspect/election")
 	r = start(t, options{}, "elections", "transfer", "inspect/election", "--to", "inspect/election/77")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "not a candidate")

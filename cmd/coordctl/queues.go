@@ -328,6 +328,9 @@ func transfer(i *inspection, name, to string) error {
 	if to == "" {
 		return badArgs("elections transfer needs --to, the key of a candidate's entry")
 	}
+	if !strings.Contains(to, "/") { // as each key of an entry does: it is a candidate's value
+		return badArgs("--to %s is no key: it takes that of a candidate's entry, as \"%s elections show %s\" prints it", plain(to), progName, plain(name))
+	}
 	found, err := explainQueue(i.ctx, i, coordv1.QueueKind_QUEUE_ELECTION, name)
 	if err != nil {
 		return err
