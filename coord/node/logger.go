@@ -81,9 +81,14 @@ func (l *dragonboatLogger) Infof(format string, args ...any) {
 	l.log(zapcore.DebugLevel, format, args)
 }
 
-// Warningf logs at info level: elections and late ticks are warnings there.
+// Warningf logs at info level: elections and late ticks are warnings there. What raft drops is asked for again every few
+// milliseconds, for as long as there is no leader: at debug level.
 func (l *dragonboatLogger) Warningf(format string, args ...any) {
-	l.log(zapcore.InfoLevel, format, args)
+	level := zapcore.InfoLevel
+	if strings.Contains(format, " dropped ") {
+		level = zapcore.DebugLevel
+	}
+	l.log(level, format, args)
 }
 
 func (l *dragonboatLogger) Errorf(format string, args ...any) {

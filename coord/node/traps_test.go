@@ -15,6 +15,7 @@ import (
 	"github.com/lni/dragonboat/v4/logger"
 	"github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/coord-dev/coord/coord/handshake"
 )
@@ -375,5 +376,18 @@ func TestFatalIsReported(t *testing.T) {
 	}()
 	if len(lines) != 1 || lines[0] != "disk broken" {
 		t.Errorf("reported %q", lines)
+	}
+}
+
+// What raft drops without a leader, hundreds of times a second, is not for the log of a member that has lost the others.
+func TestDroppedIsNotLogged(t *testing.T) {
+	core, logged := observer.New(zap.InfoLevel)
+	defer useLogger(zap.New(core), func(string) {})()
+	raft := logger.GetLogger("test")
+	raft.Warningf("%s dropped ReadIndex, no leader", "t1")
+	raft.Warningf("%s dropped proposal, no leader", "t1")
+	raft.Warningf("%s became candidate", "t2")
+	if got := logged.All(); len(got) != 1 || got[0].Message != "t2 became candidate" {
+		t.Errorf("logged %v", got)
 	}
 }
