@@ -65,7 +65,7 @@ func (s *succession) succeed() {
 			return
 		}
 		if s.due(ctx, dead) {
-			s.n.log.Info("leader's process has ended: standing for election", zap.Uint64("leader", dead), zap.Uint64("term", term))
+			s.n.log.Info("leader's process has ended: standing for election", zap.String("leader", strconv.FormatUint(dead, 16)), zap.Uint64("term", term))
 			s.n.Transport().CampaignNow(s.n.cfg.Shard)
 		}
 		if s.n.pause(ctx, successionRetry) != nil {

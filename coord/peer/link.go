@@ -139,10 +139,10 @@ func (l *link) session(ctx context.Context) error {
 	defer stop()
 	l.set(w)
 	l.t.opt.Admitted(l.peer)
-	l.t.opt.Logger.Info("peer connected", zap.Uint64("member", l.peer), zap.Stringer("address", w.RemoteAddr()))
+	l.t.opt.Logger.Info("peer connected", inHex("member", l.peer), zap.Stringer("address", w.RemoteAddr()))
 	err = l.watch(ctx, w)
 	l.lost(w)
-	l.t.opt.Logger.Info("peer connection lost", zap.Uint64("member", l.peer), zap.Error(err))
+	l.t.opt.Logger.Info("peer connection lost", inHex("member", l.peer), zap.Error(err))
 	return err
 }
 

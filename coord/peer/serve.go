@@ -317,5 +317,8 @@ func (t *Transport) rejected(peer uint64, in *inbound, err *RejectedError) {
 		return
 	}
 	t.opt.Logger.Error("a peer's message is not one that a member sends: its connection is closed and nothing of it was taken",
-		zap.String("member", fmt.Sprintf("%x", peer)), zap.String("reason", err.Reason), zap.String("error", err.Text))
+		inHex("member", peer), zap.String("reason", err.Reason), zap.String("error", err.Text))
 }
+
+// inHex writes the id of a member as all else does that shows one.
+func inHex(key string, id uint64) zap.Field { return zap.String(key, fmt.Sprintf("%x", id)) }

@@ -110,7 +110,7 @@ func (s *starts) displace(member uint64, old *start) {
 		c.close()
 	}
 	if len(conns) > 0 {
-		s.log.Info("a start of a member that did not answer makes way for another", zap.Uint64("member", member), zap.Uint64("boot", old.boot))
+		s.log.Info("a start of a member that did not answer makes way for another", inHex("member", member), zap.Uint64("boot", old.boot))
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
-	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/handshake"
 	"github.com/coord-dev/coord/recipes/guard"
@@ -394,7 +393,7 @@ func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (r
 	}
 	c := &snapshotConn{t: t, w: w, link: t.link(peer), leave: leave}
 	c.stop = context.AfterFunc(ctx, func() { w.Close() })
-	t.opt.Logger.Info("snapshot connection opened", zap.Uint64("member", peer))
+	t.opt.Logger.Info("snapshot connection opened", inHex("member", peer))
 	return c, nil
 }
 
