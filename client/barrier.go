@@ -3,11 +3,11 @@ package client
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Barrier is a double barrier: its parties wait for each other to begin, and again to end. It holds no state. Safe for concurrent
@@ -95,7 +95,8 @@ func (i *Inside) leave(ctx context.Context) error {
 
 // stateKey is the key of the barrier's state, which stands beside its parties.
 func (i *Inside) stateKey() string {
-	return i.Key()[:strings.LastIndexByte(i.Key(), '/')] + "/state"
+	queue, _ := layout.QueueOfKey(i.Key())
+	return layout.RecordKey(queue, layout.State)
 }
 
 // barrierState is the state after an update; the zero value if it was deleted.

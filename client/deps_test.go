@@ -32,8 +32,10 @@ func TestLightDependencies(t *testing.T) {
 	for root, ownAllowed := range map[string][]string{
 		"github.com/coord-dev/coord/client": {
 			"github.com/coord-dev/coord/client", "github.com/coord-dev/coord/proto/coord/v1",
-			"github.com/coord-dev/coord/proto/objects", "github.com/coord-dev/coord/proto/recipes/v1", // what keys and their values mean
+			"github.com/coord-dev/coord/proto/layout", "github.com/coord-dev/coord/proto/objects", // where keys stand, and what they mean
+			"github.com/coord-dev/coord/proto/recipes/v1",
 		},
+		"github.com/coord-dev/coord/proto/layout":   {"github.com/coord-dev/coord/proto/layout", "github.com/coord-dev/coord/proto/coord/v1"},
 		"github.com/coord-dev/coord/proto/coord/v1": {"github.com/coord-dev/coord/proto/coord/v1"},
 	} {
 		modules, own := modulesOf(t, root)

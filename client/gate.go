@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -17,12 +18,12 @@ type Gate struct{ object }
 // Gate returns the gate of that name, closed and opened through the client's shared session. A name is not empty and does not
 // end in a slash.
 func (c *Client) Gate(name string) *Gate {
-	return &Gate{object{through{client: c}, objects.GatePrefix, name}}
+	return &Gate{object{through{client: c}, layout.Gate, name}}
 }
 
 // Gate returns the gate of that name, closed and opened through this session.
 func (s *Session) Gate(name string) *Gate {
-	return &Gate{object{through{s.client, s}, objects.GatePrefix, name}}
+	return &Gate{object{through{s.client, s}, layout.Gate, name}}
 }
 
 // GateOption configures Gate.Close.

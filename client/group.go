@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -19,12 +20,12 @@ type Group struct{ object }
 // Group returns the group of that name, joined through the client's shared session. A name is not empty and does not end in a
 // slash; "a" and "a/b" are two groups.
 func (c *Client) Group(name string) *Group {
-	return &Group{object{through{client: c}, objects.GroupPrefix, name}}
+	return &Group{object{through{client: c}, layout.Group, name}}
 }
 
 // Group returns the group of that name, joined through this session.
 func (s *Session) Group(name string) *Group {
-	return &Group{object{through{s.client, s}, objects.GroupPrefix, name}}
+	return &Group{object{through{s.client, s}, layout.Group, name}}
 }
 
 // Membership is that of a session in a group. It ends with Leave or with the session. Safe for concurrent use.
@@ -86,7 +87,7 @@ func (g *Group) Members(ctx context.Context) (members []*coordv1.GroupMember, re
 	if err := g.check(); err != nil {
 		return nil, 0, fmt.Errorf("members of group %q: %w", g.name, err)
 	}
-	resp, err := g.client.Get(ctx, objects.GroupKeys(g.name), clientv3.WithPrefix())
+	resp, err := g.client.Get(ctx, layout.Group.Prefix(g.name), clientv3.WithPrefix())
 	if err != nil {
 		return nil, 0, fmt.Errorf("members of group %q: %w", g.name, err)
 	}
@@ -116,7 +117,7 @@ func (g *Group) Watch(ctx context.Context) iter.Seq2[GroupChange, error] {
 			return
 		}
 		roll := objects.NewRoll(g.name)
-		for u, err := range g.client.WatchPrefix(ctx, objects.GroupKeys(g.name)) {
+		for u, err := range g.client.WatchPrefix(ctx, layout.Group.Prefix(g.name)) {
 			if err != nil {
 				yield(GroupChange{}, fmt.Errorf("watch group %q: %w", g.name, err))
 				return

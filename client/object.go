@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // What counters, sequences, latches, gates and groups share. What their keys mean is package objects'.
@@ -16,15 +16,15 @@ import (
 // object is a named thing whose state is a key.
 type object struct {
 	through
-	prefix string // of the key
-	name   string
+	kind layout.Kind
+	name string
 }
 
-func (o *object) key() string { return o.prefix + o.name }
+func (o *object) key() string { return o.kind.Key(o.name) }
 
 // check says whether the name can be one. The server looks at it when something is written.
 func (o *object) check() error {
-	if err := objects.CheckName(o.name); err != nil {
+	if err := o.kind.Check(o.name); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil

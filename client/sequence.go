@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -18,12 +19,12 @@ type Sequence struct{ object }
 // Sequence returns the sequence of that name, used through the client's shared session. A name is not empty and does not end
 // in a slash.
 func (c *Client) Sequence(name string) *Sequence {
-	return &Sequence{object{through{client: c}, objects.SequencePrefix, name}}
+	return &Sequence{object{through{client: c}, layout.Sequence, name}}
 }
 
 // Sequence returns the sequence of that name, used through this session.
 func (s *Session) Sequence(name string) *Sequence {
-	return &Sequence{object{through{s.client, s}, objects.SequencePrefix, name}}
+	return &Sequence{object{through{s.client, s}, layout.Sequence, name}}
 }
 
 // Range is the numbers in [First, First+Count).

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -21,7 +22,7 @@ func askRelease(step statemachine.Step, req *coordv1.AskRelease) (proto.Message,
 			return nil, invalid("a text has %d bytes, more than %d", len(text), MaxTextLen)
 		}
 	}
-	queue := ElectionQueue(req.Name, req.Priority)
+	queue := layout.ElectionQueue(req.Name, req.Priority)
 	h, kind, ok := first(step, queue)
 	if !ok || h.Lingers || h.Foreign || !step.LeaseAlive(h.Lease) {
 		return &coordv1.Asked{Revision: step.Revision()}, nil
@@ -43,14 +44,14 @@ func first(step statemachine.Step, queue string) (e Entry, kind uint64, ok bool)
 
 // notedKind is the kind of the queue that an entry is in, as far as it is known: 0 for one that an etcd client made.
 func notedKind(step statemachine.Step, queue string, e Entry) uint64 {
-	if is := KindOf(queue); is != coordv1.QueueKind_QUEUE_ETCD {
+	if is := layout.KindOf(queue); is != coordv1.QueueKind_QUEUE_ETCD {
 		return uint64(is)
 	}
 	return step.Attachment(e.Lease, []byte(e.Key)).Kind
 }
 
 func putAsk(step statemachine.Step, holder Entry, from, reason string) (statemachine.Revision, error) {
-	key := []byte(AskKey(holder.Key))
+	key := []byte(layout.AskKey(holder.Key))
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Ask{Token: holder.Token, From: from, Reason: reason})
 	if err != nil {
 		return 0, invalid("what is said to the holder: %v", err)
@@ -70,8 +71,10 @@ const maxStale = 4
 func dropStale(step statemachine.Step, key []byte) error {
 	var stale [][]byte
 	left := maxStale
-	step.Scan(append(bytes.Clone(key), 0), []byte(askPrefix[:len(askPrefix)-1]+"0"), func(kv *mvccpb.KeyValue) bool {
-		ask, entry := ParseAsk(kv), step.Get(kv.Key[len(askPrefix):])
+	_, end := layout.Asks().Bytes()
+	step.Scan(append(bytes.Clone(key), 0), end, func(kv *mvccpb.KeyValue) bool {
+		asked, _ := layout.AskedEntry(string(kv.Key))
+		ask, entry := ParseAsk(kv), step.Get([]byte(asked))
 		if ask == nil || entry == nil || entry.CreateRevision > ask.Token {
 			stale = append(stale, kv.Key)
 		}
@@ -104,7 +107,7 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 	if req.Reason == "" || len(req.Reason) > MaxTextLen {
 		return nil, invalid("a reason of %d bytes, not between 1 and %d", len(req.Reason), MaxTextLen)
 	}
-	queue := QueueOf(req.Kind, req.Name)
+	queue := layout.QueueOf(req.Kind, req.Name)
 	h, err := toRelease(step, queue, req)
 	if err != nil {
 		return nil, err
@@ -139,7 +142,7 @@ func toRelease(step statemachine.Step, queue string, req *coordv1.ForceReleaseRe
 	}
 	e, ok := entryOf(queue, step.Get(req.Key))
 	if !ok || req.Token != 0 && req.Token != e.Token {
-		return Entry{}, refuse(ErrNotHolder, "%q has no entry %q", NameOf(queue), req.Key)
+		return Entry{}, refuse(ErrNotHolder, "%q has no entry %q", layout.NameOf(queue), req.Key)
 	}
 	return e, nil
 }
@@ -167,11 +170,11 @@ func inside(step statemachine.Step, queue string, token int64) (found Entry, err
 	}
 	switch n {
 	case 0:
-		return Entry{}, refuse(ErrNotHolder, "%q", NameOf(queue))
+		return Entry{}, refuse(ErrNotHolder, "%q", layout.NameOf(queue))
 	case 1:
 		return found, nil
 	}
-	return Entry{}, invalid("%d hold %q: a token says which of them", n, NameOf(queue))
+	return Entry{}, invalid("%d hold %q: a token says which of them", n, layout.NameOf(queue))
 }
 
 // insideByCount is how many are inside of a queue that is counted, and the token of the newest; -1 for another queue.

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -16,7 +17,7 @@ import (
 // to the deletion of the last one closes it. Only when the tally says that all could be there are the living ones counted.
 
 // allTogether is the rule of barriers.
-var allTogether = barrierRule{inOrder{"/state", func(record *mvccpb.KeyValue) int64 { return lastTogether(BarrierState(record)) }}}
+var allTogether = barrierRule{inOrder{layout.State, func(record *mvccpb.KeyValue) int64 { return lastTogether(BarrierState(record)) }}}
 
 type barrierRule struct{ inOrder }
 
@@ -73,7 +74,7 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 		made, err := w.take(step, p)
 		return p, made, err
 	case state.Open:
-		return nil, false, refuse(ErrBarrierFull, "%q in generation %d", NameOf(w.queue), state.Generation)
+		return nil, false, refuse(ErrBarrierFull, "%q in generation %d", layout.NameOf(w.queue), state.Generation)
 	}
 	before := proto.CloneOf(state)
 	dead := p.arrive(step, w, state)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -72,7 +73,7 @@ func (s *stage) enter(session int64, parties int64) (*coordv1.AcquiredEntry, err
 // wantBarrier describes the barrier.
 func (s *stage) wantBarrier(want string) {
 	s.Helper()
-	b := recipes.Read(s, recipes.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a")).Barrier()
+	b := recipes.Read(s, layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a")).Barrier()
 	if got := fmt.Sprintf("%d: %d of %d, open %v", b.Generation, b.Arrived, b.Parties, b.Open); got != want {
 		s.Fatalf("barrier is %q, want %q", got, want)
 	}
@@ -112,7 +113,7 @@ func TestBarrierStory(t *testing.T) {
 		t.Fatalf("a barrier of one: %v, %v", e, err)
 	}
 	s.wantBarrier("2: 1 of 1, open true")
-	s.Delete(recipes.Key(recipes.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a"), 5, ""))
+	s.Delete(layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a"), 5, ""))
 	s.wantBarrier("2: 0 of 0, open false")
 }
 
@@ -149,7 +150,7 @@ func TestBarrierBadInput(t *testing.T) {
 // TestBarrierStateDeletedByHand: others can still come to who waits, and who is inside is so still.
 func TestBarrierStateDeletedByHand(t *testing.T) {
 	s := newStage(t, 1, 2)
-	state := recipes.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a") + "/state"
+	state := layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "a") + "/state"
 	first, _ := s.enter(1, 2)
 	s.Delete(state)
 	second, err := s.enter(2, 2)

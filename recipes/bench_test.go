@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -97,7 +97,7 @@ func BenchmarkLocks(b *testing.B) {
 		first := l.revision + 1
 		l.requests(coordv1.Kind_KIND_ACQUIRE, func(i int) proto.Message { return &coordv1.Acquire{Names: []string{name(i)}, Owner: "bench"} })
 		l.requests(coordv1.Kind_KIND_RELEASE, func(i int) proto.Message {
-			return &coordv1.Release{Entries: []*coordv1.Guard{{Name: name(i), Key: recipes.Key(name(i), 1, ""), Token: first + int64(i)}}}
+			return &coordv1.Release{Entries: []*coordv1.Guard{{Name: name(i), Key: layout.EntryKey(name(i), 1, ""), Token: first + int64(i)}}}
 		})
 	}
 	l.apply()
@@ -111,7 +111,7 @@ func BenchmarkCounter(b *testing.B) {
 		body proto.Message
 	}{
 		"add": {coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: "bench", Delta: 1}},
-		"put": {coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte(objects.CounterPrefix + "bench"), Value: []byte("12345")}},
+		"put": {coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte(layout.Counter.Key("bench")), Value: []byte("12345")}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			l := newBenchLog(b)
@@ -129,7 +129,7 @@ func releasing(name, key string, token int64) proto.Message {
 
 // BenchmarkSemaphore is BenchmarkLocks for 512 callers of one semaphore, half of whom hold or wait at a time.
 func BenchmarkSemaphore(b *testing.B) {
-	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "bench")
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "bench")
 	for _, limit := range []int64{16, 512} {
 		b.Run(fmt.Sprint(limit), func(b *testing.B) {
 			l := newBenchLog(b)
@@ -140,7 +140,7 @@ func BenchmarkSemaphore(b *testing.B) {
 					return &coordv1.SemaphoreAcquire{Name: "bench", OwnerId: owner(i), Permits: 1, Limit: limit}
 				})
 				l.requests(coordv1.Kind_KIND_RELEASE, func(i int) proto.Message {
-					return releasing("bench", recipes.Key(queue, 1, owner(i)), first+int64(i))
+					return releasing("bench", layout.EntryKey(queue, 1, owner(i)), first+int64(i))
 				})
 			}
 			l.apply()
@@ -152,7 +152,7 @@ func BenchmarkSemaphore(b *testing.B) {
 func BenchmarkBarrier(b *testing.B) {
 	const parties = 4 * perEntry
 	l := newBenchLog(b)
-	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "bench")
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, "bench")
 	for n := 0; n < b.N; n += parties {
 		first := l.revision + 1
 		for from := 0; from < parties; from += perEntry {
@@ -162,7 +162,7 @@ func BenchmarkBarrier(b *testing.B) {
 		}
 		for from := 0; from < parties; from += perEntry {
 			l.requests(coordv1.Kind_KIND_RELEASE, func(i int) proto.Message {
-				return releasing("bench", recipes.Key(queue, 1, fmt.Sprint(from+i)), first+int64(from+i))
+				return releasing("bench", layout.EntryKey(queue, 1, fmt.Sprint(from+i)), first+int64(from+i))
 			})
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
-	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -27,7 +27,7 @@ func configCommit(step statemachine.Step, req *recipesv1.ConfigCommit) (proto.Me
 	if (req.Version == nil) == (req.Schemas == nil) || len(req.Version)+len(req.Schemas) > maxConfigValue {
 		return nil, invalid("a version of %d bytes and schemas of %d: one of both, at most %d", len(req.Version), len(req.Schemas), maxConfigValue)
 	}
-	current, schemas := step.Get([]byte(coordv1.ConfigCurrentKey(req.Bundle))), step.Get([]byte(coordv1.ConfigSchemasKey(req.Bundle)))
+	current, schemas := step.Get([]byte(layout.CurrentKey(req.Bundle))), step.Get([]byte(layout.SchemasKey(req.Bundle)))
 	if current.GetModRevision() != req.CurrentRevision || schemas.GetModRevision() != req.SchemasRevision {
 		return &recipesv1.ConfigCommitted{}, nil
 	}
@@ -53,14 +53,14 @@ func putVersion(step statemachine.Step, bundle string, value []byte, current *mv
 	if v.Number < 1 || v.Number != last.GetNumber()+1 || v.Keep < 1 || v.Keep > maxConfigKeep {
 		return 0, invalid("version %d of bundle %q behind %d, and %d to be kept", v.Number, bundle, last.GetNumber(), v.Keep)
 	}
-	rev, err := step.Put([]byte(coordv1.ConfigCurrentKey(bundle)), value, 0)
+	rev, err := step.Put([]byte(layout.CurrentKey(bundle)), value, 0)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := step.Put([]byte(coordv1.ConfigVersionKey(bundle, v.Number)), value, 0); err != nil {
+	if _, err := step.Put([]byte(layout.VersionKey(bundle, v.Number)), value, 0); err != nil {
 		return 0, err
 	}
-	first, end := coordv1.ConfigVersionKey(bundle, 0), coordv1.ConfigVersionKey(bundle, max(1, v.Number-int64(v.Keep)+1))
+	first, end := layout.VersionKey(bundle, 0), layout.VersionKey(bundle, max(1, v.Number-int64(v.Keep)+1))
 	_, err = deleteRange(step, []byte(first), []byte(end))
 	return rev, err
 }
@@ -69,7 +69,7 @@ func putSchemas(step statemachine.Step, bundle string, value []byte) (statemachi
 	if err := proto.Unmarshal(value, &coordv1.ConfigSchemas{}); err != nil {
 		return 0, invalid("the schemas of bundle %q: %v", bundle, err)
 	}
-	key := []byte(coordv1.ConfigSchemasKey(bundle))
+	key := []byte(layout.SchemasKey(bundle))
 	if len(value) > 0 {
 		return step.Put(key, value, 0)
 	}
@@ -102,7 +102,7 @@ func configReport(step statemachine.Step, req *coordv1.ConfigReportRequest) (pro
 	if n := len(req.Status.Error); n > maxConfigError {
 		return nil, invalid("an error of %d bytes, more than %d", n, maxConfigError)
 	}
-	rev, err := step.Put([]byte(coordv1.ConfigStatusKey(req.Bundle, req.Status.Client)), encode(req.Status), req.Lease)
+	rev, err := step.Put([]byte(layout.StatusKey(req.Bundle, req.Status.Client)), encode(req.Status), req.Lease)
 	return &coordv1.ConfigReportResponse{Revision: rev}, err
 }
 
@@ -113,12 +113,12 @@ func configDelete(step statemachine.Step, req *coordv1.ConfigDeleteRequest) (pro
 	if err := checkConfigName(req.Bundle); err != nil {
 		return nil, err
 	}
-	current := parseRecord(step.Get([]byte(coordv1.ConfigCurrentKey(req.Bundle))), &coordv1.ConfigVersion{})
+	current := parseRecord(step.Get([]byte(layout.CurrentKey(req.Bundle))), &coordv1.ConfigVersion{})
 	if req.Expected != nil && *req.Expected != current.GetNumber() {
 		return nil, refuse(ErrValueMismatch, "bundle %q is at version %d, not %d", req.Bundle, current.GetNumber(), *req.Expected)
 	}
-	prefix := coordv1.ConfigPrefix(req.Bundle)
-	n, err := deleteRange(step, []byte(prefix), []byte(prefix[:len(prefix)-1]+"0"))
+	key, end := layout.Bundle.Range(req.Bundle).Bytes()
+	n, err := deleteRange(step, key, end)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func configDelete(step statemachine.Step, req *coordv1.ConfigDeleteRequest) (pro
 
 // checkConfigName checks the name of a bundle or of a client.
 func checkConfigName(name string) error {
-	if err := roster.ValidateName("name", name); err != nil {
+	if err := layout.CheckBundle(name); err != nil {
 		return invalid("%v", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -38,7 +39,7 @@ func counterSet(step statemachine.Step, req *coordv1.CounterSet) (proto.Message,
 }
 
 func counterOf(step statemachine.Step, name string) (key []byte, value int64, err error) {
-	if key, err = object(objects.CounterPrefix, name); err != nil {
+	if key, err = object(layout.Counter, name); err != nil {
 		return nil, 0, err
 	}
 	if value, err = objects.Counter(step.Get(key)); err != nil {

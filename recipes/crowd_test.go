@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -44,7 +45,7 @@ func crowds(t *testing.T, kind coordv1.QueueKind, want []string, request func(*c
 	total := map[string]int{}
 	for seed := range seeds(10) {
 		c := &crowd{
-			machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed, queue: recipes.QueueOf(kind, "a"),
+			machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed, queue: layout.QueueOf(kind, "a"),
 			sequences: map[int64]uint64{}, seen: total,
 		}
 		for range 150 {
@@ -258,7 +259,7 @@ func tallyOf(q *recipes.Snapshot) *recipesv1.Tally {
 			t.Writers++
 		}
 	}
-	if recipes.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_BARRIER {
+	if layout.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_BARRIER {
 		return t // whose record says who is inside
 	}
 	for e := range q.Inside() {

@@ -38,21 +38,9 @@
 // The state machine keeps the keys directly below a name in the order of their create revisions (see package mvcc), so to find who
 // is first takes one look, however many stand behind or deeper below.
 //
-// What is not in etcd's layout stands under a prefix that no name begins with:
-//
-//	_coord/elections/<name>/<lease>[.<owner id>]   a candidate of an election with priorities: recipesv1.Candidate
-//	_coord/elections/<name>/leader                 who leads it: recipesv1.Leader; of no lease
-//	_coord/rwlocks/<name>/<lease>[.<owner id>]     a reader or a writer: recipesv1.Member
-//	_coord/semaphores/<name>/<lease>[.<owner id>]  who holds or wants permits: recipesv1.Member
-//	_coord/semaphores/<name>/limit                 how many there are: recipesv1.SemaphoreState; of no lease
-//	_coord/barriers/<name>/<lease>[.<owner id>]    a party: recipesv1.Member
-//	_coord/barriers/<name>/state                   whether it is open: coordv1.BarrierState; of no lease
-//	<queue of one of these three>/tally            how many entries there are: recipesv1.Tally; of no lease
-//	_coord/asks/<key of an entry>                  the holder is asked to release: recipesv1.Ask; of the holder's lease
-//	_coord/transfers/<queue>                       what the last transfer did: recipesv1.Transfer; of no lease
-//
-// where queue is a name, or all before the last slash: the key of an entry is always <queue>/<lease>[.<owner id>]. layout.go
-// has the table of the kinds of queues.
+// What is not in etcd's layout stands under a prefix that no name begins with, see package layout, which draws all keys. The queue is the
+// name, or all before the last slash: the key of an entry is always <queue>/<lease>[.<owner id>]. kind.go has the table of the
+// kinds of queues.
 //
 // # Rules
 //
@@ -63,10 +51,10 @@
 //
 // The record of read-write locks and semaphores is a tally. It counts the entries, so that an acquire needs not read them: each entry
 // that is made is added in its commit, and each that is deleted is taken off, and whoever has room then let in, in the commit that
-// deletes it, by the reactor of the state machine. Nobody but procedures can write it (statemachine.Reserved). Where the reactor cannot,
+// deletes it, by the reactor of the state machine. Nobody but procedures can write it (layout.Reserved). Where the reactor cannot,
 // the queue is broken: the record is as it was, so who held holds and nobody else does, and whoever asks is told the same.
 //
-// Counters, sequences, latches, gates and groups are no queues. Their keys are drawn in proto/objects, which the SDK shares;
+// Counters, sequences, latches, gates and groups are no queues. What their keys mean is package objects', which the SDK shares;
 // their contracts are the docs of their services in coord.v1.
 //
 // # Kinds

@@ -4,7 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -16,19 +16,19 @@ func deleteObject(step statemachine.Step, req *coordv1.DeleteObjectRequest) (pro
 	var key string
 	switch req.Kind {
 	case coordv1.DeleteObjectRequest_COUNTER:
-		key = objects.CounterPrefix + req.Name
+		key = layout.Counter.Key(req.Name)
 	case coordv1.DeleteObjectRequest_SEQUENCE:
-		key = objects.SequencePrefix + req.Name
+		key = layout.Sequence.Key(req.Name)
 	case coordv1.DeleteObjectRequest_LATCH:
-		key = objects.LatchPrefix + req.Name
+		key = layout.Latch.Key(req.Name)
 	case coordv1.DeleteObjectRequest_SEMAPHORE:
-		queue := QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
+		queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
 		if anybody(step, queue) {
 			return nil, refuse(ErrLimitBelowHeld, "semaphore %q is in use", req.Name)
 		}
 		key = byPermits.limitKey(queue)
 	case coordv1.DeleteObjectRequest_BARRIER:
-		queue := QueueOf(coordv1.QueueKind_QUEUE_BARRIER, req.Name)
+		queue := layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, req.Name)
 		if anybody(step, queue) {
 			return nil, refuse(ErrBarrierFull, "barrier %q is in use", req.Name)
 		}

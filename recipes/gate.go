@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -11,7 +12,7 @@ import (
 
 // gateClose closes a gate, anew if it is closed; coordv1's service Gate is its contract.
 func gateClose(step statemachine.Step, req *coordv1.GateClose) (proto.Message, error) {
-	key, err := object(objects.GatePrefix, req.Name)
+	key, err := object(layout.Gate, req.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func gateClose(step statemachine.Step, req *coordv1.GateClose) (proto.Message, e
 
 // gateOpen opens a gate.
 func gateOpen(step statemachine.Step, req *coordv1.GateOpen) (proto.Message, error) {
-	key, err := object(objects.GatePrefix, req.Name)
+	key, err := object(layout.Gate, req.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"gotest.tools/v3/golden"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -97,14 +98,14 @@ func (m *machine) writeGoldenSessions() {
 		ask(id, coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "barrier", Parties: 4})
 	}
 	ask(3, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "election", From: "f", Reason: "r"})
-	ask(3, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "other", To: recipes.Key("other", 3, "id")})
-	ask(3, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "election", To: recipes.Key("election", 3, "")})
+	ask(3, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "other", To: layout.EntryKey("other", 3, "id")})
+	ask(3, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "election", To: layout.EntryKey("election", 3, "")})
 	ask(2, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "permits", Limit: 5, Drain: true})
-	ask(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "lock", Key: recipes.Key("lock", 1, "id"), Token: 1}}})
+	ask(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "lock", Key: layout.EntryKey("lock", 1, "id"), Token: 1}}})
 	ask(2, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("by session"), Value: []byte("v"), PrevKv: true})
 	queue := "_coord/elections/\xff" // whose leader cannot be written
 	for id := int64(2); id <= 4; id++ {
-		m.put(&pb.PutRequest{Key: []byte(recipes.Key(queue, id, "")), Value: encoded(m.T, &recipesv1.Candidate{Priority: id}), Lease: id})
+		m.put(&pb.PutRequest{Key: []byte(layout.EntryKey(queue, id, "")), Value: encoded(m.T, &recipesv1.Candidate{Priority: id}), Lease: id})
 	}
 	m.expire(1)
 	m.do(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: 4, Created: m.sessions[4].Created})

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -81,13 +82,13 @@ func lookForMember(step statemachine.Step, group, id string, lease int64) (p mem
 	if err = CheckName(group); err != nil {
 		return p, err
 	}
-	if err = objects.CheckMember(id); err != nil {
+	if err = layout.CheckMember(id); err != nil {
 		return p, invalid("%v", err)
 	}
 	if p.lease, err = sessionFor(step, lease); err != nil {
 		return p, err
 	}
-	p.key = []byte(objects.MemberKey(group, id))
+	p.key = []byte(layout.MemberKey(group, id))
 	p.old = step.Get(p.key)
 	switch {
 	case p.old == nil || p.old.Lease == p.lease:

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -40,7 +41,7 @@ type run struct {
 	came map[string][]*coordv1.AcquiredEntry
 }
 
-var queues = []string{"lock", "other", "election", recipes.ElectionQueue("election", 1)}
+var queues = []string{"lock", "other", "election", layout.ElectionQueue("election", 1)}
 
 func (h *run) step() {
 	id := 1 + h.rng.Int64N(6)
@@ -60,7 +61,7 @@ func (h *run) step() {
 		h.enqueued(resp, err)
 	case 6, 7:
 		if holder, ok := recipes.Read(h, queue).Holder(); ok {
-			e := &coordv1.AcquiredEntry{Name: recipes.NameOf(queue), Key: holder.Key, Token: holder.Token}
+			e := &coordv1.AcquiredEntry{Name: layout.NameOf(queue), Key: holder.Key, Token: holder.Token}
 			if n, err := h.release(id, e); n != 1 || err != nil {
 				h.Fatalf("seed %d: release of %v: %d, %v", h.seed, e, n, err)
 			}
@@ -70,7 +71,7 @@ func (h *run) step() {
 			h.Delete(entries[h.rng.IntN(len(entries))].Key)
 		}
 	case 9:
-		if key := recipes.Key(queue, id, ""); h.Get([]byte(key)) == nil && !recipes.ByPriority(queue) {
+		if key := layout.EntryKey(queue, id, ""); h.Get([]byte(key)) == nil && !recipes.ByPriority(queue) {
 			must(h.T, h.Put(key, "", id)) // as etcd's clients do
 			h.arrived(queue, &coordv1.AcquiredEntry{Name: queue, Key: key, Token: h.Rev})
 		}
@@ -96,7 +97,7 @@ func (h *run) enqueued(resp *coordv1.Acquired, err error) {
 	}
 	for _, e := range resp.Entries {
 		if e.State != coordv1.AcquiredEntry_NONE {
-			queue, _ := recipes.QueueOfKey(e.Key)
+			queue, _ := layout.QueueOfKey(e.Key)
 			h.arrived(queue, e)
 		}
 	}
@@ -115,11 +116,11 @@ func (h *run) arrived(queue string, e *coordv1.AcquiredEntry) {
 }
 
 func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
-	if len(entries) == 0 || recipes.NameOf(queue) != "election" {
+	if len(entries) == 0 || layout.NameOf(queue) != "election" {
 		return
 	}
 	to := entries[h.rng.IntN(len(entries))].Key
-	priority := int64(strings.Count(queue, recipes.Reserved))
+	priority := int64(strings.Count(queue, layout.Reserved))
 	resp := &coordv1.Transferred{}
 	if h.ask(id, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "election", To: to, Priority: priority}, resp) != nil {
 		return
@@ -129,7 +130,7 @@ func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
 	}
 	for _, e := range entries { // who was moved came again
 		if kv := h.Get([]byte(e.Key)); kv != nil && kv.CreateRevision != e.Token {
-			h.arrived(queue, &coordv1.AcquiredEntry{Name: recipes.NameOf(queue), Key: e.Key, Token: kv.CreateRevision})
+			h.arrived(queue, &coordv1.AcquiredEntry{Name: layout.NameOf(queue), Key: e.Key, Token: kv.CreateRevision})
 		}
 	}
 }
@@ -138,11 +139,11 @@ func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
 func (h *run) holders(queue string) (holders []*coordv1.AcquiredEntry) {
 	for _, e := range recipes.Queue(h, queue) {
 		tokens := []int64{e.Token}
-		if kv := h.Get([]byte(recipes.LeaderKey(queue))); recipes.ByPriority(queue) && kv != nil && kv.ModRevision != e.Token {
+		if kv := h.Get([]byte(layout.RecordKey(queue, layout.Leader))); recipes.ByPriority(queue) && kv != nil && kv.ModRevision != e.Token {
 			tokens = append(tokens, kv.ModRevision)
 		}
 		for _, token := range tokens {
-			g := &coordv1.AcquiredEntry{Name: recipes.NameOf(queue), Key: e.Key, Token: token}
+			g := &coordv1.AcquiredEntry{Name: layout.NameOf(queue), Key: e.Key, Token: token}
 			if h.holds(g) {
 				holders = append(holders, g)
 			}

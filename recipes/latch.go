@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -13,7 +14,7 @@ import (
 
 // latchSet begins a generation of a latch; coordv1's service Latch is its contract.
 func latchSet(step statemachine.Step, req *coordv1.LatchSet) (proto.Message, error) {
-	key, err := object(objects.LatchPrefix, req.Name)
+	key, err := object(layout.Latch, req.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +34,7 @@ func latchSet(step statemachine.Step, req *coordv1.LatchSet) (proto.Message, err
 
 // latchCountDown counts a latch down. At zero there is nothing to count.
 func latchCountDown(step statemachine.Step, req *coordv1.LatchCountDown) (proto.Message, error) {
-	key, err := object(objects.LatchPrefix, req.Name)
+	key, err := object(layout.Latch, req.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
@@ -260,20 +261,20 @@ func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lin
 func randomRequest(rng *rand.Rand, keys []*mvccpb.KeyValue, s *stage) (coordv1.Kind, proto.Message) {
 	name := []string{"a", "b", "a/b"}[rng.IntN(3)]
 	priority := rng.Int64N(3)
-	entries := recipes.Queue(s, recipes.ElectionQueue(name, priority))
+	entries := recipes.Queue(s, layout.ElectionQueue(name, priority))
 	some := &coordv1.Guard{Name: name, Key: name + "/1", Token: 1 + rng.Int64N(s.Rev)}
 	if len(entries) > 0 {
 		e := entries[rng.IntN(len(entries))]
 		some.Key, some.Token = e.Key, e.Token
 	}
-	if holder, ok := recipes.Read(s, recipes.ElectionQueue(name, priority)).Holder(); ok && rng.IntN(2) == 0 {
+	if holder, ok := recipes.Read(s, layout.ElectionQueue(name, priority)).Holder(); ok && rng.IntN(2) == 0 {
 		some.Key, some.Token = holder.Key, holder.Token
 	}
 	switch rng.IntN(14) {
 	case 9:
 		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "b", Write: rng.IntN(2) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}
 	case 10:
-		writer := &coordv1.Guard{Name: "b", Key: recipes.Key(recipes.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "b"), 1+rng.Int64N(5), "")}
+		writer := &coordv1.Guard{Name: "b", Key: layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "b"), 1+rng.Int64N(5), "")}
 		writer.Token = s.Get([]byte(writer.Key)).GetCreateRevision()
 		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
 	case 11:

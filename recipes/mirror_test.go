@@ -6,8 +6,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
-	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/recipes"
 )
 
@@ -87,7 +87,7 @@ func TestMirrorBelowALockIsRefused(t *testing.T) {
 	} {
 		leave := enter()
 		wantRefusal(t, what, s.register(1, "pay", "h:1"), recipes.ErrWrongKind, `"pay" is that of a lock or an election`)
-		if s.wantMirror("h:1", false); s.Get([]byte(roster.InstanceKey("pay", "h:1"))) != nil {
+		if s.wantMirror("h:1", false); s.Get([]byte(layout.InstanceKey("pay", "h:1"))) != nil {
 			t.Errorf("%s: a refused registration left its record", what)
 		}
 		must(t, s.register(1, "pay", "h:1", func(in *coordv1.ServiceInstance) { in.Mirror = false }))
@@ -139,7 +139,7 @@ func TestMirrorOfOrdersAndProbesGivesWay(t *testing.T) {
 		must(t, call(t, s.Store, recipes.RegistryProbed, &recipesv1.ServiceFound{Service: "pay", Id: "h:1", Lease: 1, Record: found}, noted))
 		return noted
 	}
-	if noted := passing(); !noted.Written || s.Get([]byte(roster.ProbedKey("pay", "h:1"))) == nil {
+	if noted := passing(); !noted.Written || s.Get([]byte(layout.ProbedKey("pay", "h:1"))) == nil {
 		t.Error("what a probe found was not noted beside a lock")
 	}
 	s.wantMirror("h:1", false)

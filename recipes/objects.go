@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -12,11 +13,11 @@ import (
 // What the procedures of counters, sequences, latches, gates and groups share. What their keys mean is package objects'.
 
 // object returns the key of a named object.
-func object(prefix, name string) ([]byte, error) {
+func object(kind layout.Kind, name string) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	return []byte(prefix + name), nil
+	return []byte(kind.Key(name)), nil
 }
 
 // ObjectError is the refusal that an error of package objects about name is.

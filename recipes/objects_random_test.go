@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
@@ -301,18 +302,18 @@ func (th *things) compare(t *testing.T, seed uint64, m *machine) {
 		keys[string(kv.Key)] = kv
 	}
 	for _, name := range []string{"a", "b", "a/b"} {
-		counter, err := objects.Counter(keys[objects.CounterPrefix+name])
+		counter, err := objects.Counter(keys[layout.Counter.Key(name)])
 		must(t, err)
-		last, err := objects.Sequence(keys[objects.SequencePrefix+name])
+		last, err := objects.Sequence(keys[layout.Sequence.Key(name)])
 		must(t, err)
 		if counter != th.counters[name] || last != th.sequences[name] {
 			t.Fatalf("seed %d: counter %d, want %d; sequence %d, want %d", seed, counter, th.counters[name], last, th.sequences[name])
 		}
-		state, _ := objects.Latch(keys[objects.LatchPrefix+name])
+		state, _ := objects.Latch(keys[layout.Latch.Key(name)])
 		if l := (latch{state.GetGeneration(), state.GetCount(), state.GetRemaining()}); l != th.latches[name] {
 			t.Fatalf("seed %d: latch %+v, want %+v", seed, l, th.latches[name])
 		}
-		closed, err := objects.Gate(keys[objects.GatePrefix+name])
+		closed, err := objects.Gate(keys[layout.Gate.Key(name)])
 		must(t, err)
 		if g := (gate{closed.Since, closed.Session}); g != th.gates[name] {
 			t.Fatalf("seed %d: gate %+v, want %+v", seed, g, th.gates[name])

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -95,7 +96,7 @@ func TestSequence(t *testing.T) {
 		}
 		first += count
 	}
-	must(t, s.Put(objects.SequencePrefix+"old", sequenceValue(t, math.MaxInt64-2), 0))
+	must(t, s.Put(layout.Sequence.Key("old"), sequenceValue(t, math.MaxInt64-2), 0))
 	_, err := s.next("old", 3)
 	wantRefusal(t, "too many", err, recipes.ErrOverflow, "2 numbers left, not 3")
 	if r, err := s.next("old", 2); err != nil || r.First != math.MaxInt64-1 {
@@ -147,7 +148,7 @@ func TestLatch(t *testing.T) {
 	}
 	_, err = s.countDown("l", 1, set.Generation)
 	wantRefusal(t, "of the generation before", err, recipes.ErrLatchState, "generation")
-	s.Delete(objects.LatchPrefix + "l")
+	s.Delete(layout.Latch.Key("l"))
 	if third, err := s.setLatch("l", 0); err != nil || third.Generation <= again.Generation || third.Remaining != 0 {
 		t.Errorf("set after its key was deleted: %v, %v", third, err)
 	}
@@ -174,19 +175,19 @@ func TestGate(t *testing.T) {
 		t.Errorf("closed anew: %v", g)
 	}
 	s.Expire(1)
-	if s.Get([]byte(objects.GatePrefix+"g")) == nil {
+	if s.Get([]byte(layout.Gate.Key("g"))) == nil {
 		t.Error("open after the session ended that it is not bound to any more")
 	}
 	s.gate(2, &coordv1.GateClose{Name: "g", Bound: true})
 	s.Expire(2)
-	if s.Get([]byte(objects.GatePrefix+"g")) != nil {
+	if s.Get([]byte(layout.Gate.Key("g"))) != nil {
 		t.Error("closed after its session ended")
 	}
 	s.Leases[2], s.Sessions[2] = true, true
 	if g := s.gate(2, &coordv1.GateClose{Name: "g"}); g.Since <= first.Since {
 		t.Errorf("the next closing: %v", g)
 	}
-	if g := open(); !g.Changed || g.Revision != s.Rev || s.Get([]byte(objects.GatePrefix+"g")) != nil {
+	if g := open(); !g.Changed || g.Revision != s.Rev || s.Get([]byte(layout.Gate.Key("g"))) != nil {
 		t.Errorf("opened: %v", g)
 	}
 }
@@ -200,7 +201,7 @@ func (s *stage) join(session int64, group, id, data string) (*coordv1.GroupJoine
 // members are the ids and data of a group's members, in order.
 func (s *stage) members(group string) string {
 	var list []string
-	from, end := objects.GroupRange(group)
+	from, end := layout.Group.Range(group).Bytes()
 	for _, m := range objects.Members(group, scanned(s, from, end)) {
 		list = append(list, m.Id+"="+string(m.Data))
 	}
@@ -264,10 +265,10 @@ func TestGroup(t *testing.T) {
 // TestObjectsRefuseBadRequests: each by name, without an effect.
 func TestObjectsRefuseBadRequests(t *testing.T) {
 	s := newStage(t, 1)
-	must(t, s.Put(objects.CounterPrefix+"foreign", "\xff", 0))
-	must(t, s.Put(objects.SequencePrefix+"foreign", sequenceValue(t, -1), 0))
-	must(t, s.Put(objects.LatchPrefix+"foreign", "", 0))
-	must(t, s.Put(objects.MemberKey("g", "foreign"), "", 0))
+	must(t, s.Put(layout.Counter.Key("foreign"), "\xff", 0))
+	must(t, s.Put(layout.Sequence.Key("foreign"), sequenceValue(t, -1), 0))
+	must(t, s.Put(layout.Latch.Key("foreign"), "", 0))
+	must(t, s.Put(layout.MemberKey("g", "foreign"), "", 0))
 	invalid, wrong := statemachine.ErrInvalid, recipes.ErrWrongKind
 	long := strings.Repeat("x", 129)
 	for _, bad := range []struct {

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -30,7 +31,7 @@ func lookAt(step statemachine.Step, queue string, admits func(*recipesv1.Tally, 
 	if err != nil {
 		return nil, err
 	}
-	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), tally: tally}
+	p := &place{key: layout.EntryKey(queue, wanted.Lease, wanted.OwnerID), tally: tally}
 	if err := p.find(step, queue, wanted); err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func (g *glance) head() Entry {
 
 // look finds the owner's entry, or the place for the one that it wants, in a queue in etcd's layout. ErrKeyTaken, ErrWrongKind.
 func look(step statemachine.Step, queue string, wanted Entry, kind uint64) (*place, error) {
-	p := &place{key: Key(queue, wanted.Lease, wanted.OwnerID), glance: glanceAt(step, queue)}
+	p := &place{key: layout.EntryKey(queue, wanted.Lease, wanted.OwnerID), glance: glanceAt(step, queue)}
 	if err := p.find(step, queue, wanted); err != nil {
 		return nil, err
 	}
@@ -147,7 +148,7 @@ func (p *place) answerByTally(step statemachine.Step, kind uint64, made bool, a 
 	if made && !p.exists {
 		a.Position = p.tally.Entries
 	}
-	queue, _ := QueueOfKey(p.key)
+	queue, _ := layout.QueueOfKey(p.key)
 	e, ok := entryOf(queue, step.Get(p.tally.Holder))
 	if ok && e.Token == p.tally.Token && !e.Lingers && e.Key != p.key {
 		a.Holder = noted(step, e, kind)

@@ -8,12 +8,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
-
-// LeaderKey is the key that says who leads an election with priorities.
-func LeaderKey(queue string) string { return queue + "/leader" }
 
 // encodeCandidate is the value of a candidate's key: e with another value to proclaim.
 func encodeCandidate(e Entry, value []byte) []byte {
@@ -49,7 +47,7 @@ type seat struct {
 }
 
 func seatOf(r Reader, queue string) seat {
-	return seatFrom(get(r, LeaderKey(queue)), func(key string) (Entry, bool) { return entryOf(queue, get(r, key)) })
+	return seatFrom(get(r, layout.RecordKey(queue, layout.Leader)), func(key string) (Entry, bool) { return entryOf(queue, get(r, key)) })
 }
 
 // seatFrom reads the leader's record. It counts only while the candidate stands as it did when it was elected.
@@ -72,11 +70,11 @@ func (s seat) taken() bool { return s.entry.Key != "" }
 
 // campaignByPriority makes a candidate. It leads at once only if nobody does and no place is kept.
 func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID) (proto.Message, error) {
-	queue := ElectionQueue(req.Name, req.Priority)
+	queue := layout.ElectionQueue(req.Name, req.Priority)
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}
-	p := &place{key: Key(queue, lease, req.OwnerId)}
+	p := &place{key: layout.EntryKey(queue, lease, req.OwnerId)}
 	old := step.Get([]byte(p.key))
 	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
 		return nil, refuse(ErrKeyTaken, "%q", p.key)
@@ -118,7 +116,7 @@ func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease sta
 
 // candidacy describes a candidate to its owner.
 func (p *place) candidacy(step statemachine.Step, queue string, s seat, made bool) *coordv1.AcquiredEntry {
-	a := &coordv1.AcquiredEntry{Name: NameOf(queue), Key: p.key}
+	a := &coordv1.AcquiredEntry{Name: layout.NameOf(queue), Key: p.key}
 	if made && p.holds {
 		a.Token, a.State = s.term, coordv1.AcquiredEntry_HOLDS
 		return a
@@ -175,7 +173,7 @@ func elect(step statemachine.Step, queue string) error {
 		}
 	}
 	if best.Key == "" {
-		_, err := deleteKey(step, []byte(LeaderKey(queue)))
+		_, err := deleteKey(step, []byte(layout.RecordKey(queue, layout.Leader)))
 		return err
 	}
 	_, err := install(step, queue, best)
@@ -203,7 +201,7 @@ func putLeader(step statemachine.Step, queue string, e Entry) (term int64, err e
 		return 0, fmt.Errorf("encode the leader of %q: %w", queue, err)
 	}
 	err = further(step, func() (err error) {
-		term, err = step.Put([]byte(LeaderKey(queue)), value, 0)
+		term, err = step.Put([]byte(layout.RecordKey(queue, layout.Leader)), value, 0)
 		return err
 	})
 	return term, err
@@ -234,7 +232,7 @@ const maxUnled = 4
 // without being elected: so of candidates that die together not each has all others looked through. A few are, which only somebody
 // who wrote by hand can have left there.
 func (byRecord) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
-	record := LeaderKey(queue)
+	record := layout.RecordKey(queue, layout.Leader)
 	switch {
 	case seatOf(step, queue).taken():
 		return nil

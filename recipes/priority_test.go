@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -77,7 +78,7 @@ func TestElectionByPriority(t *testing.T) {
 		t.Errorf("transferred: %v, term %d", resp, term)
 	}
 	s.Revoke(6)
-	if s.Get([]byte(recipes.LeaderKey(elected))) != nil {
+	if s.Get([]byte(layout.RecordKey(elected, layout.Leader))) != nil {
 		t.Error("nobody is there, but the record is")
 	}
 }
@@ -85,7 +86,7 @@ func TestElectionByPriority(t *testing.T) {
 // TestElectionByPriorityHeals: whatever an etcd client does to its keys, afterwards somebody leads, in a new term, and who
 // led before has no entry any more.
 func TestElectionByPriorityHeals(t *testing.T) {
-	leader := recipes.LeaderKey(elected)
+	leader := layout.RecordKey(elected, layout.Leader)
 	for what, harm := range map[string]func(s *stage){
 		"record deleted":               func(s *stage) { s.Delete(leader) },
 		"record and leader deleted":    func(s *stage) { s.Delete(leader, elected+"/1") },
@@ -128,7 +129,7 @@ func TestRandomElectionsByPriority(t *testing.T) {
 		var last string
 		for range 100 {
 			id := 1 + rng.Int64N(5)
-			key := recipes.Key(elected, id, "")
+			key := layout.EntryKey(elected, id, "")
 			switch rng.IntN(8) {
 			case 0, 1, 2:
 				linger := 100 * rng.Int64N(2)
@@ -154,7 +155,7 @@ func TestRandomElectionsByPriority(t *testing.T) {
 					t.Fatal(err)
 				}
 			case 7:
-				s.Delete(recipes.LeaderKey(elected))
+				s.Delete(layout.RecordKey(elected, layout.Leader))
 			}
 			q := recipes.Read(s, elected)
 			l, led := q.Holder()
@@ -195,7 +196,7 @@ func TestAskAndForceRelease(t *testing.T) {
 		if ask().Holder.GetKey() != a.Key || asked.Holder.Token != a.Token || asked.Holder.SinceUnixMs == 0 || asked.Revision != s.Rev {
 			t.Errorf("asked %v", asked)
 		}
-		kv := s.Get([]byte(recipes.AskKey(a.Key)))
+		kv := s.Get([]byte(layout.AskKey(a.Key)))
 		if note := recipes.ParseAsk(kv); kv.Lease != 1 || note.Token != a.Token || note.From != "me" || note.Reason != "now" {
 			t.Errorf("note: %v", kv)
 		}
@@ -209,14 +210,14 @@ func TestAskAndForceRelease(t *testing.T) {
 			wantRefusal(t, "force, a lock", force(0, coordv1.QueueKind_QUEUE_LOCK, removed), recipes.ErrWrongKind, `"a"`)
 		}
 		must(t, force(a.Token, kind, removed))
-		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev || s.leader(recipes.ElectionQueue("a", priority)).Key != b.Key {
+		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev || s.leader(layout.ElectionQueue("a", priority)).Key != b.Key {
 			t.Errorf("forced: %v", removed)
 		}
-		if note := recipes.ParseAsk(s.Get([]byte(recipes.AskKey(a.Key)))); note.GetReason() != "stuck" {
+		if note := recipes.ParseAsk(s.Get([]byte(layout.AskKey(a.Key)))); note.GetReason() != "stuck" {
 			t.Errorf("the holder is told %v", note)
 		}
 		s.Revoke(1)
-		if s.Get([]byte(recipes.AskKey(a.Key))) != nil {
+		if s.Get([]byte(layout.AskKey(a.Key))) != nil {
 			t.Error("the note outlives the session")
 		}
 	}
@@ -237,7 +238,7 @@ func TestAskDropsStaleNotes(t *testing.T) {
 			s.lock(1, name)
 		}
 	}
-	if s.Get([]byte(recipes.AskKey("f/1"))) == nil || s.Len() != 2+1+1 {
+	if s.Get([]byte(layout.AskKey("f/1"))) == nil || s.Len() != 2+1+1 {
 		t.Errorf("%d keys: two locks are held, one of them asked for, and one note is new", s.Len())
 	}
 }

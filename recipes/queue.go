@@ -2,24 +2,21 @@ package recipes
 
 import (
 	"cmp"
-	"strconv"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 // Limits of what requests may carry.
 const (
-	MaxOwnerIDLen = 64        // bytes
-	MaxNames      = 64        // of one acquire
-	MaxLingerMS   = 3_600_000 // milliseconds
-	MaxValueLen   = 1 << 20   // bytes, of a candidate
-	MaxTextLen    = 1024      // bytes, of what is said to a holder
-	MaxPermits    = 1e9       // of a semaphore
-	MaxParties    = 100_000   // of a barrier
+	MaxNames    = 64        // of one acquire
+	MaxLingerMS = 3_600_000 // milliseconds
+	MaxValueLen = 1 << 20   // bytes, of a candidate
+	MaxTextLen  = 1024      // bytes, of what is said to a holder
+	MaxPermits  = 1e9       // of a semaphore
+	MaxParties  = 100_000   // of a barrier
 )
 
 // Entry is one holder or waiter, or the place of one that died.
@@ -58,7 +55,7 @@ type Reader interface {
 
 // CheckName says whether name can name a queue. The error wraps statemachine.ErrInvalid.
 func CheckName(name string) error {
-	if err := objects.CheckName(name); err != nil {
+	if err := layout.CheckName(name); err != nil {
 		return invalid("%v", err)
 	}
 	return nil
@@ -66,50 +63,20 @@ func CheckName(name string) error {
 
 // CheckOwnerID says whether id can tell apart owners in a session. The error wraps statemachine.ErrInvalid.
 func CheckOwnerID(id string) error {
-	if len(id) > MaxOwnerIDLen {
-		return invalid("owner id has %d bytes, more than %d", len(id), MaxOwnerIDLen)
-	}
-	for _, c := range []byte(id) {
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && c != '_' && c != '-' {
-			return invalid("owner id %q has other characters than 0-9, A-Z, a-z, _ and -", id)
-		}
+	if err := layout.CheckOwnerID(id); err != nil {
+		return invalid("%v", err)
 	}
 	return nil
-}
-
-// Key is the key of an entry of queue.
-func Key(queue string, lease statemachine.LeaseID, ownerID string) string {
-	key := queue + "/" + strconv.FormatInt(lease, 16)
-	if ownerID != "" {
-		key += "." + ownerID
-	}
-	return key
-}
-
-// ParseKey takes apart the key of an entry of queue. It is strict: two keys never mean the same lease and owner.
-func ParseKey(queue, key string) (lease statemachine.LeaseID, ownerID string, ok bool) {
-	rest, ok := strings.CutPrefix(key, queue)
-	if !ok || rest == "" || rest[0] != '/' {
-		return 0, "", false
-	}
-	hex, ownerID, dot := strings.Cut(rest[1:], ".")
-	lease, err := strconv.ParseInt(hex, 16, 64)
-	if err != nil || lease <= 0 || CheckOwnerID(ownerID) != nil || dot && ownerID == "" {
-		return 0, "", false
-	}
-	var room [16]byte
-	return lease, ownerID, hex == string(strconv.AppendInt(room[:0], lease, 16))
 }
 
 // ParseEntry returns what kv is in a queue; ok is false if it is nothing there. In etcd's layout every key directly below the
 // queue's name counts, as etcd's clients count it.
 func ParseEntry(queue string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
-	if of, ok := QueueOfKey(string(kv.Key)); !ok || of != queue {
+	if of, ok := layout.QueueOfKey(string(kv.Key)); !ok || of != queue {
 		return Entry{}, false
 	}
 	e = Entry{Key: string(kv.Key), Token: kv.CreateRevision, Claim: kv.ModRevision, Lease: kv.Lease, Value: kv.Value}
-	lease, ownerID, ok := ParseKey(queue, e.Key)
+	lease, ownerID, ok := layout.ParseEntryKey(queue, e.Key)
 	e.Lingers = ok && statemachine.Lingers(kv.Lease)
 	k := kindOf(queue)
 	switch {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
@@ -101,8 +102,8 @@ func FuzzParseKey(f *testing.F) {
 	f.Add("a", "a/b/7")
 	f.Add("a", "a/07")
 	f.Fuzz(func(t *testing.T, name, key string) {
-		lease, owner, ok := recipes.ParseKey(name, key)
-		if ok && (recipes.Key(name, lease, owner) != key || lease <= 0) {
+		lease, owner, ok := layout.ParseEntryKey(name, key)
+		if ok && (layout.EntryKey(name, lease, owner) != key || lease <= 0) {
 			t.Fatalf("%q of %q: lease %x, owner %q", key, name, lease, owner)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
@@ -157,7 +158,7 @@ func (w *world) join(g grant) {
 }
 
 func (w *world) enqueue(lease int64, owner string, try bool) {
-	key, req := recipes.Key(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
+	key, req := layout.EntryKey(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, req, resp)
 	i := w.find(key)
@@ -249,7 +250,7 @@ func (w *world) resume() {
 		return
 	}
 	g := w.past[w.rng.IntN(len(w.past))]
-	_, owner, _ := recipes.ParseKey(w.name, g.key)
+	_, owner, _ := layout.ParseEntryKey(w.name, g.key)
 	value := w.store.Get([]byte(g.key)).GetValue()
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
@@ -275,7 +276,7 @@ func (w *world) resume() {
 
 // etcdClient does what concurrency.Mutex does: create the key if it is not there, attached to the session.
 func (w *world) etcdClient(lease int64) {
-	key := recipes.Key(w.name, lease, "")
+	key := layout.EntryKey(w.name, lease, "")
 	if w.store.Leases[lease] && w.store.Get([]byte(key)) == nil {
 		must(w.T, w.store.Put(key, "", lease))
 		w.join(grant{key: key, lease: lease, token: w.store.Rev, claim: w.store.Rev, etcd: true})
@@ -294,7 +295,7 @@ func (w *world) foreignKey() {
 	own := int64(0x10 + w.rng.IntN(6))
 	keys := []string{
 		w.name + "/", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "/010", w.name + "/-5", w.name + "/A1", w.name + "/\xff",
-		recipes.Key(w.name, own, ""), recipes.Key(w.name, own, "x"),
+		layout.EntryKey(w.name, own, ""), layout.EntryKey(w.name, own, "x"),
 	}
 	key := keys[w.rng.IntN(len(keys))]
 	switch i := w.find(key); {
@@ -345,7 +346,7 @@ func (w *world) putForeign(lease int64, keys ...string) {
 
 // attach says whose key it is that stands on a lease.
 func (g *grant) attach(name string, lease int64) {
-	own, _, ok := recipes.ParseKey(name, g.key)
+	own, _, ok := layout.ParseEntryKey(name, g.key)
 	g.lease, g.foreign = lease, !ok || own != lease
 }
 
@@ -364,7 +365,7 @@ func (w *world) proclaim() {
 		return // cannot be said in a request
 	}
 	err := call(w.T, w.store, recipes.ElectionProclaim, &recipesv1.Proclaim{Name: w.name, Key: g.key, Term: g.token, Value: []byte("new")}, &recipesv1.Proclaimed{})
-	if _, _, ok := recipes.ParseKey(w.name, g.key); !ok {
+	if _, _, ok := layout.ParseEntryKey(w.name, g.key); !ok {
 		if !errors.Is(err, statemachine.ErrInvalid) {
 			w.fail("proclaim by %q: %v", g.key, err)
 		}

@@ -5,6 +5,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -18,7 +19,7 @@ func Reactor() statemachine.Reactor { return reactor{} }
 
 type reactor struct{}
 
-var reserved = []byte(Reserved)
+var reserved = []byte(layout.Reserved)
 
 // leftBehind is a rule that writes when a key of its queue was deleted.
 type leftBehind interface {
@@ -31,7 +32,7 @@ func (reactor) Prefix() []byte { return reserved }
 
 // QueueOf implements statemachine.Reactor.
 func (reactor) QueueOf(key []byte) string {
-	queue, _ := QueueOfKey(string(key))
+	queue, _ := layout.QueueOfKey(string(key))
 	return queue
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
@@ -96,7 +97,7 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 			if _, err := step.Delete([]byte(e.Key)); err != nil {
 				return err
 			}
-			queue, _ := recipes.QueueOfKey(e.Key)
+			queue, _ := layout.QueueOfKey(e.Key)
 			return recipes.Reactor().Deleted(step, queue, []*mvccpb.KeyValue{kv})
 		}
 	}

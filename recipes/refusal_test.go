@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -75,7 +76,7 @@ func TestCampaignAgainWhereTheLeaderCannotBeWritten(t *testing.T) {
 					m.open(id)
 					m.campaign(id, 1, "x", id)
 				}
-				m.put(&pb.PutRequest{Key: []byte(recipes.LeaderKey("_coord/elections/x")), Value: []byte(value)})
+				m.put(&pb.PutRequest{Key: []byte(layout.RecordKey("_coord/elections/x", layout.Leader)), Value: []byte(value)})
 				m.noSpace(pb.AlarmRequest_ACTIVATE)
 				before := fmt.Sprint(m.keys())
 				for _, id := range candidates {
@@ -108,18 +109,18 @@ func TestReactionThatFails(t *testing.T) {
 	for id := int64(1); id <= 4; id++ {
 		m.open(id)
 		m.put(&pb.PutRequest{
-			Key: []byte(recipes.Key(queue, id, "")), Value: encoded(t, &recipesv1.Candidate{Priority: id}), Lease: id,
+			Key: []byte(layout.EntryKey(queue, id, "")), Value: encoded(t, &recipesv1.Candidate{Priority: id}), Lease: id,
 		})
 	}
 	m.put(&pb.PutRequest{Key: []byte("_coord/rwlocks/other/3"), Lease: 3})
 	before := fmt.Sprint(m.keys())
 	txn := []*pb.RequestOp{
-		deletion(recipes.Key(queue, 4, "")), {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}}},
+		deletion(layout.EntryKey(queue, 4, "")), {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}}},
 	}
 	if r := m.byHand(byHand{}, txn...); !errors.Is(r.Err, statemachine.ErrQueueBroken) || fmt.Sprint(m.keys()) != before || m.broken() != "" {
 		t.Errorf("a transaction that deletes and puts: %+v, broken %q, keys\n%v\nbefore\n%s", r, m.broken(), m.keys(), before)
 	}
-	if r := m.delete(recipes.Key(queue, 4, "")); r.Err != nil || m.broken() != queue || len(recipes.Queue(m, queue)) != 3 {
+	if r := m.delete(layout.EntryKey(queue, 4, "")); r.Err != nil || m.broken() != queue || len(recipes.Queue(m, queue)) != 3 {
 		t.Errorf("a deletion: %+v, broken %q, %v", r, m.broken(), m.keys())
 	}
 	m.expire(3) // with the lock whose reaction has nothing to complain of

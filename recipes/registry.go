@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/statemachine"
@@ -25,13 +26,13 @@ type instance struct {
 }
 
 func lookUp(step statemachine.Step, service, id string) (*instance, error) {
-	if err := roster.ValidateName("service", service); err != nil {
+	if err := layout.CheckService(service); err != nil {
 		return nil, invalid("%v", err)
 	}
-	if err := roster.ValidateName("id", id); err != nil {
+	if err := layout.CheckInstance(id); err != nil {
 		return nil, invalid("%v", err)
 	}
-	in := &instance{service: service, id: id, key: []byte(roster.InstanceKey(service, id))}
+	in := &instance{service: service, id: id, key: []byte(layout.InstanceKey(service, id))}
 	in.read(step)
 	return in, nil
 }
@@ -52,8 +53,8 @@ func parseRecord[M proto.Message](kv *mvccpb.KeyValue, m M) M {
 	return m
 }
 
-func (in *instance) orderKey() []byte  { return []byte(roster.OrderKey(in.service, in.id)) }
-func (in *instance) probedKey() []byte { return []byte(roster.ProbedKey(in.service, in.id)) }
+func (in *instance) orderKey() []byte  { return []byte(layout.OrderKey(in.service, in.id)) }
+func (in *instance) probedKey() []byte { return []byte(layout.ProbedKey(in.service, in.id)) }
 
 // registryPut registers an instance, or says anew what it is. ErrMemberExists, ErrWrongKind.
 func registryPut(step statemachine.Step, req *recipesv1.ServicePut) (proto.Message, error) {
@@ -127,13 +128,13 @@ func (in *instance) passOn(step statemachine.Step, req *recipesv1.ServicePut, be
 func (in *instance) mirror(step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance) error {
 	var want []byte
 	if in.passing(step) && in.record.Mirror {
-		want = []byte(roster.EndpointKey(in.service, in.record.Addr))
+		want = []byte(layout.EndpointKey(in.service, in.record.Addr))
 	}
 	for _, was := range []*coordv1.ServiceInstance{record, in.record} {
 		if !was.GetMirror() {
 			continue
 		}
-		key := []byte(roster.EndpointKey(in.service, was.Addr))
+		key := []byte(layout.EndpointKey(in.service, was.Addr))
 		old := step.Get(key)
 		if old == nil || bytes.Equal(key, want) || old.Lease != before.GetLease() && old.Lease != in.kv.GetLease() {
 			continue
@@ -162,7 +163,7 @@ func mirrorable(step statemachine.Step, key string, old *mvccpb.KeyValue) error 
 	if old != nil && step.Attachment(old.Lease, old.Key).Kind == KindMirror {
 		return nil
 	}
-	queue, _ := QueueOfKey(key)
+	queue, _ := layout.QueueOfKey(key)
 	for _, e := range glanceAt(step, queue).entries {
 		if !e.Foreign {
 			return refuse(ErrWrongKind, "%q is that of a lock or an election, which would wait for the instance that etcd's resolver finds at %q: "+

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
@@ -42,11 +43,11 @@ type State interface {
 // all agree, the checks of a grant, who waits and who looks on: where the record could not be written the queue is broken, who held
 // before holds, and nobody else does until it is written.
 type inOrder struct {
-	record string // the end of the record's key
+	record layout.Part
 	last   func(record *mvccpb.KeyValue) int64
 }
 
-func (o inOrder) Record(queue string) string { return queue + o.record }
+func (o inOrder) Record(queue string) string { return layout.RecordKey(queue, o.record) }
 
 func (o inOrder) Last(record *mvccpb.KeyValue) (int64, bool) { return o.last(record), true }
 
@@ -83,7 +84,7 @@ func olderThan(s State, e Entry) int {
 // byRecord: the entry that the record names is inside; its token is the record's mod revision.
 type byRecord struct{}
 
-func (byRecord) Record(queue string) string { return LeaderKey(queue) }
+func (byRecord) Record(queue string) string { return layout.RecordKey(queue, layout.Leader) }
 
 func (byRecord) Last(*mvccpb.KeyValue) (int64, bool) { return 0, false }
 

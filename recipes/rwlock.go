@@ -5,6 +5,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -65,7 +66,7 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	if err != nil {
 		return nil, err
 	}
-	if KindOf(queue) != coordv1.QueueKind_QUEUE_RWLOCK {
+	if layout.KindOf(queue) != coordv1.QueueKind_QUEUE_RWLOCK {
 		return nil, invalid("key %q is not one of a read-write lock", g.Key)
 	}
 	if err := mended(step, queue); err != nil {

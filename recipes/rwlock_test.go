@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -138,7 +139,7 @@ func TestRWLockStory(t *testing.T) {
 // wantHold fails unless these and no others hold.
 func (s *stage) wantHold(want ...*coordv1.AcquiredEntry) {
 	s.Helper()
-	q := recipes.Read(s, recipes.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"))
+	q := recipes.Read(s, layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"))
 	if got := q.Holders(); len(got) != len(want) {
 		s.Fatalf("%+v hold, want %v", got, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -19,7 +20,7 @@ import (
 // byPermits is the rule of semaphores.
 var byPermits = counted{
 	inOrder: byTally,
-	limit:   "/limit",
+	limit:   layout.Limit,
 	room: func(t *recipesv1.Tally, limit *mvccpb.KeyValue) room {
 		return &permitRoom{state: semaphoreState(limit), held: t.InsidePermits}
 	},
@@ -80,7 +81,7 @@ func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
 		state.Limit = w.limit
 	}
 	if state.Limit == 0 && !w.resumes {
-		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", NameOf(w.queue))
+		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", layout.NameOf(w.queue))
 	}
 	admits := func(t *recipesv1.Tally, e Entry) bool {
 		left := &permitRoom{state: state, held: t.InsidePermits}
@@ -112,7 +113,7 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 	if req.Limit < 1 || req.Limit > MaxPermits {
 		return nil, invalid("limit %d is not between 1 and %d", req.Limit, int64(MaxPermits))
 	}
-	queue := QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}

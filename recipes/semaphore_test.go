@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -118,7 +119,7 @@ func (s *stage) resize(limit int64, drain bool) (*coordv1.SemaphoreResized, erro
 // wantPermits fails unless so many are held, by these grants and no others.
 func (s *stage) wantPermits(held int64, by ...*coordv1.AcquiredEntry) {
 	s.Helper()
-	q := recipes.Read(s, recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a"))
+	q := recipes.Read(s, layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a"))
 	if got := q.Semaphore().Held; got != held || len(q.Holders()) != len(by) {
 		s.Fatalf("%d permits held by %+v, want %d by %v", got, q.Holders(), held, by)
 	}
@@ -205,13 +206,13 @@ func TestSemaphoreBadInput(t *testing.T) {
 func TestTallyHeals(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
 	a := s.permits(1, 2, 2)
-	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a")
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a")
 	s.Delete(queue + "/tally")
 	if b := s.permits(2, 1, 0); b.State != coordv1.AcquiredEntry_WAITS {
 		t.Errorf("two hold three of two: %v", b)
 	}
 	s.wantPermits(2, a)
-	s.Delete(a.Key, queue+"/tally", recipes.Key(queue, 2, ""))
+	s.Delete(a.Key, queue+"/tally", layout.EntryKey(queue, 2, ""))
 	c := s.permits(3, 2, 0)
 	s.wantPermits(2, c)
 	must(t, s.Put(c.Key, "by hand", 0))
@@ -228,7 +229,7 @@ func TestTallyHeals(t *testing.T) {
 // can go.
 func TestSemaphoreLimitDeletedByHand(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
-	limit := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a") + "/limit"
+	limit := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a") + "/limit"
 	a, b := s.permits(1, 2, 2), s.permits(2, 1, 2)
 	s.Delete(limit)
 	s.wantPermits(2, a)

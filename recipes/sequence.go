@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -16,7 +17,7 @@ const maxSequenceNext = 1 << 32
 
 // sequenceNext gives out the next numbers; coordv1's service Sequence is its contract.
 func sequenceNext(step statemachine.Step, req *coordv1.SequenceNext) (proto.Message, error) {
-	key, err := object(objects.SequencePrefix, req.Name)
+	key, err := object(layout.Sequence, req.Name)
 	if err != nil {
 		return nil, err
 	}

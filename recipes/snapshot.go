@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Snapshot is a queue as it was read at one revision. It implements State. Not safe for concurrent use.
@@ -23,7 +24,7 @@ type Snapshot struct {
 
 // Read reads a queue.
 func Read(r Reader, queue string) *Snapshot {
-	s := &Snapshot{Queue: queue, Sorted: Queue(r, queue), Transfer: ParseTransfer(get(r, TransferKey(queue)))}
+	s := &Snapshot{Queue: queue, Sorted: Queue(r, queue), Transfer: ParseTransfer(get(r, layout.TransferKey(queue)))}
 	rule := RuleOf(queue)
 	if key := rule.Record(queue); key != "" {
 		s.record = get(r, key)
@@ -145,7 +146,7 @@ func (s *Snapshot) Lingering() (e Entry, ok bool) {
 
 // Find says what has become of an entry that somebody knows by a token it has or had before it was moved.
 func (s *Snapshot) Find(key string, token int64) *coordv1.AcquiredEntry {
-	a := &coordv1.AcquiredEntry{Name: NameOf(s.Queue), Key: key}
+	a := &coordv1.AcquiredEntry{Name: layout.NameOf(s.Queue), Key: key}
 	if now, ok := s.Transfer.Moved(key, token); ok {
 		token = now
 	}

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -19,8 +20,8 @@ func enqueueAs(kind uint64, enter entering) func(statemachine.Step, *recipesv1.E
 		if err := checkEnqueue(step, req); err != nil {
 			return nil, err
 		}
-		queue := QueueOf(coordv1.QueueKind(kind), req.Name)
-		key := Key(queue, req.Lease, req.OwnerId)
+		queue := layout.QueueOf(coordv1.QueueKind(kind), req.Name)
+		key := layout.EntryKey(queue, req.Lease, req.OwnerId)
 		if req.ResumeToken != 0 && !resumes(step, queue, key, req.ResumeToken) {
 			return &recipesv1.Enqueued{Key: key}, nil
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
@@ -238,7 +239,7 @@ func TestL1GuardNeedsTheHolder(t *testing.T) {
 func TestLingeringPlace(t *testing.T) {
 	for _, priority := range []int64{0, 5} {
 		s := newStage(t, 1, 2, 3)
-		queue := recipes.ElectionQueue("a", priority)
+		queue := layout.ElectionQueue("a", priority)
 		resp := &coordv1.Acquired{}
 		must(t, s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: 500}, resp))
 		a, b := resp.Entries[0], s.campaign(2, "a", priority)
@@ -365,7 +366,7 @@ func TestE4TransferPutsCandidatesBehind(t *testing.T) {
 	if !s.holds(entries[3]) || s.holds(entries[0]) {
 		t.Error("the target does not lead, or the old leader does")
 	}
-	moved := recipes.ParseTransfer(s.Get([]byte(recipes.TransferKey("a"))))
+	moved := recipes.ParseTransfer(s.Get([]byte(layout.TransferKey("a"))))
 	two := s.Get([]byte("a/2")).CreateRevision
 	if now, ok := moved.Moved("a/2", entries[1].Token); !ok || now != two || moved.From != "a/1" || moved.To != "a/4" {
 		t.Errorf("note: %v", moved)
@@ -374,7 +375,7 @@ func TestE4TransferPutsCandidatesBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantOrder("a", "3 5 2")
-	moved = recipes.ParseTransfer(s.Get([]byte(recipes.TransferKey("a"))))
+	moved = recipes.ParseTransfer(s.Get([]byte(layout.TransferKey("a"))))
 	if now, ok := moved.Moved("a/2", entries[1].Token); !ok || now != s.Get([]byte("a/2")).CreateRevision {
 		t.Errorf("note of the second transfer: %v", moved)
 	}

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -22,7 +23,7 @@ import (
 // counted is a rule by order whose record is a tally.
 type counted struct {
 	inOrder
-	limit string // the end of the key that says how many may hold, "" if there is none
+	limit layout.Part // the record that says how many may hold, "" if there is none
 	// room is what is left beside those that hold.
 	room func(t *recipesv1.Tally, limit *mvccpb.KeyValue) room
 }
@@ -35,18 +36,16 @@ type room interface {
 	add(e Entry)
 }
 
-const tallyRecord = "/tally" // not hex, so no entry's
+var byTally = inOrder{layout.Tally, func(record *mvccpb.KeyValue) int64 { return parseTally(record).Last }}
 
-var byTally = inOrder{tallyRecord, func(record *mvccpb.KeyValue) int64 { return parseTally(record).Last }}
-
-func tallyKey(queue string) []byte { return []byte(queue + tallyRecord) }
+func tallyKey(queue string) []byte { return []byte(layout.RecordKey(queue, layout.Tally)) }
 
 // limitKey is the key of what says how many may hold, "" if there is none.
 func (c counted) limitKey(queue string) string {
 	if c.limit == "" {
 		return ""
 	}
-	return queue + c.limit
+	return layout.RecordKey(queue, c.limit)
 }
 
 // parseTally reads a tally. What is none says nothing of anybody: nobody is inside.
@@ -181,7 +180,7 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, le
 			gone = true
 		}
 		// What is no count, the count itself, or what stood where an entry was that is counted still.
-		_, _, place := ParseKey(queue, string(kv.Key))
+		_, _, place := layout.ParseEntryKey(queue, string(kv.Key))
 		byHand = byHand || place && !ok || bytes.Equal(kv.Key, tallyKey(queue))
 	}
 	if byHand {

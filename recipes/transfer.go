@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -146,7 +147,7 @@ func putBehind(step statemachine.Step, queue string, leader Entry, to string, ah
 // putTransfer writes the note of a transfer. It names the tokens that each candidate had before it was moved, by this
 // transfer or an earlier one, so that whoever missed some of them finds its entry again.
 func putTransfer(step statemachine.Step, queue string, from Entry, term int64, to string, moved []moving) (statemachine.Revision, error) {
-	key := []byte(TransferKey(queue))
+	key := []byte(layout.TransferKey(queue))
 	before := ParseTransfer(step.Get(key))
 	note := &recipesv1.Transfer{From: from.Key, FromToken: term, To: to}
 	again := map[string]bool{}

@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -75,7 +76,7 @@ func (w *wish) acquired(step statemachine.Step, enter entering) (proto.Message, 
 	if made {
 		resp.Revision = p.own.Claim
 	}
-	resp.Entries = []*coordv1.AcquiredEntry{p.answer(step, NameOf(w.queue), w.kind, made)}
+	resp.Entries = []*coordv1.AcquiredEntry{p.answer(step, layout.NameOf(w.queue), w.kind, made)}
 	return resp, nil
 }
 
@@ -101,7 +102,7 @@ func newWish(step statemachine.Step, kind uint64, req sessionsWish, try bool, li
 		return nil, err
 	}
 	return &wish{
-		queue: QueueOf(coordv1.QueueKind(kind), req.GetName()), kind: kind, try: try, lingerMS: lingerMS,
+		queue: layout.QueueOf(coordv1.QueueKind(kind), req.GetName()), kind: kind, try: try, lingerMS: lingerMS,
 		own: Entry{Lease: lease, OwnerID: req.GetOwnerId(), Value: value},
 	}, nil
 }

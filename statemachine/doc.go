@@ -28,8 +28,8 @@
 //
 // # Reserved keys
 //
-// Keys below _coord/ are written by procedures alone, and leases whose ids Lingers knows are granted by expiry alone: see Reserved
-// and Lingers.
+// Keys below _coord/ are written by procedures alone, and leases whose ids Lingers knows are granted by expiry alone: see
+// CheckPlain and Lingers.
 //
 // # Bounds of the work of a command
 //

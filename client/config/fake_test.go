@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // fakeStore is a store in memory whose failures are told it.
@@ -85,7 +86,7 @@ func (s *fakeStore) Invoke(ctx context.Context, _ string, args, _ any, _ ...grpc
 	}
 	value, err := proto.Marshal(req.Status)
 	if err == nil {
-		s.put(coordv1.ConfigStatusKey(req.Bundle, req.Status.Client), string(value), req.Lease)
+		s.put(layout.StatusKey(req.Bundle, req.Status.Client), string(value), req.Lease)
 	}
 	return err
 }
@@ -167,7 +168,7 @@ func (s *fakeStore) Watch(ctx context.Context, key string, opts ...clientv3.OpOp
 func (s *fakeStore) publish(bundle string, pairs ...string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := coordv1.ConfigCurrentKey(bundle)
+	key := layout.CurrentKey(bundle)
 	v := &coordv1.ConfigVersion{}
 	if kv := s.kvs[key]; kv != nil {
 		_ = proto.Unmarshal(kv.Value, v)
@@ -188,7 +189,7 @@ func (s *fakeStore) publish(bundle string, pairs ...string) int64 {
 func (s *fakeStore) status(bundle, client string) (*coordv1.ConfigStatus, int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kv := s.kvs[coordv1.ConfigStatusKey(bundle, client)]
+	kv := s.kvs[layout.StatusKey(bundle, client)]
 	if kv == nil {
 		return nil, 0
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Status is what a client has made of a bundle.
@@ -25,7 +26,7 @@ type Status struct {
 
 // Statuses returns what the clients of a bundle that use Report have made of it, in the order of their names.
 func Statuses(ctx context.Context, store Store, bundle string) ([]Status, error) {
-	resp, err := store.Get(ctx, coordv1.ConfigStatusPrefix(bundle), clientv3.WithPrefix())
+	resp, err := store.Get(ctx, layout.StatusPrefix(bundle), clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Store is what Watch needs of a client. *clientv3.Client has it, and so has client.Client.
@@ -95,4 +95,4 @@ func (v *Value[T]) Rev() int64 { return v.current.Load().Version.Revision }
 func (v *Value[T]) Version() int64 { return v.current.Load().Version.Number }
 
 // currentKey is what is watched.
-func currentKey(bundle string) string { return coordv1.ConfigCurrentKey(bundle) }
+func currentKey(bundle string) string { return layout.CurrentKey(bundle) }

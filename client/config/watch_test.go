@@ -20,7 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/client/config"
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // limits is the configuration of the tests.
@@ -297,7 +297,7 @@ func TestDeletedBundle(t *testing.T) {
 		s.publish("svc/a", "d.json", doc(2))
 		v := watch(t, s)
 		synctest.Wait()
-		s.delete(coordv1.ConfigCurrentKey("svc/a"))
+		s.delete(layout.CurrentKey("svc/a"))
 		time.Sleep(2 * time.Minute)
 		if v.Load().Max != 2 || !errors.Is(v.Err(), config.ErrUnknownBundle) || v.Stale() {
 			t.Errorf("deleted: %+v, error %v, stale %v", v.Current(), v.Err(), v.Stale())
@@ -509,7 +509,7 @@ func TestReportMovesToTheNextLease(t *testing.T) {
 		if _, on := s.status("svc/a", "n"); on != 11 {
 			t.Errorf("the report is on lease %x", on)
 		}
-		s.delete(coordv1.ConfigStatusKey("svc/a", "n"))
+		s.delete(layout.StatusKey("svc/a", "n"))
 		s.set(func(s *fakeStore) { s.lost[11] = true })
 		s.publish("svc/a", "d.json", doc(2))
 		time.Sleep(10 * time.Second)
@@ -521,7 +521,7 @@ func TestReportMovesToTheNextLease(t *testing.T) {
 		if st, on := s.status("svc/a", "n"); st.GetApplied() != 2 || on != 12 {
 			t.Errorf("the report is %v on lease %x", st, on)
 		}
-		s.delete(coordv1.ConfigStatusKey("svc/a", "n"))
+		s.delete(layout.StatusKey("svc/a", "n"))
 		lease.Store(13)
 		time.Sleep(config.DefaultRefresh + time.Second)
 		if st, on := s.status("svc/a", "n"); st.GetApplied() != 2 || on != 13 {

@@ -17,7 +17,7 @@ import (
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/coord/coordtest"
 	"github.com/coord-dev/coord/coord/crashtest/history"
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // everywhere runs a test against the fake server and against a real member, where nothing has a name below sdk/.
@@ -26,12 +26,12 @@ func everywhere(t *testing.T, test func(t *testing.T, c *client.Client)) {
 	t.Run("member", func(t *testing.T) {
 		c := dial(t, endpoint)
 		for prefix, remove := range map[string]func(name string) error{
-			objects.CounterPrefix:  func(name string) error { _, err := c.Counter(name).Delete(bounded(t)); return err },
-			objects.SequencePrefix: func(name string) error { _, err := c.Sequence(name).Delete(bounded(t)); return err },
-			objects.LatchPrefix:    func(name string) error { _, err := c.Latch(name).Delete(bounded(t)); return err },
-			objects.GatePrefix:     func(name string) error { _, err := c.Gate(name).Open(bounded(t)); return err },
-			"_coord/semaphores/":   func(name string) error { _, err := c.Semaphore(path.Dir(name), 0).Delete(bounded(t)); return err },
-			"_coord/barriers/":     func(name string) error { _, err := c.Barrier(path.Dir(name), 1).Delete(bounded(t)); return err },
+			layout.Counter.Dir():   func(name string) error { _, err := c.Counter(name).Delete(bounded(t)); return err },
+			layout.Sequence.Dir():  func(name string) error { _, err := c.Sequence(name).Delete(bounded(t)); return err },
+			layout.Latch.Dir():     func(name string) error { _, err := c.Latch(name).Delete(bounded(t)); return err },
+			layout.Gate.Dir():      func(name string) error { _, err := c.Gate(name).Open(bounded(t)); return err },
+			layout.Semaphore.Dir(): func(name string) error { _, err := c.Semaphore(path.Dir(name), 0).Delete(bounded(t)); return err },
+			layout.Barrier.Dir():   func(name string) error { _, err := c.Barrier(path.Dir(name), 1).Delete(bounded(t)); return err },
 		} {
 			left, err := c.Get(bounded(t), prefix+"sdk/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 			if err != nil {
@@ -284,7 +284,7 @@ func count(ctx context.Context, c *client.Client, name string, delta int64) (int
 func TestForeignCounter(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, ctx := dial(t, fake.Endpoint()), bounded(t)
-	if err := fake.Overwrite(objects.CounterPrefix+"foreign", []byte("\xff")); err != nil {
+	if err := fake.Overwrite(layout.Counter.Key("foreign"), []byte("\xff")); err != nil {
 		t.Fatal(err)
 	}
 	_, err := c.Counter("foreign").Get(ctx)

@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/client"
-	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Session is a lease that somebody keeps alive: a client.Session, or a concurrency.Session of etcd's.
@@ -175,7 +175,7 @@ func (g *Registration) DrainOrdered(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(g.ctx, func() { cancel(g.Err()) })()
-	key := roster.OrderKey(in.Service, in.ID)
+	key := layout.OrderKey(in.Service, in.ID)
 	for failures := 0; ; failures++ {
 		err := g.r.awaitKey(ctx, key)
 		if over := g.Err(); over != nil { // the note that it left stands where an order does

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/roster"
 )
 
@@ -136,15 +137,15 @@ func (r *Registry) newWatcher(service string, opts []WatchOption) (*watcher, err
 	if service == "" && !w.foreign {
 		return w, nil
 	}
-	return w, roster.ValidateName("service", service)
+	return w, layout.CheckService(service)
 }
 
 // prefix is what the keys of the watch begin with, but for those in etcd's layout.
 func (w *watcher) prefix() string {
 	if w.service == "" {
-		return roster.Prefix
+		return layout.Service.Dir()
 	}
-	return roster.ServicePrefix(w.service)
+	return layout.Service.Prefix(w.service)
 }
 
 // run follows until ctx ends or the caller stops.
@@ -196,7 +197,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	events := w.r.client.Watch(ctx, w.prefix(), clientv3.WithPrefix(), from)
 	var foreign clientv3.WatchChan
 	if w.foreign {
-		foreign = w.r.client.Watch(ctx, roster.EndpointPrefix(w.service), clientv3.WithPrefix(), from)
+		foreign = w.r.client.Watch(ctx, layout.EndpointPrefix(w.service), clientv3.WithPrefix(), from)
 	}
 	again := w.lastRead.Add(w.r.opts.Reread + rand.N(w.r.opts.Reread/2+1))
 	timer := time.NewTimer(0)
@@ -285,7 +286,7 @@ func (w *watcher) read(ctx context.Context, opts ...clientv3.OpOption) error {
 	opts = append(opts, clientv3.WithPrefix())
 	ops := []clientv3.Op{clientv3.OpGet(w.prefix(), opts...)}
 	if w.foreign {
-		ops = append(ops, clientv3.OpGet(roster.EndpointPrefix(w.service), opts...))
+		ops = append(ops, clientv3.OpGet(layout.EndpointPrefix(w.service), opts...))
 	}
 	resp, err := w.r.client.Txn(ctx).Then(ops...).Commit()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -25,7 +26,7 @@ Output formats (-w): simple, table, json and yaml.
 
 Exit code: 75 when the wait was over first (wait, enter), 76 when a party was lost (enter).`,
 	}
-	list := newObjectList("barriers that are closed", objects.GatePrefix, gateHead, func(name string, kv *mvccpb.KeyValue) (gated, []any, error) {
+	list := newObjectList("barriers that are closed", layout.Gate, gateHead, func(name string, kv *mvccpb.KeyValue) (gated, []any, error) {
 		state, err := objects.Gate(kv)
 		if err != nil {
 			return gated{}, nil, err

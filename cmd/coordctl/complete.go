@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +16,7 @@ import (
 	"github.com/coord-dev/coord/client/config"
 	"github.com/coord-dev/coord/client/registry"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
-	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Completion of arguments asks the cluster for names. It must not be in the way of who types: after completeTimeout, and on any
@@ -54,14 +52,14 @@ var completions = map[string][]completer{
 	"rwlock": {rwlocksNamed, nil}, "rwlock ls": {rwlocksNamed}, "rwlock show": {rwlocksNamed}, "rwlock release": {rwlocksNamed},
 	"semaphore": {semaphoresNamed, nil}, "semaphore ls": {semaphoresNamed}, "semaphore show": {semaphoresNamed},
 	"semaphore release": {semaphoresNamed}, "semaphore resize": {semaphoresNamed},
-	"counter add": {named(objects.CounterPrefix)}, "counter get": {named(objects.CounterPrefix)}, "counter set": {named(objects.CounterPrefix)},
-	"counter ls": {named(objects.CounterPrefix)}, "counter rm": {named(objects.CounterPrefix)}, "sequence rm": {named(objects.SequencePrefix)},
-	"latch rm": {named(objects.LatchPrefix)}, "semaphore rm": {semaphoresNamed}, "barrier rm": {barriersNamed}, "cfg rm": {bundlesNamed},
-	"sequence next": {named(objects.SequencePrefix)}, "sequence ls": {named(objects.SequencePrefix)},
-	"latch set": {named(objects.LatchPrefix)}, "latch down": {named(objects.LatchPrefix)}, "latch wait": {named(objects.LatchPrefix)},
-	"latch show": {named(objects.LatchPrefix)}, "latch ls": {named(objects.LatchPrefix)},
-	"barrier open": {named(objects.GatePrefix)}, "barrier wait": {named(objects.GatePrefix)}, "barrier close": {named(objects.GatePrefix)},
-	"barrier ls": {named(objects.GatePrefix)}, "barrier show": {barriersNamed},
+	"counter add": {named(layout.Counter)}, "counter get": {named(layout.Counter)}, "counter set": {named(layout.Counter)},
+	"counter ls": {named(layout.Counter)}, "counter rm": {named(layout.Counter)}, "sequence rm": {named(layout.Sequence)},
+	"latch rm": {named(layout.Latch)}, "semaphore rm": {semaphoresNamed}, "barrier rm": {barriersNamed}, "cfg rm": {bundlesNamed},
+	"sequence next": {named(layout.Sequence)}, "sequence ls": {named(layout.Sequence)},
+	"latch set": {named(layout.Latch)}, "latch down": {named(layout.Latch)}, "latch wait": {named(layout.Latch)},
+	"latch show": {named(layout.Latch)}, "latch ls": {named(layout.Latch)},
+	"barrier open": {named(layout.Gate)}, "barrier wait": {named(layout.Gate)}, "barrier close": {named(layout.Gate)},
+	"barrier ls": {named(layout.Gate)}, "barrier show": {barriersNamed},
 	"barrier enter": {barriersNamed, nil},
 	"group join":    {groupsNamed}, "group ls": {groupsNamed}, "group watch": {groupsNamed},
 	"member remove": {memberIDs}, "member update": {memberIDs}, "member promote": {memberIDs}, "move-leader": {memberIDs},
@@ -197,32 +195,35 @@ func (q *asking) queues(kind coordv1.QueueKind, prefix string) ([]cobra.Completi
 	return names, err
 }
 
-// named are the objects that have one key each, below prefix.
-func named(prefix string) completer {
+// named are the objects of a kind that have one key each.
+func named(kind layout.Kind) completer {
 	return func(q *asking) ([]cobra.Completion, error) {
-		kvs, err := q.keys(prefix)
+		kvs, err := q.keys(kind)
 		var names []cobra.Completion
 		for _, kv := range kvs {
-			names = append(names, strings.TrimPrefix(string(kv.Key), prefix))
+			if p, ok := layout.Parse(string(kv.Key)); ok {
+				names = append(names, p.Name)
+			}
 		}
 		return names, err
 	}
 }
 
 func groupsNamed(q *asking) ([]cobra.Completion, error) {
-	kvs, err := q.keys(objects.GroupPrefix)
+	kvs, err := q.keys(layout.Group)
 	var names []cobra.Completion
 	for _, kv := range kvs {
-		if group := groupOfKey(string(kv.Key)); !slices.Contains(names, group) {
-			names = append(names, group)
+		if p, ok := layout.Parse(string(kv.Key)); ok && !slices.Contains(names, p.Name) {
+			names = append(names, p.Name)
 		}
 	}
 	return names, err
 }
 
-// keys are some that begin with prefix and what was typed.
-func (q *asking) keys(prefix string) ([]*mvccpb.KeyValue, error) {
-	resp, err := q.etcd.Get(q.ctx, prefix+q.typed, clientv3.WithPrefix(), clientv3.WithLimit(maxCompletions), clientv3.WithKeysOnly(), clientv3.WithSerializable())
+// keys are some of a kind, of names that begin with what was typed.
+func (q *asking) keys(kind layout.Kind) ([]*mvccpb.KeyValue, error) {
+	resp, err := q.etcd.Get(q.ctx, kind.Begin(q.typed), clientv3.WithPrefix(), clientv3.WithLimit(maxCompletions),
+		clientv3.WithKeysOnly(), clientv3.WithSerializable())
 	if err != nil {
 		return nil, err
 	}
@@ -287,17 +288,15 @@ func memberIDs(q *asking) ([]cobra.Completion, error) {
 	return ids, nil
 }
 
-func servicesNamed(q *asking) ([]cobra.Completion, error) { return q.segments(roster.Prefix) }
+func servicesNamed(q *asking) ([]cobra.Completion, error) { return q.escaped(layout.Service) }
 
-func bundlesNamed(q *asking) ([]cobra.Completion, error) {
-	return q.segments(strings.TrimSuffix(coordv1.ConfigPrefix(""), "/"))
-}
+func bundlesNamed(q *asking) ([]cobra.Completion, error) { return q.escaped(layout.Bundle) }
 
-// segments are the names that stand, escaped, between prefix and the next slash of some key. It goes from name to name, so it
-// costs as much for a name with many keys as for one with few.
-func (q *asking) segments(prefix string) ([]cobra.Completion, error) {
+// escaped are the names of a kind that have several keys each and do not nest. It goes from name to name, so it costs as much for a name
+// with many keys as for one with few.
+func (q *asking) escaped(kind layout.Kind) ([]cobra.Completion, error) {
 	var names []cobra.Completion
-	from, end := prefix+url.PathEscape(q.typed), clientv3.GetPrefixRangeEnd(prefix)
+	from, end := kind.Begin(q.typed), clientv3.GetPrefixRangeEnd(kind.Dir())
 	for len(names) < maxCompletions {
 		resp, err := q.etcd.Get(q.ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithSerializable())
 		if err != nil {
@@ -306,13 +305,12 @@ func (q *asking) segments(prefix string) ([]cobra.Completion, error) {
 		if len(resp.Kvs) == 0 {
 			break
 		}
-		segment, _, _ := strings.Cut(strings.TrimPrefix(string(resp.Kvs[0].Key), prefix), "/")
-		name, err := url.PathUnescape(segment)
-		if err != nil || !strings.HasPrefix(name, q.typed) {
+		p, ok := layout.Parse(string(resp.Kvs[0].Key))
+		if !ok || !strings.HasPrefix(p.Name, q.typed) {
 			break
 		}
-		names = append(names, name)
-		from = clientv3.GetPrefixRangeEnd(prefix + segment + "/")
+		names = append(names, p.Name)
+		from = kind.Range(p.Name).End
 	}
 	return names, nil
 }

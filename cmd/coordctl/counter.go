@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/coord-dev/coord/client"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -27,7 +28,7 @@ Output formats (-w): simple, table, json and yaml.
 
 Exit code: 75 when the counter has another value than --expect says.`,
 	}
-	list := newObjectList("counters", objects.CounterPrefix, []any{"NAME", "VALUE"},
+	list := newObjectList("counters", layout.Counter, []any{"NAME", "VALUE"},
 		func(name string, kv *mvccpb.KeyValue) (counted, []any, error) {
 			value, err := objects.Counter(kv)
 			return counted{name, value}, []any{plain(name), value}, err
@@ -119,7 +120,7 @@ func newSequenceCommand() *cobra.Command {
 
 Output formats (-w): simple, table, json and yaml.`,
 	}
-	list := newObjectList("sequences", objects.SequencePrefix, []any{"NAME", "LAST"},
+	list := newObjectList("sequences", layout.Sequence, []any{"NAME", "LAST"},
 		func(name string, kv *mvccpb.KeyValue) (issued, []any, error) {
 			last, err := objects.Sequence(kv)
 			return issued{name, last}, []any{plain(name), last}, err

@@ -7,13 +7,13 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -120,15 +120,15 @@ type groupForm struct {
 }
 
 func (r *verbRun) listGroups(ctx context.Context) error {
-	kvs, err := r.objects(ctx, objects.GroupPrefix, nil)
+	kvs, err := r.objects(ctx, layout.Group, nil)
 	if err != nil {
 		return err
 	}
 	sizes := map[string]int{}
 	for _, kv := range kvs {
-		group := groupOfKey(string(kv.Key))
-		if _, ok := objects.ParseMember(group, kv); ok {
-			sizes[group]++
+		p, _ := layout.Parse(string(kv.Key))
+		if _, ok := objects.ParseMember(p.Name, kv); ok {
+			sizes[p.Name]++
 		}
 	}
 	forms, rows := []groupForm{}, [][]any{{"NAME", "MEMBERS"}}
@@ -136,12 +136,6 @@ func (r *verbRun) listGroups(ctx context.Context) error {
 		forms, rows = append(forms, groupForm{name, sizes[name]}), append(rows, []any{plain(name), sizes[name]})
 	}
 	return r.printTable(forms, rows...)
-}
-
-// groupOfKey is the group that the key of a member belongs to.
-func groupOfKey(key string) string {
-	rest := strings.TrimPrefix(key, objects.GroupPrefix)
-	return rest[:max(0, strings.LastIndexByte(rest, '/'))]
 }
 
 // changeForm is a change of a group as -w json has it.

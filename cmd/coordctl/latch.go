@@ -9,6 +9,7 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -37,7 +38,7 @@ Output formats (-w): simple, table, json and yaml.
 
 Exit code: 75 when the latch counts already (set), is in another generation (down), or the wait was over first (wait).`,
 	}
-	list := newObjectList("latches", objects.LatchPrefix, latchHead, func(name string, kv *mvccpb.KeyValue) (latched, []any, error) {
+	list := newObjectList("latches", layout.Latch, latchHead, func(name string, kv *mvccpb.KeyValue) (latched, []any, error) {
 		state, err := objects.Latch(kv)
 		if err != nil {
 			return latched{}, nil, err

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/client"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // What the verbs of counters, sequences, latches, barriers and groups share.
@@ -43,31 +44,35 @@ func objectError(ctx context.Context, err error) error {
 	return err
 }
 
-// objects are the keys below prefix and a name that begins with args[0], if there is one.
-func (r *verbRun) objects(ctx context.Context, prefix string, args []string) ([]*mvccpb.KeyValue, error) {
+// objects are the keys of a kind whose names begin with args[0], if there is one.
+func (r *verbRun) objects(ctx context.Context, kind layout.Kind, args []string) ([]*mvccpb.KeyValue, error) {
 	ctx, cancel := r.bounded(ctx)
 	defer cancel()
-	resp, err := r.c.Get(ctx, prefix+strings.Join(args, ""), clientv3.WithPrefix())
+	resp, err := r.c.Get(ctx, kind.Begin(strings.Join(args, "")), clientv3.WithPrefix())
 	if err != nil {
 		return nil, told(ctx, err)
 	}
 	return resp.Kvs, nil
 }
 
-// newObjectList makes a verb that lists the objects of a prefix. row makes a form with json tags of a key, and the cells for
+// newObjectList makes a verb that lists the objects of a kind. row makes a form with json tags of a key, and the cells for
 // people; a key that is no object is left out.
-func newObjectList[Form any](what, prefix string, head []any, row func(name string, kv *mvccpb.KeyValue) (Form, []any, error)) *cobra.Command {
+func newObjectList[Form any](what string, kind layout.Kind, head []any,
+	row func(name string, kv *mvccpb.KeyValue) (Form, []any, error)) *cobra.Command {
 	return &cobra.Command{
 		Use: "ls [PREFIX]", Short: "Lists " + what + ", or those whose name begins with PREFIX",
 		RunE: sdkVerb(0, 1, "ls takes the beginning of names, or nothing", func(ctx context.Context, r *verbRun, args []string) error {
-			kvs, err := r.objects(ctx, prefix, args)
+			kvs, err := r.objects(ctx, kind, args)
 			if err != nil {
 				return err
 			}
 			forms, rows := []Form{}, [][]any{head}
 			for _, kv := range kvs {
-				form, cells, err := row(strings.TrimPrefix(string(kv.Key), prefix), kv)
-				if err == nil {
+				p, ok := layout.Parse(string(kv.Key))
+				if !ok {
+					continue
+				}
+				if form, cells, err := row(p.Name, kv); err == nil {
 					forms, rows = append(forms, form), append(rows, cells)
 				}
 			}

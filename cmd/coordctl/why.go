@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
 
@@ -70,7 +71,7 @@ func why(i *inspection, args []string) error {
 
 // addGate says, too, that a barrier of the name is closed: it is another one, with the same word for it.
 func (i *inspection) addGate(resp *coordv1.ExplainResponse, name string) error {
-	found, err := i.kv.Get(i.ctx, objects.GatePrefix+name)
+	found, err := i.kv.Get(i.ctx, layout.Gate.Key(name))
 	if err != nil || len(found.Kvs) == 0 {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -40,7 +41,7 @@ const (
 )
 
 // candidates begins the keys of elections with priorities.
-var candidates = []byte(recipes.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, ""))
+var candidates = []byte(layout.QueueOf(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, ""))
 
 // weightOf is that of a command. Requests of sessions are weighed one by one, by Weigh.
 func (r *Replica) weightOf(kind raftv1.Kind, body []byte) int64 {
@@ -114,7 +115,7 @@ func (r *Replica) Weigh(kind coordv1.Kind, body []byte, removes []string) int64 
 	case coordv1.Kind_KIND_CAMPAIGN:
 		m := &coordv1.Campaign{}
 		if proto.Unmarshal(body, m) == nil && m.Priority != 0 {
-			s.election(recipes.ElectionQueue(m.Name, m.Priority))
+			s.election(layout.ElectionQueue(m.Name, m.Priority))
 		}
 	case coordv1.Kind_KIND_TXN:
 		s.txn(body)
@@ -202,7 +203,7 @@ func (s *scale) removal(key []byte) {
 	if !bytes.HasPrefix(key, candidates) {
 		return
 	}
-	if queue, ok := recipes.QueueOfKey(string(key)); ok {
+	if queue, ok := layout.QueueOfKey(string(key)); ok {
 		s.election(queue)
 	}
 }
@@ -239,7 +240,7 @@ func (s *scale) call(m *raftv1.Call) {
 	case recipes.ForceRelease:
 		r := &coordv1.ForceReleaseRequest{}
 		if proto.Unmarshal(m.Request, r) == nil && r.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
-			s.election(recipes.QueueOf(r.Kind, r.Name))
+			s.election(layout.QueueOf(r.Kind, r.Name))
 		}
 	}
 }

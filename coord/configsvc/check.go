@@ -3,19 +3,17 @@ package configsvc
 import (
 	"cmp"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Limits, as the proto states them. A version is written twice in one transaction, which must fit a request of etcd's
 // default size, 1.5 MiB.
 const (
-	maxName      = 256
+	maxAuthor    = 256
 	maxReason    = 4096
 	maxRequestID = 64
 	maxDocuments = 64
@@ -53,8 +51,8 @@ func (p *publication) checkFields() error {
 }
 
 func checkAuthor(author, reason string) error {
-	if len(author) > maxName {
-		return tooLarge("the author has %d bytes, more than %d", len(author), maxName)
+	if len(author) > maxAuthor {
+		return tooLarge("the author has %d bytes, more than %d", len(author), maxAuthor)
 	}
 	if len(reason) > maxReason {
 		return tooLarge("the reason has %d bytes, more than %d", len(reason), maxReason)
@@ -64,12 +62,12 @@ func checkAuthor(author, reason string) error {
 
 // checkName checks the name of a bundle or document.
 func checkName(what, name string) error {
-	switch {
-	case name == "":
+	switch layout.FaultOf(name) {
+	case layout.Empty:
 		return invalid("the name of the %s is empty", what)
-	case len(name) > maxName:
-		return tooLarge("the name of the %s has %d bytes, more than %d", what, len(name), maxName)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+	case layout.TooLong:
+		return tooLarge("the name of the %s has %d bytes, more than %d", what, len(name), layout.MaxEscaped)
+	case layout.Unprintable:
 		return invalid("the name of the %s, %q, has control characters or is not UTF-8", what, name)
 	}
 	return nil

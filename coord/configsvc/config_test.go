@@ -19,6 +19,7 @@ import (
 	"github.com/coord-dev/coord/coord"
 	"github.com/coord-dev/coord/coord/coordtest"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // fixture is a member with its Config service and its keys.
@@ -107,7 +108,7 @@ func TestPublishIsOneTransaction(t *testing.T) {
 	f := start(t)
 	before := time.Now().UnixMilli()
 	v1 := f.publish(request("svc/a", "b.yaml", "x: 1", "a.json", "{}"))
-	resp, err := f.etcd.Get(f.ctx, coordv1.ConfigPrefix("svc/a"), clientv3.WithPrefix())
+	resp, err := f.etcd.Get(f.ctx, layout.Bundle.Prefix("svc/a"), clientv3.WithPrefix())
 	if err != nil || len(resp.Kvs) != 2 {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -413,7 +414,7 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 // TestForeignValueIsDataLoss: what stands at a key and is no version is said to be that, and nothing is published on top of it.
 func TestForeignValueIsDataLoss(t *testing.T) {
 	fake := coordtest.NewFake(t)
-	if err := fake.Overwrite(coordv1.ConfigCurrentKey("by hand"), []byte("\xff")); err != nil {
+	if err := fake.Overwrite(layout.CurrentKey("by hand"), []byte("\xff")); err != nil {
 		t.Fatal(err)
 	}
 	f := connect(t, fake.Endpoint())

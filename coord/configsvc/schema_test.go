@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 const portSchema = `{
@@ -171,7 +172,7 @@ func TestCurrentAlwaysObeysTheSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rev := begin; rev <= end.Header.Revision; rev++ {
-		resp, err := f.etcd.Get(f.ctx, coordv1.ConfigPrefix("race"), clientv3.WithRange(coordv1.ConfigVersionKey("race", 0)), clientv3.WithRev(rev))
+		resp, err := f.etcd.Get(f.ctx, layout.Bundle.Prefix("race"), clientv3.WithRange(layout.VersionKey("race", 0)), clientv3.WithRev(rev))
 		if err != nil {
 			t.Fatal(err)
 		}

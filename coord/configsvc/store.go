@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 )
@@ -29,7 +30,7 @@ func (st *state) number() int64 { return st.current.GetNumber() }
 // load reads a bundle, linearizably.
 func (s *Service) load(ctx context.Context, bundle string) (*state, error) {
 	resp, err := s.store.Txn(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{
-		getOp(coordv1.ConfigCurrentKey(bundle)), getOp(coordv1.ConfigSchemasKey(bundle)),
+		getOp(layout.CurrentKey(bundle)), getOp(layout.SchemasKey(bundle)),
 	}})
 	if err != nil {
 		return nil, err
@@ -51,9 +52,9 @@ func (s *Service) load(ctx context.Context, bundle string) (*state, error) {
 
 // version reads one version, linearizably; number 0 is the current one.
 func (s *Service) version(ctx context.Context, bundle string, number int64) (*coordv1.ConfigVersion, error) {
-	keys := []*pb.RequestOp{getOp(coordv1.ConfigCurrentKey(bundle))}
+	keys := []*pb.RequestOp{getOp(layout.CurrentKey(bundle))}
 	if number != 0 {
-		keys = append(keys, getOp(coordv1.ConfigVersionKey(bundle, number)))
+		keys = append(keys, getOp(layout.VersionKey(bundle, number)))
 	}
 	resp, err := s.store.Txn(ctx, &pb.TxnRequest{Success: keys})
 	if err != nil {
@@ -72,7 +73,7 @@ func (s *Service) version(ctx context.Context, bundle string, number int64) (*co
 // versions reads the kept versions from first to last, both included, the newest first.
 func (s *Service) versions(ctx context.Context, bundle string, first, last int64) ([]*coordv1.ConfigVersion, error) {
 	resp, err := s.store.Range(ctx, &pb.RangeRequest{
-		Key: []byte(coordv1.ConfigVersionKey(bundle, first)), RangeEnd: []byte(coordv1.ConfigVersionKey(bundle, last+1)),
+		Key: []byte(layout.VersionKey(bundle, first)), RangeEnd: []byte(layout.VersionKey(bundle, last+1)),
 	})
 	if err != nil {
 		return nil, err

@@ -15,11 +15,8 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
-	"github.com/coord-dev/coord/proto/roster"
-	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/statemachine"
 )
 
 // unchecked builds a coordd that lets anybody put and delete what only procedures write: rows there may be what a procedure of another
@@ -82,20 +79,20 @@ var places = []struct {
 	{inQueue(coordv1.QueueKind_QUEUE_SEMAPHORE, ""), &recipesv1.Member{}},
 	{inQueue(coordv1.QueueKind_QUEUE_BARRIER, ""), &recipesv1.Member{}},
 	{inQueue(coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, ""), &recipesv1.Candidate{}},
-	{func(name, entry string) string { return recipes.AskKey(name + entry) }, &recipesv1.Ask{}},
-	{func(name, _ string) string { return recipes.TransferKey(name) }, &recipesv1.Transfer{}},
-	{func(name, _ string) string { return objects.CounterPrefix + name }, &recipesv1.Counter{}},
-	{func(name, _ string) string { return objects.SequencePrefix + name }, &recipesv1.Sequence{}},
-	{func(name, _ string) string { return objects.LatchPrefix + name }, &recipesv1.Latch{}},
-	{func(name, _ string) string { return objects.GatePrefix + name }, &recipesv1.Gate{}},
-	{func(name, entry string) string { return objects.GroupPrefix + name + entry }, nil},
-	{roster.InstanceKey, &coordv1.ServiceInstance{}},
-	{roster.OrderKey, &coordv1.ServiceOrder{}},
-	{roster.ProbedKey, &coordv1.ServiceProbed{}},
-	{func(name, _ string) string { return coordv1.ConfigCurrentKey(name) }, &coordv1.ConfigVersion{}},
-	{func(name, _ string) string { return coordv1.ConfigVersionKey(name, 1) }, &coordv1.ConfigVersion{}},
-	{func(name, _ string) string { return coordv1.ConfigSchemasKey(name) }, &coordv1.ConfigSchemas{}},
-	{coordv1.ConfigStatusKey, &coordv1.ConfigStatus{}},
+	{func(name, entry string) string { return layout.AskKey(name + entry) }, &recipesv1.Ask{}},
+	{func(name, _ string) string { return layout.TransferKey(name) }, &recipesv1.Transfer{}},
+	{func(name, _ string) string { return layout.Counter.Key(name) }, &recipesv1.Counter{}},
+	{func(name, _ string) string { return layout.Sequence.Key(name) }, &recipesv1.Sequence{}},
+	{func(name, _ string) string { return layout.Latch.Key(name) }, &recipesv1.Latch{}},
+	{func(name, _ string) string { return layout.Gate.Key(name) }, &recipesv1.Gate{}},
+	{func(name, entry string) string { return layout.Group.Key(name) + entry }, nil},
+	{layout.InstanceKey, &coordv1.ServiceInstance{}},
+	{layout.OrderKey, &coordv1.ServiceOrder{}},
+	{layout.ProbedKey, &coordv1.ServiceProbed{}},
+	{func(name, _ string) string { return layout.CurrentKey(name) }, &coordv1.ConfigVersion{}},
+	{func(name, _ string) string { return layout.VersionKey(name, 1) }, &coordv1.ConfigVersion{}},
+	{func(name, _ string) string { return layout.SchemasKey(name) }, &coordv1.ConfigSchemas{}},
+	{layout.StatusKey, &coordv1.ConfigStatus{}},
 }
 
 // inQueue are the keys of a queue of a kind: a record of it, or, without one, an entry.
@@ -104,7 +101,7 @@ func inQueue(kind coordv1.QueueKind, record string) func(name, entry string) str
 		if record != "" {
 			entry = record
 		}
-		return recipes.QueueOf(kind, name) + entry
+		return layout.QueueOf(kind, name) + entry
 	}
 }
 
@@ -114,13 +111,13 @@ func (f *fuzzed) forgedRow(c *choices) (key string, value []byte) {
 	key = at.key(f.text(c), "/"+strconv.FormatInt(int64(f.number(c)), 16)+pick(c, "", "", "", ".o"))
 	switch {
 	case c.oneIn(16):
-		key = statemachine.Reserved + f.text(c)
+		key = layout.Reserved + f.text(c)
 	case c.below(3) == 0:
 		if known := f.someKey(c); known != "" {
 			key = known
 		}
 	case c.below(4) == 0: // the entry of a session, or a record of its queue
-		if g := f.lastGrant(c); strings.HasPrefix(g.key, statemachine.Reserved) {
+		if g := f.lastGrant(c); strings.HasPrefix(g.key, layout.Reserved) {
 			key = g.key[:strings.LastIndexByte(g.key, '/')] + pick(c, g.key[strings.LastIndexByte(g.key, '/'):], "/tally", "/limit", "/state", "/leader")
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/coord/crashtest/history"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // contestants is how many processes contend.
@@ -116,7 +117,7 @@ type judge struct {
 func (j *judge) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
 	j.watch(ctx, "hist/", j.log.Apply)
-	j.watch(ctx, history.BarrierPrefix+"hist/", j.gatherings.Apply)
+	j.watch(ctx, layout.Barrier.Begin("hist/"), j.gatherings.Apply)
 	j.end = sync.OnceFunc(func() {
 		cancel()
 		j.running.Wait()
@@ -199,7 +200,7 @@ func (j *judge) emptied() {
 	j.t.Helper()
 	cli := j.cluster.dial()
 	queues := append(slices.Clone(contestLocks), contestElection,
-		"_coord/semaphores/"+contestSemaphore, "_coord/rwlocks/"+contestRWLock, history.BarrierPrefix+contestBarrier)
+		layout.Semaphore.Begin(contestSemaphore), layout.RWLock.Begin(contestRWLock), layout.Barrier.Begin(contestBarrier))
 	for _, queue := range queues {
 		left := -1
 		for begin := time.Now(); left != 0 && time.Since(begin) < patience; time.Sleep(50 * time.Millisecond) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // nextRelease builds a coordd of a made-up next release: it knows one version of the cluster more, and from that on it logs a command with
@@ -84,7 +84,7 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	cli := c.dial()
 	defer cli.Close()
-	if got, err := cli.Get(within(t, patience), objects.GatePrefix+"made-up"); err != nil || len(got.Kvs) != 1 {
+	if got, err := cli.Get(within(t, patience), layout.Gate.Key("made-up")); err != nil || len(got.Kvs) != 1 {
 		t.Errorf("the procedure of version 2 was not obeyed: %v, %v", got, err)
 	}
 

@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -25,7 +26,7 @@ func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*co
 		return nil, wireError(err)
 	}
 	return look(ctx, s, func(st *state) (*coordv1.ExplainResponse, error) {
-		q := recipes.Read(st, recipes.QueueOf(req.Kind, req.Name))
+		q := recipes.Read(st, layout.QueueOf(req.Kind, req.Name))
 		told, err := st.situation(q, req.Kind)
 		if err != nil {
 			return nil, err
@@ -67,7 +68,7 @@ func (s *state) situation(q *recipes.Snapshot, asked coordv1.QueueKind) (*situat
 	if info.Waiting > 0 {
 		told.deadlock = s.deadlockOver(info.Name)
 	}
-	if recipes.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_ETCD {
+	if layout.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_ETCD {
 		told.nested = s.nested(q.Queue)
 	}
 	told.broken = s.broken(q.Queue)
@@ -156,7 +157,7 @@ func (s *state) waitGraph() *graph {
 
 // waitsIn are the edges of a queue. Those who wait at a barrier wait for who is not there.
 func waitsIn(q *recipes.Snapshot) []edge {
-	if recipes.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_BARRIER {
+	if layout.KindOf(q.Queue) == coordv1.QueueKind_QUEUE_BARRIER {
 		return nil
 	}
 	var inside, waiting []statemachine.LeaseID
@@ -170,5 +171,5 @@ func waitsIn(q *recipes.Snapshot) []edge {
 			waiting = append(waiting, e.Lease)
 		}
 	}
-	return waits(recipes.NameOf(q.Queue), inside, waiting)
+	return waits(layout.NameOf(q.Queue), inside, waiting)
 }

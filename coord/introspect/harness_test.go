@@ -17,6 +17,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/introspect"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -191,7 +192,7 @@ func (s *session) campaign(name, value string, priority int64) *coordv1.Acquired
 func (m *member) etcdLock(name string, lease int64) {
 	m.t.Helper()
 	m.lease(lease)
-	m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte(recipes.Key(name, lease, "")), Lease: lease})
+	m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte(layout.EntryKey(name, lease, "")), Lease: lease})
 }
 
 // lease grants a lease where there is none.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -52,9 +53,9 @@ func (s *Service) ListQueues(ctx context.Context, req *coordv1.ListQueuesRequest
 func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) *smallest {
 	first := newSmallest(limit + 1)
 	s.entries(func(queue string, k statemachine.AttachedKey) {
-		name := recipes.NameOf(queue)
+		name := layout.NameOf(queue)
 		if name > after && strings.HasPrefix(name, req.Prefix) && mayBe(req.Kind, queue, k.Attachment.Kind) {
-			first.add(name, recipes.KindOf(queue))
+			first.add(name, layout.KindOf(queue))
 		}
 	})
 	return first
@@ -63,7 +64,7 @@ func (s *state) names(req *coordv1.ListQueuesRequest, after string, limit int) *
 // mayBe says whether an entry that was noted as made for this kind, or by an etcd client, can be in a queue of the kind
 // asked for.
 func mayBe(asked coordv1.QueueKind, queue string, noted uint64) bool {
-	if kind := recipes.KindOf(queue); kind != coordv1.QueueKind_QUEUE_ETCD {
+	if kind := layout.KindOf(queue); kind != coordv1.QueueKind_QUEUE_ETCD {
 		return isOf(asked, kind)
 	}
 	return asked == coordv1.QueueKind_QUEUE_UNSPECIFIED || noted == 0 || noted == recipes.KindMirror || coordv1.QueueKind(noted) == asked
@@ -71,11 +72,11 @@ func mayBe(asked coordv1.QueueKind, queue string, noted uint64) bool {
 
 // named describes the queues of a name that are of the kind asked for.
 func (s *state) named(name string, are queues, asked coordv1.QueueKind) (infos []*coordv1.QueueInfo) {
-	for _, kind := range recipes.Kinds() {
+	for _, kind := range layout.QueueKinds() {
 		if !are.has(kind) {
 			continue
 		}
-		q := recipes.Read(s, recipes.QueueOf(kind, name))
+		q := recipes.Read(s, layout.QueueOf(kind, name))
 		if len(q.Sorted) == 0 {
 			continue
 		}

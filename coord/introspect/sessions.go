@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -112,7 +113,7 @@ func (s *state) queueEntry(q *recipes.Snapshot, key string) *coordv1.QueueEntry 
 	}
 	kind, found := s.kind(q), q.Find(key, e.Token)
 	return &coordv1.QueueEntry{
-		Kind: kind, Name: recipes.NameOf(q.Queue), Entry: s.entry(kind, e),
+		Kind: kind, Name: layout.NameOf(q.Queue), Entry: s.entry(kind, e),
 		Holds: found.State == coordv1.AcquiredEntry_HOLDS, Position: found.Position,
 	}
 }

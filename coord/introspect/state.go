@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
@@ -69,11 +70,11 @@ func (s *state) attached(lease statemachine.LeaseID, fn func(statemachine.Attach
 // queueOf is the queue of an entry; ok is false for a key that is none.
 func queueOf(k statemachine.AttachedKey) (queue string, ok bool) {
 	key := string(k.Key)
-	queue, ok = recipes.QueueOfKey(key)
-	if !ok || recipes.CheckName(recipes.NameOf(queue)) != nil {
+	queue, ok = layout.QueueOfKey(key)
+	if !ok || layout.CheckName(layout.NameOf(queue)) != nil {
 		return "", false
 	}
-	lease, _, ok := recipes.ParseKey(queue, key)
+	lease, _, ok := layout.ParseEntryKey(queue, key)
 	return queue, ok && (lease == k.Lease || statemachine.Lingers(k.Lease))
 }
 
@@ -100,7 +101,7 @@ const glance = 32
 // kind is what the queue is: as the first of its entries says that a recipe made, or that only etcd's clients have entries,
 // if it is none of the first ones.
 func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
-	if kind := recipes.KindOf(q.Queue); kind != coordv1.QueueKind_QUEUE_ETCD {
+	if kind := layout.KindOf(q.Queue); kind != coordv1.QueueKind_QUEUE_ETCD {
 		return kind
 	}
 	for _, e := range q.Sorted[:min(len(q.Sorted), glance)] {
@@ -127,7 +128,7 @@ func (s *state) entry(kind coordv1.QueueKind, e recipes.Entry) *coordv1.Entry {
 
 // info describes a queue.
 func (s *state) info(q *recipes.Snapshot) *coordv1.QueueInfo {
-	info := &coordv1.QueueInfo{Kind: s.kind(q), Name: recipes.NameOf(q.Queue), Waiting: int64(len(q.Waiting()))}
+	info := &coordv1.QueueInfo{Kind: s.kind(q), Name: layout.NameOf(q.Queue), Waiting: int64(len(q.Waiting()))}
 	if holder, ok := q.Holder(); ok {
 		info.Holder, info.Identity = s.entry(info.Kind, holder), s.identity(holder.Lease)
 	}

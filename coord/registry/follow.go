@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/watch"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/roster"
 	recipesvc "github.com/coord-dev/coord/recipes/service"
 	"github.com/coord-dev/coord/statemachine"
@@ -75,8 +76,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // follow subscribes first and reads then, so that nothing falls between. It ends when events are missing.
 func (m *mirror) follow(ctx context.Context) error {
 	box := &mailbox{signal: make(chan struct{}, 1)}
-	end := clientv3.GetPrefixRangeEnd(roster.Prefix)
-	_, cancel, err := m.backend.Subscribe([]byte(roster.Prefix), []byte(end), box.post)
+	end := clientv3.GetPrefixRangeEnd(layout.Service.Dir())
+	_, cancel, err := m.backend.Subscribe([]byte(layout.Service.Dir()), []byte(end), box.post)
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (m *mirror) read(ctx context.Context, end string) (statemachine.Revision, e
 		return 0, err
 	}
 	defer view.Close()
-	resp, err := view.Range(ctx, &pb.RangeRequest{Key: []byte(roster.Prefix), RangeEnd: []byte(end)})
+	resp, err := view.Range(ctx, &pb.RangeRequest{Key: []byte(layout.Service.Dir()), RangeEnd: []byte(end)})
 	if err != nil {
 		return 0, err
 	}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/roster"
 )
 
@@ -54,7 +55,7 @@ func populated(t testing.TB) *DNS {
 		{Service: "pay", ID: "b", Addr: "[2001:db8::1]:81", State: roster.Passing, Weight: 1},
 		{Service: "pay", ID: "c", Addr: "host.example:81", State: roster.Passing, Weight: 1},
 	} {
-		kvs = append(kvs, &mvccpb.KeyValue{Key: []byte(roster.InstanceKey(in.Service, in.ID)), Value: in.Encode(), Lease: 7, CreateRevision: 2, ModRevision: 2})
+		kvs = append(kvs, &mvccpb.KeyValue{Key: []byte(layout.InstanceKey(in.Service, in.ID)), Value: in.Encode(), Lease: 7, CreateRevision: 2, ModRevision: 2})
 	}
 	d.mirror.apply(func() { d.mirror.set.Replace(time.Now(), kvs) })
 	return d

@@ -2,6 +2,7 @@ package stream
 
 import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
@@ -47,8 +48,8 @@ func (st *stream) answerAnnounced(all []*attaching) {
 // announce tracks an entry.
 func (st *stream) announce(s *session, g *coordv1.Guard) place {
 	p := place{found: &coordv1.AcquiredEntry{Name: g.Name, Key: g.Key}}
-	queue, _ := recipes.QueueOfKey(g.Key)
-	if lease, _, ok := recipes.ParseKey(queue, g.Key); ok && lease == s.id && recipes.NameOf(queue) == g.Name {
+	queue, _ := layout.QueueOfKey(g.Key)
+	if lease, _, ok := layout.ParseEntryKey(queue, g.Key); ok && lease == s.id && layout.NameOf(queue) == g.Name {
 		p.queue, p.entry = queue, st.entries.track(s, g.Name, g.Key, 0)
 		p.found.Token = g.Token
 	}

@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 )
 
@@ -24,7 +25,7 @@ func (es *entries) prepare(s *session, r *request) *recipe {
 		}
 		makes := make([]*entry, 0, len(body.Names))
 		for _, name := range body.Names {
-			makes = append(makes, es.track(s, name, recipes.Key(name, s.id, body.OwnerId), r.sequence))
+			makes = append(makes, es.track(s, name, layout.EntryKey(name, s.id, body.OwnerId), r.sequence))
 		}
 		return &recipe{makes: makes}
 	case coordv1.Kind_KIND_CAMPAIGN:
@@ -32,7 +33,7 @@ func (es *entries) prepare(s *session, r *request) *recipe {
 		if proto.Unmarshal(r.body, body) != nil {
 			return nil
 		}
-		key := recipes.Key(recipes.ElectionQueue(body.Name, body.Priority), s.id, body.OwnerId)
+		key := layout.EntryKey(layout.ElectionQueue(body.Name, body.Priority), s.id, body.OwnerId)
 		return &recipe{makes: []*entry{es.track(s, body.Name, key, r.sequence)}}
 	case coordv1.Kind_KIND_RW_ACQUIRE:
 		return es.addition(s, r, coordv1.QueueKind_QUEUE_RWLOCK, &coordv1.RWAcquire{})
@@ -85,7 +86,7 @@ func (es *entries) addition(s *session, r *request, kind coordv1.QueueKind, body
 	if proto.Unmarshal(r.body, body) != nil {
 		return nil
 	}
-	key := recipes.Key(recipes.QueueOf(kind, body.GetName()), s.id, body.GetOwnerId())
+	key := layout.EntryKey(layout.QueueOf(kind, body.GetName()), s.id, body.GetOwnerId())
 	return &recipe{makes: []*entry{es.track(s, body.GetName(), key, r.sequence)}}
 }
 

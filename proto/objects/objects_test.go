@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
@@ -21,7 +22,7 @@ func latchKey(t *testing.T, created, generation, remaining int64) *mvccpb.KeyVal
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mvccpb.KeyValue{Key: []byte(LatchPrefix + "l"), CreateRevision: created, ModRevision: generation, Value: value}
+	return &mvccpb.KeyValue{Key: []byte(layout.Latch.Key("l")), CreateRevision: created, ModRevision: generation, Value: value}
 }
 
 // TestLatchWait: who waits for a generation goes on when that one was at zero, whatever it could not see in between.
@@ -142,7 +143,7 @@ func follow(t *testing.T, seed uint64, known map[string]int64, c *coordv1.GroupC
 // randomEvents changes some keys: of members, of nested groups, of no session.
 func randomEvents(rng *rand.Rand, keys map[string]*mvccpb.KeyValue, rev int64) (events []*mvccpb.Event) {
 	for _, id := range []string{"a", "b", "c", "a/b", "g"} {
-		key := MemberKey("g", id)
+		key := layout.MemberKey("g", id)
 		old := keys[key]
 		switch rng.IntN(4) {
 		case 0:
@@ -160,13 +161,4 @@ func randomEvents(rng *rand.Rand, keys map[string]*mvccpb.KeyValue, rev int64) (
 		}
 	}
 	return events
-}
-
-// TestReservedNames: no name stands where keys of our own do, the directory itself included.
-func TestReservedNames(t *testing.T) {
-	for name, ok := range map[string]bool{"_coord": false, "_coord/a": false, "_coordinates": true, "a/_coord": true} {
-		if err := CheckName(name); (err == nil) != ok {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
 }

@@ -8,12 +8,13 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // ParseMember is the member of a group that kv is; ok is false if it is none: it stands deeper, or is of no session.
 func ParseMember(group string, kv *mvccpb.KeyValue) (m *coordv1.GroupMember, ok bool) {
-	id, ok := strings.CutPrefix(string(kv.Key), GroupKeys(group))
-	if !ok || CheckMember(id) != nil || kv.Lease <= 0 {
+	id, ok := strings.CutPrefix(string(kv.Key), layout.Group.Prefix(group))
+	if !ok || layout.CheckMember(id) != nil || kv.Lease <= 0 {
 		return nil, false
 	}
 	return &coordv1.GroupMember{Id: id, Data: kv.Value, Joined: kv.CreateRevision, Updated: kv.ModRevision, Session: kv.Lease}, true
@@ -81,7 +82,7 @@ func (r *Roll) Take(revision int64, kvs []*mvccpb.KeyValue) *coordv1.GroupChange
 func (r *Roll) Apply(revision int64, events []*mvccpb.Event) *coordv1.GroupChange {
 	c := &coordv1.GroupChange{Revision: revision}
 	for _, e := range events {
-		id, _ := strings.CutPrefix(string(e.Kv.Key), GroupKeys(r.group))
+		id, _ := strings.CutPrefix(string(e.Kv.Key), layout.Group.Prefix(r.group))
 		old := r.byID[id]
 		m, ok := ParseMember(r.group, e.Kv)
 		switch {

@@ -12,10 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Errors of Validate; each comes with the values in question.
@@ -23,7 +23,7 @@ var (
 	// ErrNoAddress: an instance has no address that could be connected to, host:port with a port above 0.
 	ErrNoAddress = errors.New("the instance has no usable address")
 	// ErrBadName: the name of a service or an id is empty, too long, or has characters that cannot be shown.
-	ErrBadName = errors.New("bad name")
+	ErrBadName = layout.ErrBadName
 	// ErrBadWeight: a weight is below 1 or above MaxWeight.
 	ErrBadWeight = errors.New("bad weight")
 	// ErrBadState: a state is none of the four.
@@ -36,7 +36,6 @@ var (
 
 // Limits of an instance.
 const (
-	MaxName   = 256 // bytes
 	MaxWeight = math.MaxUint16
 	MaxRecord = 64 << 10 // bytes
 	// MaxStored is that of a record with the value of its mirror, of which JSON can make six times as much.
@@ -206,7 +205,7 @@ func (in *Instance) Validate() error {
 }
 
 func (in *Instance) check() error {
-	if err := ValidateName("service", in.Service); err != nil {
+	if err := layout.CheckService(in.Service); err != nil {
 		return err
 	}
 	if err := checkAddr(in.Addr); err != nil {
@@ -219,7 +218,7 @@ func (in *Instance) check() error {
 }
 
 func (in *Instance) checkRest() error {
-	if err := ValidateName("id", in.ID); err != nil {
+	if err := layout.CheckInstance(in.ID); err != nil {
 		return err
 	}
 	if in.Weight < 1 || in.Weight > MaxWeight {
@@ -240,21 +239,6 @@ func (in *Instance) checkRest() error {
 	}
 	if in.Probe != nil {
 		return in.Probe.check()
-	}
-	return nil
-}
-
-// ValidateName checks the name of a service or an id; what says which for people.
-func ValidateName(what, name string) error {
-	switch {
-	case name == "":
-		return fmt.Errorf("%w: no %s", ErrBadName, what)
-	case len(name) > MaxName:
-		return fmt.Errorf("%w: a %s of %d bytes, at most %d", ErrBadName, what, len(name), MaxName)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		return fmt.Errorf("%w: %s %q has characters that cannot be shown", ErrBadName, what, name)
-	case what == "service" && strings.HasPrefix(name, "_coord"):
-		return fmt.Errorf("%w: service %q begins with _coord, which is reserved", ErrBadName, name)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 func TestValidateNamesWhatIsWrong(t *testing.T) {
@@ -15,7 +17,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 	}{
 		"no service":          {func(in *Instance) { in.Service = "" }, ErrBadName},
 		"reserved service":    {func(in *Instance) { in.Service = "_coord/x" }, ErrBadName},
-		"long service":        {func(in *Instance) { in.Service = strings.Repeat("x", MaxName+1) }, ErrBadName},
+		"long service":        {func(in *Instance) { in.Service = strings.Repeat("x", layout.MaxEscaped+1) }, ErrBadName},
 		"control character":   {func(in *Instance) { in.ID = "a\n" }, ErrBadName},
 		"no UTF-8":            {func(in *Instance) { in.Service = "\xff" }, ErrBadName},
 		"no address":          {func(in *Instance) { in.Addr = "" }, ErrNoAddress},
@@ -55,9 +57,10 @@ func TestEncodeDecode(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(*got, in) {
 		t.Errorf("%+v became %+v, %v", in, got, err)
 	}
-	service, kind, id, ok := parseKey(InstanceKey(in.Service, in.ID))
-	if service != in.Service || kind != instances || id != in.ID || !ok {
-		t.Errorf("the key %s says %q %q %q %v", InstanceKey(in.Service, in.ID), service, kind, id, ok)
+	key := layout.InstanceKey(in.Service, in.ID)
+	r, ok := NewSet(Limits{}, "").parse(key)
+	if want := (record{Name{Service: in.Service, ID: in.ID}, layout.Instance}); r != want || !ok {
+		t.Errorf("the key %s says %+v %v", key, r, ok)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Limits say when instances that expire are kept. Zero values stand for the defaults.
@@ -85,16 +86,16 @@ func NewSet(limits Limits, foreign string) *Set {
 // record is one key, taken apart.
 type record struct {
 	Name
-	kind kind
+	part layout.Part // layout.Endpoint: it is not below the registry's keys, but in etcd's layout
 }
 
 func (s *Set) parse(key string) (record, bool) {
-	if strings.HasPrefix(key, Prefix) {
-		service, kind, id, ok := parseKey(key)
-		return record{Name{Service: service, ID: id}, kind}, ok
+	if strings.HasPrefix(key, layout.Service.Dir()) {
+		p, ok := layout.Parse(key)
+		return record{Name{Service: p.Name, ID: p.ID}, p.Part}, ok && p.Part != layout.Other
 	}
-	rest, ok := strings.CutPrefix(key, EndpointPrefix(s.foreign))
-	return record{Name{s.foreign, rest, true}, endpoints}, ok && s.foreign != ""
+	rest, ok := strings.CutPrefix(key, layout.EndpointPrefix(s.foreign))
+	return record{Name{s.foreign, rest, true}, layout.Endpoint}, ok && s.foreign != ""
 }
 
 // Apply takes events in order. Keys that are not of the registry are passed over.
@@ -130,9 +131,9 @@ func (s *Set) applyRevision(now time.Time, events []*mvccpb.Event) {
 
 func (r record) turn(t mvccpb.Event_EventType) int {
 	switch {
-	case r.kind == orders && t == mvccpb.Event_PUT:
+	case r.part == layout.Order && t == mvccpb.Event_PUT:
 		return 0
-	case (r.kind == instances || r.kind == endpoints) && t == mvccpb.Event_DELETE:
+	case (r.part == layout.Instance || r.part == layout.Endpoint) && t == mvccpb.Event_DELETE:
 		return 1
 	}
 	return 2
@@ -144,16 +145,16 @@ func (s *Set) Replace(now time.Time, kvs []*mvccpb.KeyValue) {
 	for _, kv := range kvs {
 		if r, ok := s.parse(string(kv.Key)); ok {
 			have[r] = true
-			if r.kind == orders {
+			if r.part == layout.Order {
 				s.put(r, kv)
 			}
 		}
 	}
 	for service, g := range s.groups {
 		for name := range g.members {
-			first, others := instances, []kind{orders, probes}
+			first, others := layout.Instance, []layout.Part{layout.Order, layout.Probe}
 			if name.Foreign {
-				first, others = endpoints, nil
+				first, others = layout.Endpoint, nil
 			}
 			if !have[record{name, first}] {
 				s.remove(now, record{name, first})
@@ -190,22 +191,22 @@ func (s *Set) put(r record, kv *mvccpb.KeyValue) {
 		m = &member{}
 		g.members[r.Name] = m
 	}
-	if m.revision(r.kind) == kv.ModRevision {
+	if m.revision(r.part) == kv.ModRevision {
 		return // read again
 	}
-	switch r.kind {
-	case instances, endpoints:
+	switch r.part {
+	case layout.Instance, layout.Endpoint:
 		if m.instance = decode(r, kv.Value); m.instance != nil {
 			m.instance.Lease = kv.Lease
 			delete(g.gone, r.Name)
 		}
 		m.revisions.instance = kv.ModRevision
-	case orders:
+	case layout.Order:
 		if m.order = new(coordv1.ServiceOrder); unmarshal(kv.Value, m.order) != nil {
 			m.order = nil
 		}
 		m.revisions.order = kv.ModRevision
-	case probes:
+	case layout.Probe:
 		if m.probed = new(coordv1.ServiceProbed); unmarshal(kv.Value, m.probed) != nil {
 			m.probed = nil
 		}
@@ -235,17 +236,17 @@ func (s *Set) remove(now time.Time, r record) {
 		return
 	}
 	m := g.members[r.Name]
-	switch r.kind {
-	case instances, endpoints:
+	switch r.part {
+	case layout.Instance, layout.Endpoint:
 		if m.missed() {
 			stale := *m.shown
 			stale.Stale = true
 			g.gone[r.Name], g.expired = lost{&stale, now}, true
 		}
 		m.instance, m.revisions.instance = nil, 0
-	case orders:
+	case layout.Order:
 		m.order, m.revisions.order = nil, 0
-	case probes:
+	case layout.Probe:
 		m.probed, m.revisions.probed = nil, 0
 	}
 	s.changed(g, r.Name, m)
@@ -267,11 +268,11 @@ func (s *Set) changed(g *group, name Name, m *member) {
 }
 
 // revision is that of the record that was taken last, 0 if there is none.
-func (m *member) revision(k kind) int64 {
-	switch k {
-	case orders:
+func (m *member) revision(part layout.Part) int64 {
+	switch part {
+	case layout.Order:
 		return m.revisions.order
-	case probes:
+	case layout.Probe:
 		return m.revisions.probed
 	}
 	return m.revisions.instance

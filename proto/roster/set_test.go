@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // store is a store of keys with revisions, which hands out the events of what is done to it.
@@ -35,7 +36,7 @@ func (s *store) register(t testing.TB, in Instance, lease int64) {
 	if err := in.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	s.put(InstanceKey(in.Service, in.ID), in.Encode(), lease)
+	s.put(layout.InstanceKey(in.Service, in.ID), in.Encode(), lease)
 }
 
 // delete deletes keys in one revision.
@@ -103,7 +104,7 @@ func TestStateIsTheWorstThatIsSaid(t *testing.T) {
 	expect(t, set, "[a starting]")
 
 	probed := func(state State, lease int64) {
-		st.put(ProbedKey("pay", "a"), marshal(&coordv1.ServiceProbed{State: coordv1.ServiceState(state), Detail: "so", Lease: lease}), lease)
+		st.put(layout.ProbedKey("pay", "a"), marshal(&coordv1.ServiceProbed{State: coordv1.ServiceState(state), Detail: "so", Lease: lease}), lease)
 		set.Apply(start, st.take())
 	}
 	probed(Passing, 7)
@@ -116,14 +117,14 @@ func TestStateIsTheWorstThatIsSaid(t *testing.T) {
 	probed(Passing, 6) // of an instance before this one
 	expect(t, set, "[a starting]")
 	probed(Passing, 7)
-	st.put(OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: "ops"}), 7)
+	st.put(layout.OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: "ops"}), 7)
 	set.Apply(start, st.take())
 	expect(t, set, "[a draining]")
 	in.State = Critical
 	st.register(t, in, 7)
 	set.Apply(start, st.take())
 	expect(t, set, "[a critical]")
-	st.delete(OrderKey("pay", "a"), ProbedKey("pay", "a"), InstanceKey("pay", "a"))
+	st.delete(layout.OrderKey("pay", "a"), layout.ProbedKey("pay", "a"), layout.InstanceKey("pay", "a"))
 	set.Apply(start, st.take())
 	expect(t, set, "[]")
 	if len(set.groups) != 0 {
@@ -136,9 +137,9 @@ func TestDrainedInstanceIsNotMissed(t *testing.T) {
 	for _, replace := range []bool{false, true} {
 		st, set := newStore(), NewSet(Limits{}, "")
 		st.register(t, pay("a"), 7)
-		st.put(OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{State: coordv1.ServiceState_SERVICE_STATE_DRAINING}), 7)
+		st.put(layout.OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{State: coordv1.ServiceState_SERVICE_STATE_DRAINING}), 7)
 		set.Apply(start, st.take())
-		st.delete(OrderKey("pay", "a"), InstanceKey("pay", "a")) // in the order of a store that has the order first
+		st.delete(layout.OrderKey("pay", "a"), layout.InstanceKey("pay", "a")) // in the order of a store that has the order first
 		if replace {
 			set.Replace(start, st.all())
 		} else {
@@ -154,9 +155,9 @@ func TestNoteOfLeaving(t *testing.T) {
 		st, set := newStore(), NewSet(Limits{}, "")
 		st.register(t, pay("a"), 7)
 		set.Apply(start, st.take())
-		st.delete(InstanceKey("pay", "a"))
+		st.delete(layout.InstanceKey("pay", "a"))
 		st.revision--
-		st.put(OrderKey("pay", "a"), DrainOrder("itself", start), 8)
+		st.put(layout.OrderKey("pay", "a"), DrainOrder("itself", start), 8)
 		if replace {
 			set.Replace(start, st.all())
 		} else {
@@ -226,7 +227,7 @@ func TestMassExpiryIsKeptForATime(t *testing.T) {
 			st.register(t, in, int64(i+1))
 			in.State = Draining
 			st.register(t, in, int64(i+1))
-			st.delete(InstanceKey("pay", in.ID))
+			st.delete(layout.InstanceKey("pay", in.ID))
 		}
 		set.Apply(start, st.take())
 		expect(t, set, "[]")
@@ -266,15 +267,15 @@ func TestEventsAndReadsAgree(t *testing.T) {
 			}
 			st.register(t, in, lease)
 		case 3:
-			st.put(ProbedKey("pay", id), marshal(&coordv1.ServiceProbed{State: coordv1.ServiceState(1 + r.IntN(4)), Lease: lease}), lease)
+			st.put(layout.ProbedKey("pay", id), marshal(&coordv1.ServiceProbed{State: coordv1.ServiceState(1 + r.IntN(4)), Lease: lease}), lease)
 		case 4:
-			st.put(OrderKey("pay", id), marshal(&coordv1.ServiceOrder{State: 3}), lease)
+			st.put(layout.OrderKey("pay", id), marshal(&coordv1.ServiceOrder{State: 3}), lease)
 		case 5:
 			in := pay(id)
 			in.Addr = "10.0.0." + id + ":1"
-			st.put(EndpointKey("pay", in.Addr), in.EncodeEndpoint(), lease)
+			st.put(layout.EndpointKey("pay", in.Addr), in.EncodeEndpoint(), lease)
 		case 6:
-			st.put(InstanceKey("pay", id), []byte("\xffunreadable"), lease)
+			st.put(layout.InstanceKey("pay", id), []byte("\xffunreadable"), lease)
 		case 7:
 			st.expire(lease)
 		}

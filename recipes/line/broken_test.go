@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"google.golang.org/protobuf/proto"
@@ -40,7 +41,7 @@ func TestBrokenQueueGrantsNobody(t *testing.T) {
 		} {
 			t.Run(kind.String()+", mended by "+name, func(t *testing.T) {
 				f := start(t, 1, 2, 3, 4, 5)
-				q := &brokenQueue{f, kind, recipes.QueueOf(kind, "a"), request}
+				q := &brokenQueue{f, kind, layout.QueueOf(kind, "a"), request}
 				q.enter(1)
 				second, held := q.enter(2) // it holds beside the first one in a semaphore only
 				if holds := held.State == coordv1.AcquiredEntry_HOLDS; holds != (kind == coordv1.QueueKind_QUEUE_SEMAPHORE) {

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -197,11 +198,11 @@ func (l *line) change(ev statemachine.Event) {
 		l.hall.recorded(l)
 		return
 	}
-	if put && key == recipes.TransferKey(l.queue) {
+	if put && key == layout.TransferKey(l.queue) {
 		l.transfer = recipes.ParseTransfer(ev.Kv)
 		return
 	}
-	if entry, ok := recipes.AskedEntry(key); ok {
+	if entry, ok := layout.AskedEntry(key); ok {
 		for _, t := range l.tickets[entry] {
 			t.ask(ask{recipes.ParseAsk(ev.Kv), ev.Kv.ModRevision})
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
@@ -128,8 +129,8 @@ func TestRandomLinesAgainstScan(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		s := memstore.New()
 		lines := map[string]*line{}
-		for _, kind := range recipes.Kinds() {
-			queue := recipes.QueueOf(kind, "a")
+		for _, kind := range layout.QueueKinds() {
+			queue := layout.QueueOf(kind, "a")
 			l := newLine(queue, func(*line) {})
 			l.load(recipes.Read(s, queue), s.Rev)
 			lines[queue] = l
@@ -192,8 +193,8 @@ func disturb(rng *rand.Rand, s *memstore.Store) {
 			}
 		}
 	case 2:
-		kinds := recipes.Kinds()
-		queue := recipes.QueueOf(kinds[rng.IntN(len(kinds))], "a")
+		kinds := layout.QueueKinds()
+		queue := layout.QueueOf(kinds[rng.IntN(len(kinds))], "a")
 		if entries := recipes.Queue(s, queue); len(entries) > 0 {
 			s.Delete(entries[rng.IntN(len(entries))].Key)
 		}
@@ -210,12 +211,12 @@ func randomRequest(rng *rand.Rand, id int64, s *memstore.Store) (coordv1.Kind, p
 	switch rng.IntN(8) {
 	case 0:
 		priority := rng.Int64N(2) * (1 + rng.Int64N(3))
-		key := recipes.Key(recipes.ElectionQueue("a", priority), id, "")
+		key := layout.EntryKey(layout.ElectionQueue("a", priority), id, "")
 		return coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", Priority: priority, To: key}
 	case 1:
 		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: rng.IntN(2) == 0, LingerMs: linger}
 	case 2:
-		writer := &coordv1.Guard{Name: "a", Key: recipes.Key(recipes.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"), id, "")}
+		writer := &coordv1.Guard{Name: "a", Key: layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"), id, "")}
 		writer.Token = s.Get([]byte(writer.Key)).GetCreateRevision()
 		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
 	case 3, 4:
@@ -231,7 +232,7 @@ func randomRequest(rng *rand.Rand, id int64, s *memstore.Store) (coordv1.Kind, p
 // TestManyHoldersCostNothing: what becomes of one of many holders is judged for it alone.
 func TestManyHoldersCostNothing(t *testing.T) {
 	s := memstore.New()
-	queue := recipes.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a")
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a")
 	acquire := func(id int64) {
 		s.Leases[id], s.Sessions[id] = true, true
 		req := &coordv1.SemaphoreAcquire{Name: "a", Permits: 1, Limit: 300}
@@ -256,7 +257,7 @@ func TestManyHoldersCostNothing(t *testing.T) {
 			t.Fatal("a release and an acquire had all who hold looked at")
 		}
 	}
-	if got := l.hall.grantOf(l, recipes.Key(queue, 350, "")); got == 0 || l.hall.grantOf(l, recipes.Key(queue, 351, "")) != 0 {
+	if got := l.hall.grantOf(l, layout.EntryKey(queue, 350, "")); got == 0 || l.hall.grantOf(l, layout.EntryKey(queue, 351, "")) != 0 {
 		t.Error("not the next 50 hold")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -116,9 +117,9 @@ func (ls *Lines) dispatch(d Delivery) {
 		if !bytes.HasPrefix(ev.Kv.Key, reserved) {
 			continue
 		}
-		if entry, ok := recipes.AskedEntry(string(ev.Kv.Key)); ok {
+		if entry, ok := layout.AskedEntry(string(ev.Kv.Key)); ok {
 			ls.asked(entry, ev)
-		} else if queue, ok := recipes.TransferredQueue(string(ev.Kv.Key)); ok && ev.Type == mvccpb.Event_PUT {
+		} else if queue, ok := layout.TransferredQueue(string(ev.Kv.Key)); ok && ev.Type == mvccpb.Event_PUT {
 			if left == nil {
 				left = map[string]bool{}
 			}
@@ -136,7 +137,7 @@ func (ls *Lines) dispatch(d Delivery) {
 	}
 }
 
-var reserved = []byte(recipes.Reserved)
+var reserved = []byte(layout.Reserved)
 
 // touch hands an event to the line of a queue, if there is one.
 func (ls *Lines) touch(queue []byte, ev statemachine.Event) {
@@ -159,7 +160,7 @@ func (ls *Lines) asked(entry string, ev statemachine.Event) {
 	for t := ls.mu.tracked[entry]; t != nil; t = t.next {
 		t.ask(a)
 	}
-	queue, _ := recipes.QueueOfKey(entry)
+	queue, _ := layout.QueueOfKey(entry)
 	if l := ls.mu.lines[queue]; l != nil {
 		// Its key is not one of the queue's, so it comes with the event of this revision in its stead.
 		ls.touch([]byte(queue), ev)

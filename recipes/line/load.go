@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/guard"
 )
@@ -95,13 +96,13 @@ func (ls *Lines) loadOne(view View, l *line) {
 	s, err := Read(ls.ctx, view, l.queue)
 	if err != nil {
 		ls.source.Logger.Warn("read a queue", zap.String("queue", l.queue), zap.Error(err))
-		l.fail(fmt.Errorf("read the queue of %q: %w", recipes.NameOf(l.queue), err))
+		l.fail(fmt.Errorf("read the queue of %q: %w", layout.NameOf(l.queue), err))
 		return
 	}
 	l.load(s, view.Revision())
 	r := NewReader(ls.ctx, view)
 	for _, key := range l.heldKeys() {
-		if kv := r.Get([]byte(recipes.AskKey(key))); kv != nil {
+		if kv := r.Get([]byte(layout.AskKey(key))); kv != nil {
 			l.asked(key, ask{recipes.ParseAsk(kv), kv.ModRevision})
 		}
 	}
@@ -110,9 +111,9 @@ func (ls *Lines) loadOne(view View, l *line) {
 // checkOne looks up a tracked holder. A view that is older than its grant says nothing.
 func (ls *Lines) checkOne(view View, t *Ticket) {
 	r := NewReader(ls.ctx, view)
-	kv, note := r.Get([]byte(t.key)), r.Get([]byte(recipes.AskKey(t.key)))
-	queue, _ := recipes.QueueOfKey(t.key)
-	transfer := recipes.ParseTransfer(r.Get([]byte(recipes.TransferKey(queue))))
+	kv, note := r.Get([]byte(t.key)), r.Get([]byte(layout.AskKey(t.key)))
+	queue, _ := layout.QueueOfKey(t.key)
+	transfer := recipes.ParseTransfer(r.Get([]byte(layout.TransferKey(queue))))
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	switch {

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -84,8 +85,8 @@ type ask struct {
 // perhaps from within Holds and Waits: it must not block, and must not call this package.
 func (ls *Lines) Track(key string, fn func(Event)) *Ticket {
 	t := &Ticket{lines: ls, key: key, fn: fn}
-	queue, _ := recipes.QueueOfKey(key)
-	t.lease, _, _ = recipes.ParseKey(queue, key)
+	queue, _ := layout.QueueOfKey(key)
+	t.lease, _, _ = layout.ParseEntryKey(queue, key)
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	t.next = ls.mu.tracked[key]
@@ -111,7 +112,7 @@ func (t *Ticket) Waits(token, claim int64) {
 	ls := t.lines
 	ls.mu.Lock()
 	ls.untrack(t)
-	queue, _ := recipes.QueueOfKey(t.key)
+	queue, _ := layout.QueueOfKey(t.key)
 	l := ls.open(queue)
 	l.mu.Lock()
 	ls.mu.Unlock()

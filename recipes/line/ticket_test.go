@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -89,14 +89,14 @@ func (f *fixture) track(key string) *listener {
 // campaign makes a candidate and follows it.
 func (f *fixture) campaign(session, priority, lingerMS int64) (*listener, *coordv1.AcquiredEntry) {
 	f.Helper()
-	return f.enter(recipes.ElectionQueue("a", priority), session,
+	return f.enter(layout.ElectionQueue("a", priority), session,
 		coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: lingerMS})
 }
 
 // enter makes a session's entry in a queue and follows it.
 func (f *fixture) enter(queue string, session int64, kind coordv1.Kind, req proto.Message) (*listener, *coordv1.AcquiredEntry) {
 	f.Helper()
-	l := f.track(recipes.Key(queue, session, ""))
+	l := f.track(layout.EntryKey(queue, session, ""))
 	resp := &coordv1.Acquired{}
 	f.request(session, kind, req, resp)
 	e := resp.Entries[0]
@@ -204,7 +204,7 @@ func TestStaleChangesConcernNobody(t *testing.T) {
 func TestGrantsInOrder(t *testing.T) {
 	for _, priority := range []int64{0, 3} {
 		f := start(t, 1, 2, 3, 4)
-		queue := recipes.ElectionQueue("a", priority)
+		queue := layout.ElectionQueue("a", priority)
 		a, ea := f.campaign(1, priority, 0)
 		b, eb := f.campaign(2, priority, 700)
 		c, _ := f.campaign(3, priority, 0)
@@ -218,7 +218,7 @@ func TestGrantsInOrder(t *testing.T) {
 		if grant.Token < eb.Token || grant.Token <= ea.Token || (priority == 0) != (grant.Token == eb.Token) {
 			t.Errorf("L2: granted %+v after %v", grant, ea)
 		}
-		f.member.Do(func(s *memstore.Store) { s.Delete(recipes.Key(queue, 4, "")) })
+		f.member.Do(func(s *memstore.Store) { s.Delete(layout.EntryKey(queue, 4, "")) })
 		if ev := d.next(Lost); ev.Held {
 			t.Errorf("waiter: %+v", ev)
 		}
@@ -399,7 +399,7 @@ func TestTenThousandWaiters(t *testing.T) {
 	var told [waiters + 1]int
 	var order []int
 	granted := make(chan int, waiters) // the hub's goroutine sends
-	key := func(i int) string { return recipes.Key("a", int64(i+1), "") }
+	key := func(i int) string { return layout.EntryKey("a", int64(i+1), "") }
 	for i := range waiters + 1 {
 		ticket := f.lines.Track(key(i), func(ev Event) {
 			if ev.News == Granted {
@@ -473,7 +473,7 @@ func TestManyInTurn(t *testing.T) {
 		group.Go(func() {
 			for range rounds {
 				news := make(chan Event, 10)
-				ticket := f.lines.Track(recipes.Key("a", id, ""), func(ev Event) { news <- ev })
+				ticket := f.lines.Track(layout.EntryKey("a", id, ""), func(ev Event) { news <- ev })
 				resp := &coordv1.Acquired{}
 				f.request(id, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"a"}}, resp)
 				e := resp.Entries[0]
@@ -548,7 +548,7 @@ func TestLinesThatCannotBeRead(t *testing.T) {
 // TestObserveByPriority: observers see leaders with their terms.
 func TestObserveByPriority(t *testing.T) {
 	f := start(t, 1, 2)
-	o := f.lines.Observe(recipes.ElectionQueue("a", 1))
+	o := f.lines.Observe(layout.ElectionQueue("a", 1))
 	defer o.Close()
 	var got []string
 	until := func(n int) {

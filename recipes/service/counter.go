@@ -4,6 +4,7 @@ import (
 	"context"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/recipes"
 )
@@ -23,7 +24,7 @@ func (cs counterServer) Set(ctx context.Context, req *coordv1.CounterSet) (*coor
 }
 
 func (cs counterServer) Get(ctx context.Context, req *coordv1.CounterGet) (*coordv1.CounterValue, error) {
-	kv, rev, err := cs.service.object(ctx, objects.CounterPrefix, req.Name)
+	kv, rev, err := cs.service.object(ctx, layout.Counter, req.Name)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -45,7 +46,7 @@ func (ss sequenceServer) Next(ctx context.Context, req *coordv1.SequenceNext) (*
 }
 
 func (ss sequenceServer) Get(ctx context.Context, req *coordv1.SequenceGet) (*coordv1.SequenceState, error) {
-	kv, rev, err := ss.service.object(ctx, objects.SequencePrefix, req.Name)
+	kv, rev, err := ss.service.object(ctx, layout.Sequence, req.Name)
 	if err != nil {
 		return nil, wireError(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -27,7 +28,7 @@ func (gs gateServer) Open(ctx context.Context, req *coordv1.GateOpen) (*coordv1.
 }
 
 func (gs gateServer) Get(ctx context.Context, req *coordv1.GateGet) (*coordv1.GateState, error) {
-	kv, rev, err := gs.service.object(ctx, objects.GatePrefix, req.Name)
+	kv, rev, err := gs.service.object(ctx, layout.Gate, req.Name)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -59,7 +60,7 @@ func (gs gateServer) Await(ctx context.Context, req *coordv1.GateAwait) (*coordv
 		}
 		return over, err
 	}
-	if err := gs.service.follow(ctx, []byte(objects.GatePrefix+req.Name), nil, keyFollower(see)); err != nil {
+	if err := gs.service.follow(ctx, []byte(layout.Gate.Key(req.Name)), nil, keyFollower(see)); err != nil {
 		return nil, wireError(err)
 	}
 	return state, nil

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -34,7 +35,7 @@ func (gs groupServer) Members(ctx context.Context, req *coordv1.GroupMembersRequ
 	if err := recipes.CheckName(req.Name); err != nil {
 		return nil, wireError(err)
 	}
-	key, end := objects.GroupRange(req.Name)
+	key, end := layout.Group.Range(req.Name).Bytes()
 	kvs, rev, err := gs.service.readNow(ctx, key, end)
 	if err != nil {
 		return nil, wireError(err)
@@ -46,7 +47,7 @@ func (gs groupServer) Watch(req *coordv1.GroupWatchRequest, stream grpc.ServerSt
 	if err := recipes.CheckName(req.Name); err != nil {
 		return wireError(err)
 	}
-	key, end := objects.GroupRange(req.Name)
+	key, end := layout.Group.Range(req.Name).Bytes()
 	f := groupFollower{objects.NewRoll(req.Name), stream.Send}
 	return wireError(gs.service.follow(stream.Context(), key, end, f))
 }

@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -27,7 +28,7 @@ func (ls latchServer) CountDown(ctx context.Context, req *coordv1.LatchCountDown
 }
 
 func (ls latchServer) Get(ctx context.Context, req *coordv1.LatchGet) (*coordv1.LatchState, error) {
-	kv, rev, err := ls.service.object(ctx, objects.LatchPrefix, req.Name)
+	kv, rev, err := ls.service.object(ctx, layout.Latch, req.Name)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -59,7 +60,7 @@ func (ls latchServer) Await(ctx context.Context, req *coordv1.LatchAwait) (*coor
 		}
 		return over, recipes.ObjectError(req.Name, err)
 	}
-	if err := ls.service.follow(ctx, []byte(objects.LatchPrefix+req.Name), nil, keyFollower(see)); err != nil {
+	if err := ls.service.follow(ctx, []byte(layout.Latch.Key(req.Name)), nil, keyFollower(see)); err != nil {
 		return nil, wireError(err)
 	}
 	return state, nil

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -20,10 +21,10 @@ func called[Resp proto.Message](ctx context.Context, s *Service, procedure strin
 }
 
 // object reads the key of a named object, nil if there is none, linearizably.
-func (s *Service) object(ctx context.Context, prefix, name string) (*mvccpb.KeyValue, statemachine.Revision, error) {
+func (s *Service) object(ctx context.Context, kind layout.Kind, name string) (*mvccpb.KeyValue, statemachine.Revision, error) {
 	if err := recipes.CheckName(name); err != nil {
 		return nil, 0, err
 	}
-	kvs, rev, err := s.readNow(ctx, []byte(prefix+name), nil)
+	kvs, rev, err := s.readNow(ctx, []byte(kind.Key(name)), nil)
 	return one(kvs), rev, err
 }

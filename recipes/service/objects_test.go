@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes/internal/memstore"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -52,7 +52,7 @@ func TestCounterAndSequence(t *testing.T) {
 	}
 	_, err = sequence.Next(f.ctx, &coordv1.SequenceNext{Name: "ids"})
 	wantError(t, err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "a count of 0")
-	f.member.Do(func(s *memstore.Store) { _ = s.Put(objects.SequencePrefix+"foreign", "\xff", 0) })
+	f.member.Do(func(s *memstore.Store) { _ = s.Put(layout.Sequence.Key("foreign"), "\xff", 0) })
 	_, err = sequence.Get(f.ctx, &coordv1.SequenceGet{Name: "foreign"})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_WRONG_KIND, "foreign")
 }
@@ -158,7 +158,7 @@ func TestLatchAwaitThroughGaps(t *testing.T) {
 		t.Errorf("its end was not seen: %v", err)
 	}
 	done = awaiting(f, await)
-	f.member.Do(func(s *memstore.Store) { s.Delete(objects.LatchPrefix + "l") })
+	f.member.Do(func(s *memstore.Store) { s.Delete(layout.Latch.Key("l")) })
 	wantError(t, f.receive(done), codes.NotFound, coordv1.Error_REASON_NOT_SET, `"l"`)
 }
 
@@ -186,7 +186,7 @@ func TestGateAwait(t *testing.T) {
 		},
 		"a gap": func() {
 			f.member.Jump(func(s *memstore.Store) {
-				s.Delete(objects.GatePrefix + "g")
+				s.Delete(layout.Gate.Key("g"))
 				if err := call(s, "gate.close.v1", &coordv1.GateClose{Name: "g"}); err != nil {
 					t.Error(err)
 				}
@@ -348,7 +348,7 @@ func TestGroupWatchOfASlowReader(t *testing.T) {
 	const members, updates = 10, 4000
 	delivered := make(chan struct{})
 	seen := 0
-	from, end := objects.GroupRange("g")
+	from, end := layout.Group.Range("g").Bytes()
 	_, cancel := f.member.Subscribe(from, end, func(statemachine.Revision, []statemachine.Event, bool) {
 		if seen++; seen == updates {
 			close(delivered)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 )
 
@@ -15,7 +16,7 @@ func (s *Service) observe(ctx context.Context, req *coordv1.ObserveRequest, send
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return err
 	}
-	o := s.backend.Lines.Observe(recipes.ElectionQueue(req.Name, req.Priority))
+	o := s.backend.Lines.Observe(layout.ElectionQueue(req.Name, req.Priority))
 	defer o.Close()
 	for {
 		select {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -37,7 +38,7 @@ func (qs queueServer) request(req ownersRequest, waitMS, graceMS int64) (*reques
 	if r.Value, err = recipes.EncodeIdentity(req.GetOwner(), req.GetLabels()); err != nil {
 		return nil, err
 	}
-	r.Name, r.Lease, r.OwnerId, r.queue = req.GetName(), req.GetLease(), req.GetOwnerId(), recipes.QueueOf(qs.kind, req.GetName())
+	r.Name, r.Lease, r.OwnerId, r.queue = req.GetName(), req.GetLease(), req.GetOwnerId(), layout.QueueOf(qs.kind, req.GetName())
 	r.enqueueBy, r.removeBy = qs.enqueueBy, recipes.LockRelease
 	return r, nil
 }
@@ -64,7 +65,7 @@ func (qs queueServer) Release(ctx context.Context, req *coordv1.ReleaseRequest) 
 
 // CheckToken says whether an entry, in a queue of whatever kind, holds or waits.
 func (qs queueServer) CheckToken(ctx context.Context, req *coordv1.CheckTokenRequest) (*coordv1.CheckTokenResponse, error) {
-	queue, rev, err := qs.service.currentQueue(ctx, recipes.KindOf(req.Key), req.Name)
+	queue, rev, err := qs.service.currentQueue(ctx, layout.KindOf(req.Key), req.Name)
 	if err != nil {
 		return nil, wireError(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
@@ -14,12 +15,12 @@ import (
 func (s *Service) queue(ctx context.Context, queue string) (*recipes.Snapshot, statemachine.Revision, error) {
 	view, err := s.backend.View()
 	if err != nil {
-		return nil, 0, fmt.Errorf("read queue of %q: %w", recipes.NameOf(queue), err)
+		return nil, 0, fmt.Errorf("read queue of %q: %w", layout.NameOf(queue), err)
 	}
 	defer view.Close()
 	q, err := line.Read(ctx, view, queue)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read queue of %q: %w", recipes.NameOf(queue), err)
+		return nil, 0, fmt.Errorf("read queue of %q: %w", layout.NameOf(queue), err)
 	}
 	return q, view.Revision(), nil
 }
@@ -32,5 +33,5 @@ func (s *Service) currentQueue(ctx context.Context, kind coordv1.QueueKind, name
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return nil, 0, fmt.Errorf("read index: %w", err)
 	}
-	return s.queue(ctx, recipes.QueueOf(kind, name))
+	return s.queue(ctx, layout.QueueOf(kind, name))
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
-	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/line"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -99,7 +99,7 @@ type ticket struct {
 
 func (s *Service) newTicket(r *request) *ticket {
 	t := &ticket{granted: make(chan line.Event, 1), ended: make(chan line.Event, 1)}
-	t.Ticket = s.backend.Lines.Track(recipes.Key(r.queue, r.Lease, r.OwnerId), func(ev line.Event) {
+	t.Ticket = s.backend.Lines.Track(layout.EntryKey(r.queue, r.Lease, r.OwnerId), func(ev line.Event) {
 		switch ev.News {
 		case line.Granted:
 			t.granted <- ev

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -163,7 +164,7 @@ func (m *Model) deleteCommand(r *pb.DeleteRangeRequest) (any, error) {
 }
 
 // isReserved says whether a key is one that only procedures write.
-func isReserved(key []byte) bool { return bytes.HasPrefix(key, []byte("_coord/")) }
+func isReserved(key []byte) bool { return bytes.HasPrefix(key, []byte(layout.Reserved)) }
 
 func (m *Model) doDelete(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
 	found := slices.DeleteFunc(m.versions(r.Key, r.RangeEnd, m.Revision()), func(kv *mvccpb.KeyValue) bool { return isReserved(kv.Key) })

@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/client/registry"
-	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // TestEveryInstanceOfASnapshotHadALiveLease: whatever a watch shows at a revision and does not flag as stale has, at that very
@@ -83,7 +83,7 @@ func TestEveryInstanceOfASnapshotHadALiveLease(t *testing.T) {
 		if s.revision < begin.Header.Revision {
 			continue
 		}
-		there, err := c.Get(bounded(t), roster.ServicePrefix("pay"), clientv3.WithPrefix(), clientv3.WithRev(s.revision))
+		there, err := c.Get(bounded(t), layout.Service.Prefix("pay"), clientv3.WithPrefix(), clientv3.WithRev(s.revision))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestEveryInstanceOfASnapshotHadALiveLease(t *testing.T) {
 		}
 		for _, id := range s.ids {
 			full++
-			if !leased[roster.InstanceKey("pay", id)] {
+			if !leased[layout.InstanceKey("pay", id)] {
 				t.Errorf("revision %d: instance %s is shown and has no key on a lease", s.revision, id)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coord-dev/coord/client/registry"
-	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 func pay(id string) registry.Instance {
@@ -68,11 +68,11 @@ func TestLifeOfAnInstance(t *testing.T) {
 	if err := reg.Heartbeat(bounded(t), nil); !errors.Is(err, registry.ErrDeregistered) {
 		t.Errorf("heartbeat afterwards: %v", err)
 	}
-	if resp, err := c.Get(bounded(t), roster.Prefix, clientv3.WithPrefix()); err != nil || len(resp.Kvs) != 1 {
+	if resp, err := c.Get(bounded(t), layout.Service.Dir(), clientv3.WithPrefix()); err != nil || len(resp.Kvs) != 1 {
 		t.Errorf("left behind is not the note alone: %v, %v", resp, err)
 	}
 	f.Advance(time.Minute)
-	if resp, err := c.Get(bounded(t), roster.Prefix, clientv3.WithPrefix()); err != nil || len(resp.Kvs) != 0 {
+	if resp, err := c.Get(bounded(t), layout.Service.Dir(), clientv3.WithPrefix()); err != nil || len(resp.Kvs) != 0 {
 		t.Errorf("left behind: %v, %v", resp, err)
 	}
 	o.mu.Lock()
@@ -276,7 +276,7 @@ func TestTheLastToRegisterHasTheID(t *testing.T) {
 		t.Errorf("the new one is %s, %v", text(all), err)
 	}
 	// Whoever deletes the key does not stop a process: its next word brings it back.
-	if err := f.Overwrite(roster.InstanceKey("pay", "a"), nil); err != nil {
+	if err := f.Overwrite(layout.InstanceKey("pay", "a"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := next.Heartbeat(bounded(t), nil); err != nil {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Visit is a party's time inside a barrier.
@@ -73,9 +74,6 @@ func (v Visit) met(all []Visit, calls []int64, parties int, died func(Visit) (in
 	return nil
 }
 
-// BarrierPrefix begins the keys of all barriers.
-const BarrierPrefix = "_coord/barriers/"
-
 // Gatherings rebuilds barriers from the changes of their keys, in the order of the log.
 type Gatherings struct {
 	entries map[string]map[string]*mvccpb.KeyValue // by barrier, by key
@@ -96,7 +94,7 @@ func (g *Gatherings) Apply(events []*mvccpb.Event) error {
 func (g *Gatherings) applyRevision(_ int64, events []*mvccpb.Event) error {
 	states := map[string]*coordv1.BarrierState{}
 	for _, e := range events {
-		rest, ok := strings.CutPrefix(string(e.Kv.Key), BarrierPrefix)
+		rest, ok := strings.CutPrefix(string(e.Kv.Key), layout.Barrier.Dir())
 		slash := strings.LastIndexByte(rest, '/')
 		if !ok || slash < 0 {
 			continue
@@ -107,7 +105,7 @@ func (g *Gatherings) applyRevision(_ int64, events []*mvccpb.Event) error {
 		}
 		lease, isEntry := leaseOf(rest)
 		switch {
-		case rest[slash:] == "/state" && e.Type == mvccpb.Event_PUT:
+		case rest[slash+1:] == string(layout.State) && e.Type == mvccpb.Event_PUT:
 			states[name] = &coordv1.BarrierState{}
 			if err := proto.Unmarshal(e.Kv.Value, states[name]); err != nil {
 				return fmt.Errorf("state of barrier %q: %w", name, err)

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 func TestMet(t *testing.T) {
@@ -47,19 +48,19 @@ func TestGatherings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return put(BarrierPrefix+"b/state", string(value), 0, 2, mod)
+		return put(layout.Barrier.Begin("b/state"), string(value), 0, 2, mod)
 	}
 	entry := func(lease string, id, rev int64) *mvccpb.Event {
-		return put(BarrierPrefix+"b/"+lease, "", id, rev, rev)
+		return put(layout.Barrier.Begin("b/"+lease), "", id, rev, rev)
 	}
 	for _, c := range []struct {
 		name   string
 		events []*mvccpb.Event
 		ok     bool
 	}{
-		{"two meet", []*mvccpb.Event{entry("1", 1, 3), entry("2", 2, 4), state(1, 2, 3, 4, 4), put(BarrierPrefix+"b/tally", "", 0, 3, 4)}, true},
-		{"one is not there any more", []*mvccpb.Event{entry("1", 1, 3), del(BarrierPrefix+"b/1", 4), entry("2", 2, 5), state(1, 2, 3, 5, 5)}, false},
-		{"one is dead", []*mvccpb.Event{entry("1", 1, 3), put(BarrierPrefix+"b/1", "", -9, 3, 4), entry("2", 2, 5), state(1, 2, 3, 5, 5)}, false},
+		{"two meet", []*mvccpb.Event{entry("1", 1, 3), entry("2", 2, 4), state(1, 2, 3, 4, 4), put(layout.Barrier.Begin("b/tally"), "", 0, 3, 4)}, true},
+		{"one is not there any more", []*mvccpb.Event{entry("1", 1, 3), del(layout.Barrier.Begin("b/1"), 4), entry("2", 2, 5), state(1, 2, 3, 5, 5)}, false},
+		{"one is dead", []*mvccpb.Event{entry("1", 1, 3), put(layout.Barrier.Begin("b/1"), "", -9, 3, 4), entry("2", 2, 5), state(1, 2, 3, 5, 5)}, false},
 		{"one is missing", []*mvccpb.Event{entry("1", 1, 3), state(1, 2, 3, 3, 3)}, false},
 		{"a generation again", []*mvccpb.Event{
 			entry("1", 1, 3), entry("2", 2, 4), state(2, 2, 3, 4, 4), entry("3", 3, 5), entry("4", 4, 6), state(1, 2, 5, 6, 6),

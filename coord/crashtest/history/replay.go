@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/coord-dev/coord/proto/layout"
 )
 
 // Log rebuilds queues from the changes of their keys, in the order of the log. It knows the layout of the keys by itself: it
@@ -104,7 +106,7 @@ func entryName(key string) (string, bool) {
 		return "", false
 	}
 	_, ok := leaseOf(key)
-	return key[:slash], ok || !strings.HasPrefix(key, "_coord/")
+	return key[:slash], ok || !strings.HasPrefix(key, layout.Reserved)
 }
 
 // leaseOf is the lease in the key of an entry.
