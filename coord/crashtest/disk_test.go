@@ -203,6 +203,7 @@ func checkServesWhenFull(t *testing.T, c *cluster, cli *clientv3.Client, acked m
 func checkRecovers(t *testing.T, c *cluster, d *disk, victim *member, cli *clientv3.Client) {
 	t.Helper()
 	victim.kill() // the crash of a member whose disk is full loses nothing either
+	leaveOrphan(t, d)
 	victim.start(t)
 	victim.waitReady(t)
 	d.remount(t, "size=1g")
@@ -213,6 +214,26 @@ func checkRecovers(t *testing.T, c *cluster, d *disk, victim *member, cli *clien
 	}
 	if _, err := cli.Put(ctx, "after", "the alarm"); err != nil {
 		t.Errorf("a write after the alarm was disarmed: %v", err)
+	}
+}
+
+// leaveOrphan fills the disk to the last byte with a table that no manifest of the store names, as a process leaves one that is killed while
+// the store compacts. The store deletes it when it is opened.
+func leaveOrphan(t *testing.T, d *disk) {
+	t.Helper()
+	manifests, err := filepath.Glob(d.file("member/db/*/MANIFEST-*"))
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("no store on the disk: %v", err)
+	}
+	f, err := os.Create(filepath.Join(filepath.Dir(manifests[0]), "999999.sst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if free := d.free(t); free > 0 {
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, free); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -273,7 +273,7 @@ func (d *Dir) storeLocked(m metadata) error {
 	}
 	err = writeFile(d.fs, d.metaPath(), b)
 	if errors.Is(err, syscall.ENOSPC) {
-		// This is what the ballast is for. It may be there still if the disk was filled while no member ran.
+		// This is what the ballast is for: all of it if the disk was filled while no member ran, else its last part, see Watchdog.
 		if d.fs.Remove(d.BallastPath()) == nil {
 			err = writeFile(d.fs, d.metaPath(), b)
 		}

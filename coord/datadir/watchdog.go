@@ -48,8 +48,9 @@ type WatchdogOptions struct {
 	Logger *zap.Logger
 }
 
-// A Watchdog sees that a disk fills up before a write fails for it. It keeps a ballast: a file that is deleted when the
-// free space falls below the reserve, so that there is room for what must still be written. The disk is low from then
+// A Watchdog sees that a disk fills up before a write fails for it. It keeps a ballast: a file that is given up when the
+// free space falls below the reserve, so that there is room for what must still be written. A quarter of it is kept for a start
+// on a disk that is full to the last byte, see Dir: so a process leaves it that dies while a store compacts. The disk is low from then
 // until there is room for the ballast again and a quarter of the reserve more than was missing, so that deleting the
 // ballast alone does not make the disk look well.
 type Watchdog struct {
@@ -138,7 +139,7 @@ func (w *Watchdog) look() error {
 	switch {
 	case !w.Low() && s.Free < w.o.Reserve:
 		return w.becomeLow(s)
-	case w.Low() && s.Free >= w.o.Reserve+w.o.BallastSize+w.o.Reserve/4:
+	case w.Low() && s.Free+w.ballast() >= w.o.Reserve+w.o.BallastSize+w.o.Reserve/4:
 		return w.recover(s)
 	}
 	return nil
@@ -192,9 +193,15 @@ func (w *Watchdog) Room() error {
 	return err
 }
 
-func (w *Watchdog) hasBallast() bool {
+func (w *Watchdog) hasBallast() bool { return w.ballast() >= w.o.BallastSize }
+
+// ballast is how much of it is there, in bytes.
+func (w *Watchdog) ballast() uint64 {
 	info, err := os.Stat(w.o.Ballast)
-	return err == nil && uint64(info.Size()) >= w.o.BallastSize
+	if err != nil {
+		return 0
+	}
+	return uint64(info.Size())
 }
 
 // fill lays out the ballast if it is not there. Its blocks are really taken, which a sparse file's would not be.
@@ -209,11 +216,13 @@ func (w *Watchdog) fill() error {
 	return nil
 }
 
+// release leaves a quarter of the ballast.
 func (w *Watchdog) release() error {
-	if w.o.Ballast == "" {
+	last := w.o.BallastSize / 4
+	if w.ballast() <= last {
 		return nil
 	}
-	if err := os.Remove(w.o.Ballast); err != nil && !os.IsNotExist(err) {
+	if err := os.Truncate(w.o.Ballast, int64(last)); err != nil {
 		return fmt.Errorf("release the ballast %q: %w", w.o.Ballast, err)
 	}
 	return nil

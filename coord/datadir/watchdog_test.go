@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,9 +75,16 @@ func TestWatchdog(t *testing.T) {
 			disk.set(disk.total-step.free, step.err)
 			time.Sleep(1500 * time.Millisecond)
 			synctest.Wait()
-			_, err := os.Stat(path)
-			if w.Low() != step.low || (err == nil) != step.ballast {
-				t.Errorf("%s: low %v, want %v; ballast %v, want present %v", step.name, w.Low(), step.low, err, step.ballast)
+			want := int64(mib) // for a start
+			if step.ballast {
+				want = 4 * mib
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Low() != step.low || info.Size() != want {
+				t.Errorf("%s: low %v, want %v; ballast of %d bytes, want %d", step.name, w.Low(), step.low, info.Size(), want)
 			}
 		}
 		cancel()
@@ -96,14 +104,14 @@ func TestWatchdog(t *testing.T) {
 
 func TestWatchdogStartsOnAFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ballast")
-	mustWrite(t, path, "left over")
+	mustWrite(t, path, strings.Repeat("left over", 1<<20))
 	disk := &fakeDisk{ballast: path, total: 1000 * mib, used: 995 * mib}
-	w, err := NewWatchdog(WatchdogOptions{Paths: []string{"/"}, Ballast: path, Reserve: 10 * mib, Statfs: disk.statfs, Logger: zap.NewNop()})
+	w, err := NewWatchdog(WatchdogOptions{Paths: []string{"/"}, Ballast: path, Reserve: 10 * mib, BallastSize: 4 * mib, Statfs: disk.statfs, Logger: zap.NewNop()})
 	if err != nil || !w.Low() {
 		t.Fatalf("low %v, %v", w.Low(), err)
 	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the ballast was kept on a full disk: %v", err)
+	if info, err := os.Stat(path); err != nil || info.Size() != mib {
+		t.Errorf("of the ballast is left on a full disk: %v, %v", info, err)
 	}
 }
 
