@@ -26,12 +26,9 @@ func With(ctx context.Context, p raftv1.Principal) context.Context {
 // Member is ctx for what a member does for the cluster's sake.
 func Member(ctx context.Context) context.Context { return With(ctx, raftv1.Principal{Member: true}) }
 
-// For is ctx, for him who asks in asked: for what goes on after the call that wanted it.
+// For is ctx, for him who asks in asked, or for nobody if nobody does: for what goes on after the call that wanted it.
 func For(ctx, asked context.Context) context.Context {
-	if p, err := Of(asked); err == nil {
-		return With(ctx, p)
-	}
-	return ctx
+	return context.WithValue(ctx, key{}, asked.Value(key{}))
 }
 
 // Of is who asks. The error is ErrNone.
