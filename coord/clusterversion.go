@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-dev/coord/coord/node"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -18,13 +17,9 @@ func (m *members) raiseVersion(raft *node.Membership) {
 	if next > raftv1.MaxVersion || !m.s.node.IsLeader() || !m.allKnow(raft, next) {
 		return
 	}
-	body, err := proto.Marshal(&raftv1.VersionRaise{Version: uint32(next)})
-	if err == nil {
-		ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
-		defer cancel()
-		_, err = m.s.replica.Propose(ctx, raftv1.KindVersionRaise, body)
-	}
-	if err != nil {
+	ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
+	defer cancel()
+	if err := m.s.propose(ctx, raftv1.KindVersionRaise, &raftv1.VersionRaise{Version: uint32(next)}); err != nil {
 		m.s.log.Warn("raising the version of the cluster", zap.Uint32("version", uint32(next)), zap.Error(err))
 		return
 	}

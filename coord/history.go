@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
@@ -17,13 +16,9 @@ func (m *members) beginHistory() {
 		return
 	}
 	id := rand.Uint64N(1<<64-1) + 1
-	body, err := proto.Marshal(&raftv1.HistoryBegin{Id: id})
-	if err == nil {
-		ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
-		defer cancel()
-		_, err = m.s.replica.Propose(ctx, raftv1.KindHistoryBegin, body)
-	}
-	if err != nil {
+	ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
+	defer cancel()
+	if err := m.s.propose(ctx, raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: id}); err != nil {
 		m.s.log.Warn("beginning the history of the cluster", zap.Error(err))
 		m.changed() // if it has none still
 		return

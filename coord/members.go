@@ -334,20 +334,20 @@ func (m *members) row(id uint64) *raftv1.Member {
 
 // put writes a member's row.
 func (m *members) put(ctx context.Context, put *raftv1.MemberPut) error {
-	body, err := proto.Marshal(put)
-	if err != nil {
-		return err
-	}
-	_, err = m.s.replica.Propose(ctx, raftv1.KindMemberPut, body)
-	return err
+	return m.s.propose(ctx, raftv1.KindMemberPut, put)
 }
 
 func (m *members) remove(ctx context.Context, id uint64) error {
-	body, err := proto.Marshal(&raftv1.MemberRemove{Id: id})
+	return m.s.propose(ctx, raftv1.KindMemberRemove, &raftv1.MemberRemove{Id: id})
+}
+
+// propose sends what this member wants for the cluster's sake through the log.
+func (s *Server) propose(ctx context.Context, kind raftv1.Kind, message proto.Message) error {
+	body, err := proto.Marshal(message)
 	if err != nil {
 		return err
 	}
-	_, err = m.s.replica.Propose(ctx, raftv1.KindMemberRemove, body)
+	_, err = s.replica.Propose(ctx, kind, body)
 	return err
 }
 
@@ -376,6 +376,11 @@ func (s *Server) publish() error {
 }
 
 func (s *Server) tryPublish(ctx context.Context) error {
+	select {
+	case <-s.replica.Machine.History().Begun(): // before, nothing is proposed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := s.node.ReadIndex(ctx); err != nil {
 		return err
 	}

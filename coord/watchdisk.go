@@ -6,7 +6,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-dev/coord/coord/datadir"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -51,16 +50,11 @@ func (s *Server) watchDisk() error {
 
 // raiseNoSpace proposes the alarm until it is raised.
 func (s *Server) raiseNoSpace() {
-	body, err := proto.Marshal(&pb.AlarmRequest{
-		Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: s.identity.MemberID,
-	})
-	if err != nil {
-		return
-	}
+	alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: s.identity.MemberID}
 	s.log.Error("the disk is nearly full: raising the NOSPACE alarm, writes will be refused")
 	for s.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
-		_, err = s.replica.Propose(ctx, raftv1.KindAlarm, body)
+		err := s.propose(ctx, raftv1.KindAlarm, alarm)
 		cancel()
 		if err == nil {
 			return
