@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -81,14 +82,6 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 // asked is the context of a call with who asks. Whatever the call sends through the log is for him.
 func asked(ctx context.Context) context.Context { return principal.With(ctx, raftv1.Principal{}) }
 
-// askedStream is a stream whose context says who asks.
-type askedStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s *askedStream) Context() context.Context { return s.ctx }
-
 // stream lets a client that requires a leader have its stream only while there is one, see leaderStreams.
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	call, err := g.calls.begin(ss.Context(), nil)
@@ -111,11 +104,11 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 	if err := g.begun(ss.Context(), info.FullMethod); err != nil {
 		return err
 	}
-	ss = &askedStream{ss, asked(ss.Context())}
+	named := &middleware.WrappedServerStream{ServerStream: ss, WrappedContext: asked(ss.Context())}
 	if !needsLeader {
-		return handler(srv, ss)
+		return handler(srv, named)
 	}
-	watched := g.streams.add(ss)
+	watched := g.streams.add(named)
 	defer g.streams.remove(watched)
 	return handler(srv, watched)
 }

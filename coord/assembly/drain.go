@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -24,17 +25,10 @@ func endOnDrain(draining context.Context) grpc.StreamServerInterceptor {
 		ctx, cancel := context.WithCancel(stream.Context())
 		defer cancel()
 		defer context.AfterFunc(draining, cancel)()
-		err := handler(srv, &drainedStream{stream, ctx})
+		err := handler(srv, &middleware.WrappedServerStream{ServerStream: stream, WrappedContext: ctx})
 		if draining.Err() != nil && stream.Context().Err() == nil && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
 			return rpctypes.ErrGRPCStopped
 		}
 		return err
 	}
 }
-
-type drainedStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s *drainedStream) Context() context.Context { return s.ctx }

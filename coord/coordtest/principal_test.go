@@ -3,6 +3,7 @@ package coordtest
 import (
 	"context"
 
+	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2"
 	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/proto/principal"
@@ -25,11 +26,7 @@ func asUser() []grpc.ServerOption {
 			return handler(principal.With(ctx, user), req)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			return handler(srv, &userStream{ss})
+			return handler(srv, &middleware.WrappedServerStream{ServerStream: ss, WrappedContext: principal.With(ss.Context(), user)})
 		}),
 	}
 }
-
-type userStream struct{ grpc.ServerStream }
-
-func (s *userStream) Context() context.Context { return principal.With(s.ServerStream.Context(), user) }
