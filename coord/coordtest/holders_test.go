@@ -231,7 +231,7 @@ func TestLockRPCOfAKeyPutAgain(t *testing.T) {
 	}
 	answer := make(chan error, 1)
 	go func() {
-		_, err := v3lockpb.NewLockClient(c.ActiveConnection()).Lock(t.Context(), &v3lockpb.LockRequest{Name: []byte("job"), Lease: 0x80})
+		_, err := lockRPC(t.Context(), c, "job", 0x80)
 		answer <- err
 	}()
 	waitUntil(t, "their entry", func() bool { return count(t, c, "job") == 2 })

@@ -23,8 +23,8 @@ import (
 
 // Backend is the member behind the streams. All methods are safe for concurrent use.
 type Backend interface {
-	// Submit sends a command through the log, for whom ctx says, see propose.Lane. weight is that of the requests in it, frees that they only give
-	// something back.
+	// Submit sends a command through the log, for whom ctx says, see propose.Lane. weight is that of the requests in it, frees
+	// that they only give something back.
 	Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func())
 	// Weigh is the weight of a request of a session that removes entries of these keys.
 	Weigh(kind coordv1.Kind, body []byte, removes []string) int64
