@@ -14,24 +14,24 @@ import (
 
 // unguarded are the functions of the server that start goroutines without a guard, and why a panic there may end the process.
 var unguarded = map[string]string{
-	"coord.Start":                      "it waits for a reason to stop, and stops",
-	"coord/assembly.Drain":             "the member is stopping",
-	"coord/node.confirm":               "it passes on what a channel of Dragonboat says",
-	"coord/node.startLoops":            "they drive Dragonboat, each is needed, and what they read from peers is decoded by json",
-	"coord/propose.New":                "all requests pass it: after a panic nobody knows which were proposed",
-	"coord/stream.again":               "it hands numbers to the proposer",
-	"coord/limit.run":                  "it only wakes who waits for room, under locks that all streams share",
-	"coord/watch.endStalled":           "it only hands the hub a task, which is guarded",
-	"coord/netlimit.enter":             "it closes a connection",
-	"coord/transit.CloseUnlessWritten": "it closes a connection",
-	"coord/stream.watch":               "it closes a channel",
+	"coord.Start":                               "it waits for a reason to stop, and stops",
+	"coord/internal/assembly.Drain":             "the member is stopping",
+	"coord/internal/node.confirm":               "it passes on what a channel of Dragonboat says",
+	"coord/internal/node.startLoops":            "they drive Dragonboat, each is needed, and what they read from peers is decoded by json",
+	"coord/internal/propose.New":                "all requests pass it: after a panic nobody knows which were proposed",
+	"coord/internal/stream.again":               "it hands numbers to the proposer",
+	"coord/internal/limit.run":                  "it only wakes who waits for room, under locks that all streams share",
+	"coord/internal/watch.endStalled":           "it only hands the hub a task, which is guarded",
+	"coord/internal/netlimit.enter":             "it closes a connection",
+	"coord/internal/transit.CloseUnlessWritten": "it closes a connection",
+	"coord/internal/stream.watch":               "it closes a channel",
 }
 
 // servers are the packages that serve the network, below them too.
 var servers = []string{"coord", "recipes"}
 
 // notServers are packages below servers that are no part of a member.
-var notServers = []string{"coord/coordtest", "coord/crashtest", "coord/difftest", "recipes/internal", "recipes/guard"}
+var notServers = []string{"coord/coordtest", "coord/crashtest", "coord/difftest", "recipes/recipestest", "coord/internal/guard"}
 
 // Whatever goroutine serves the network begins with a guard, so that no input ends the process; those that do not are listed
 // with their reason.

@@ -10,9 +10,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/api"
-	"github.com/coord-dev/coord/coord/assembly"
-	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/coord/internal/api"
+	"github.com/coord-dev/coord/coord/internal/assembly"
+	"github.com/coord-dev/coord/coord/internal/node"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 

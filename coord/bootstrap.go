@@ -11,10 +11,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/datadir"
-	"github.com/coord-dev/coord/coord/handshake"
-	"github.com/coord-dev/coord/coord/netlimit"
-	"github.com/coord-dev/coord/recipes/guard"
+	"github.com/coord-dev/coord/coord/internal/datadir"
+	"github.com/coord-dev/coord/coord/internal/guard"
+	"github.com/coord-dev/coord/coord/internal/handshake"
+	"github.com/coord-dev/coord/coord/internal/netlimit"
 )
 
 // admit finds out who this member is and, if its directory is fresh, has its peers let it in. It returns the peer

@@ -6,7 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/coord/internal/node"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coord-dev/coord/coord/limit"
-	"github.com/coord-dev/coord/coord/node"
-	"github.com/coord-dev/coord/coord/registry"
-	"github.com/coord-dev/coord/coord/stream"
+	"github.com/coord-dev/coord/coord/internal/limit"
+	"github.com/coord-dev/coord/coord/internal/node"
+	"github.com/coord-dev/coord/coord/internal/registry"
+	"github.com/coord-dev/coord/coord/internal/stream"
 )
 
 // Defaults of the fields of Config that have one of their own.
@@ -29,6 +29,7 @@ const (
 	DefaultWatchProgressNotifyInterval = 10 * time.Minute
 	DefaultQuotaBackendBytes           = 2 << 30
 	DefaultDiskReserve                 = 64 << 20
+	DefaultClientMemoryBytes           = limit.DefaultBytes
 	DefaultLogLevel                    = "info"
 	DefaultLogFormat                   = LogFormatJSON
 )
@@ -153,7 +154,7 @@ func (c *Config) EnsureDefaults() {
 	setDefault(&c.WatchProgressNotifyInterval, DefaultWatchProgressNotifyInterval)
 	setDefault(&c.QuotaBackendBytes, DefaultQuotaBackendBytes)
 	setDefault(&c.DiskReserve, DefaultDiskReserve)
-	setDefault(&c.ClientMemoryBytes, limit.DefaultBytes)
+	setDefault(&c.ClientMemoryBytes, DefaultClientMemoryBytes)
 	setDefault(&c.LogLevel, DefaultLogLevel)
 	setDefault(&c.LogFormat, DefaultLogFormat)
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coord-dev/coord/coord/datadir"
+	"github.com/coord-dev/coord/coord/internal/datadir"
 )
 
 // An InitialMember is one member that --initial-cluster names.

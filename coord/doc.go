@@ -13,7 +13,7 @@
 //	propose    Proposer.run          forms log entries and proposes them
 //	watch      Hub                   two, see there; two for each watch stream
 //	node       Node                  Dragonboat's, and five of its own
-//	recipes    service               see recipes/service
+//	recipes    service               see coord/internal/recipesvc
 //	stream     stream                four for each native stream, and one for each channel in it
 //
 // The apply goroutine is Dragonboat's. It calls the state machine, which tells the observers in a fixed order: lease clock,

@@ -7,7 +7,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/coord-dev/coord/coord/netlimit"
+	"github.com/coord-dev/coord/coord/internal/netlimit"
 )
 
 // files says who may have how many file descriptors, so that connections never take those without which the log and the store

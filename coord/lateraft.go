@@ -1,6 +1,6 @@
 package coord
 
-import "github.com/coord-dev/coord/coord/node"
+import "github.com/coord-dev/coord/coord/internal/node"
 
 // lateRaft stands for the node, which needs the machine first, which needs the proposer. Nothing is proposed before the
 // node runs.

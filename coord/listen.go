@@ -12,10 +12,10 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"github.com/coord-dev/coord/coord/assembly"
-	"github.com/coord-dev/coord/coord/netlimit"
-	"github.com/coord-dev/coord/coord/registry"
-	"github.com/coord-dev/coord/recipes/guard"
+	"github.com/coord-dev/coord/coord/internal/assembly"
+	"github.com/coord-dev/coord/coord/internal/guard"
+	"github.com/coord-dev/coord/coord/internal/netlimit"
+	"github.com/coord-dev/coord/coord/internal/registry"
 )
 
 // listeners are the member's open ports.

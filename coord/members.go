@@ -11,9 +11,9 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coord-dev/coord/coord/datadir"
-	"github.com/coord-dev/coord/coord/node"
-	"github.com/coord-dev/coord/coord/peer"
+	"github.com/coord-dev/coord/coord/internal/datadir"
+	"github.com/coord-dev/coord/coord/internal/node"
+	"github.com/coord-dev/coord/coord/internal/peer"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )

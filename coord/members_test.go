@@ -16,7 +16,7 @@ import (
 
 	"github.com/coord-dev/coord/coord"
 	"github.com/coord-dev/coord/coord/coordtest"
-	"github.com/coord-dev/coord/coord/node"
+	"github.com/coord-dev/coord/coord/internal/node"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/coord-dev/coord/recipes/guard"
+	"github.com/coord-dev/coord/coord/internal/guard"
 	"github.com/coord-dev/coord/statemachine"
 )
 

@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/datadir"
-	"github.com/coord-dev/coord/coord/logstore"
+	"github.com/coord-dev/coord/coord/internal/datadir"
+	"github.com/coord-dev/coord/coord/internal/logstore"
 	"github.com/coord-dev/coord/statemachine"
 )
 

@@ -1,7 +1,7 @@
 package coord
 
 import (
-	"github.com/coord-dev/coord/coord/registry"
+	"github.com/coord-dev/coord/coord/internal/registry"
 )
 
 // startRegistry starts what the member does for the service registry.

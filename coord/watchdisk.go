@@ -7,7 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/datadir"
+	"github.com/coord-dev/coord/coord/internal/datadir"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 

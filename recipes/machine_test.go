@@ -20,7 +20,7 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -239,7 +239,7 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 	}
 }
 
-func compareStores(t *testing.T, seed uint64, m *machine, s *memstore.Store, lingering map[string]int64) {
+func compareStores(t *testing.T, seed uint64, m *machine, s *recipestest.Store, lingering map[string]int64) {
 	t.Helper()
 	keys := m.keys()
 	if m.last.Revision != s.Rev || len(keys) != s.Len() {

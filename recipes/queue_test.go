@@ -12,12 +12,12 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 func TestBadRequestsAreRefused(t *testing.T) {
-	s := memstore.New()
+	s := recipestest.New()
 	s.Leases[7] = true
 	for what, c := range map[string]struct {
 		proc string
@@ -55,7 +55,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 }
 
 func TestQueueJumpsOverNestedLocks(t *testing.T) {
-	s := memstore.New()
+	s := recipestest.New()
 	s.Leases[7], s.Leases[8] = true, true
 	for _, name := range []string{"a/b", "a", "a/c/d", "a0"} {
 		if err := call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7}, &recipesv1.Enqueued{}); err != nil {
@@ -71,7 +71,7 @@ func TestQueueJumpsOverNestedLocks(t *testing.T) {
 
 // TestNoSpace: nobody new gets in, but who is there goes on: takes over its entry, and gives it back.
 func TestNoSpace(t *testing.T) {
-	s := memstore.New()
+	s := recipestest.New()
 	s.Leases[7], s.Leases[8] = true, true
 	enqueue := func(lease int64) (*recipesv1.Enqueued, error) {
 		resp := &recipesv1.Enqueued{}

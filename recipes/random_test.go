@@ -14,7 +14,7 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -38,7 +38,7 @@ type grant struct {
 type world struct {
 	*testing.T
 	rng   *rand.Rand
-	store *memstore.Store
+	store *recipestest.Store
 	line  []grant        // who stands in line, first one holds
 	past  []grant        // everybody who ever did
 	top   int64          // largest token that ever held (L2)
@@ -49,7 +49,7 @@ type world struct {
 }
 
 // call runs a procedure as one command.
-func call(t *testing.T, s *memstore.Store, procedure string, req, resp proto.Message) error {
+func call(t *testing.T, s *recipestest.Store, procedure string, req, resp proto.Message) error {
 	t.Helper()
 	body, err := proto.Marshal(req)
 	must(t, err)
@@ -72,7 +72,7 @@ func must(t *testing.T, err error) {
 func TestRandomOperations(t *testing.T) {
 	total := map[string]int{}
 	for seed := range seeds(sequences) {
-		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: memstore.New(), seen: total, name: "job"}
+		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: recipestest.New(), seen: total, name: "job"}
 		w.proc.enqueue, w.proc.remove = recipes.LockAcquire, recipes.LockRelease
 		if seed%2 == 1 {
 			w.proc.enqueue, w.proc.remove = recipes.ElectionCampaign, recipes.ElectionResign

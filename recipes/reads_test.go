@@ -11,7 +11,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -48,7 +48,7 @@ func (s *countingStep) ChildrenFrom(parent []byte, from int64, fn func(*mvccpb.K
 // TestLongQueuesAreNotRead: with very many who hold and wait, what a procedure, a guard or a reaction scans does not grow with them.
 func TestLongQueuesAreNotRead(t *testing.T) {
 	const many, most = 1000, 8
-	s := memstore.New()
+	s := recipestest.New()
 	s.Leases[1], s.Sessions[1] = true, true
 	sequence := uint64(0)
 	acquire := func(kind coordv1.Kind, req proto.Message) *coordv1.AcquiredEntry {
@@ -140,7 +140,7 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 // TestTransferIsBounded: a transfer over as many candidates as it may move moves them, however often; over one more it is refused,
 // and nothing has moved.
 func TestTransferIsBounded(t *testing.T) {
-	s := memstore.New()
+	s := recipestest.New()
 	s.Leases[1], s.Sessions[1] = true, true
 	sequence := uint64(0)
 	campaign := func(owner string) *coordv1.AcquiredEntry {

@@ -8,9 +8,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/instances"
 	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
-	"github.com/coord-dev/coord/proto/roster"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -85,8 +85,8 @@ func registryPut(step statemachine.Step, req *recipesv1.ServicePut) (proto.Messa
 
 // checkInstance checks a record that is to be stored.
 func checkInstance(req *recipesv1.ServicePut) error {
-	if len(req.Record) > roster.MaxStored {
-		return invalid("the record has %d bytes, more than %d", len(req.Record), roster.MaxStored)
+	if len(req.Record) > instances.MaxStored {
+		return invalid("the record has %d bytes, more than %d", len(req.Record), instances.MaxStored)
 	}
 	record := &coordv1.ServiceInstance{}
 	if err := proto.Unmarshal(req.Record, record); err != nil {
@@ -95,8 +95,8 @@ func checkInstance(req *recipesv1.ServicePut) error {
 	switch {
 	case record.Service != req.Service || record.Id != req.Id:
 		return invalid("the record is that of %q of service %q", record.Id, record.Service)
-	case record.Weight < 1 || record.Weight > roster.MaxWeight:
-		return invalid("weight %d is not between 1 and %d", record.Weight, roster.MaxWeight)
+	case record.Weight < 1 || record.Weight > instances.MaxWeight:
+		return invalid("weight %d is not between 1 and %d", record.Weight, instances.MaxWeight)
 	case record.State < coordv1.ServiceState_SERVICE_STATE_PASSING || record.State > coordv1.ServiceState_SERVICE_STATE_CRITICAL:
 		return invalid("state %d is none", record.State)
 	case req.Lease == 0:

@@ -14,19 +14,19 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/recipes/internal/memstore"
+	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
 )
 
 // stage is a store with sessions.
 type stage struct {
 	*testing.T
-	*memstore.Store
+	*recipestest.Store
 	sequence uint64
 }
 
 func newStage(t *testing.T, sessions ...int64) *stage {
-	s := &stage{T: t, Store: memstore.New()}
+	s := &stage{T: t, Store: recipestest.New()}
 	for _, id := range sessions {
 		s.Leases[id], s.Sessions[id] = true, true
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 // Refused names a command of the log that the operator has refused, because all members ended at it: when its entry is applied, it
-// is not executed, and ErrRefusedByOperator is its outcome. All members that connect have the same list, see coord/handshake.
+// is not executed, and ErrRefusedByOperator is its outcome. All members that connect have the same list, see coord/internal/handshake.
 //
 // Of a tick is refused less, as time must pass and leases must end: refused as a whole, its leases expire, but no queue hears of it,
 // and those that would are broken. A Request is one of its leases, in the order in which they expire: that one lives a day longer.

@@ -43,24 +43,24 @@ import (
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/roster"
+	"github.com/coord-dev/coord/proto/instances"
 )
 
 // Errors of this package; test for them with errors.Is.
 var (
 	// ErrNoAddress: an instance has no address that could be connected to, host:port with a port above 0.
-	ErrNoAddress = roster.ErrNoAddress
+	ErrNoAddress = instances.ErrNoAddress
 	// ErrBadName: the name of a service or an id is empty, longer than 256 bytes, reserved, or has characters that cannot be
 	// shown.
-	ErrBadName = roster.ErrBadName
+	ErrBadName = instances.ErrBadName
 	// ErrBadWeight: a weight is not between 1 and 65535.
-	ErrBadWeight = roster.ErrBadWeight
+	ErrBadWeight = instances.ErrBadWeight
 	// ErrBadState: a state is none of the four.
-	ErrBadState = roster.ErrBadState
+	ErrBadState = instances.ErrBadState
 	// ErrBadProbe: a probe has no usable target, or times out of range.
-	ErrBadProbe = roster.ErrBadProbe
+	ErrBadProbe = instances.ErrBadProbe
 	// ErrTooLarge: the record of an instance is larger than 64 KiB.
-	ErrTooLarge = roster.ErrTooLarge
+	ErrTooLarge = instances.ErrTooLarge
 	// ErrNotFound: there is no such instance.
 	ErrNotFound = errors.New("no such instance")
 	// ErrNameTaken: a lock or an election has the name of the service, so etcd's resolver cannot find the instance below it
@@ -75,31 +75,31 @@ var (
 )
 
 // Instance is one instance of a service. Those that an Update or List gives are shared: nobody may change them.
-type Instance = roster.Instance
+type Instance = instances.Instance
 
 // Probe says how the cluster sees whether an instance answers.
-type Probe = roster.Probe
+type Probe = instances.Probe
 
 // The kinds of probes: a connection is accepted, GET answers 2xx, grpc.health.v1 answers SERVING.
 const (
-	ProbeTCP  = roster.ProbeTCP
-	ProbeHTTP = roster.ProbeHTTP
-	ProbeGRPC = roster.ProbeGRPC
+	ProbeTCP  = instances.ProbeTCP
+	ProbeHTTP = instances.ProbeHTTP
+	ProbeGRPC = instances.ProbeGRPC
 )
 
 // State says whether an instance takes requests. A greater one is worse.
-type State = roster.State
+type State = instances.State
 
 // The states of an instance.
 const (
-	StatePassing  = roster.Passing  // it takes requests
-	StateStarting = roster.Starting // not yet
-	StateDraining = roster.Draining // no new ones: it will leave
-	StateCritical = roster.Critical // it cannot
+	StatePassing  = instances.Passing  // it takes requests
+	StateStarting = instances.Starting // not yet
+	StateDraining = instances.Draining // no new ones: it will leave
+	StateCritical = instances.Critical // it cannot
 )
 
 // Limits say when instances that expire are kept.
-type Limits = roster.Limits
+type Limits = instances.Limits
 
 // Client is what a Registry needs of a client: etcd's clientv3.Client and the SDK's client.Client are ones.
 type Client interface {

@@ -13,8 +13,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/coord-dev/coord/proto/instances"
 	"github.com/coord-dev/coord/proto/layout"
-	"github.com/coord-dev/coord/proto/roster"
 )
 
 // WatchOption chooses what a watch or a list gives.
@@ -115,17 +115,17 @@ type watcher struct {
 	yield   func(*Update, error) bool
 	stopped bool // by yield
 
-	set      *roster.Set
+	set      *instances.Set
 	revision int64
-	shown    map[roster.Name]*Instance // what the caller knows
-	told     bool                      // it has had an update
-	err      error                     // why the set may be out of date
-	toldErr  error                     // what the caller knows of that
+	shown    map[instances.Name]*Instance // what the caller knows
+	told     bool                         // it has had an update
+	err      error                        // why the set may be out of date
+	toldErr  error                        // what the caller knows of that
 	lastRead time.Time
 }
 
 func (r *Registry) newWatcher(service string, opts []WatchOption) (*watcher, error) {
-	w := &watcher{r: r, service: service, shown: map[roster.Name]*Instance{}}
+	w := &watcher{r: r, service: service, shown: map[instances.Name]*Instance{}}
 	for _, opt := range opts {
 		opt(w)
 	}
@@ -133,7 +133,7 @@ func (r *Registry) newWatcher(service string, opts []WatchOption) (*watcher, err
 	if w.foreign {
 		foreign = service
 	}
-	w.set = roster.NewSet(r.opts.Limits, foreign)
+	w.set = instances.NewSet(r.opts.Limits, foreign)
 	if service == "" && !w.foreign {
 		return w, nil
 	}
@@ -347,7 +347,7 @@ func (w *watcher) matches(in *Instance) bool {
 
 func (w *watcher) instances() []*Instance {
 	all := make([]*Instance, 0, len(w.shown))
-	for _, name := range slices.SortedFunc(maps.Keys(w.shown), roster.Name.Compare) {
+	for _, name := range slices.SortedFunc(maps.Keys(w.shown), instances.Name.Compare) {
 		all = append(all, w.shown[name])
 	}
 	return all

@@ -12,7 +12,6 @@ import (
 
 	"github.com/coord-dev/coord/cmd/coordd/internal/daemon"
 	"github.com/coord-dev/coord/coord"
-	"github.com/coord-dev/coord/coord/limit"
 )
 
 // gcPercent lets the heap grow somewhat further than Go's default of 100 before it is collected: the store is in Pebble, so
@@ -23,7 +22,9 @@ const gcPercent = 150
 // memoryLimit is where the heap grows no further beyond what is alive, so that a member stays below 512 MB in all: what it holds
 // for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it. Who lets it hold more for
 // clients gets as much more, or the collector would never rest.
-func memoryLimit(clientBytes int64) int64 { return 304<<20 + max(0, clientBytes-limit.DefaultBytes) }
+func memoryLimit(clientBytes int64) int64 {
+	return 304<<20 + max(0, clientBytes-coord.DefaultClientMemoryBytes)
+}
 
 func main() {
 	if os.Getenv("GOGC") == "" {

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"github.com/coord-dev/coord/coord/assembly"
-	"github.com/coord-dev/coord/coord/propose"
+	"github.com/coord-dev/coord/coord/internal/assembly"
+	"github.com/coord-dev/coord/coord/internal/propose"
 	"github.com/coord-dev/coord/statemachine"
 )
 

@@ -11,7 +11,7 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coord-dev/coord/coord/assembly"
+	"github.com/coord-dev/coord/coord/internal/assembly"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/coord-dev/coord/coord/api"
-	"github.com/coord-dev/coord/coord/assembly"
+	"github.com/coord-dev/coord/coord/internal/api"
+	"github.com/coord-dev/coord/coord/internal/assembly"
 )
 
 // fakeMember is the one member of a fake cluster, as the services see it.

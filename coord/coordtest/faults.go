@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coord-dev/coord/coord/stream"
+	"github.com/coord-dev/coord/coord/internal/stream"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 

@@ -6,9 +6,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/internal/recipesvc"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/principal"
-	"github.com/coord-dev/coord/recipes/service"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -16,7 +16,7 @@ import (
 // clients: to see what a program makes of what should never stand there.
 func (f *Fake) Overwrite(key string, value []byte) error {
 	req := &pb.PutRequest{Key: []byte(key), Value: value, IgnoreValue: value == nil}
-	_, err := service.Propose(f.replica.Propose).Call(principal.Member(context.Background()), overwrite{}.Name(), req, &pb.PutResponse{})
+	_, err := recipesvc.Propose(f.replica.Propose).Call(principal.Member(context.Background()), overwrite{}.Name(), req, &pb.PutResponse{})
 	return err
 }
 

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/coord-dev/coord/coord/propose"
+	"github.com/coord-dev/coord/coord/internal/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"

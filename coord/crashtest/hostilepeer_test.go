@@ -21,8 +21,8 @@ import (
 	"github.com/lni/dragonboat/v4/raftpb"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/coord-dev/coord/coord/handshake"
-	"github.com/coord-dev/coord/coord/peer"
+	"github.com/coord-dev/coord/coord/internal/handshake"
+	"github.com/coord-dev/coord/coord/internal/peer"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 

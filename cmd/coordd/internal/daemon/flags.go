@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/coord-dev/coord/coord"
-	"github.com/coord-dev/coord/coord/limit"
 )
 
 // envPrefixes are those of the environment variables that stand for flags. The first one that is set counts.
@@ -56,7 +55,7 @@ var sections = []section{
 		{"max-txn-ops", strconv.Itoa(coord.DefaultMaxTxnOps), "Maximum number of operations permitted in a transaction.", positive(func(c *coord.Config) *uint { return &c.MaxTxnOps })},
 		{"quota-backend-bytes", "0", "Size of the store in bytes from which on writes are refused. 0 means 2 GiB, less than 0 no quota.", byteCount(func(c *coord.Config) *int64 { return &c.QuotaBackendBytes })},
 		{"disk-reserve-bytes", "0", "Free disk space in bytes below which writes are refused. 0 means 64 MiB, less on a small disk; less than 0: the disk is not watched.", byteCount(func(c *coord.Config) *int64 { return &c.DiskReserve })},
-		{"client-memory-bytes", strconv.Itoa(limit.DefaultBytes), "Memory in bytes that a member holds for all clients together: watchers, channels, requests under way, what waits for slow clients. What is more than the default raises the soft limit of the heap (304 MiB, or GOMEMLIMIT) by as much.", byteCount(func(c *coord.Config) *int64 { return &c.ClientMemoryBytes })},
+		{"client-memory-bytes", strconv.Itoa(coord.DefaultClientMemoryBytes), "Memory in bytes that a member holds for all clients together: watchers, channels, requests under way, what waits for slow clients. What is more than the default raises the soft limit of the heap (304 MiB, or GOMEMLIMIT) by as much.", byteCount(func(c *coord.Config) *int64 { return &c.ClientMemoryBytes })},
 		{"watch-progress-notify-interval", coord.DefaultWatchProgressNotifyInterval.String(), "Time between progress notifications on an idle watch, at least 100ms.", setProgressInterval},
 	}},
 	{"Service registry", []setting{

@@ -1,0 +1,100 @@
+package peer
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/lni/dragonboat/v4/config"
+	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/coord-dev/coord/coord/internal/handshake"
+)
+
+// A peer that sends proposals faster than raft takes them has them dropped, and may go on when it has.
+func TestProposalsThatWaitAreBounded(t *testing.T) {
+	taken := 0
+	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Content: Content{Shard: 1}}).
+		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken += len(b.Requests) }, nil).(*Transport)
+	defer tr.cancel()
+	m := goodMessages()["proposal"]
+	m.Entries[0].Cmd = make([]byte, 16<<20)
+	m.Entries[0].Cmd[1] = 1
+	payload, vote := encodeBatch(m), encodeBatch(goodMessages()["vote"])
+	send := func(payload []byte) {
+		t.Helper()
+		if err := tr.handleBatch(handshake.Hello{Member: 1}, payload, tr.inbound(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const room = maxWaiting / (16<<20 + 1<<10)
+	for range room + 4 {
+		send(payload)
+	}
+	if taken != room || tr.Overdue() != 4 {
+		t.Errorf("%d proposals were taken and %d dropped, want %d and 4", taken, tr.Overdue(), room)
+	}
+	send(vote)
+	if taken != room+1 {
+		t.Error("other messages do not pass")
+	}
+	beat := func() {
+		tr.prepare(&pb.MessageBatch{Requests: []pb.Message{{Type: pb.Heartbeat, From: 2, To: 1, Term: 7}}})
+	}
+	beat()
+	send(payload)
+	if taken != room+1 {
+		t.Error("a proposal passed while the others may wait still")
+	}
+	beat()
+	send(payload)
+	if taken != room+2 {
+		t.Error("no proposal passes when raft took the others")
+	}
+}
+
+// Nothing is kept of an id that somebody made up once its connection has ended.
+func TestMadeUpIDsAreForgotten(t *testing.T) {
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	for id := range uint64(1000) {
+		in, release := b.hear(1000 + id)
+		again, other := b.hear(1000 + id)
+		if in != again {
+			t.Fatal("two connections of one peer count apart")
+		}
+		release()
+		other()
+	}
+	b.knows(a)
+	_, release := b.hear(1)
+	release()
+	b.Transport.mu.Lock()
+	defer b.Transport.mu.Unlock()
+	if n := len(b.Transport.mu.inbound); n > 1 || b.Transport.mu.inbound[1] == nil {
+		t.Errorf("the counters of %d peers are kept", n)
+	}
+}
+
+// The oldest connections beyond the bound are closed however long those that were closed before take to leave.
+func TestExcessConnectionsAreClosed(t *testing.T) {
+	b := newEnd(t, 2, listen(t, "127.0.0.1:0"), nil)
+	in, release := b.hear(1)
+	defer release()
+	var far []net.Conn
+	for range 3 * maxConns {
+		here, there := net.Pipe()
+		far = append(far, there)
+		defer there.Close()
+		defer b.enter(&peerConn{w: &answerer{wire: newWire(here, time.Second)}, in: in})()
+	}
+	for i, c := range far {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		_, err := c.Read(make([]byte, 1))
+		timeout, open := err.(net.Error)
+		open = open && timeout.Timeout()
+		if want := i >= 2*maxConns; open != want {
+			t.Errorf("connection %d of %d: open %v", i, len(far), open)
+		}
+	}
+}
