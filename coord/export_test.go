@@ -10,7 +10,7 @@ import (
 
 // Rows returns the rows of members, of whom Raft knows or not.
 func (s *Server) Rows() []*raftv1.Member {
-	view, err := s.replica.Machine.View()
+	view, err := s.replica.Read(s.ctx)
 	if err != nil {
 		return nil
 	}

@@ -72,7 +72,7 @@ func (m *members) attach(book *peer.Book) {
 func (m *members) load() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	view, err := m.s.replica.Machine.View()
+	view, err := m.s.replica.Read(m.s.ctx)
 	if err != nil {
 		return
 	}

@@ -60,7 +60,7 @@ func (s *Server) gauges() []gauge {
 		return float64(inUse)
 	}
 	revision := func(compacted bool) float64 {
-		v, err := s.replica.Machine.View()
+		v, err := s.replica.Read(s.ctx)
 		if err != nil {
 			return 0
 		}
@@ -71,7 +71,7 @@ func (s *Server) gauges() []gauge {
 		return float64(v.Revision())
 	}
 	broken := func() float64 {
-		v, err := s.replica.Machine.View()
+		v, err := s.replica.Read(s.ctx)
 		if err != nil {
 			return 0
 		}

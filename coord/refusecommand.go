@@ -94,7 +94,7 @@ func (s *Server) refusals() (list []statemachine.Refused, err error) {
 
 // keepRefusals has the directory know what the store refuses: a state that was brought in from elsewhere may have a list of its own.
 func (s *Server) keepRefusals() error {
-	view, err := s.replica.Machine.View()
+	view, err := s.replica.Read(s.ctx)
 	if err != nil {
 		return err
 	}

@@ -1,20 +1,22 @@
 package coord
 
 import (
+	"context"
+
 	"github.com/coord-dev/coord/coord/internal/registry"
 )
 
 // startRegistry starts what the member does for the service registry.
 func (s *Server) startRegistry() {
 	backend := registry.Backend{
-		View: func() (registry.View, error) {
-			v, err := s.replica.Machine.View()
+		View: func(ctx context.Context) (registry.View, error) {
+			v, err := s.replica.Read(ctx)
 			if err != nil {
 				return nil, err
 			}
 			return v, nil
 		},
-		Subscribe: s.replica.Hub.Subscribe, Propose: s.replica.Propose, Leads: s.node.IsLeader,
+		Subscribe: s.replica.Subscribe, Propose: s.replica.Propose, Leads: s.node.IsLeader,
 		Logger: s.log.Named("registry"),
 	}
 	if !s.cfg.NoServiceProbes {

@@ -90,7 +90,7 @@ func (l *fakeLog) advance(d time.Duration) {
 		if left == 0 && facts.Pending == 0 && !facts.Overdue {
 			return
 		}
-		if leases := l.replica.Leases(); len(leases) > 0 && !leases[0].Pending {
+		if leases := l.replica.Machine.Leases(); len(leases) > 0 && !leases[0].Pending {
 			left = min(left, max(leases[0].DeadlineMS-facts.ClockMS, 0)) // the first that is due
 		}
 		l.tick(left)

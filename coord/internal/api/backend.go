@@ -33,14 +33,17 @@ type Log interface {
 	ReadIndex(ctx context.Context) error
 }
 
-// Store is this member's copy of the state.
+// Store is this member's copy of the state. What reads it says by its context for whom, see package principal; the error of one that
+// does not is principal.ErrNone.
 type Store interface {
 	// View is a consistent view at the latest revision. The caller closes it.
-	View() (View, error)
-	// Lease describes a lease and returns its keys in key order; false if it does not exist.
-	Lease(statemachine.LeaseID) (statemachine.LeaseInfo, [][]byte, bool)
+	View(ctx context.Context) (View, error)
+	// Revision is the latest revision, which headers show.
+	Revision() (statemachine.Revision, error)
+	// Lease describes a lease and returns its keys in key order; nil if it does not exist.
+	Lease(ctx context.Context, id statemachine.LeaseID) (*statemachine.LeaseInfo, [][]byte, error)
 	// Leases is sorted by deadline, the earliest first.
-	Leases() []statemachine.LeaseInfo
+	Leases(ctx context.Context) ([]statemachine.LeaseInfo, error)
 	// WriteBackup writes a portable snapshot of the whole state. A reader of it must accept trailing zero bytes.
 	WriteBackup(ctx context.Context, w io.Writer) error
 	// DiskUsage is in bytes; inUse is without what compaction is about to give back.

@@ -92,7 +92,28 @@ func (b *machineBackend) ReadIndex(context.Context) error {
 	return nil
 }
 
-func (b *machineBackend) View() (View, error) { return b.Machine.View() }
+func (b *machineBackend) View(context.Context) (View, error) { return b.Machine.View() }
+
+func (b *machineBackend) Revision() (statemachine.Revision, error) {
+	v, err := b.Machine.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	return v.Revision(), nil
+}
+
+func (b *machineBackend) Lease(_ context.Context, id statemachine.LeaseID) (*statemachine.LeaseInfo, [][]byte, error) {
+	info, keys, ok := b.Machine.Lease(id)
+	if !ok {
+		return nil, nil, nil
+	}
+	return &info, keys, nil
+}
+
+func (b *machineBackend) Leases(context.Context) ([]statemachine.LeaseInfo, error) {
+	return b.Machine.Leases(), nil
+}
 
 func (b *machineBackend) Status() Status { return *b.status.Load() }
 

@@ -49,7 +49,7 @@ func (h *healthPages) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 // unhealthy is the reason, or empty.
 func (h *healthPages) unhealthy(ctx context.Context, exclude []string, local bool) string {
-	alarms, err := h.alarms()
+	alarms, err := h.alarms(ctx)
 	if err != nil {
 		return "RANGE ERROR:" + status.Convert(err).Message()
 	}
@@ -71,8 +71,8 @@ func (h *healthPages) unhealthy(ctx context.Context, exclude []string, local boo
 	return ""
 }
 
-func (h *healthPages) alarms() ([]*pb.AlarmMember, error) {
-	view, err := h.backend.View()
+func (h *healthPages) alarms(ctx context.Context) ([]*pb.AlarmMember, error) {
+	view, err := h.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -87,7 +87,7 @@ func (h *healthPages) read(ctx context.Context, local bool) error {
 			return err
 		}
 	}
-	view, err := h.backend.View()
+	view, err := h.backend.View(ctx)
 	if err != nil {
 		return wireError(err)
 	}
@@ -106,8 +106,8 @@ func (h *healthPages) checkLocalRead(ctx context.Context) error { return h.read(
 
 func (h *healthPages) checkRead(ctx context.Context) error { return h.read(ctx, false) }
 
-func (h *healthPages) checkNotCorrupt(context.Context) error {
-	alarms, err := h.alarms()
+func (h *healthPages) checkNotCorrupt(ctx context.Context) error {
+	alarms, err := h.alarms(ctx)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.etcd.io/etcd/api/v3/version"
+
+	"github.com/coord-dev/coord/proto/principal"
 )
 
 // maxScrapes is how many read the metrics at a time: each holds a copy of all. Others are answered 503.
@@ -26,7 +28,9 @@ func (s *Server) newHandler() http.Handler {
 		check{"linearizable_read", h.checkRead},
 		check{"non_learner", h.checkVoter},
 	)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mux.ServeHTTP(w, r.WithContext(principal.Member(r.Context()))) // what the pages say is about the member
+	})
 }
 
 func serveVersion(w http.ResponseWriter, r *http.Request) {

@@ -25,7 +25,7 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResp
 			return nil, err
 		}
 	}
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -90,7 +90,7 @@ func (s *kvServer) readTxn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnRespon
 			return nil, err
 		}
 	}
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}

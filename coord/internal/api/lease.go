@@ -78,23 +78,26 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 	if err := s.readIndex(ctx); err != nil {
 		return nil, err
 	}
-	return s.timeToLive(r)
+	return s.timeToLive(ctx, r)
 }
 
 // timeToLive answers from what this member has applied.
-func (s *leaseServer) timeToLive(r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+func (s *leaseServer) timeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	header, err := s.headerAt(0)
 	if err != nil {
 		return nil, err
 	}
-	lease, keys, ok := s.backend.Lease(r.ID)
-	if !ok || statemachine.Lingers(r.ID) {
+	lease, keys, err := s.backend.Lease(ctx, r.ID)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	if lease == nil || statemachine.Lingers(r.ID) {
 		return &pb.LeaseTimeToLiveResponse{Header: header, ID: r.ID, TTL: -1}, nil
 	}
 	response := &pb.LeaseTimeToLiveResponse{
 		Header:     header,
 		ID:         r.ID,
-		TTL:        s.backend.LeaseRemaining(lease) / 1000,
+		TTL:        s.backend.LeaseRemaining(*lease) / 1000,
 		GrantedTTL: wholeSeconds(lease.TTL),
 	}
 	if r.Keys {
@@ -104,12 +107,15 @@ func (s *leaseServer) timeToLive(r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToL
 }
 
 // LeaseLeases is what this member knows, the lease that is due first leading.
-func (s *leaseServer) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+func (s *leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
 	header, err := s.headerAt(0)
 	if err != nil {
 		return nil, err
 	}
-	leases := s.backend.Leases()
+	leases, err := s.backend.Leases(ctx)
+	if err != nil {
+		return nil, wireError(err)
+	}
 	response := &pb.LeaseLeasesResponse{Header: header, Leases: make([]*pb.LeaseStatus, 0, len(leases))}
 	for _, lease := range leases {
 		if !statemachine.Lingers(lease.ID) {

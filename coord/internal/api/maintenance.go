@@ -33,8 +33,8 @@ type maintenanceServer struct {
 	pb.UnsafeMaintenanceServer
 }
 
-func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
-	view, err := s.backend.View()
+func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -70,7 +70,7 @@ func (s *maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.Stat
 
 // Hash is over the whole state, folded to etcd's 32 bits.
 func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -84,7 +84,7 @@ func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Ha
 }
 
 func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}

@@ -70,16 +70,17 @@ func (q *quota) fits(cost int) bool {
 
 // raise raises the alarm if it is not up. The client learns the same if this fails, and the next write tries again.
 func (q *quota) raise(ctx context.Context) {
-	if q.alarmed() {
+	ctx = principal.Member(ctx)
+	if q.alarmed(ctx) {
 		return
 	}
 	alarm := &pb.AlarmRequest{MemberID: q.member, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
-	_, _ = propose[*pb.AlarmResponse](principal.Member(ctx), q.service, raftv1.KindAlarm, alarm)
+	_, _ = propose[*pb.AlarmResponse](ctx, q.service, raftv1.KindAlarm, alarm)
 }
 
 // alarmed reports whether this member's alarm is up already.
-func (q *quota) alarmed() bool {
-	view, err := q.backend.View()
+func (q *quota) alarmed(ctx context.Context) bool {
+	view, err := q.backend.View(ctx)
 	if err != nil {
 		return false
 	}

@@ -88,7 +88,7 @@ type readFunc func(View, context.Context, *pb.RangeRequest) (*pb.RangeResponse, 
 
 // read takes a view of its own, so that a long stream holds no history back.
 func (s *kvServer) read(ctx context.Context, r *pb.RangeRequest, how readFunc) (*pb.RangeResponse, error) {
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}

@@ -110,13 +110,9 @@ func (s *service) fill(h *pb.ResponseHeader) error {
 	if h.Revision != 0 {
 		return nil
 	}
-	view, err := s.backend.View()
-	if err != nil {
-		return wireError(err)
-	}
-	h.Revision = view.Revision()
-	view.Close()
-	return nil
+	revision, err := s.backend.Revision()
+	h.Revision = revision
+	return wireError(err)
 }
 
 func (s *service) fillWithoutRevision(h *pb.ResponseHeader) {

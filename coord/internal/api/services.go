@@ -102,8 +102,8 @@ func (s *Services) PrepareLeaseGrant(r *pb.LeaseGrantRequest) error {
 }
 
 // TimeToLive answers from what this member has applied.
-func (s *Services) TimeToLive(r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
-	response, err := s.lease.timeToLive(r)
+func (s *Services) TimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	response, err := s.lease.timeToLive(ctx, r)
 	if err != nil {
 		return nil, err
 	}

@@ -138,22 +138,60 @@ func (r *Replica) propose(ctx context.Context, kind raftv1.Kind, body []byte) (a
 	}
 }
 
-// View implements api.Store.
-func (r *Replica) View() (api.View, error) {
-	v, err := r.Machine.View()
-	if err != nil {
+// Read opens a consistent view at the latest revision, for whom ctx says. The caller closes it.
+func (r *Replica) Read(ctx context.Context) (*statemachine.View, error) {
+	if err := admit(ctx); err != nil {
 		return nil, err
+	}
+	return r.Machine.View()
+}
+
+// View implements api.Store.
+func (r *Replica) View(ctx context.Context) (api.View, error) {
+	v, err := r.Read(ctx)
+	if err != nil {
+		return nil, err // not v: an interface holding a nil pointer is not nil
 	}
 	return v, nil
 }
 
+// Revision implements api.Store.
+func (r *Replica) Revision() (statemachine.Revision, error) {
+	v, err := r.Machine.View()
+	if err != nil {
+		return 0, err
+	}
+	defer v.Close()
+	return v.Revision(), nil
+}
+
+// Subscribe is watch.Hub.Subscribe, for whom ctx says.
+func (r *Replica) Subscribe(ctx context.Context, key, end []byte, fn func(watch.Delivery)) (statemachine.Revision, func(), error) {
+	if err := admit(ctx); err != nil {
+		return 0, nil, err
+	}
+	return r.Hub.Subscribe(key, end, fn)
+}
+
 // Lease implements api.Store.
-func (r *Replica) Lease(id statemachine.LeaseID) (statemachine.LeaseInfo, [][]byte, bool) {
-	return r.Machine.Lease(id)
+func (r *Replica) Lease(ctx context.Context, id statemachine.LeaseID) (*statemachine.LeaseInfo, [][]byte, error) {
+	if err := admit(ctx); err != nil {
+		return nil, nil, err
+	}
+	info, keys, ok := r.Machine.Lease(id)
+	if !ok {
+		return nil, nil, nil
+	}
+	return &info, keys, nil
 }
 
 // Leases implements api.Store.
-func (r *Replica) Leases() []statemachine.LeaseInfo { return r.Machine.Leases() }
+func (r *Replica) Leases(ctx context.Context) ([]statemachine.LeaseInfo, error) {
+	if err := admit(ctx); err != nil {
+		return nil, err
+	}
+	return r.Machine.Leases(), nil
+}
 
 // LeaseRemaining implements api.Backend.
 func (r *Replica) LeaseRemaining(l statemachine.LeaseInfo) int64 {
@@ -168,6 +206,9 @@ func (r *Replica) LeaseAlive(id statemachine.LeaseID) bool {
 
 // WriteBackup implements api.Store.
 func (r *Replica) WriteBackup(ctx context.Context, w io.Writer) error {
+	if err := admit(ctx); err != nil {
+		return err
+	}
 	return r.Machine.WriteBackup(ctx, w)
 }
 

@@ -75,6 +75,7 @@ func NewServices(opts ServicesOptions) (*Services, error) {
 	s := &Services{
 		opts: opts, lines: lines, current: recipesvc.New(opts.current(lines)), conns: conns,
 		watch: watch.NewServer(opts.Replica.Hub, watch.ServerOptions{
+			Permit: func(ctx context.Context, _ *pb.WatchCreateRequest) error { return admit(ctx) },
 			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
 			FragmentBytes: opts.MaxRequestBytes + 512<<10, Conns: conns, Logger: opts.Logger.Named("watch"),
 		}),
@@ -186,7 +187,7 @@ func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
 // current is recipes for who has waited for ReadIndex already.
 func (o *ServicesOptions) current(lines *mirror.Lines) recipesvc.Backend {
 	b := o.recipes(lines, func(int) bool { return true }) // it only reads
-	b.ReadIndex = func(context.Context) error { return nil }
+	b.ReadIndex = admit
 	return b
 }
 
@@ -194,7 +195,7 @@ func (o *ServicesOptions) current(lines *mirror.Lines) recipesvc.Backend {
 func (o *ServicesOptions) recipes(lines *mirror.Lines, fits func(bytes int) bool) recipesvc.Backend {
 	return recipesvc.Backend{
 		Propose:    o.Backend.Propose,
-		ReadIndex:  o.Backend.ReadIndex,
+		ReadIndex:  o.readIndex,
 		View:       o.lineView,
 		Subscribe:  o.subscribe,
 		LeaseAlive: o.Replica.LeaseAlive,
@@ -203,6 +204,14 @@ func (o *ServicesOptions) recipes(lines *mirror.Lines, fits func(bytes int) bool
 		Lines:      lines,
 		Logger:     o.Logger.Named("recipes"),
 	}
+}
+
+// readIndex is the admission of who then reads from a copy that many share.
+func (o *ServicesOptions) readIndex(ctx context.Context) error {
+	if err := admit(ctx); err != nil {
+		return err
+	}
+	return o.Backend.ReadIndex(ctx)
 }
 
 func (o *ServicesOptions) checkProbe(p *instances.Probe) error {
@@ -221,12 +230,12 @@ func (o *ServicesOptions) lines() mirror.Source {
 	}
 }
 
-func (o *ServicesOptions) subscribe(key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
-	return o.Replica.Hub.Subscribe(key, end, func(d watch.Delivery) { fn(mirror.Delivery(d)) })
+func (o *ServicesOptions) subscribe(ctx context.Context, key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
+	return o.Replica.Subscribe(ctx, key, end, func(d watch.Delivery) { fn(mirror.Delivery(d)) })
 }
 
-func (o *ServicesOptions) lineView() (mirror.View, error) {
-	v, err := o.Replica.Machine.View()
+func (o *ServicesOptions) lineView(ctx context.Context) (mirror.View, error) {
+	v, err := o.Replica.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -238,8 +247,8 @@ func (o *ServicesOptions) introspection() introspect.Backend {
 	return introspect.Backend{
 		Propose:   o.Backend.Propose,
 		ReadIndex: o.Backend.ReadIndex,
-		View: func() (introspect.View, error) {
-			v, err := o.Replica.Machine.View()
+		View: func(ctx context.Context) (introspect.View, error) {
+			v, err := o.Replica.Read(ctx)
 			if err != nil {
 				return nil, err
 			}

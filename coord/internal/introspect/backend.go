@@ -19,7 +19,7 @@ type Backend struct {
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex func(ctx context.Context) error
 	// View is a consistent view at the latest revision. The caller closes it.
-	View func() (View, error)
+	View func(ctx context.Context) (View, error)
 	// Remaining is the time that a lease has left, in milliseconds; 0 for one that is gone.
 	Remaining func(statemachine.LeaseID) int64
 	Logger    *zap.Logger

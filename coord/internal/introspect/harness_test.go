@@ -64,7 +64,7 @@ func newMember(t *testing.T) *member {
 	t.Cleanup(func() { m.machine.Close() })
 	m.Service = introspect.New(introspect.Backend{
 		Propose: m.propose, ReadIndex: func(ctx context.Context) error { return ctx.Err() }, Logger: zap.NewNop(),
-		View: func() (introspect.View, error) {
+		View: func(context.Context) (introspect.View, error) {
 			v, err := m.machine.View()
 			return watchedView{v, m}, err
 		},

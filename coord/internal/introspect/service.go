@@ -44,7 +44,7 @@ func look[Response any](ctx context.Context, s *Service, answer func(*state) (*R
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return nil, wireError(fmt.Errorf("read index: %w", err))
 	}
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, wireError(err)
 	}

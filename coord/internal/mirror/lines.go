@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/proto/layout"
+	"github.com/coord-dev/coord/proto/principal"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -20,11 +21,11 @@ var ErrClosed = errors.New("the member is stopping: repeat the request")
 // Source is the member behind the lines. All functions are safe for concurrent use.
 type Source struct {
 	// View is a consistent view at the latest revision. The caller closes it.
-	View func() (View, error)
+	View func(ctx context.Context) (View, error)
 	// Subscribe calls fn for all changes in [key, end) after the returned revision, in order, until cancel is called; a
 	// last call may be under way then. A View taken after Subscribe returned, or in answer to a delivery, is not older than
 	// the returned revision or the delivery. fn does not block.
-	Subscribe func(key, end []byte, fn func(Delivery)) (revision statemachine.Revision, cancel func(), err error)
+	Subscribe func(ctx context.Context, key, end []byte, fn func(Delivery)) (revision statemachine.Revision, cancel func(), err error)
 	Logger    *zap.Logger
 }
 
@@ -64,9 +65,9 @@ type Lines struct {
 // New subscribes. The caller closes it after whoever has tickets.
 func New(source Source) (*Lines, error) {
 	ls := &Lines{source: source}
-	ls.ctx, ls.cancel = context.WithCancel(context.Background())
+	ls.ctx, ls.cancel = context.WithCancel(principal.Member(context.Background())) // many share a mirror
 	ls.mu.lines, ls.mu.tracked = map[string]*line{}, map[string]*Ticket{}
-	_, unwatch, err := source.Subscribe([]byte{0}, []byte{0}, ls.deliver) // all keys
+	_, unwatch, err := source.Subscribe(ls.ctx, []byte{0}, []byte{0}, ls.deliver) // all keys
 	if err != nil {
 		ls.cancel()
 		return nil, err

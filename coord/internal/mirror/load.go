@@ -50,7 +50,7 @@ func (ls *Lines) loadAll() {
 // loadSome reads from one view. Who waits for what was to be read is told if that fails, by a panic too.
 func (ls *Lines) loadSome(load []*line, check []*Ticket) {
 	defer guard.Recover(ls.source.Logger, "queues", func(cause any) { ls.failAll(load, check, guard.Status(cause)) })
-	view, err := ls.source.View()
+	view, err := ls.source.View(ls.ctx)
 	if err != nil {
 		ls.failAll(load, check, err)
 		return

@@ -37,8 +37,8 @@ func start(t *testing.T, sessions ...int64) *fixture {
 	t.Helper()
 	m := recipestest.NewMember()
 	lines, err := New(Source{
-		View: func() (View, error) { return m.View(), nil },
-		Subscribe: func(key, end []byte, fn func(Delivery)) (statemachine.Revision, func(), error) {
+		View: func(context.Context) (View, error) { return m.View(), nil },
+		Subscribe: func(_ context.Context, key, end []byte, fn func(Delivery)) (statemachine.Revision, func(), error) {
 			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
 				fn(Delivery{Revision: rev, Events: events, Gap: gap})
 			})
@@ -511,7 +511,7 @@ func TestManyInTurn(t *testing.T) {
 func TestLinesThatCannotBeRead(t *testing.T) {
 	f := start(t, 1, 2)
 	real := f.lines.source.View
-	f.lines.source.View = func() (View, error) { return nil, statemachine.ErrClosed }
+	f.lines.source.View = func(context.Context) (View, error) { return nil, statemachine.ErrClosed }
 	f.campaign(1, 0, 0)
 	b, eb := f.campaign(2, 0, 0)
 	if ev := b.next(Failed); ev.Err != statemachine.ErrClosed {

@@ -27,7 +27,7 @@ func (s *Service) follow(ctx context.Context, key, end []byte, to follower) erro
 		return fmt.Errorf("read index: %w", err)
 	}
 	f := &feed{wake: make(chan struct{}, 1), gap: true}
-	_, cancel, err := s.backend.Subscribe(key, end, f.deliver)
+	_, cancel, err := s.backend.Subscribe(ctx, key, end, f.deliver)
 	if err != nil {
 		return fmt.Errorf("subscribe to %q: %w", key, err)
 	}
@@ -110,7 +110,7 @@ func (f *feed) take() (list []mirror.Delivery, gap bool) {
 
 // read reads [key, end), or key if end is nil, at the latest revision of this member.
 func (s *Service) read(ctx context.Context, key, end []byte) ([]*mvccpb.KeyValue, statemachine.Revision, error) {
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %q: %w", key, err)
 	}

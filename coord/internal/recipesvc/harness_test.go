@@ -89,8 +89,8 @@ func startMember(t *testing.T, m *recipestest.Member, leases ...int64) *fixture 
 // backendOf is a member in memory as the services see it. Its lines are to be closed.
 func backendOf(t *testing.T, m *recipestest.Member) recipesvc.Backend {
 	t.Helper()
-	view := func() (mirror.View, error) { return m.View(), nil }
-	subscribe := func(key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
+	view := func(context.Context) (mirror.View, error) { return m.View(), nil }
+	subscribe := func(_ context.Context, key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
 		rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
 			fn(mirror.Delivery{Revision: rev, Events: events, Gap: gap})
 		})

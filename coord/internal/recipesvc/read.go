@@ -13,7 +13,7 @@ import (
 
 // queue reads a queue at the latest revision of this member.
 func (s *Service) queue(ctx context.Context, queue string) (*recipes.Snapshot, statemachine.Revision, error) {
-	view, err := s.backend.View()
+	view, err := s.backend.View(ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read queue of %q: %w", layout.NameOf(queue), err)
 	}

@@ -20,9 +20,9 @@ import (
 // Backend is the member that the registry's services run on. All fields are required but for what a service does not use.
 type Backend struct {
 	// View is the latest state of this member's store.
-	View func() (View, error)
-	// Subscribe is watch.Hub.Subscribe.
-	Subscribe func(key, end []byte, fn func(watch.Delivery)) (statemachine.Revision, func(), error)
+	View func(ctx context.Context) (View, error)
+	// Subscribe is watch.Hub.Subscribe, for whom ctx says.
+	Subscribe func(ctx context.Context, key, end []byte, fn func(watch.Delivery)) (statemachine.Revision, func(), error)
 	// Propose sends a command through the log and waits for its result. Only the prober writes.
 	Propose recipesvc.Propose
 	// Leads reports whether this member leads. Only the prober asks.
@@ -77,7 +77,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (m *mirror) follow(ctx context.Context) error {
 	box := &mailbox{signal: make(chan struct{}, 1)}
 	end := clientv3.GetPrefixRangeEnd(layout.Service.Dir())
-	_, cancel, err := m.backend.Subscribe([]byte(layout.Service.Dir()), []byte(end), box.post)
+	_, cancel, err := m.backend.Subscribe(ctx, []byte(layout.Service.Dir()), []byte(end), box.post)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (m *mirror) get(name instances.Name) *instances.Instance {
 
 // read replaces the copy by what is there, and returns its revision.
 func (m *mirror) read(ctx context.Context, end string) (statemachine.Revision, error) {
-	view, err := m.backend.View()
+	view, err := m.backend.View(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -58,7 +58,7 @@ func (st *stream) announce(s *session, g *coordv1.Guard) place {
 
 // lookUp finds all places.
 func (st *stream) lookUp(all [][]place) error {
-	view, err := st.server.opts.Backend.View()
+	view, err := st.server.opts.Backend.View(st.ctx)
 	if err != nil {
 		return err
 	}

@@ -69,8 +69,8 @@ func (m *fakeMember) next(t *testing.T, kind raftv1.Kind) *submitted {
 	return s
 }
 
-func (m *fakeMember) ReadIndex(context.Context) error { return errors.New("no quorum") }
-func (m *fakeMember) View() (api.View, error)         { return nil, statemachine.ErrClosed }
+func (m *fakeMember) ReadIndex(context.Context) error        { return errors.New("no quorum") }
+func (m *fakeMember) View(context.Context) (api.View, error) { return nil, statemachine.ErrClosed }
 func (m *fakeMember) Session(id int64) (statemachine.SessionInfo, bool) {
 	return statemachine.SessionInfo{Created: 1}, m.elsewhere[id]
 }

@@ -105,7 +105,7 @@ func (st *stream) refuseReads(all []read, stale bool, err error) {
 // answerFromView answers those that are stale, or those that are not. It waits while the client does not read: a response
 // can be far larger than the request.
 func (st *stream) answerFromView(all []read, stale bool) {
-	view, err := st.server.opts.Backend.View()
+	view, err := st.server.opts.Backend.View(st.ctx)
 	if err != nil {
 		st.refuseReads(all, stale, err)
 		return
@@ -169,7 +169,9 @@ func (st *stream) prepareRead(r *request, out *read) *coordv1.Refusal {
 		return refused
 	case coordv1.Kind_KIND_LEASE_TIME_TO_LIVE:
 		body := &pb.LeaseTimeToLiveRequest{}
-		out.answer = func(context.Context, api.View) (proto.Message, error) { return message(etcd.TimeToLive(body)) }
+		out.answer = func(ctx context.Context, _ api.View) (proto.Message, error) {
+			return message(etcd.TimeToLive(ctx, body))
+		}
 		return checked(r, body, nil)
 	case coordv1.Kind_KIND_LEASE_LEASES:
 		out.stale = true // as in etcd

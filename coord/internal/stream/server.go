@@ -31,7 +31,7 @@ type Backend interface {
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex(ctx context.Context) error
 	// View is a consistent view at the latest revision. The caller closes it.
-	View() (api.View, error)
+	View(ctx context.Context) (api.View, error)
 	// Session describes a session as it is applied here; false if there is none. It is cheap.
 	Session(statemachine.LeaseID) (statemachine.SessionInfo, bool)
 	// Attached reports whether the session is attached to the stream, as it is applied here. It is cheap.
