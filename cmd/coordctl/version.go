@@ -7,21 +7,22 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/api/v3/version"
+
+	"github.com/coord-dev/coord/cmd/coordctl/internal/cli"
 )
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "version",
-		Short:   "Prints the version of coordctl and of the API it speaks",
-		Args:    cobra.NoArgs,
-		GroupID: groupUtility,
+		Use:   "version",
+		Short: "Prints the version of coordctl and of the API it speaks",
+		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := newPrinter(cmd)
+			p, err := cli.NewPrinter(cmd)
 			if err != nil {
 				return err
 			}
 			v := versions{buildVersion(), version.APIVersion}
-			return p.print(v, func(w io.Writer) {
+			return p.Print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "coordctl version: %s\nAPI version: %s\n", v.Coordctl, v.API)
 			})
 		},

@@ -1,10 +1,10 @@
-// Package child runs a command as a stand-in for it: the command has our standard streams and gets the signals we get, it
-// is stopped whole, and its exit code is reported as a shell would.
+// Package child runs a command as a stand-in for it: the command has our standard streams and gets the signals we get,
+// it is stopped whole, and its exit code is reported as a shell would.
 //
-// On Unix the command leads a process group of its own, so that everything it started can be stopped with it and so that
-// ctrl-C reaches it once. When we are in the foreground of a terminal the command's group takes that place, and the
-// terminal's signals go to it alone; otherwise they come to us and are passed on. Ctrl-Z is ignored on both sides: a
-// stopped holder would lose what it holds while its command went on.
+// On Unix the command leads a process group of its own, so that everything it started can be stopped with it and so
+// that ctrl-C reaches it once. When we are in the foreground of a terminal the command's group takes that place, and
+// the terminal's signals go to it alone; otherwise they come to us and are passed on. Ctrl-Z is ignored on both sides:
+// a stopped holder would lose what it holds while its command went on.
 package child
 
 import (
@@ -48,8 +48,9 @@ func Check(name string) (code int, err error) {
 
 // Start runs argv with our standard streams and the environment env.
 //
-// It binds the calling goroutine to its thread, because Linux ends the command when that thread ends: the goroutine must
-// live until the command is done. That way a command never outlives a holder that was killed with SIGKILL for long.
+// It binds the calling goroutine to its thread, because Linux ends the command when that thread ends: the goroutine
+// must live until the command is done. That way a command never outlives a holder that was killed with SIGKILL for
+// long.
 func Start(argv, env []string) (*Child, error) {
 	runtime.LockOSThread()
 	cmd := exec.Command(argv[0], argv[1:]...)

@@ -59,10 +59,11 @@ type terminal struct {
 	foreground bool // the command's group is to take our place in the foreground
 }
 
-// openTerminal looks at the terminal, and makes the process and its future child ignore the signals that would stop them.
+// openTerminal looks at the terminal, and makes the process and its future child ignore the signals that would stop
+// them.
 //
-// The foreground is handed over only when standard output is the terminal too: in a pipeline its other commands share our
-// group and may need the terminal. A command left in the background then reads an error instead of being stopped.
+// The foreground is handed over only when standard output is the terminal too: in a pipeline its other commands share
+// our group and may need the terminal. A command left in the background then reads an error instead of being stopped.
 func openTerminal() terminal {
 	signal.Ignore(unix.SIGTSTP)
 	in, err := unix.IoctlGetInt(syscall.Stdin, unix.TIOCGPGRP)

@@ -1,0 +1,3 @@
+// Package contexts keeps clusters by name, and fills the global flags from wherever they can be given. It has "coordctl
+// context".
+package contexts

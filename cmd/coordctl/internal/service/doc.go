@@ -1,0 +1,2 @@
+// Package service has "coordctl service": the service registry.
+package service

@@ -1,8 +1,0 @@
-//go:build !windows
-
-package main
-
-import "os"
-
-// understandsSequences has nothing to do: terminals do.
-func understandsSequences(*os.File) error { return nil }
