@@ -52,7 +52,7 @@ func keyWords() []string {
 			words = append(words, dir)
 		}
 	}
-	for _, record := range []layout.Part{layout.Leader, layout.Tally, layout.Limit, layout.State, layout.Current, layout.Schemas} {
+	for _, record := range []layout.Part{layout.Leader, layout.Counts, layout.Limit, layout.State, layout.Current, layout.Schemas} {
 		words = append(words, "/"+string(record))
 	}
 	for _, part := range []layout.Part{layout.Instance, layout.Order, layout.Probe, layout.Version, layout.Status} {

@@ -14,26 +14,26 @@ func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error
 	if err != nil {
 		return nil, err
 	}
-	places, hold := make([]*place, len(req.Names)), true
+	entries, hold := make([]*ownersEntry, len(req.Names)), true
 	for i, name := range req.Names {
-		if places[i], err = look(step, name, Entry{Lease: lease, OwnerID: req.OwnerId}, KindLock); err != nil {
+		if entries[i], err = findInFront(step, name, Entry{Lease: lease, OwnerID: req.OwnerId}, KindLock); err != nil {
 			return nil, err
 		}
-		hold = hold && places[i].holds
-		if p, first := places[i], places[0]; p.exists != first.exists || p.own.Token != first.own.Token {
-			return nil, refuse(ErrKeyTaken, "%q and %q are not of one acquire", first.key, p.key)
+		hold = hold && entries[i].holds
+		if own, first := entries[i], entries[0]; own.exists != first.exists || own.entry.Token != first.entry.Token {
+			return nil, refuse(ErrKeyTaken, "%q and %q are not of one acquire", first.key, own.key)
 		}
 	}
 	made := hold || !req.Try
 	resp := &coordv1.Acquired{Revision: step.Revision()}
-	for i, p := range places {
+	for i, own := range entries {
 		if made {
-			if err := p.enter(step, value, statemachine.Attachment{Kind: KindLock, LingerMS: req.LingerMs}); err != nil {
+			if err := own.enter(step, value, statemachine.Attachment{Kind: KindLock, LingerMS: req.LingerMs}); err != nil {
 				return nil, err
 			}
-			resp.Revision = p.own.Claim
+			resp.Revision = own.entry.Claim
 		}
-		resp.Entries = append(resp.Entries, p.answer(step, req.Names[i], KindLock, made))
+		resp.Entries = append(resp.Entries, own.answer(step, req.Names[i], KindLock, made))
 	}
 	return resp, nil
 }
@@ -84,11 +84,11 @@ func campaign(step statemachine.Step, req *coordv1.Campaign) (proto.Message, err
 	if req.Priority != 0 {
 		return campaignByPriority(step, req, lease)
 	}
-	w := &wish{
+	a := &acquisition{
 		queue: req.Name, kind: KindElection, try: req.Try, lingerMS: req.LingerMs,
-		own: Entry{Lease: lease, OwnerID: req.OwnerId, Value: req.Value},
+		entry: Entry{Lease: lease, OwnerID: req.OwnerId, Value: req.Value},
 	}
-	return w.acquired(step, enterPlain)
+	return a.acquired(step, enterPlain)
 }
 
 // proclaimRequest gives the leader's entry a new value.

@@ -179,7 +179,7 @@ func inside(step statemachine.Step, queue string, token int64) (found Entry, err
 
 // insideByCount is how many are inside of a queue that is counted, and the token of the newest; -1 for another queue.
 func insideByCount(step statemachine.Step, queue string) (n, last int64) {
-	t := parseTally(step.Get(tallyKey(queue)))
+	t := parseCounts(step.Get(countsKey(queue)))
 	switch r := RuleOf(queue).(type) {
 	case counted:
 		return t.Inside, t.Last

@@ -14,7 +14,7 @@ import (
 
 // The double barrier; see service Barrier for what it promises. Its record is coordv1.BarrierState: while it is open, the
 // entries up to its last token are inside. The entry that makes the barrier full writes it in its own commit, and a reaction
-// to the deletion of the last one closes it. Only when the tally says that all could be there are the living ones counted.
+// to the deletion of the last one closes it. Only when the counts say that all could be there are the living ones counted.
 
 // allTogether is the rule of barriers.
 var allTogether = barrierRule{inOrder{layout.State, func(record *mvccpb.KeyValue) int64 { return lastTogether(BarrierState(record)) }}}
@@ -46,44 +46,44 @@ func readBarrier(record *mvccpb.KeyValue) (s *coordv1.BarrierState, ok bool) {
 
 // barrierEnter makes a party.
 func barrierEnter(step statemachine.Step, req *coordv1.BarrierEnter) (proto.Message, error) {
-	w, err := newWish(step, KindBarrier, req, false, 0)
+	a, err := newAcquisition(step, KindBarrier, req, false, 0)
 	if err != nil {
 		return nil, err
 	}
-	w.parties = req.Parties
-	return w.acquired(step, enterBarrier)
+	a.parties = req.Parties
+	return a.acquired(step, enterBarrier)
 }
 
 // enterBarrier makes a party, and opens the barrier if it is the last one. ErrBarrierFull, ErrPartiesMismatch.
-func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
-	if !w.resumes && (w.parties < 1 || w.parties > MaxParties) {
-		return nil, false, invalid("%d parties, not between 1 and %d", w.parties, MaxParties)
+func enterBarrier(step statemachine.Step, a *acquisition) (*ownersEntry, bool, error) {
+	if !a.resumes && (a.parties < 1 || a.parties > MaxParties) {
+		return nil, false, invalid("%d parties, not between 1 and %d", a.parties, MaxParties)
 	}
-	record := []byte(allTogether.Record(w.queue))
+	record := []byte(allTogether.Record(a.queue))
 	state, ok := readBarrier(step.Get(record))
 	if !ok {
-		return nil, false, statemachine.NewQueueBroken(w.queue, fmt.Errorf("what stands at %q is no barrier: delete it when nobody is there", record))
+		return nil, false, statemachine.NewQueueBroken(a.queue, fmt.Errorf("what stands at %q is no barrier: delete it when nobody is there", record))
 	}
-	p, err := lookAt(step, w.queue, func(*recipesv1.Tally, Entry) bool { return false }, w.own)
+	own, err := findByCounts(step, a.queue, func(*recipesv1.Tally, Entry) bool { return false }, a.entry)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case !w.resumes && p.tally.Entries > 0 && state.Parties != w.parties:
-		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", w.parties, state.Parties)
-	case p.exists:
-		made, err := w.take(step, p)
-		return p, made, err
+	case !a.resumes && own.counts.Entries > 0 && state.Parties != a.parties:
+		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", a.parties, state.Parties)
+	case own.exists:
+		made, err := a.take(step, own)
+		return own, made, err
 	case state.Open:
-		return nil, false, refuse(ErrBarrierFull, "%q in generation %d", layout.NameOf(w.queue), state.Generation)
+		return nil, false, refuse(ErrBarrierFull, "%q in generation %d", layout.NameOf(a.queue), state.Generation)
 	}
 	before := proto.CloneOf(state)
-	dead := p.arrive(step, w, state)
+	dead := own.arrive(step, a, state)
 	if !proto.Equal(before, state) {
 		if _, err := step.Put(record, encode(state), 0); err != nil {
 			return nil, false, err
 		}
 	}
-	made, err := w.take(step, p)
+	made, err := a.take(step, own)
 	if err != nil {
 		return nil, false, err
 	}
@@ -92,19 +92,19 @@ func enterBarrier(step statemachine.Step, w *wish) (*place, bool, error) {
 			return nil, false, err
 		}
 	}
-	return p, made, nil
+	return own, made, nil
 }
 
 // arrive has a party come, and opens the barrier if that makes it full. dead are the entries of sessions that are overdue: they are
 // not counted and, as they must not be inside, to be deleted a little before their time. So the parties are read once, by the
 // last one: if it finds dead ones they are gone then, and the next one that looks opens the barrier.
-func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierState) (dead [][]byte) {
-	state.Parties = w.parties
-	if p.tally.Entries+1 < w.parties {
+func (own *ownersEntry) arrive(step statemachine.Step, a *acquisition, state *coordv1.BarrierState) (dead [][]byte) {
+	state.Parties = a.parties
+	if own.counts.Entries+1 < a.parties {
 		return nil
 	}
-	there, first := int64(1), p.own.Token
-	eachEntry(step, w.queue, func(e Entry) bool {
+	there, first := int64(1), own.entry.Token
+	eachEntry(step, a.queue, func(e Entry) bool {
 		if e.Lingers || !step.LeaseAlive(e.Lease) {
 			dead = append(dead, []byte(e.Key))
 			return true
@@ -113,12 +113,12 @@ func (p *place) arrive(step statemachine.Step, w *wish, state *coordv1.BarrierSt
 		first = min(first, e.Token)
 		return true
 	})
-	if there < w.parties {
+	if there < a.parties {
 		return dead
 	}
-	state.Open, state.First, state.Last = true, first, p.own.Token
+	state.Open, state.First, state.Last = true, first, own.entry.Token
 	state.Generation++
-	p.holds = true
+	own.holds = true
 	return dead
 }
 

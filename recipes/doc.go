@@ -47,9 +47,9 @@
 // Who holds is found by a rule: a pure function of the entries and at most one record. All but the one of elections with
 // priorities go by the order of the entries: nobody overtakes, and who is inside stays there. Of a lock the oldest holds. Where several
 // hold, readers or one writer, as many as have permits, or those of the generation that is open, the record says up to which token.
-// The same rule serves to read a queue, to judge one entry without sorting, and to follow a queue by its changes (package line).
+// The same rule serves to read a queue, to judge one entry without sorting, and to follow a queue by its changes (package mirror).
 //
-// The record of read-write locks and semaphores is a tally. It counts the entries, so that an acquire needs not read them: each entry
+// The record of read-write locks and semaphores are counts of the entries, so that an acquire needs not read them: each entry
 // that is made is added in its commit, and each that is deleted is taken off, and whoever has room then let in, in the commit that
 // deletes it, by the reactor of the state machine. Nobody but procedures can write it (layout.Reserved). Where the reactor cannot,
 // the queue is broken: the record is as it was, so who held holds and nobody else does, and whoever asks is told the same.
@@ -62,10 +62,10 @@
 // What kind a queue is, is noted with the attachment of each entry that a recipe made, and the other kind is refused. An
 // entry of an etcd client has no kind and stands in both. Looked at are the oldest 32 entries.
 //
-// The registry's mirror of an instance, SERVICE/ADDR for etcd's resolver, is a foreign key directly below the service's name that stays
+// An instance's endpoint, SERVICE/ADDR for etcd's resolver (to users: its mirror), is a foreign key directly below the service's name that stays
 // as long as the instance does. A lock or an election of that name would wait for it for ever, so whoever comes second is refused: who
-// wants an entry where a mirror stands, and a mirror where an entry stands, an etcd client's included. The mirror is known by its kind
-// (KindMirror). etcd's own clients ask nobody: they wait.
+// wants an entry where an endpoint stands, and an endpoint where an entry stands, an etcd client's included. The endpoint is known by its kind
+// (KindEndpoint). etcd's own clients ask nobody: they wait.
 //
 // # Tokens and claims
 //
@@ -101,7 +101,7 @@
 //
 // # What is taken for our own mark, and why no client can make it
 //
-//	a tally, a limit, a leader, Elected, asks, transfers  below _coord/, where plain puts and deletions are refused at the door and
+//	counts, a limit, a leader, Elected, asks, transfers  below _coord/, where plain puts and deletions are refused by the member and
 //	  a barrier's state, counters, latches, gates, …      in the apply; procedures check what they write
 //	registry records, versions of configurations          likewise; registry.go and config.go, and by the member before
 //	a place that lingers                                  the id of its lease, which no command grants

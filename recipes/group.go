@@ -70,14 +70,14 @@ func groupLeave(step statemachine.Step, req *coordv1.GroupLeave) (proto.Message,
 	return left, nil
 }
 
-// membership is the place of a session in a group.
+// membership is what a session is in a group.
 type membership struct {
 	key   []byte
 	lease statemachine.LeaseID
 	old   *mvccpb.KeyValue // nil: it is no member
 }
 
-// lookForMember finds the place of the session that a step is for. ErrMemberExists, ErrKeyTaken.
+// lookForMember finds what the session that a step is for is in the group. ErrMemberExists, ErrKeyTaken.
 func lookForMember(step statemachine.Step, group, id string, lease int64) (p membership, err error) {
 	if err = CheckName(group); err != nil {
 		return p, err

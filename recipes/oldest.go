@@ -66,7 +66,7 @@ func insideOf(r Reader, queue string) iter.Seq[Entry] {
 		return oldestOf(entriesOf(r, queue))
 	}
 	return func(yield func(Entry) bool) {
-		if s := seatOf(r, queue); s.taken() {
+		if s := leaderOf(r, queue); s.elected() {
 			s.entry.Token = s.term
 			yield(s.entry)
 		}

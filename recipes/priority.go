@@ -40,33 +40,33 @@ func (e Entry) precedes(o Entry) bool {
 	return e.Compare(o) < 0
 }
 
-// seat is who leads an election with priorities. Its entry is empty if nobody does; it may linger.
-type seat struct {
+// leader is who leads an election with priorities. Its entry is empty if nobody does; it may linger.
+type leader struct {
 	entry Entry
 	term  int64
 }
 
-func seatOf(r Reader, queue string) seat {
-	return seatFrom(get(r, layout.RecordKey(queue, layout.Leader)), func(key string) (Entry, bool) { return entryOf(queue, get(r, key)) })
+func leaderOf(r Reader, queue string) leader {
+	return leaderFrom(get(r, layout.RecordKey(queue, layout.Leader)), func(key string) (Entry, bool) { return entryOf(queue, get(r, key)) })
 }
 
-// seatFrom reads the leader's record. It counts only while the candidate stands as it did when it was elected.
-func seatFrom(record *mvccpb.KeyValue, find func(key string) (Entry, bool)) seat {
+// leaderFrom reads the leader's record. It counts only while the candidate stands as it did when it was elected.
+func leaderFrom(record *mvccpb.KeyValue, find func(key string) (Entry, bool)) leader {
 	if record == nil {
-		return seat{}
+		return leader{}
 	}
 	l := &recipesv1.Leader{}
 	if proto.Unmarshal(record.Value, l) != nil {
-		return seat{}
+		return leader{}
 	}
 	e, ok := find(l.Key)
 	if !ok || e.Token != l.Token || !e.Elected {
-		return seat{}
+		return leader{}
 	}
-	return seat{entry: e, term: record.ModRevision}
+	return leader{entry: e, term: record.ModRevision}
 }
 
-func (s seat) taken() bool { return s.entry.Key != "" }
+func (s leader) elected() bool { return s.entry.Key != "" }
 
 // campaignByPriority makes a candidate. It leads at once only if nobody does and no place is kept.
 func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID) (proto.Message, error) {
@@ -74,66 +74,66 @@ func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease sta
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}
-	p := &place{key: layout.EntryKey(queue, lease, req.OwnerId)}
-	old := step.Get([]byte(p.key))
-	if p.own, p.exists = entryOf(queue, old); old != nil && (!p.exists || p.own.Lingers) {
-		return nil, refuse(ErrKeyTaken, "%q", p.key)
+	own := &ownersEntry{key: layout.EntryKey(queue, lease, req.OwnerId)}
+	old := step.Get([]byte(own.key))
+	if own.entry, own.exists = entryOf(queue, old); old != nil && (!own.exists || own.entry.Lingers) {
+		return nil, refuse(ErrKeyTaken, "%q", own.key)
 	}
-	if !p.exists {
-		p.own = Entry{Key: p.key, Lease: lease, OwnerID: req.OwnerId}
+	if !own.exists {
+		own.entry = Entry{Key: own.key, Lease: lease, OwnerID: req.OwnerId}
 	}
-	s := seatOf(step, queue)
+	s := leaderOf(step, queue)
 	// Candidates without a leader are there only if an etcd client wrote where none should; then all are elected anew.
-	alone := !s.taken() && !hasOther(step, queue, p.key)
-	p.holds = alone || s.entry.Key == p.key
-	p.own.Priority, p.own.Elected = req.Priority, p.holds
-	made := p.holds || !req.Try
+	alone := !s.elected() && !hasOther(step, queue, own.key)
+	own.holds = alone || s.entry.Key == own.key
+	own.entry.Priority, own.entry.Elected = req.Priority, own.holds
+	made := own.holds || !req.Try
 	resp := &coordv1.Acquired{Revision: step.Revision()}
 	if made {
 		note := statemachine.Attachment{Kind: KindPriorityElection, LingerMS: req.LingerMs}
-		if err := p.enter(step, encodeCandidate(p.own, req.Value), note); err != nil {
+		if err := own.enter(step, encodeCandidate(own.entry, req.Value), note); err != nil {
 			return nil, err
 		}
-		resp.Revision = p.own.Claim
+		resp.Revision = own.entry.Claim
 	}
 	var err error
 	switch {
-	case !made || s.taken():
+	case !made || s.elected():
 	case alone:
-		s.entry = p.own
-		s.term, err = putLeader(step, queue, p.own)
+		s.entry = own.entry
+		s.term, err = putLeader(step, queue, own.entry)
 	default:
 		err = elect(step, queue)
-		s = seatOf(step, queue)
-		p.holds = s.entry.Key == p.key
+		s = leaderOf(step, queue)
+		own.holds = s.entry.Key == own.key
 	}
 	if err != nil {
 		return nil, err
 	}
-	resp.Entries = []*coordv1.AcquiredEntry{p.candidacy(step, queue, s, made)}
+	resp.Entries = []*coordv1.AcquiredEntry{own.candidacy(step, queue, s, made)}
 	return resp, nil
 }
 
 // candidacy describes a candidate to its owner.
-func (p *place) candidacy(step statemachine.Step, queue string, s seat, made bool) *coordv1.AcquiredEntry {
-	a := &coordv1.AcquiredEntry{Name: layout.NameOf(queue), Key: p.key}
-	if made && p.holds {
+func (own *ownersEntry) candidacy(step statemachine.Step, queue string, s leader, made bool) *coordv1.AcquiredEntry {
+	a := &coordv1.AcquiredEntry{Name: layout.NameOf(queue), Key: own.key}
+	if made && own.holds {
 		a.Token, a.State = s.term, coordv1.AcquiredEntry_HOLDS
 		return a
 	}
 	if made {
-		a.Token, a.State = p.own.Token, coordv1.AcquiredEntry_WAITS
+		a.Token, a.State = own.entry.Token, coordv1.AcquiredEntry_WAITS
 	}
-	g := glanceAt(step, queue)
-	if !g.all {
+	f := frontOf(step, queue)
+	if !f.all {
 		return a
 	}
-	if s.taken() && !s.entry.Lingers {
+	if s.elected() && !s.entry.Lingers {
 		a.Holder = noted(step, s.entry, KindPriorityElection)
 		a.Holder.Token = s.term
 	}
-	for _, e := range g.entries {
-		if made && e.Key != p.key && (e.Key == s.entry.Key || !e.Lingers && e.precedes(p.own)) {
+	for _, e := range f.entries {
+		if made && e.Key != own.key && (e.Key == s.entry.Key || !e.Lingers && e.precedes(own.entry)) {
 			a.Position++
 		}
 	}
@@ -157,17 +157,17 @@ func electable(step statemachine.Step, e Entry) bool {
 // leads again does so by another campaign, so that a leader learns of the end of its term by the end of its entry.
 func elect(step statemachine.Step, queue string) error {
 	var best Entry
-	var former [][]byte
+	var ended [][]byte // entries of candidates that led
 	eachEntry(step, queue, func(e Entry) bool {
 		switch {
 		case electable(step, e) && (best.Key == "" || e.precedes(best)):
 			best = e
 		case e.Elected && !e.Lingers:
-			former = append(former, []byte(e.Key))
+			ended = append(ended, []byte(e.Key))
 		}
 		return true
 	})
-	for _, key := range former {
+	for _, key := range ended {
 		if _, err := deleteKey(step, key); err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ const maxUnled = 4
 func (byRecord) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
 	record := layout.RecordKey(queue, layout.Leader)
 	switch {
-	case seatOf(step, queue).taken():
+	case leaderOf(step, queue).elected():
 		return nil
 	case step.Get([]byte(record)) != nil, step.Broken(queue), deletedRecord(step, record, were) >= 0:
 		return elect(step, queue)

@@ -19,9 +19,9 @@ const (
 	KindBarrier          = uint64(coordv1.QueueKind_QUEUE_BARRIER)
 )
 
-// KindMirror is noted with the key of a service's instance in etcd's layout, which is an entry of no queue. No coordv1.QueueKind has
+// KindEndpoint is noted with an instance's endpoint, its key in etcd's layout, which is an entry of no queue. No coordv1.QueueKind has
 // this number.
-const KindMirror = uint64(1 << 16)
+const KindEndpoint = uint64(1 << 16)
 
 // Names of the procedures of the unary services.
 const (

@@ -77,7 +77,7 @@ func registryPut(step statemachine.Step, req *recipesv1.ServicePut) (proto.Messa
 		return nil, err
 	}
 	in.read(step)
-	if err := in.mirror(step, before, record); err != nil {
+	if err := in.putEndpoint(step, before, record); err != nil {
 		return nil, err
 	}
 	return &coordv1.ServicePutResponse{Revision: rev}, nil
@@ -123,9 +123,9 @@ func (in *instance) passOn(step statemachine.Step, req *recipesv1.ServicePut, be
 	return err
 }
 
-// mirror puts or deletes the mirror as the records say now. before is the instance's key as it was, with its record. A key at the
-// mirror's place that is on no lease of the instance is somebody else's, and is not deleted. ErrWrongKind.
-func (in *instance) mirror(step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance) error {
+// putEndpoint puts or deletes the endpoint as the records say now. before is the instance's key as it was, with its record. A key at the
+// endpoint that is on no lease of the instance is somebody else's, and is not deleted. ErrWrongKind.
+func (in *instance) putEndpoint(step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance) error {
 	var want []byte
 	if in.passing(step) && in.record.Mirror {
 		want = []byte(layout.EndpointKey(in.service, in.record.Addr))
@@ -150,21 +150,21 @@ func (in *instance) mirror(step statemachine.Step, before *mvccpb.KeyValue, reco
 	if old != nil && old.Lease == in.kv.Lease && bytes.Equal(old.Value, in.record.Endpoint) {
 		return nil
 	}
-	if err := mirrorable(step, string(want), old); err != nil {
+	if err := endpointFits(step, string(want), old); err != nil {
 		return err
 	}
-	_, err := step.PutEntry(want, in.record.Endpoint, in.kv.Lease, statemachine.Attachment{Kind: KindMirror})
+	_, err := step.PutEntry(want, in.record.Endpoint, in.kv.Lease, statemachine.Attachment{Kind: KindEndpoint})
 	return err
 }
 
-// mirrorable refuses a mirror at key, where old stands, if it would stand in the way of a lock or an election. One that stands
+// endpointFits refuses an endpoint at key, where old stands, if it would stand in the way of a lock or an election. One that stands
 // already may be written again. ErrWrongKind.
-func mirrorable(step statemachine.Step, key string, old *mvccpb.KeyValue) error {
-	if old != nil && step.Attachment(old.Lease, old.Key).Kind == KindMirror {
+func endpointFits(step statemachine.Step, key string, old *mvccpb.KeyValue) error {
+	if old != nil && step.Attachment(old.Lease, old.Key).Kind == KindEndpoint {
 		return nil
 	}
 	queue, _ := layout.QueueOfKey(key)
-	for _, e := range glanceAt(step, queue).entries {
+	for _, e := range frontOf(step, queue).entries {
 		if !e.Foreign {
 			return refuse(ErrWrongKind, "%q is that of a lock or an election, which would wait for the instance that etcd's resolver finds at %q: "+
 				"register under another name, or without the mirror", queue, key)
@@ -211,7 +211,7 @@ func registryRemove(step statemachine.Step, req *recipesv1.ServiceRemove) (proto
 		}
 	}
 	in.read(step)
-	if err := in.mirror(step, before, record); err != nil {
+	if err := in.putEndpoint(step, before, record); err != nil {
 		return nil, err
 	}
 	if err := in.note(step, req); err != nil {
@@ -256,7 +256,7 @@ func registryOrder(step statemachine.Step, req *coordv1.ServiceOrderRequest) (pr
 	} else if resp.Revision, err = step.Put(in.orderKey(), encode(req.Order), in.kv.Lease); err != nil {
 		return nil, err
 	}
-	return resp, in.mirror(step, in.kv, in.record)
+	return resp, in.putEndpoint(step, in.kv, in.record)
 }
 
 // registryProbed notes what a probe found, if the instance is still on the lease.
@@ -275,7 +275,7 @@ func registryProbed(step statemachine.Step, req *recipesv1.ServiceFound) (proto.
 	if _, err := step.Put(in.probedKey(), req.Record, req.Lease); err != nil {
 		return nil, err
 	}
-	err = in.mirror(step, in.kv, in.record)
+	err = in.putEndpoint(step, in.kv, in.record)
 	if errors.Is(err, ErrWrongKind) {
 		err = nil // nobody is there to be told, and what was found counts without the mirror
 	}

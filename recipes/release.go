@@ -62,6 +62,6 @@ func leads(step statemachine.Step, queue string, kv *mvccpb.KeyValue, term int64
 	if !ByPriority(queue) {
 		return false
 	}
-	s := seatOf(step, queue)
+	s := leaderOf(step, queue)
 	return s.entry.Key == string(kv.Key) && s.term == term
 }

@@ -90,20 +90,20 @@ func (byRecord) Last(*mvccpb.KeyValue) (int64, bool) { return 0, false }
 
 func (byRecord) Inside(s State) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		if seat := seatFrom(s.Record(), s.Entry); seat.taken() {
-			seat.entry.Token = seat.term
-			yield(seat.entry)
+		if l := leaderFrom(s.Record(), s.Entry); l.elected() {
+			l.entry.Token = l.term
+			yield(l.entry)
 		}
 	}
 }
 
 func (byRecord) Holds(r Reader, queue string, e Entry, token int64) bool {
-	s := seatOf(r, queue)
+	s := leaderOf(r, queue)
 	return s.entry.Key == e.Key && s.term == token && !s.entry.Lingers
 }
 
 func (byRecord) Ahead(s State, e Entry) (ahead int) {
-	leader := seatFrom(s.Record(), s.Entry).entry.Key
+	leader := leaderFrom(s.Record(), s.Entry).entry.Key
 	for o := range s.Oldest() {
 		if o.Key != e.Key && (o.Key == leader || !o.Lingers && o.precedes(e)) {
 			ahead++
@@ -136,8 +136,8 @@ func (t Transferred) byKey() map[string]movedKey {
 	return keys
 }
 
-// former returns the tokens that the entry with this token had before it was moved.
-func (k movedKey) former(token int64) []int64 {
+// previous returns the tokens that the entry with this token had before it was moved.
+func (k movedKey) previous(token int64) []int64 {
 	for _, m := range k {
 		if m.Token == token {
 			return m.Former

@@ -14,7 +14,7 @@ import (
 
 // readWrite is the rule of read-write locks.
 var readWrite = counted{
-	inOrder: byTally,
+	inOrder: byCounts,
 	room: func(t *recipesv1.Tally, _ *mvccpb.KeyValue) room {
 		return &readWriteRoom{readers: t.Inside - t.InsideWriters, writers: t.InsideWriters}
 	},
@@ -35,28 +35,28 @@ func (r *readWriteRoom) add(e Entry) {
 
 // rwAcquire makes a reader or a writer.
 func rwAcquire(step statemachine.Step, req *coordv1.RWAcquire) (proto.Message, error) {
-	w, err := newWish(step, KindRWLock, req, req.Try, req.LingerMs)
+	a, err := newAcquisition(step, KindRWLock, req, req.Try, req.LingerMs)
 	if err != nil {
 		return nil, err
 	}
-	w.own.Write = req.Write
-	return w.acquired(step, enterRWLock)
+	a.entry.Write = req.Write
+	return a.acquired(step, enterRWLock)
 }
 
 // enterRWLock makes a reader or a writer. An entry stays what it is: ErrUpgrade, ErrKeyTaken.
-func enterRWLock(step statemachine.Step, w *wish) (*place, bool, error) {
-	p, err := lookAt(step, w.queue, func(t *recipesv1.Tally, e Entry) bool { return readWrite.admits(t, nil, e) }, w.own)
+func enterRWLock(step statemachine.Step, a *acquisition) (*ownersEntry, bool, error) {
+	own, err := findByCounts(step, a.queue, func(t *recipesv1.Tally, e Entry) bool { return readWrite.admits(t, nil, e) }, a.entry)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case w.resumes || p.own.Write == w.own.Write:
-	case w.own.Write:
-		return nil, false, refuse(ErrUpgrade, "%q", p.key)
+	case a.resumes || own.entry.Write == a.entry.Write:
+	case a.entry.Write:
+		return nil, false, refuse(ErrUpgrade, "%q", own.key)
 	default:
-		return nil, false, refuse(ErrKeyTaken, "%q is a writer's", p.key)
+		return nil, false, refuse(ErrKeyTaken, "%q is a writer's", own.key)
 	}
-	made, err := w.take(step, p)
-	return p, made, err
+	made, err := a.take(step, own)
+	return own, made, err
 }
 
 // rwDowngrade makes a writer that holds a reader; the readers right behind it hold in the same commit.
@@ -72,7 +72,7 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}
-	t, err := tallyOf(step, queue)
+	t, err := countsOf(step, queue)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func rwDowngrade(step statemachine.Step, req *coordv1.RWDowngrade) (proto.Messag
 	t.Writers--
 	t.InsideWriters--
 	readWrite.letIn(step, queue, t, nil)
-	if err := putTally(step, queue, t); err != nil {
+	if err := putCounts(step, queue, t); err != nil {
 		return nil, err
 	}
 	return &coordv1.RWDowngraded{Downgraded: true, Revision: rev}, nil

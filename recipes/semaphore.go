@@ -19,7 +19,7 @@ import (
 
 // byPermits is the rule of semaphores.
 var byPermits = counted{
-	inOrder: byTally,
+	inOrder: byCounts,
 	limit:   layout.Limit,
 	room: func(t *recipesv1.Tally, limit *mvccpb.KeyValue) room {
 		return &permitRoom{state: semaphoreState(limit), held: t.InsidePermits}
@@ -55,54 +55,54 @@ func readLimit(limit *mvccpb.KeyValue) (s *recipesv1.SemaphoreState, ok bool) {
 
 // semaphoreAcquire takes permits, or waits for them.
 func semaphoreAcquire(step statemachine.Step, req *coordv1.SemaphoreAcquire) (proto.Message, error) {
-	w, err := newWish(step, KindSemaphore, req, req.Try, req.LingerMs)
+	a, err := newAcquisition(step, KindSemaphore, req, req.Try, req.LingerMs)
 	if err != nil {
 		return nil, err
 	}
-	w.own.Permits, w.limit = req.Permits, req.Limit
-	return w.acquired(step, enterSemaphore)
+	a.entry.Permits, a.limit = req.Permits, req.Limit
+	return a.acquired(step, enterSemaphore)
 }
 
 // enterSemaphore makes an entry. ErrNotSet, ErrTooManyPermits; ErrKeyTaken if there is one with other permits.
-func enterSemaphore(step statemachine.Step, w *wish) (*place, bool, error) {
-	if n := w.own.Permits; !w.resumes && (n < 1 || n > MaxPermits) {
+func enterSemaphore(step statemachine.Step, a *acquisition) (*ownersEntry, bool, error) {
+	if n := a.entry.Permits; !a.resumes && (n < 1 || n > MaxPermits) {
 		return nil, false, invalid("%d permits, not between 1 and %d", n, int64(MaxPermits))
 	}
-	if w.limit < 0 || w.limit > MaxPermits {
-		return nil, false, invalid("limit %d is not between 0 and %d", w.limit, int64(MaxPermits))
+	if a.limit < 0 || a.limit > MaxPermits {
+		return nil, false, invalid("limit %d is not between 0 and %d", a.limit, int64(MaxPermits))
 	}
-	record := []byte(byPermits.limitKey(w.queue))
+	record := []byte(byPermits.limitKey(a.queue))
 	state, ok := readLimit(step.Get(record))
 	if !ok {
-		return nil, false, statemachine.NewQueueBroken(w.queue, fmt.Errorf("what stands at %q is no limit: resize the semaphore", record))
+		return nil, false, statemachine.NewQueueBroken(a.queue, fmt.Errorf("what stands at %q is no limit: resize the semaphore", record))
 	}
 	unset := state.Limit == 0
 	if unset {
-		state.Limit = w.limit
+		state.Limit = a.limit
 	}
-	if state.Limit == 0 && !w.resumes {
-		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", layout.NameOf(w.queue))
+	if state.Limit == 0 && !a.resumes {
+		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", layout.NameOf(a.queue))
 	}
 	admits := func(t *recipesv1.Tally, e Entry) bool {
 		left := &permitRoom{state: state, held: t.InsidePermits}
 		return t.Inside == t.Entries && left.admits(e)
 	}
-	p, err := lookAt(step, w.queue, admits, w.own)
+	own, err := findByCounts(step, a.queue, admits, a.entry)
 	switch {
 	case err != nil:
 		return nil, false, err
-	case p.exists && !w.resumes && p.own.Permits != w.own.Permits:
-		return nil, false, refuse(ErrKeyTaken, "%q has %d permits", p.key, p.own.Permits)
-	case !p.exists && w.own.Permits > state.Limit:
-		return nil, false, refuse(ErrTooManyPermits, "%d of %d", w.own.Permits, state.Limit)
+	case own.exists && !a.resumes && own.entry.Permits != a.entry.Permits:
+		return nil, false, refuse(ErrKeyTaken, "%q has %d permits", own.key, own.entry.Permits)
+	case !own.exists && a.entry.Permits > state.Limit:
+		return nil, false, refuse(ErrTooManyPermits, "%d of %d", a.entry.Permits, state.Limit)
 	}
-	if unset && w.limit != 0 && (p.holds || !w.try) {
+	if unset && a.limit != 0 && (own.holds || !a.try) {
 		if _, err := step.Put(record, encode(state), 0); err != nil {
 			return nil, false, err
 		}
 	}
-	made, err := w.take(step, p)
-	return p, made, err
+	made, err := a.take(step, own)
+	return own, made, err
 }
 
 // semaphoreResize changes the limit. ErrLimitBelowHeld.
@@ -117,23 +117,23 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 	if err := mended(step, queue); err != nil {
 		return nil, err
 	}
-	tally, err := tallyOf(step, queue)
+	counts, err := countsOf(step, queue)
 	if err != nil {
 		return nil, err
 	}
 	record := []byte(byPermits.limitKey(queue))
 	before := semaphoreState(step.Get(record))
-	if key, permits, ok := wantsMore(step, queue, tally, req.Limit); ok {
+	if key, permits, ok := wantsMore(step, queue, counts, req.Limit); ok {
 		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %q waits for %d", req.Limit, key, permits)
 	}
-	if tally.InsidePermits > req.Limit && !req.Drain {
-		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %d are held", req.Limit, tally.InsidePermits)
+	if counts.InsidePermits > req.Limit && !req.Drain {
+		return nil, refuse(ErrLimitBelowHeld, "limit %d, and %d are held", req.Limit, counts.InsidePermits)
 	}
 	next := &recipesv1.SemaphoreState{Limit: req.Limit}
-	if tally.InsidePermits > req.Limit {
-		next.Keep = tally.Last
+	if counts.InsidePermits > req.Limit {
+		next.Keep = counts.Last
 	}
-	resp := &coordv1.SemaphoreResized{Before: before.Limit, Held: tally.InsidePermits, Revision: step.Revision()}
+	resp := &coordv1.SemaphoreResized{Before: before.Limit, Held: counts.InsidePermits, Revision: step.Revision()}
 	if proto.Equal(before, next) {
 		return resp, nil
 	}
@@ -141,13 +141,13 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 	if err != nil {
 		return nil, err
 	}
-	byPermits.letIn(step, queue, tally, step.Get(record))
-	if resp.Held != tally.InsidePermits {
-		if err := putTally(step, queue, tally); err != nil {
+	byPermits.letIn(step, queue, counts, step.Get(record))
+	if resp.Held != counts.InsidePermits {
+		if err := putCounts(step, queue, counts); err != nil {
 			return nil, err
 		}
 	}
-	resp.Held, resp.Revision = tally.InsidePermits, rev
+	resp.Held, resp.Revision = counts.InsidePermits, rev
 	return resp, nil
 }
 

@@ -15,7 +15,7 @@ import (
 
 // enqueueAs makes the owner's entry, or takes over the one it has, in a queue of a kind. It scans only as far as it must: a
 // bounded part of the queue, and what decides whether it holds, so a long queue does not slow the log down.
-func enqueueAs(kind uint64, enter entering) func(statemachine.Step, *recipesv1.Enqueue) (proto.Message, error) {
+func enqueueAs(kind uint64, enter enterFunc) func(statemachine.Step, *recipesv1.Enqueue) (proto.Message, error) {
 	return func(step statemachine.Step, req *recipesv1.Enqueue) (proto.Message, error) {
 		if err := checkEnqueue(step, req); err != nil {
 			return nil, err
@@ -25,20 +25,20 @@ func enqueueAs(kind uint64, enter entering) func(statemachine.Step, *recipesv1.E
 		if req.ResumeToken != 0 && !resumes(step, queue, key, req.ResumeToken) {
 			return &recipesv1.Enqueued{Key: key}, nil
 		}
-		w := &wish{
+		a := &acquisition{
 			queue: queue, kind: kind, try: req.Try, resumes: req.ResumeToken != 0,
-			own:   Entry{Lease: req.Lease, OwnerID: req.OwnerId, Value: req.Value, Write: req.Write, Permits: req.Permits},
+			entry: Entry{Lease: req.Lease, OwnerID: req.OwnerId, Value: req.Value, Write: req.Write, Permits: req.Permits},
 			limit: req.Limit, parties: req.Parties, lingerMS: step.Attachment(req.Lease, []byte(key)).LingerMS,
 		}
-		p, made, err := w.enter(step, enter)
+		own, made, err := a.enter(step, enter)
 		switch {
 		case err != nil:
 			return nil, err
 		case !made:
 			// An entry that is there belongs to a request that waits; a try neither waits nor withdraws it.
-			return &recipesv1.Enqueued{Key: p.key}, nil
+			return &recipesv1.Enqueued{Key: own.key}, nil
 		}
-		return &recipesv1.Enqueued{Key: p.key, Token: p.own.Token, Claim: p.own.Claim, Holds: p.holds}, nil
+		return &recipesv1.Enqueued{Key: own.key, Token: own.entry.Token, Claim: own.entry.Claim, Holds: own.holds}, nil
 	}
 }
 
@@ -131,23 +131,23 @@ func putNoted(step statemachine.Step, key string, value []byte, lease statemachi
 	return step.PutEntry([]byte(key), value, lease, note)
 }
 
-// enter makes the owner's entry, or takes over the one it has: same token, same place, a new claim.
-func (p *place) enter(step statemachine.Step, value []byte, note statemachine.Attachment) error {
-	if p.exists {
-		note.SinceUnixMS = step.Attachment(p.own.Lease, []byte(p.key)).SinceUnixMS
+// enter makes the owner's entry, or takes over the one it has: same token and position, a new claim.
+func (own *ownersEntry) enter(step statemachine.Step, value []byte, note statemachine.Attachment) error {
+	if own.exists {
+		note.SinceUnixMS = step.Attachment(own.entry.Lease, []byte(own.key)).SinceUnixMS
 	}
-	rev, err := step.PutEntry([]byte(p.key), value, p.own.Lease, note)
-	if p.exists && errors.Is(err, statemachine.ErrNoSpace) {
+	rev, err := step.PutEntry([]byte(own.key), value, own.entry.Lease, note)
+	if own.exists && errors.Is(err, statemachine.ErrNoSpace) {
 		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry up
 		// for the request before would take it away.
-		rev, err = step.Touch([]byte(p.key))
+		rev, err = step.Touch([]byte(own.key))
 	}
 	if err != nil {
 		return err
 	}
-	p.own.Claim = rev
-	if !p.exists {
-		p.own.Token = rev
+	own.entry.Claim = rev
+	if !own.exists {
+		own.entry.Token = rev
 	}
 	return nil
 }

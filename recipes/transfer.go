@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// maxFormer is how many former tokens of a candidate the note of a transfer remembers.
-const maxFormer = 32
+// maxPrevious is how many previous tokens of a candidate the note of a transfer remembers.
+const maxPrevious = 32
 
 // MaxMoved is how many candidates may stand between the leader and the target of a transfer: each is written anew, and all wait
 // meanwhile. maxNoted is how many that were moved before the note of a transfer remembers beside them.
@@ -151,11 +151,11 @@ func putTransfer(step statemachine.Step, queue string, from Entry, term int64, t
 	before := ParseTransfer(step.Get(key))
 	note := &recipesv1.Transfer{From: from.Key, FromToken: term, To: to}
 	again := map[string]bool{}
-	former := before.byKey()
+	earlier := before.byKey()
 	for i, m := range moved {
-		former := append(former[m.Key].former(m.Token), m.Token)
+		previous := append(earlier[m.Key].previous(m.Token), m.Token)
 		note.Moved = append(note.Moved, &recipesv1.Moved{
-			Key: m.Key, Former: former[max(0, len(former)-maxFormer):], Token: step.Revision() + 2 + int64(i), // the note takes the first
+			Key: m.Key, Former: previous[max(0, len(previous)-maxPrevious):], Token: step.Revision() + 2 + int64(i), // the note takes the first
 		})
 		again[m.Key] = true
 	}
@@ -174,10 +174,10 @@ func putTransfer(step statemachine.Step, queue string, from Entry, term int64, t
 	return step.Put(key, value, 0)
 }
 
-// transferByPriority makes the target the leader; the others keep their places.
+// transferByPriority makes the target the leader; the others keep their positions.
 func transferByPriority(step statemachine.Step, queue string, req *coordv1.Transfer) (proto.Message, error) {
-	s := seatOf(step, queue)
-	if !s.taken() || s.entry.Lingers {
+	s := leaderOf(step, queue)
+	if !s.elected() || s.entry.Lingers {
 		return nil, refuse(ErrNoLeader, "%q", req.Name)
 	}
 	if err := checkLeader(req.Leader, s.entry.Key, s.term); err != nil {

@@ -56,7 +56,7 @@ func (in *Instance) takeMetadata(meta json.RawMessage) {
 	}
 	var m endpointMetadata
 	if json.Unmarshal(meta, &m) == nil && m.Weight > 0 { // ours always has a weight
-		in.mirrorOf = m.ID
+		in.endpointOf = m.ID
 		in.Zone, in.Weight, in.Tags, in.Metadata, in.Version = m.Zone, m.Weight, m.Tags, m.Metadata, m.Version
 		return
 	}

@@ -116,7 +116,7 @@ type Instance struct {
 	// Probed is what the cluster's probe of it said last; 0: nothing.
 	Probed State `json:"-"`
 
-	mirrorOf string // of a foreign one: the id of the instance that it mirrors
+	endpointOf string // of a foreign one: the id of the instance whose endpoint it is
 }
 
 // ProbeKind says what a probe does.

@@ -71,7 +71,7 @@ func TestEndpoints(t *testing.T) {
 		t.Errorf("encoded as %s", got)
 	}
 	for value, want := range map[string]Instance{
-		want:                                     {Zone: "eu", Weight: 3, Tags: []string{"v2"}, Metadata: map[string]string{"k": "v"}, Version: "1", mirrorOf: "a"},
+		want:                                     {Zone: "eu", Weight: 3, Tags: []string{"v2"}, Metadata: map[string]string{"k": "v"}, Version: "1", endpointOf: "a"},
 		`{"Op":0,"Addr":"10.0.0.1:80"}`:          {Weight: 1},
 		`{"Addr":"10.0.0.1:80","Metadata":null}`: {Weight: 1},
 		`{"Op":0,"Addr":"10.0.0.1:80","Metadata":"why"}`:                       {Weight: 1, Metadata: map[string]string{"etcd": "why"}},

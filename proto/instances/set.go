@@ -280,7 +280,7 @@ func (m *member) revision(part layout.Part) int64 {
 
 // missed reports whether the member would be, should it expire. A mirror is not: its instance is.
 func (m *member) missed() bool {
-	return m.shown != nil && !m.shown.State.expected() && m.shown.mirrorOf == ""
+	return m.shown != nil && !m.shown.State.expected() && m.shown.endpointOf == ""
 }
 
 // show puts together what the records amount to.

@@ -300,7 +300,7 @@ func TestEventsAndReadsAgree(t *testing.T) {
 	}
 	alive := 0
 	for _, in := range stepwise.Service("pay") {
-		if !in.State.expected() && in.mirrorOf == "" {
+		if !in.State.expected() && in.endpointOf == "" {
 			alive++
 		}
 	}

@@ -46,8 +46,8 @@ type row struct {
 var table = [...]row{
 	Lock:      {"lock", "", entries{}, CheckName, coordv1.QueueKind_QUEUE_ETCD},
 	Election:  {"election", Reserved + "elections/", entries{Leader}, CheckName, coordv1.QueueKind_QUEUE_PRIORITY_ELECTION},
-	RWLock:    {"rwlock", Reserved + "rwlocks/", entries{Tally}, CheckName, coordv1.QueueKind_QUEUE_RWLOCK},
-	Semaphore: {"semaphore", Reserved + "semaphores/", entries{Tally, Limit}, CheckName, coordv1.QueueKind_QUEUE_SEMAPHORE},
+	RWLock:    {"rwlock", Reserved + "rwlocks/", entries{Counts}, CheckName, coordv1.QueueKind_QUEUE_RWLOCK},
+	Semaphore: {"semaphore", Reserved + "semaphores/", entries{Counts, Limit}, CheckName, coordv1.QueueKind_QUEUE_SEMAPHORE},
 	Barrier:   {"barrier", Reserved + "barriers/", entries{State}, CheckName, coordv1.QueueKind_QUEUE_BARRIER},
 	Counter:   {"counter", Reserved + "counters/", oneKey{}, CheckName, 0},
 	Sequence:  {"sequence", Reserved + "sequences/", oneKey{}, CheckName, 0},
@@ -96,7 +96,7 @@ func (k Kind) Begin(name string) string { return table[k].dir + table[k].shape.b
 func (k Kind) Prefix(name string) string { return k.Begin(name) + "/" }
 
 // Key is the key of a thing that has no other: a counter, a sequence, a latch, a gate.
-func (k Kind) Key(name string) string { return Place{Kind: k, Name: name}.Key() }
+func (k Kind) Key(name string) string { return Key{Kind: k, Name: name}.Encode() }
 
 // Range is where the keys of a name stand that its kind has for itself: the first of Ranges.
 func (k Kind) Range(name string) Range { return table[k].shape.keys(table[k].dir, name) }

@@ -17,46 +17,46 @@ func TestKeys(t *testing.T) {
 	const coming = "a/b/7.me"
 	for _, c := range []struct {
 		key string
-		is  Place
+		is  Key
 	}{
-		{coming, Place{Lock, "a/b", Entry, "7.me"}},
-		{"a/b/leader", Place{Lock, "a/b", Other, "leader"}},
-		{"a/\xff", Place{Lock, "a", Other, "\xff"}},
-		{"a/", Place{Lock, "a", Other, ""}},
-		{"_coord/elections/" + coming, Place{Election, "a/b", Entry, "7.me"}},
-		{"_coord/elections/a/leader", Place{Election, "a", Leader, ""}},
-		{"_coord/rwlocks/" + coming, Place{RWLock, "a/b", Entry, "7.me"}},
-		{"_coord/rwlocks/a/tally", Place{RWLock, "a", Tally, ""}},
-		{"_coord/rwlocks/a/07", Place{RWLock, "a", Other, "07"}},
-		{"_coord/semaphores/" + coming, Place{Semaphore, "a/b", Entry, "7.me"}},
-		{"_coord/semaphores/a/tally", Place{Semaphore, "a", Tally, ""}},
-		{"_coord/semaphores/a/limit", Place{Semaphore, "a", Limit, ""}},
-		{"_coord/barriers/" + coming, Place{Barrier, "a/b", Entry, "7.me"}},
-		{"_coord/barriers/a/state", Place{Barrier, "a", State, ""}},
-		{"_coord/asks/" + coming, Place{Lock, "a/b", Ask, "7.me"}},
-		{"_coord/asks/_coord/rwlocks/" + coming, Place{RWLock, "a/b", Ask, "7.me"}},
-		{"_coord/transfers/a/b", Place{Lock, "a/b", Transfer, ""}},
-		{"_coord/transfers/_coord/elections/a/b", Place{Election, "a/b", Transfer, ""}},
-		{"_coord/counters/a/b", Place{Counter, "a/b", Whole, ""}},
-		{"_coord/sequences/a", Place{Sequence, "a", Whole, ""}},
-		{"_coord/latches/a", Place{Latch, "a", Whole, ""}},
-		{"_coord/gates/a", Place{Gate, "a", Whole, ""}},
-		{"_coord/groups/a/b/host:1", Place{Group, "a/b", GroupMember, "host:1"}},
-		{"_coord/groups/a/b c", Place{Group, "a", Other, "b c"}},
-		{"_coord/services/a%2Fb/instances/h:1", Place{Service, "a/b", Instance, "h:1"}},
-		{"_coord/services/a/orders/%2F", Place{Service, "a", Order, "/"}},
-		{"_coord/services/a/probes/x", Place{Service, "a", Probe, "x"}},
-		{"_coord/services/a/weights/x", Place{Service, "a", Other, "weights/x"}},
-		{"_coord/config/svc%2Fa/current", Place{Bundle, "svc/a", Current, ""}},
-		{"_coord/config/a/versions/000000000000002a", Place{Bundle, "a", Version, "000000000000002a"}},
-		{"_coord/config/a/schemas", Place{Bundle, "a", Schemas, ""}},
-		{"_coord/config/a/status/", Place{Bundle, "a", Other, "status/"}},
-		{"_coord/config/a/status/n%2F1", Place{Bundle, "a", Status, "n/1"}},
+		{coming, Key{Lock, "a/b", Entry, "7.me"}},
+		{"a/b/leader", Key{Lock, "a/b", Other, "leader"}},
+		{"a/\xff", Key{Lock, "a", Other, "\xff"}},
+		{"a/", Key{Lock, "a", Other, ""}},
+		{"_coord/elections/" + coming, Key{Election, "a/b", Entry, "7.me"}},
+		{"_coord/elections/a/leader", Key{Election, "a", Leader, ""}},
+		{"_coord/rwlocks/" + coming, Key{RWLock, "a/b", Entry, "7.me"}},
+		{"_coord/rwlocks/a/tally", Key{RWLock, "a", Counts, ""}},
+		{"_coord/rwlocks/a/07", Key{RWLock, "a", Other, "07"}},
+		{"_coord/semaphores/" + coming, Key{Semaphore, "a/b", Entry, "7.me"}},
+		{"_coord/semaphores/a/tally", Key{Semaphore, "a", Counts, ""}},
+		{"_coord/semaphores/a/limit", Key{Semaphore, "a", Limit, ""}},
+		{"_coord/barriers/" + coming, Key{Barrier, "a/b", Entry, "7.me"}},
+		{"_coord/barriers/a/state", Key{Barrier, "a", State, ""}},
+		{"_coord/asks/" + coming, Key{Lock, "a/b", Ask, "7.me"}},
+		{"_coord/asks/_coord/rwlocks/" + coming, Key{RWLock, "a/b", Ask, "7.me"}},
+		{"_coord/transfers/a/b", Key{Lock, "a/b", Transfer, ""}},
+		{"_coord/transfers/_coord/elections/a/b", Key{Election, "a/b", Transfer, ""}},
+		{"_coord/counters/a/b", Key{Counter, "a/b", Whole, ""}},
+		{"_coord/sequences/a", Key{Sequence, "a", Whole, ""}},
+		{"_coord/latches/a", Key{Latch, "a", Whole, ""}},
+		{"_coord/gates/a", Key{Gate, "a", Whole, ""}},
+		{"_coord/groups/a/b/host:1", Key{Group, "a/b", GroupMember, "host:1"}},
+		{"_coord/groups/a/b c", Key{Group, "a", Other, "b c"}},
+		{"_coord/services/a%2Fb/instances/h:1", Key{Service, "a/b", Instance, "h:1"}},
+		{"_coord/services/a/orders/%2F", Key{Service, "a", Order, "/"}},
+		{"_coord/services/a/probes/x", Key{Service, "a", Probe, "x"}},
+		{"_coord/services/a/weights/x", Key{Service, "a", Other, "weights/x"}},
+		{"_coord/config/svc%2Fa/current", Key{Bundle, "svc/a", Current, ""}},
+		{"_coord/config/a/versions/000000000000002a", Key{Bundle, "a", Version, "000000000000002a"}},
+		{"_coord/config/a/schemas", Key{Bundle, "a", Schemas, ""}},
+		{"_coord/config/a/status/", Key{Bundle, "a", Other, "status/"}},
+		{"_coord/config/a/status/n%2F1", Key{Bundle, "a", Status, "n/1"}},
 	} {
 		if got, ok := Parse(c.key); got != c.is || !ok {
 			t.Errorf("%q is %+v %v, want %+v", c.key, got, ok, c.is)
 		}
-		if got := c.is.Key(); got != c.key {
+		if got := c.is.Encode(); got != c.key {
 			t.Errorf("%+v is at %q, want %q", c.is, got, c.key)
 		}
 	}
@@ -73,8 +73,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestNoPlace: what belongs to nothing with a valid name has no place.
-func TestNoPlace(t *testing.T) {
+// TestNoKey: what belongs to nothing with a valid name comes not apart.
+func TestNoKey(t *testing.T) {
 	for _, key := range []string{
 		"", "a", "/7", "a//7", "\xff/7", "_coord/7", "_coord/", "_coord/unknown/a", "_coord/rwlocks", "_coord/rwlocks/", "_coord/rwlocks/7", "_coord/rwlocks//7",
 		"_coord/rwlocks/_coord/x/7", "_coord/counters/", "_coord/counters/a/", "_coord/counters/\xff", "_coord/asks/a", "_coord/asks/a/x",
@@ -125,8 +125,8 @@ func TestKeyIsInRange(t *testing.T) {
 			return
 		case p.Kind.Check(p.Name) != nil:
 			t.Fatalf("%q is %+v, whose name is none", key, p)
-		case p.Key() != key:
-			t.Fatalf("%q is %+v, which is at %q", key, p, p.Key())
+		case p.Encode() != key:
+			t.Fatalf("%q is %+v, which is at %q", key, p, p.Encode())
 		case !contains(p.Kind.Ranges(p.Name), key):
 			t.Fatalf("%q is %+v, in none of %q", key, p, p.Kind.Ranges(p.Name))
 		}
@@ -161,15 +161,15 @@ func parts(k Kind) map[Part][]string {
 func TestEveryPartIsFound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := drawKind(t, "kind")
-		p := Place{Kind: k, Name: drawName(t, k, "name")}
+		p := Key{Kind: k, Name: drawName(t, k, "name")}
 		of := parts(k)
 		p.Part = rapid.SampledFrom(slices.Sorted(maps.Keys(of))).Draw(t, "part")
 		p.ID = rapid.SampledFrom(of[p.Part]).Draw(t, "id")
-		if got, ok := Parse(p.Key()); got != p || !ok {
-			t.Fatalf("%+v is at %q, which is %+v %v", p, p.Key(), got, ok)
+		if got, ok := Parse(p.Encode()); got != p || !ok {
+			t.Fatalf("%+v is at %q, which is %+v %v", p, p.Encode(), got, ok)
 		}
-		if !contains(k.Ranges(p.Name), p.Key()) {
-			t.Fatalf("%q is in none of %q", p.Key(), k.Ranges(p.Name))
+		if !contains(k.Ranges(p.Name), p.Encode()) {
+			t.Fatalf("%q is in none of %q", p.Encode(), k.Ranges(p.Name))
 		}
 		if !strings.HasPrefix(k.Range(p.Name).Key, k.Begin(p.Name)) || !strings.HasPrefix(k.Begin(p.Name), k.Dir()) {
 			t.Fatalf("%q does not begin with %q, or that with %q", k.Range(p.Name).Key, k.Begin(p.Name), k.Dir())
@@ -304,8 +304,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		if p, ok := Parse(key); ok && (p.Key() != key || !contains(p.Kind.Ranges(p.Name), key)) {
-			t.Errorf("%q is %+v, at %q, in %q", key, p, p.Key(), p.Kind.Ranges(p.Name))
+		if p, ok := Parse(key); ok && (p.Encode() != key || !contains(p.Kind.Ranges(p.Name), key)) {
+			t.Errorf("%q is %+v, at %q, in %q", key, p, p.Encode(), p.Kind.Ranges(p.Name))
 		}
 	})
 }

@@ -105,7 +105,7 @@ func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
 		return kind
 	}
 	for _, e := range q.Sorted[:min(len(q.Sorted), glance)] {
-		if kind := s.attachment(e).Kind; kind != 0 && kind != recipes.KindMirror {
+		if kind := s.attachment(e).Kind; kind != 0 && kind != recipes.KindEndpoint {
 			return coordv1.QueueKind(kind)
 		}
 	}

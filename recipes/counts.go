@@ -12,15 +12,15 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// A tally is kept beside the entries of a queue in which several hold, so that an acquire needs not read all who hold: the row of
-// a busy queue is full of what was deleted there a moment ago, and to pass over it costs more than all the rest. It is written
-// with each entry that is made, and by a reaction to the deletion of entries, whatever deleted them.
+// The counts of a queue in which several hold are a record beside its entries (recipesv1.Tally, at the key "tally"), so that an acquire
+// needs not read all who hold: the row of a busy queue is full of what was deleted there a moment ago, and to pass over it costs more
+// than all the rest. They are written with each entry that is made, and by a reaction to the deletion of entries, whatever deleted them.
 
-// It also knows who of them holds: nobody overtakes and who is inside stays there, so these are the oldest, up to a token. Only who
+// They also say who of them holds: nobody overtakes and who is inside stays there, so these are the oldest, up to a token. Only who
 // is let in behind them is ever looked for, once. So it costs the same to check a grant, to let go and to count who holds, however
 // many hold and wait.
 
-// counted is a rule by order whose record is a tally.
+// counted is a rule by order whose record are counts.
 type counted struct {
 	inOrder
 	limit layout.Part // the record that says how many may hold, "" if there is none
@@ -36,9 +36,9 @@ type room interface {
 	add(e Entry)
 }
 
-var byTally = inOrder{layout.Tally, func(record *mvccpb.KeyValue) int64 { return parseTally(record).Last }}
+var byCounts = inOrder{layout.Counts, func(record *mvccpb.KeyValue) int64 { return parseCounts(record).Last }}
 
-func tallyKey(queue string) []byte { return []byte(layout.RecordKey(queue, layout.Tally)) }
+func countsKey(queue string) []byte { return []byte(layout.RecordKey(queue, layout.Counts)) }
 
 // limitKey is the key of what says how many may hold, "" if there is none.
 func (c counted) limitKey(queue string) string {
@@ -48,33 +48,33 @@ func (c counted) limitKey(queue string) string {
 	return layout.RecordKey(queue, c.limit)
 }
 
-// parseTally reads a tally. What is none says nothing of anybody: nobody is inside.
-func parseTally(kv *mvccpb.KeyValue) *recipesv1.Tally {
-	t, ok := readTally(kv)
+// parseCounts reads the counts of a queue. What is none says nothing of anybody: nobody is inside.
+func parseCounts(kv *mvccpb.KeyValue) *recipesv1.Tally {
+	t, ok := readCounts(kv)
 	if !ok {
 		return &recipesv1.Tally{}
 	}
 	return t
 }
 
-// readTally reports false for what is no tally.
-func readTally(kv *mvccpb.KeyValue) (t *recipesv1.Tally, ok bool) {
+// readCounts reports false for what is no record of counts.
+func readCounts(kv *mvccpb.KeyValue) (t *recipesv1.Tally, ok bool) {
 	t = &recipesv1.Tally{}
 	return t, kv == nil || proto.Unmarshal(kv.Value, t) == nil
 }
 
-// tallyOf reads the tally of a queue for who is about to change it. Where what stands there is none, as only a fault can have left it,
+// countsOf reads the counts of a queue for who is about to change them. Where what stands there is none, as only a fault can have left it,
 // who is there is counted anew first: else whoever comes would be let in beside those who hold.
-func tallyOf(step statemachine.Step, queue string) (*recipesv1.Tally, error) {
-	key := tallyKey(queue)
-	if t, ok := readTally(step.Get(key)); ok {
+func countsOf(step statemachine.Step, queue string) (*recipesv1.Tally, error) {
+	key := countsKey(queue)
+	if t, ok := readCounts(step.Get(key)); ok {
 		return t, nil
 	}
 	if err := (reactor{}).Deleted(step, queue, nil); err != nil {
 		return nil, statemachine.NewQueueBroken(queue, err)
 	}
 	step.NextRevision() // it is likely to be written again
-	return parseTally(step.Get(key)), nil
+	return parseCounts(step.Get(key)), nil
 }
 
 // count adds n entries like e.
@@ -87,8 +87,8 @@ func count(t *recipesv1.Tally, e Entry, n int64) {
 	t.Most = max(t.Most, e.Permits)
 }
 
-func putTally(step statemachine.Step, queue string, t *recipesv1.Tally) error {
-	_, err := step.Put(tallyKey(queue), encode(t), 0)
+func putCounts(step statemachine.Step, queue string, t *recipesv1.Tally) error {
+	_, err := step.Put(countsKey(queue), encode(t), 0)
 	return err
 }
 
@@ -127,7 +127,7 @@ func (c counted) letIn(step statemachine.Step, queue string, t *recipesv1.Tally,
 	})
 }
 
-// left takes entries off the tally.
+// left takes entries off the counts.
 func (c counted) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
 	var limit *mvccpb.KeyValue
 	key := c.limitKey(queue)
@@ -168,7 +168,7 @@ func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) 
 
 // countLeft is left, and returns how many entries there are still. letIn lets those in who may be now.
 func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, letIn func(*recipesv1.Tally)) (entries int64, err error) {
-	t, ok := readTally(step.Get(tallyKey(queue)))
+	t, ok := readCounts(step.Get(countsKey(queue)))
 	gone, byHand := false, !ok || step.Broken(queue)
 	for _, kv := range were {
 		e, ok := ParseEntry(queue, kv)
@@ -180,8 +180,8 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, le
 			gone = true
 		}
 		// What is no count, the count itself, or what stood where an entry was that is counted still.
-		_, _, place := layout.ParseEntryKey(queue, string(kv.Key))
-		byHand = byHand || place && !ok || bytes.Equal(kv.Key, tallyKey(queue))
+		_, _, isEntry := layout.ParseEntryKey(queue, string(kv.Key))
+		byHand = byHand || isEntry && !ok || bytes.Equal(kv.Key, countsKey(queue))
 	}
 	if byHand {
 		t, gone = &recipesv1.Tally{}, true
@@ -196,9 +196,9 @@ func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, le
 	switch {
 	case !gone:
 	case t.Entries <= 0:
-		_, err = deleteKey(step, tallyKey(queue))
+		_, err = deleteKey(step, countsKey(queue))
 	default:
-		err = further(step, func() error { return putTally(step, queue, t) })
+		err = further(step, func() error { return putCounts(step, queue, t) })
 	}
 	return max(t.Entries, 0), err
 }

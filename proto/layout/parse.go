@@ -9,7 +9,7 @@ const (
 	Whole       Part = ""         // the thing has this key only
 	Entry       Part = "entry"    // of a queue: who holds or waits; its id is the lease, and the owner's behind a dot
 	Leader      Part = "leader"   // of an election with priorities
-	Tally       Part = "tally"    // of a read-write lock or a semaphore
+	Counts      Part = "tally"    // of a read-write lock or a semaphore
 	Limit       Part = "limit"    // of a semaphore
 	State       Part = "state"    // of a barrier
 	Ask         Part = "ask"      // that the holder with this entry release; its id is the entry's
@@ -27,16 +27,16 @@ const (
 	Other Part = "other"
 )
 
-// Place is a key, taken apart.
-type Place struct {
+// Key is a key, taken apart.
+type Key struct {
 	Kind Kind
 	Name string
 	Part Part
 	ID   string // which one, where there are several of a part
 }
 
-// Key puts the key together. It is the reverse of Parse, if the name is one.
-func (p Place) Key() string {
+// Encode puts the key together. It is the reverse of Parse, if the name is one.
+func (p Key) Encode() string {
 	dir := table[p.Kind].dir
 	switch p.Part {
 	case Ask:
@@ -50,8 +50,8 @@ func (p Place) Key() string {
 }
 
 // Parse takes a key apart; ok is false if it belongs to nothing that has a valid name. Of a key in etcd's layout it says what it is if it
-// is a lock's, which everything with a slash may be. The key is in a range of its kind and name. Different keys have different places.
-func Parse(key string) (p Place, ok bool) {
+// is a lock's, which everything with a slash may be. The key is in a range of its kind and name. Different keys come apart into different ones.
+func Parse(key string) (p Key, ok bool) {
 	if !strings.HasPrefix(key, Reserved) {
 		return parseIn(Lock, key)
 	}
@@ -63,7 +63,7 @@ func Parse(key string) (p Place, ok bool) {
 	}
 	if queue, ok := TransferredQueue(key); ok {
 		kind := kindOf(queue)
-		p = Place{Kind: kind, Name: queue[len(table[kind].dir):], Part: Transfer}
+		p = Key{Kind: kind, Name: queue[len(table[kind].dir):], Part: Transfer}
 		return p, kind.Check(p.Name) == nil
 	}
 	for k := firstReserved; int(k) < len(table); k++ {
@@ -71,10 +71,10 @@ func Parse(key string) (p Place, ok bool) {
 			return parseIn(k, key)
 		}
 	}
-	return Place{}, false
+	return Key{}, false
 }
 
-func parseIn(k Kind, key string) (p Place, ok bool) {
+func parseIn(k Kind, key string) (p Key, ok bool) {
 	p.Kind = k
 	p.Name, p.Part, p.ID, ok = table[k].shape.split(key[len(table[k].dir):])
 	return p, ok && k.Check(p.Name) == nil
