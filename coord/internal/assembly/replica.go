@@ -65,7 +65,7 @@ type Replica struct {
 	Opens    *propose.Lane // likewise of those that open sessions
 	Clock    *leaseclock.Clock
 	Hub      *watch.Hub
-	Streams  *stream.Registry
+	Streams  *stream.Streams
 	Memory   *limit.Member
 }
 
@@ -79,7 +79,7 @@ func NewReplica(opts ReplicaOptions) *Replica {
 			Version: func() raftv1.Version { return r.Machine.Version() },
 		}),
 		Clock:   leaseclock.New(opts.Nonce, opts.Now),
-		Streams: &stream.Registry{},
+		Streams: &stream.Streams{},
 		Memory:  opts.Memory,
 	}
 	r.Lane, r.Opens = propose.NewLane(r.Proposer), propose.NewLane(r.Proposer)

@@ -53,7 +53,7 @@ type ServicesOptions struct {
 type Services struct {
 	API     *api.Server
 	opts    ServicesOptions
-	lines   *mirror.Lines
+	mirrors *mirror.Mirrors
 	recipes *recipesvc.Service
 	current *recipesvc.Service // answers from what is applied
 	streams *stream.Server
@@ -66,14 +66,14 @@ type Services struct {
 
 // NewServices makes the services, once the machine is open. The caller serves API.GRPC and API.HTTP, runs API.Run, and closes them in the end.
 func NewServices(opts ServicesOptions) (*Services, error) {
-	lines, err := mirror.New(opts.lines())
+	mirrors, err := mirror.New(opts.mirrors())
 	if err != nil {
 		return nil, err
 	}
 	draining, startDraining := context.WithCancel(context.Background())
 	conns := &transit.Conns{}
 	s := &Services{
-		opts: opts, lines: lines, current: recipesvc.New(opts.current(lines)), conns: conns,
+		opts: opts, mirrors: mirrors, current: recipesvc.New(opts.current(mirrors)), conns: conns,
 		watch: watch.NewServer(opts.Replica.Hub, watch.ServerOptions{
 			Permit: func(ctx context.Context, _ *pb.WatchCreateRequest) error { return admit(ctx) },
 			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
@@ -104,14 +104,14 @@ func (s *Services) Listen(l net.Listener) net.Listener { return s.conns.Listen(l
 
 // register adds coord's own services to etcd's.
 func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err error) {
-	s.recipes = recipesvc.New(s.opts.recipes(s.lines, func(bytes int) bool { return etcd.CheckNew(bytes) == nil }))
+	s.recipes = recipesvc.New(s.opts.recipes(s.mirrors, func(bytes int) bool { return etcd.CheckNew(bytes) == nil }))
 	s.recipes.Register(r)
 	introspect.New(s.opts.introspection()).Register(r)
 	s.streams, err = stream.New(stream.Options{
 		Backend: streamBackend{s.opts.Replica, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
 		Procedures: recipes.Procedures(), History: s.opts.Replica.Machine.History(), MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
-		Lines: s.lines, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Conns: s.conns, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
+		Mirrors: s.mirrors, Limits: s.opts.Streams, Memory: s.opts.Replica.Memory, Conns: s.conns, Streams: s.opts.Replica.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
 	})
 	s.streams.Register(r)
 	configsvc.New(etcd, s.opts.Backend.Propose).Register(r)
@@ -158,7 +158,7 @@ func (s *Services) Drain(ctx context.Context) {
 	s.hub.Close()
 	s.recipes.Close()
 	s.current.Close()
-	s.lines.Close()
+	s.mirrors.Close()
 	select {
 	case <-stopped:
 	case <-ctx.Done():
@@ -177,7 +177,7 @@ func (s *Services) Close() {
 	if s.streams != nil {
 		s.streams.Close()
 	}
-	s.lines.Close()
+	s.mirrors.Close()
 }
 
 func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
@@ -185,23 +185,23 @@ func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
 }
 
 // current is recipes for who has waited for ReadIndex already.
-func (o *ServicesOptions) current(lines *mirror.Lines) recipesvc.Backend {
-	b := o.recipes(lines, func(int) bool { return true }) // it only reads
+func (o *ServicesOptions) current(mirrors *mirror.Mirrors) recipesvc.Backend {
+	b := o.recipes(mirrors, func(int) bool { return true }) // it only reads
 	b.ReadIndex = admit
 	return b
 }
 
 // recipes is the member as the recipes' services see it. fits says whether there is space for something new.
-func (o *ServicesOptions) recipes(lines *mirror.Lines, fits func(bytes int) bool) recipesvc.Backend {
+func (o *ServicesOptions) recipes(mirrors *mirror.Mirrors, fits func(bytes int) bool) recipesvc.Backend {
 	return recipesvc.Backend{
 		Propose:    o.Backend.Propose,
 		ReadIndex:  o.readIndex,
-		View:       o.lineView,
+		View:       o.mirrorView,
 		Subscribe:  o.subscribe,
 		LeaseAlive: o.Replica.LeaseAlive,
 		Fits:       fits,
 		CheckProbe: o.checkProbe,
-		Lines:      lines,
+		Mirrors:    mirrors,
 		Logger:     o.Logger.Named("recipes"),
 	}
 }
@@ -221,10 +221,10 @@ func (o *ServicesOptions) checkProbe(p *instances.Probe) error {
 	return o.CheckProbe(p)
 }
 
-// lines is the member as the lines see it.
-func (o *ServicesOptions) lines() mirror.Source {
+// mirrors is the member as the mirrors see it.
+func (o *ServicesOptions) mirrors() mirror.Source {
 	return mirror.Source{
-		View:      o.lineView,
+		View:      o.mirrorView,
 		Subscribe: o.subscribe,
 		Logger:    o.Logger.Named("recipes"),
 	}
@@ -234,7 +234,7 @@ func (o *ServicesOptions) subscribe(ctx context.Context, key, end []byte, fn fun
 	return o.Replica.Subscribe(ctx, key, end, func(d watch.Delivery) { fn(mirror.Delivery(d)) })
 }
 
-func (o *ServicesOptions) lineView(ctx context.Context) (mirror.View, error) {
+func (o *ServicesOptions) mirrorView(ctx context.Context) (mirror.View, error) {
 	v, err := o.Replica.Read(ctx)
 	if err != nil {
 		return nil, err

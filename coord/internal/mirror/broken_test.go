@@ -49,7 +49,7 @@ func TestBrokenQueueGrantsNobody(t *testing.T) {
 				}
 				third, waits := q.enter(3)
 				q.enter(5)
-				observer := f.lines.Observe(q.queue)
+				observer := f.mirrors.Observe(q.queue)
 				defer observer.Close()
 				f.member.Do(func(s *recipestest.Store) {
 					s.Failing = errors.New("it cannot be written")
@@ -105,9 +105,9 @@ func (q *brokenQueue) check(second, third *coordv1.AcquiredEntry, holds bool) {
 			q.Errorf("holder: %v", holder)
 		}
 	})
-	q.lines.mu.Lock()
-	l := q.lines.mu.lines[q.queue]
-	q.lines.mu.Unlock()
+	q.mirrors.mu.Lock()
+	l := q.mirrors.mu.mirrors[q.queue]
+	q.mirrors.mu.Unlock()
 	<-l.ready // it is read on a goroutine of its own
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,78 +13,78 @@ import (
 // maxLoaders is how many goroutines read at most.
 const maxLoaders = 2
 
-// read has a line read.
-func (ls *Lines) read(l *line) {
-	ls.work.Lock()
-	defer ls.work.Unlock()
-	ls.work.load = append(ls.work.load, l)
-	ls.startLoader()
+// read has a mirror read.
+func (ms *Mirrors) read(m *queueMirror) {
+	ms.work.Lock()
+	defer ms.work.Unlock()
+	ms.work.load = append(ms.work.load, m)
+	ms.startLoader()
 }
 
 // recheck has a ticket that holds looked up.
-func (ls *Lines) recheck(t *Ticket) {
-	ls.work.Lock()
-	defer ls.work.Unlock()
-	ls.work.check = append(ls.work.check, t)
-	ls.startLoader()
+func (ms *Mirrors) recheck(t *Ticket) {
+	ms.work.Lock()
+	defer ms.work.Unlock()
+	ms.work.check = append(ms.work.check, t)
+	ms.startLoader()
 }
 
-func (ls *Lines) startLoader() {
-	if ls.work.loaders < maxLoaders && !ls.work.closed {
-		ls.work.loaders++
-		ls.running.Go(func() { guard.Loop(ls.ctx, ls.source.Logger, "queues", ls.loadAll) })
+func (ms *Mirrors) startLoader() {
+	if ms.work.loaders < maxLoaders && !ms.work.closed {
+		ms.work.loaders++
+		ms.running.Go(func() { guard.Loop(ms.ctx, ms.source.Logger, "queues", ms.loadAll) })
 	}
 }
 
 // loadAll reads until there is nothing to read: what has gathered, from one view.
-func (ls *Lines) loadAll() {
+func (ms *Mirrors) loadAll() {
 	for {
-		load, check := ls.takeWork()
+		load, check := ms.takeWork()
 		if len(load) == 0 && len(check) == 0 {
 			return
 		}
-		ls.loadSome(load, check)
+		ms.loadSome(load, check)
 	}
 }
 
 // loadSome reads from one view. Who waits for what was to be read is told if that fails, by a panic too.
-func (ls *Lines) loadSome(load []*line, check []*Ticket) {
-	defer guard.Recover(ls.source.Logger, "queues", func(cause any) { ls.failAll(load, check, guard.Status(cause)) })
-	view, err := ls.source.View(ls.ctx)
+func (ms *Mirrors) loadSome(load []*queueMirror, check []*Ticket) {
+	defer guard.Recover(ms.source.Logger, "queues", func(cause any) { ms.failAll(load, check, guard.Status(cause)) })
+	view, err := ms.source.View(ms.ctx)
 	if err != nil {
-		ls.failAll(load, check, err)
+		ms.failAll(load, check, err)
 		return
 	}
 	defer view.Close()
-	for _, l := range load {
-		ls.loadOne(view, l)
+	for _, m := range load {
+		ms.loadOne(view, m)
 	}
 	for _, t := range check {
-		ls.checkOne(view, t)
+		ms.checkOne(view, t)
 	}
 }
 
 // takeWork returns what is to be read; nothing ends the loader that asked.
-func (ls *Lines) takeWork() (load []*line, check []*Ticket) {
-	ls.work.Lock()
-	defer ls.work.Unlock()
-	if !ls.work.closed {
-		load, check = ls.work.load, ls.work.check
+func (ms *Mirrors) takeWork() (load []*queueMirror, check []*Ticket) {
+	ms.work.Lock()
+	defer ms.work.Unlock()
+	if !ms.work.closed {
+		load, check = ms.work.load, ms.work.check
 	}
-	ls.work.load, ls.work.check = nil, nil
+	ms.work.load, ms.work.check = nil, nil
 	if len(load) == 0 && len(check) == 0 {
-		ls.work.loaders--
+		ms.work.loaders--
 	}
 	return load, check
 }
 
-func (ls *Lines) failAll(load []*line, check []*Ticket, err error) {
-	ls.source.Logger.Warn("read queues", zap.Error(err))
-	for _, l := range load {
-		l.fail(err)
+func (ms *Mirrors) failAll(load []*queueMirror, check []*Ticket, err error) {
+	ms.source.Logger.Warn("read queues", zap.Error(err))
+	for _, m := range load {
+		m.fail(err)
 	}
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
 	for _, t := range check {
 		if t.state == holding {
 			t.tell(Event{News: Failed, Token: t.token, Held: true, Err: err})
@@ -92,30 +92,30 @@ func (ls *Lines) failAll(load []*line, check []*Ticket, err error) {
 	}
 }
 
-func (ls *Lines) loadOne(view View, l *line) {
-	s, err := Read(ls.ctx, view, l.queue)
+func (ms *Mirrors) loadOne(view View, m *queueMirror) {
+	s, err := Read(ms.ctx, view, m.queue)
 	if err != nil {
-		ls.source.Logger.Warn("read a queue", zap.String("queue", l.queue), zap.Error(err))
-		l.fail(fmt.Errorf("read the queue of %q: %w", layout.NameOf(l.queue), err))
+		ms.source.Logger.Warn("read a queue", zap.String("queue", m.queue), zap.Error(err))
+		m.fail(fmt.Errorf("read the queue of %q: %w", layout.NameOf(m.queue), err))
 		return
 	}
-	l.load(s, view.Revision())
-	r := NewReader(ls.ctx, view)
-	for _, key := range l.heldKeys() {
+	m.load(s, view.Revision())
+	r := NewReader(ms.ctx, view)
+	for _, key := range m.heldKeys() {
 		if kv := r.Get([]byte(layout.AskKey(key))); kv != nil {
-			l.asked(key, ask{recipes.ParseAsk(kv), kv.ModRevision})
+			m.asked(key, ask{recipes.ParseAsk(kv), kv.ModRevision})
 		}
 	}
 }
 
 // checkOne looks up a tracked holder. A view that is older than its grant says nothing.
-func (ls *Lines) checkOne(view View, t *Ticket) {
-	r := NewReader(ls.ctx, view)
+func (ms *Mirrors) checkOne(view View, t *Ticket) {
+	r := NewReader(ms.ctx, view)
 	kv, note := r.Get([]byte(t.key)), r.Get([]byte(layout.AskKey(t.key)))
 	queue, _ := layout.QueueOfKey(t.key)
 	transfer := recipes.ParseTransfer(r.Get([]byte(layout.TransferKey(queue))))
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
 	switch {
 	case t.state != holding, view.Revision() < t.token:
 		return

@@ -15,10 +15,10 @@ type Observer struct {
 	// Wake is sent to when Take has something to return.
 	Wake <-chan struct{}
 
-	lines *Lines
-	line  *line
-	wake  chan struct{} // capacity 1
-	// What follows is guarded by the line.
+	mirrors *Mirrors
+	mirror  *queueMirror
+	wake    chan struct{} // capacity 1
+	// What follows is guarded by the mirror.
 	events []*coordv1.ObserveEvent // not taken yet
 	last   recipes.Entry           // of the newest event
 	begun  bool
@@ -26,41 +26,41 @@ type Observer struct {
 }
 
 // Observe returns an observer, whose first event is the state as it is. The caller closes it.
-func (ls *Lines) Observe(queue string) *Observer {
+func (ms *Mirrors) Observe(queue string) *Observer {
 	wake := make(chan struct{}, 1)
-	o := &Observer{Wake: wake, wake: wake, lines: ls}
-	ls.mu.Lock()
-	o.line = ls.open(queue)
-	ls.mu.Unlock()
-	o.line.watch(o)
+	o := &Observer{Wake: wake, wake: wake, mirrors: ms}
+	ms.mu.Lock()
+	o.mirror = ms.open(queue)
+	ms.mu.Unlock()
+	o.mirror.watch(o)
 	return o
 }
 
 // Close ends the observation.
 func (o *Observer) Close() {
-	o.line.mu.Lock()
-	delete(o.line.observers, o)
-	o.line.mu.Unlock()
-	o.lines.leave(o.line)
+	o.mirror.mu.Lock()
+	delete(o.mirror.observers, o)
+	o.mirror.mu.Unlock()
+	o.mirrors.leave(o.mirror)
 }
 
 // watch registers an observer and gives it the state as it is.
-func (l *line) watch(o *Observer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.observers[o] = struct{}{}
+func (m *queueMirror) watch(o *Observer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.observers[o] = struct{}{}
 	switch {
-	case l.err != nil:
+	case m.err != nil:
 		o.nudge()
-	case !l.loading:
-		o.push(l.holder(), l.rev, false)
+	case !m.loading:
+		o.push(m.holder(), m.rev, false)
 	}
 }
 
 // tellObservers tells everybody the state of this revision, if it is news.
-func (l *line) tellObservers(gap bool) {
-	for o := range l.observers {
-		o.push(l.holder(), l.rev, gap)
+func (m *queueMirror) tellObservers(gap bool) {
+	for o := range m.observers {
+		o.push(m.holder(), m.rev, gap)
 	}
 }
 
@@ -91,12 +91,12 @@ func (o *Observer) nudge() {
 
 // Take returns what has not been taken yet. An error says why nothing more will come.
 func (o *Observer) Take() ([]*coordv1.ObserveEvent, error) {
-	o.line.mu.Lock()
-	defer o.line.mu.Unlock()
+	o.mirror.mu.Lock()
+	defer o.mirror.mu.Unlock()
 	events := o.events
 	o.events = nil
 	if len(events) > 0 {
 		return events, nil
 	}
-	return nil, o.line.err
+	return nil, o.mirror.err
 }

@@ -21,7 +21,7 @@ const (
 	Granted News = iota + 1
 	// Lost: the entry is gone, by whatever removed it. Held and Cause say more. Nothing follows.
 	Lost
-	// Requeued: the entry, which waits, was moved by a transfer. Token is its new one, Former the one before.
+	// Requeued: the entry, which waits, was moved by a transfer. Token is its new one, Previous the one before.
 	Requeued
 	// Asked: somebody asks the holder to release. From and Reason say who and why.
 	Asked
@@ -33,31 +33,31 @@ const (
 
 // Event is one piece of news.
 type Event struct {
-	News          News
-	Token, Former int64
-	Revision      statemachine.Revision // at which this was seen
-	Held          bool
-	Cause         coordv1.EntryLost_Cause
-	From, Reason  string
-	Err           error
+	News            News
+	Token, Previous int64
+	Revision        statemachine.Revision // at which this was seen
+	Held            bool
+	Cause           coordv1.EntryLost_Cause
+	From, Reason    string
+	Err             error
 }
 
 // Ticket is one request's interest in its entry. Its methods are for one goroutine at a time, in the order Track, then
 // Holds or Waits, then Close; or Close alone, where there is no entry.
 type Ticket struct {
-	lines *Lines
-	key   string
-	lease statemachine.LeaseID // in the key
-	fn    func(Event)
+	mirrors *Mirrors
+	key     string
+	lease   statemachine.LeaseID // in the key
+	fn      func(Event)
 
-	// What follows is guarded by lines.mu while the ticket is tracked, by line.mu from Waits on.
-	line  *line // set by Waits
-	next  *Ticket
-	state state
-	token int64 // of the entry; of a tracked holder, of its grant
-	claim int64 // the mod revision of the request's own write
-	held  bool
-	grant int64 // the token of the grant
+	// What follows is guarded by mirrors.mu while the ticket is tracked, by mirror.mu from Waits on.
+	mirror *queueMirror // set by Waits
+	next   *Ticket
+	state  state
+	token  int64 // of the entry; of a tracked holder, of its grant
+	claim  int64 // the mod revision of the request's own write
+	held   bool
+	grant  int64 // the token of the grant
 	// The last that was seen of the key before the outcome.
 	gone, created statemachine.Revision
 	transferred   bool // it was gone by a transfer
@@ -71,7 +71,7 @@ type state int
 const (
 	tracked state = iota // the outcome is not known
 	holding              // tracked, and it holds
-	inLine
+	inQueue
 	over
 )
 
@@ -83,88 +83,88 @@ type ask struct {
 
 // Track returns a ticket for the entry of key, before the request is proposed that makes it. fn is called under a lock, and
 // perhaps from within Holds and Waits: it must not block, and must not call this package.
-func (ls *Lines) Track(key string, fn func(Event)) *Ticket {
-	t := &Ticket{lines: ls, key: key, fn: fn}
+func (ms *Mirrors) Track(key string, fn func(Event)) *Ticket {
+	t := &Ticket{mirrors: ms, key: key, fn: fn}
 	queue, _ := layout.QueueOfKey(key)
 	t.lease, _, _ = layout.ParseEntryKey(queue, key)
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	t.next = ls.mu.tracked[key]
-	ls.mu.tracked[key] = t
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	t.next = ms.mu.tracked[key]
+	ms.mu.tracked[key] = t
 	return t
 }
 
 // Holds says that the entry holds, by a grant of this token.
 func (t *Ticket) Holds(token int64) {
-	t.lines.mu.Lock()
-	defer t.lines.mu.Unlock()
+	t.mirrors.mu.Lock()
+	defer t.mirrors.mu.Unlock()
 	t.state, t.token, t.grant, t.held = holding, token, token, true
 	t.tellAsk()
 	t.judge()
 	if t.missed {
-		t.lines.recheck(t)
+		t.mirrors.recheck(t)
 	}
 }
 
 // Waits says that the entry waits with this token, and that claim is the revision at which the request wrote it. From now
 // on it is told what becomes of the entry, beginning with what has already.
 func (t *Ticket) Waits(token, claim int64) {
-	ls := t.lines
-	ls.mu.Lock()
-	ls.untrack(t)
+	ms := t.mirrors
+	ms.mu.Lock()
+	ms.untrack(t)
 	queue, _ := layout.QueueOfKey(t.key)
-	l := ls.open(queue)
-	l.mu.Lock()
-	ls.mu.Unlock()
-	defer l.mu.Unlock()
-	t.line, t.state, t.token, t.claim = l, inLine, token, claim
-	l.join(t)
+	m := ms.open(queue)
+	m.mu.Lock()
+	ms.mu.Unlock()
+	defer m.mu.Unlock()
+	t.mirror, t.state, t.token, t.claim = m, inQueue, token, claim
+	m.join(t)
 }
 
 // Recheck has a ticket that holds looked up, for who cannot say that the entry was there when it was tracked: it hears if
 // the entry is gone, and once more of the last one who asked.
 func (t *Ticket) Recheck() {
-	t.lines.mu.Lock()
-	defer t.lines.mu.Unlock()
-	t.lines.recheck(t)
+	t.mirrors.mu.Lock()
+	defer t.mirrors.mu.Unlock()
+	t.mirrors.recheck(t)
 }
 
 // Close ends the interest. Nothing is told after it returned.
 func (t *Ticket) Close() {
-	ls := t.lines
-	if l := t.line; l != nil {
-		l.mu.Lock()
-		l.drop(t)
+	ms := t.mirrors
+	if m := t.mirror; m != nil {
+		m.mu.Lock()
+		m.drop(t)
 		t.state = over
-		l.mu.Unlock()
-		ls.leave(l)
+		m.mu.Unlock()
+		ms.leave(m)
 		return
 	}
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	ls.untrack(t)
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	ms.untrack(t)
 	t.state = over
 }
 
-// Place returns how many entries are before the ticket's, and who holds, if somebody does. It waits until the queue has been
+// Position returns how many entries are before the ticket's, and who holds, if somebody does. It waits until the queue has been
 // read. Only after Waits.
-func (t *Ticket) Place(ctx context.Context) (ahead int64, holder recipes.Entry, revision statemachine.Revision, err error) {
-	return t.line.place(ctx, t)
+func (t *Ticket) Position(ctx context.Context) (ahead int64, holder recipes.Entry, revision statemachine.Revision, err error) {
+	return t.mirror.position(ctx, t)
 }
 
 // untrack takes a ticket out of the chain of its key. The caller holds mu.
-func (ls *Lines) untrack(t *Ticket) {
-	for at := ls.mu.tracked[t.key]; at != nil; at = at.next {
+func (ms *Mirrors) untrack(t *Ticket) {
+	for at := ms.mu.tracked[t.key]; at != nil; at = at.next {
 		if at.next == t {
 			at.next = t.next
 		}
 	}
 	switch {
-	case ls.mu.tracked[t.key] != t:
+	case ms.mu.tracked[t.key] != t:
 	case t.next == nil:
-		delete(ls.mu.tracked, t.key)
+		delete(ms.mu.tracked, t.key)
 	default:
-		ls.mu.tracked[t.key] = t.next
+		ms.mu.tracked[t.key] = t.next
 	}
 	t.next = nil
 }

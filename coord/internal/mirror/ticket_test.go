@@ -25,18 +25,18 @@ const long = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fixture is a member in memory with lines on it.
+// fixture is a member in memory with mirrors on it.
 type fixture struct {
 	*testing.T
 	member   *recipestest.Member
-	lines    *Lines
+	mirrors  *Mirrors
 	sequence atomic.Uint64
 }
 
 func start(t *testing.T, sessions ...int64) *fixture {
 	t.Helper()
 	m := recipestest.NewMember()
-	lines, err := New(Source{
+	mirrors, err := New(Source{
 		View: func(context.Context) (View, error) { return m.View(), nil },
 		Subscribe: func(_ context.Context, key, end []byte, fn func(Delivery)) (statemachine.Revision, func(), error) {
 			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
@@ -50,7 +50,7 @@ func start(t *testing.T, sessions ...int64) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		lines.Close()
+		mirrors.Close()
 		m.Close()
 	})
 	m.Do(func(s *recipestest.Store) {
@@ -58,7 +58,7 @@ func start(t *testing.T, sessions ...int64) *fixture {
 			s.Leases[id], s.Sessions[id] = true, true
 		}
 	})
-	return &fixture{T: t, member: m, lines: lines}
+	return &fixture{T: t, member: m, mirrors: mirrors}
 }
 
 // request runs a request of a session.
@@ -81,7 +81,7 @@ type listener struct {
 
 func (f *fixture) track(key string) *listener {
 	l := &listener{fixture: f, key: key, news: make(chan Event, 100)}
-	l.Ticket = f.lines.Track(key, func(ev Event) { l.news <- ev })
+	l.Ticket = f.mirrors.Track(key, func(ev Event) { l.news <- ev })
 	f.Cleanup(l.Ticket.Close)
 	return l
 }
@@ -169,8 +169,8 @@ func TestHolderCostsNothing(t *testing.T) {
 		l.quiet()
 		l.Close()
 	}
-	if f.member.Views() > 0 || len(f.lines.mu.lines) > 0 || len(f.lines.mu.tracked) > 0 {
-		t.Errorf("%d views, %d lines, %d tracked", f.member.Views(), len(f.lines.mu.lines), len(f.lines.mu.tracked))
+	if f.member.Views() > 0 || len(f.mirrors.mu.mirrors) > 0 || len(f.mirrors.mu.tracked) > 0 {
+		t.Errorf("%d views, %d mirrors, %d tracked", f.member.Views(), len(f.mirrors.mu.mirrors), len(f.mirrors.mu.tracked))
 	}
 }
 
@@ -209,7 +209,7 @@ func TestGrantsInOrder(t *testing.T) {
 		b, eb := f.campaign(2, priority, 700)
 		c, _ := f.campaign(3, priority, 0)
 		d, _ := f.campaign(4, priority, 0)
-		if ahead, holder, _, err := c.Place(t.Context()); ahead != 2 || holder.Key != ea.Key || holder.Token != ea.Token || err != nil {
+		if ahead, holder, _, err := c.Position(t.Context()); ahead != 2 || holder.Key != ea.Key || holder.Token != ea.Token || err != nil {
 			t.Errorf("place: %d, %+v, %v", ahead, holder, err)
 		}
 		f.request(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: ea.Key, Token: ea.Token}}}, &coordv1.Released{})
@@ -251,7 +251,7 @@ func TestTransfer(t *testing.T) {
 		t.Errorf("leader: %+v", ev)
 	}
 	moved := b.next(Requeued)
-	if moved.Former != eb.Token || moved.Token <= ec.Token {
+	if moved.Previous != eb.Token || moved.Token <= ec.Token {
 		t.Errorf("moved: %+v", moved)
 	}
 	c.next(Granted)
@@ -265,12 +265,12 @@ func TestTransfer(t *testing.T) {
 	c, _ = f.campaign(3, 0, 0)
 	transfer("a/3")
 	again := b.next(Requeued)
-	if again.Former != moved.Token {
+	if again.Previous != moved.Token {
 		t.Errorf("moved again: %+v after %+v", again, moved)
 	}
 	c.next(Granted)
 	away.Waits(eb.Token, eb.Token)
-	if ev := away.next(Requeued); ev.Former != eb.Token || ev.Token != again.Token {
+	if ev := away.next(Requeued); ev.Previous != eb.Token || ev.Token != again.Token {
 		t.Errorf("who was away: %+v", ev)
 	}
 	f.member.Do(func(s *recipestest.Store) { s.Delete("a/3") })
@@ -345,7 +345,7 @@ func TestAsked(t *testing.T) {
 	gone.next(Lost)
 }
 
-// TestGap: what was missed is found out by reading, for lines and tracked holders, and for who has no outcome yet.
+// TestGap: what was missed is found out by reading, for mirrors and tracked holders, and for who has no outcome yet.
 func TestGap(t *testing.T) {
 	f := start(t, 1, 2, 3, 4, 5, 6)
 	b1 := f.track("b/1")
@@ -377,7 +377,7 @@ func TestGap(t *testing.T) {
 	b.next(Lost)
 	c.next(Requeued)
 	c.next(Granted)
-	if ev := d.next(Requeued); ev.Former != ed.Token {
+	if ev := d.next(Requeued); ev.Previous != ed.Token {
 		t.Errorf("moved twice in a gap: %+v", ev)
 	}
 	e.next(Lost)
@@ -401,7 +401,7 @@ func TestTenThousandWaiters(t *testing.T) {
 	granted := make(chan int, waiters) // the hub's goroutine sends
 	key := func(i int) string { return layout.EntryKey("a", int64(i+1), "") }
 	for i := range waiters + 1 {
-		ticket := f.lines.Track(key(i), func(ev Event) {
+		ticket := f.mirrors.Track(key(i), func(ev Event) {
 			if ev.News == Granted {
 				granted <- i
 			}
@@ -473,7 +473,7 @@ func TestManyInTurn(t *testing.T) {
 		group.Go(func() {
 			for range rounds {
 				news := make(chan Event, 10)
-				ticket := f.lines.Track(layout.EntryKey("a", id, ""), func(ev Event) { news <- ev })
+				ticket := f.mirrors.Track(layout.EntryKey("a", id, ""), func(ev Event) { news <- ev })
 				resp := &coordv1.Acquired{}
 				f.request(id, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"a"}}, resp)
 				e := resp.Entries[0]
@@ -500,55 +500,55 @@ func TestManyInTurn(t *testing.T) {
 		})
 	}
 	group.Wait()
-	f.lines.mu.Lock()
-	defer f.lines.mu.Unlock()
-	if len(f.lines.mu.lines) != 0 || len(f.lines.mu.tracked) != 0 {
-		t.Errorf("left: %d lines, %d tracked", len(f.lines.mu.lines), len(f.lines.mu.tracked))
+	f.mirrors.mu.Lock()
+	defer f.mirrors.mu.Unlock()
+	if len(f.mirrors.mu.mirrors) != 0 || len(f.mirrors.mu.tracked) != 0 {
+		t.Errorf("left: %d mirrors, %d tracked", len(f.mirrors.mu.mirrors), len(f.mirrors.mu.tracked))
 	}
 }
 
-// TestLinesThatCannotBeRead: who waits is told, and the next one tries again.
-func TestLinesThatCannotBeRead(t *testing.T) {
+// TestMirrorsThatCannotBeRead: who waits is told, and the next one tries again.
+func TestMirrorsThatCannotBeRead(t *testing.T) {
 	f := start(t, 1, 2)
-	real := f.lines.source.View
-	f.lines.source.View = func(context.Context) (View, error) { return nil, statemachine.ErrClosed }
+	real := f.mirrors.source.View
+	f.mirrors.source.View = func(context.Context) (View, error) { return nil, statemachine.ErrClosed }
 	f.campaign(1, 0, 0)
 	b, eb := f.campaign(2, 0, 0)
 	if ev := b.next(Failed); ev.Err != statemachine.ErrClosed {
 		t.Errorf("%+v", ev)
 	}
-	o := f.lines.Observe("a")
+	o := f.mirrors.Observe("a")
 	<-o.Wake
 	if _, err := o.Take(); err == nil {
 		t.Error("an observer of what cannot be read")
 	}
 	o.Close()
-	f.lines.work.Lock()
-	f.lines.source.View = real
-	f.lines.work.Unlock()
+	f.mirrors.work.Lock()
+	f.mirrors.source.View = real
+	f.mirrors.work.Unlock()
 	again := f.track("a/2")
 	again.Waits(eb.Token, eb.Token)
-	if ahead, _, _, err := again.Place(t.Context()); ahead != 1 || err != nil {
+	if ahead, _, _, err := again.Position(t.Context()); ahead != 1 || err != nil {
 		t.Errorf("place: %d, %v", ahead, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f.lines.Close()
+	f.mirrors.Close()
 	if ev := again.next(Failed); ev.Err != ErrClosed {
 		t.Errorf("%+v", ev)
 	}
 	late := f.track("z/2")
 	late.Waits(5, 5)
 	late.next(Failed)
-	if _, _, _, err := late.Place(ctx); err == nil {
-		t.Error("a place in a line of a closed member")
+	if _, _, _, err := late.Position(ctx); err == nil {
+		t.Error("a position in a queue of a closed member")
 	}
 }
 
 // TestObserveByPriority: observers see leaders with their terms.
 func TestObserveByPriority(t *testing.T) {
 	f := start(t, 1, 2)
-	o := f.lines.Observe(layout.ElectionQueue("a", 1))
+	o := f.mirrors.Observe(layout.ElectionQueue("a", 1))
 	defer o.Close()
 	var got []string
 	until := func(n int) {

@@ -28,7 +28,7 @@ type Backend struct {
 	Fits func(bytes int) bool
 	// CheckProbe says why no member may probe the target of an instance, nil if one may.
 	CheckProbe func(*instances.Probe) error
-	// Lines tell what becomes of entries. Whoever made them closes them, after the service.
-	Lines  *mirror.Lines
-	Logger *zap.Logger
+	// Mirrors tell what becomes of entries. Whoever made them closes them, after the service.
+	Mirrors *mirror.Mirrors
+	Logger  *zap.Logger
 }

@@ -23,12 +23,12 @@ func (s *Service) barrierServer() barrierServer {
 }
 
 func (bs barrierServer) Enter(req *coordv1.BarrierEnterRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
-	r, err := bs.request(req, req.WaitMs, req.GraceMs)
+	a, err := bs.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
 	}
-	r.ResumeToken, r.Parties = req.ResumeToken, req.Parties
-	return wireError(bs.service.acquire(stream.Context(), r, acquireStream{stream}, true))
+	a.ResumeToken, a.Parties = req.ResumeToken, req.Parties
+	return wireError(bs.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
 func (bs barrierServer) Leave(ctx context.Context, req *coordv1.BarrierLeaveRequest) (*coordv1.BarrierLeaveResponse, error) {
@@ -64,7 +64,7 @@ func (s *Service) leave(ctx context.Context, req *coordv1.BarrierLeaveRequest) (
 
 // untilOver waits until nobody with a token up to last is inside, which somebody was at rev. It returns the revision of that.
 func (s *Service) untilOver(ctx context.Context, queue string, last int64, rev statemachine.Revision) (statemachine.Revision, error) {
-	o := s.backend.Lines.Observe(queue)
+	o := s.backend.Mirrors.Observe(queue)
 	defer o.Close()
 	for {
 		select {

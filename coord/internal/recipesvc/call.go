@@ -72,9 +72,9 @@ type enqueued struct {
 	revision statemachine.Revision
 }
 
-// enqueue proposes the request's entry. The proposal is not cut short when the client goes: its entry would stay behind.
+// enqueue proposes the entry. The proposal is not cut short when the client goes: its entry would stay behind.
 // Instead it goes on in the background, and then the entry is given up.
-func (s *Service) enqueue(ctx context.Context, r *request) (enqueued, error) {
+func (s *Service) enqueue(ctx context.Context, a *acquisition) (enqueued, error) {
 	type answer struct {
 		enqueued
 		err error
@@ -82,12 +82,12 @@ func (s *Service) enqueue(ctx context.Context, r *request) (enqueued, error) {
 	answers := make(chan answer) // unbuffered: either the request takes the answer, or the background does
 	started := s.start(func() {
 		resp := &recipesv1.Enqueued{}
-		rev, err := s.call(principal.For(s.ctx, ctx), r.enqueueBy, &r.Enqueue, resp)
+		rev, err := s.call(principal.For(s.ctx, ctx), a.enqueueBy, &a.Enqueue, resp)
 		select {
 		case answers <- answer{enqueued{resp, rev}, err}:
 		case <-ctx.Done():
 			if err == nil && resp.Token != 0 {
-				s.giveUp(r, resp)
+				s.giveUp(a, resp)
 			}
 		}
 	})
@@ -105,21 +105,21 @@ func (s *Service) enqueue(ctx context.Context, r *request) (enqueued, error) {
 	}
 }
 
-// giveUp removes, after its grace, the entry of a request whose client has gone. It returns at once.
-func (s *Service) giveUp(r *request, e *recipesv1.Enqueued) {
+// giveUp removes, after its grace, the entry of an acquisition whose client has gone. It returns at once.
+func (s *Service) giveUp(a *acquisition, e *recipesv1.Enqueued) {
 	s.start(func() {
-		if sleep(s.ctx, r.grace) {
-			_, _, _ = s.remove(s.ctx, r, e)
+		if sleep(s.ctx, a.grace) {
+			_, _, _ = s.remove(s.ctx, a, e)
 		}
 	})
 }
 
 // remove removes the entry by token and claim, again and again until the outcome is known or ctx ends.
-func (s *Service) remove(ctx context.Context, r *request, e *recipesv1.Enqueued) (recipesv1.Removed_Outcome, statemachine.Revision, error) {
-	req := &recipesv1.Remove{Name: r.Name, Key: e.Key, Token: e.Token, Claim: e.Claim}
+func (s *Service) remove(ctx context.Context, a *acquisition, e *recipesv1.Enqueued) (recipesv1.Removed_Outcome, statemachine.Revision, error) {
+	req := &recipesv1.Remove{Name: a.Name, Key: e.Key, Token: e.Token, Claim: e.Claim}
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		resp := &recipesv1.Removed{}
-		rev, err := s.call(ctx, r.removeBy, req, resp)
+		rev, err := s.call(ctx, a.removeBy, req, resp)
 		if err == nil {
 			return resp.Outcome, rev, nil
 		}

@@ -4,7 +4,7 @@
 // # How a waiter waits
 //
 // A request becomes a Call that runs in the state machine; after it, everything is decided by the keys. What becomes of the
-// entry is told by package line. Who waits for a latch or a gate, or watches a group, is in no queue: a subscription to the
+// entry is told by package mirror. Who waits for a latch or a gate, or watches a group, is in no queue: a subscription to the
 // keys wakes the goroutine of the request, which sees by itself whether it is over.
 //
 // # How an entry is given up

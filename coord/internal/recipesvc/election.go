@@ -22,13 +22,13 @@ func (es electionServer) Campaign(req *coordv1.CampaignRequest, stream grpc.Serv
 	if err := checkValue(req.Value); err != nil {
 		return wireError(err)
 	}
-	r, err := newRequest(req.WaitMs, req.GraceMs)
+	a, err := newAcquisition(req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
 	}
-	r.Name, r.Lease, r.OwnerId, r.Value, r.ResumeToken = req.Name, req.Lease, req.OwnerId, req.Value, req.ResumeToken
-	r.queue, r.enqueueBy, r.removeBy = req.Name, recipes.ElectionCampaign, recipes.ElectionResign
-	return wireError(es.service.acquire(stream.Context(), r, campaignStream{stream}, true))
+	a.Name, a.Lease, a.OwnerId, a.Value, a.ResumeToken = req.Name, req.Lease, req.OwnerId, req.Value, req.ResumeToken
+	a.queue, a.enqueueBy, a.removeBy = req.Name, recipes.ElectionCampaign, recipes.ElectionResign
+	return wireError(es.service.acquire(stream.Context(), a, campaignStream{stream}, true))
 }
 
 func (es electionServer) Proclaim(ctx context.Context, req *coordv1.ProclaimRequest) (*coordv1.ProclaimResponse, error) {

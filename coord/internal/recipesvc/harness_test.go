@@ -77,7 +77,7 @@ func startMember(t *testing.T, m *recipestest.Member, leases ...int64) *fixture 
 	t.Cleanup(func() {
 		cancel()
 		f.service.Close()
-		backend.Lines.Close()
+		backend.Mirrors.Close()
 		_ = conn.Close()
 		server.Stop()
 		<-served
@@ -86,7 +86,7 @@ func startMember(t *testing.T, m *recipestest.Member, leases ...int64) *fixture 
 	return f
 }
 
-// backendOf is a member in memory as the services see it. Its lines are to be closed.
+// backendOf is a member in memory as the services see it. Its mirrors are to be closed.
 func backendOf(t *testing.T, m *recipestest.Member) recipesvc.Backend {
 	t.Helper()
 	view := func(context.Context) (mirror.View, error) { return m.View(), nil }
@@ -96,7 +96,7 @@ func backendOf(t *testing.T, m *recipestest.Member) recipesvc.Backend {
 		})
 		return rev, cancel, nil
 	}
-	lines, err := mirror.New(mirror.Source{View: view, Subscribe: subscribe, Logger: zap.NewNop()})
+	mirrors, err := mirror.New(mirror.Source{View: view, Subscribe: subscribe, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func backendOf(t *testing.T, m *recipestest.Member) recipesvc.Backend {
 		LeaseAlive: m.LeaseAlive,
 		Fits:       func(int) bool { return true },
 		CheckProbe: func(*instances.Probe) error { return nil },
-		Lines:      lines,
+		Mirrors:    mirrors,
 		Logger:     zap.NewNop(),
 	}
 }

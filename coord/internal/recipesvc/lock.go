@@ -21,20 +21,20 @@ func (s *Service) lockServer() lockServer {
 }
 
 func (ls lockServer) Acquire(req *coordv1.AcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
-	r, err := ls.request(req, req.WaitMs, req.GraceMs)
+	a, err := ls.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
 	}
-	r.ResumeToken = req.ResumeToken
-	return wireError(ls.service.acquire(stream.Context(), r, acquireStream{stream}, true))
+	a.ResumeToken = req.ResumeToken
+	return wireError(ls.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
 func (ls lockServer) TryAcquire(ctx context.Context, req *coordv1.TryAcquireRequest) (*coordv1.TryAcquireResponse, error) {
-	r, err := ls.request(req, req.WaitMs, 0)
+	a, err := ls.acquisition(req, req.WaitMs, 0)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	return ls.service.try(ctx, r)
+	return ls.service.try(ctx, a)
 }
 
 // acquireStream is the listener of Acquire.

@@ -16,7 +16,7 @@ func (s *Service) observe(ctx context.Context, req *coordv1.ObserveRequest, send
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return err
 	}
-	o := s.backend.Lines.Observe(layout.ElectionQueue(req.Name, req.Priority))
+	o := s.backend.Mirrors.Observe(layout.ElectionQueue(req.Name, req.Priority))
 	defer o.Close()
 	for {
 		select {

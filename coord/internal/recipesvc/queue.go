@@ -30,24 +30,24 @@ type ownersRequest interface {
 	GetLabels() map[string]string
 }
 
-func (qs queueServer) request(req ownersRequest, waitMS, graceMS int64) (*request, error) {
-	r, err := newRequest(waitMS, graceMS)
+func (qs queueServer) acquisition(req ownersRequest, waitMS, graceMS int64) (*acquisition, error) {
+	a, err := newAcquisition(waitMS, graceMS)
 	if err != nil {
 		return nil, err
 	}
-	if r.Value, err = recipes.EncodeIdentity(req.GetOwner(), req.GetLabels()); err != nil {
+	if a.Value, err = recipes.EncodeIdentity(req.GetOwner(), req.GetLabels()); err != nil {
 		return nil, err
 	}
-	r.Name, r.Lease, r.OwnerId, r.queue = req.GetName(), req.GetLease(), req.GetOwnerId(), layout.QueueOf(qs.kind, req.GetName())
-	r.enqueueBy, r.removeBy = qs.enqueueBy, recipes.LockRelease
-	return r, nil
+	a.Name, a.Lease, a.OwnerId, a.queue = req.GetName(), req.GetLease(), req.GetOwnerId(), layout.QueueOf(qs.kind, req.GetName())
+	a.enqueueBy, a.removeBy = qs.enqueueBy, recipes.LockRelease
+	return a, nil
 }
 
 // try answers once. Without a time to wait it enqueues only if it holds at once.
-func (s *Service) try(ctx context.Context, r *request) (*coordv1.TryAcquireResponse, error) {
-	r.Try = r.wait == 0
+func (s *Service) try(ctx context.Context, a *acquisition) (*coordv1.TryAcquireResponse, error) {
+	a.Try = a.wait == 0
 	resp := &coordv1.TryAcquireResponse{}
-	if err := s.acquire(ctx, r, tryAnswer{resp}, false); err != nil {
+	if err := s.acquire(ctx, a, tryAnswer{resp}, false); err != nil {
 		return nil, wireError(err)
 	}
 	return resp, nil

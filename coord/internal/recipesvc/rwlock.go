@@ -20,21 +20,21 @@ func (s *Service) rwLockServer() rwLockServer {
 }
 
 func (rs rwLockServer) Acquire(req *coordv1.RWAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
-	r, err := rs.request(req, req.WaitMs, req.GraceMs)
+	a, err := rs.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
 	}
-	r.ResumeToken, r.Write = req.ResumeToken, req.Write
-	return wireError(rs.service.acquire(stream.Context(), r, acquireStream{stream}, true))
+	a.ResumeToken, a.Write = req.ResumeToken, req.Write
+	return wireError(rs.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
 func (rs rwLockServer) TryAcquire(ctx context.Context, req *coordv1.RWTryAcquireRequest) (*coordv1.TryAcquireResponse, error) {
-	r, err := rs.request(req, req.WaitMs, 0)
+	a, err := rs.acquisition(req, req.WaitMs, 0)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	r.Write = req.Write
-	return rs.service.try(ctx, r)
+	a.Write = req.Write
+	return rs.service.try(ctx, a)
 }
 
 func (rs rwLockServer) Downgrade(ctx context.Context, req *coordv1.RWDowngrade) (*coordv1.RWDowngraded, error) {

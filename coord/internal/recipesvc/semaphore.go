@@ -20,21 +20,21 @@ func (s *Service) semaphoreServer() semaphoreServer {
 }
 
 func (ss semaphoreServer) Acquire(req *coordv1.SemaphoreAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
-	r, err := ss.request(req, req.WaitMs, req.GraceMs)
+	a, err := ss.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
 	}
-	r.ResumeToken, r.Permits, r.Limit = req.ResumeToken, req.Permits, req.Limit
-	return wireError(ss.service.acquire(stream.Context(), r, acquireStream{stream}, true))
+	a.ResumeToken, a.Permits, a.Limit = req.ResumeToken, req.Permits, req.Limit
+	return wireError(ss.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
 func (ss semaphoreServer) TryAcquire(ctx context.Context, req *coordv1.SemaphoreTryAcquireRequest) (*coordv1.TryAcquireResponse, error) {
-	r, err := ss.request(req, req.WaitMs, 0)
+	a, err := ss.acquisition(req, req.WaitMs, 0)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	r.Permits, r.Limit = req.Permits, req.Limit
-	return ss.service.try(ctx, r)
+	a.Permits, a.Limit = req.Permits, req.Limit
+	return ss.service.try(ctx, a)
 }
 
 func (ss semaphoreServer) Resize(ctx context.Context, req *coordv1.SemaphoreResize) (*coordv1.SemaphoreResized, error) {

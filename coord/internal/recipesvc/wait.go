@@ -15,8 +15,8 @@ import (
 
 const maxGrace = time.Minute
 
-// request is what enqueues: an acquire, a campaign, a party's enter.
-type request struct {
+// acquisition is what enqueues: an acquire, a campaign, a party's enter.
+type acquisition struct {
 	recipesv1.Enqueue
 	queue               string
 	enqueueBy, removeBy string        // procedures
@@ -24,22 +24,22 @@ type request struct {
 	grace               time.Duration
 }
 
-// newRequest checks what the procedures do not.
-func newRequest(waitMS, graceMS int64) (*request, error) {
+// newAcquisition checks what the procedures do not.
+func newAcquisition(waitMS, graceMS int64) (*acquisition, error) {
 	switch {
 	case waitMS < 0:
 		return nil, fmt.Errorf("%w: wait_ms %d is negative", statemachine.ErrInvalid, waitMS)
 	case graceMS < 0 || graceMS > maxGrace.Milliseconds():
 		return nil, fmt.Errorf("%w: grace_ms %d is not between 0 and %d", statemachine.ErrInvalid, graceMS, maxGrace.Milliseconds())
 	}
-	return &request{
+	return &acquisition{
 		wait:  time.Duration(min(waitMS, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
 		grace: time.Duration(graceMS) * time.Millisecond,
 	}, nil
 }
 
-// listener is told what becomes of a request, in this order: queued at most once, then granted or notAcquired, then lost;
-// lost may come at any point. An error of one ends the request.
+// listener is told what becomes of an acquisition, in this order: queued at most once, then granted or notAcquired, then lost;
+// lost may come at any point. An error of one ends it.
 type listener interface {
 	queued(*coordv1.Queued) error
 	granted(*coordv1.Granted) error
@@ -47,24 +47,24 @@ type listener interface {
 	lost(*coordv1.Lost) error
 }
 
-// acquire enqueues and waits until the request is over: not acquired, lost, or its client gone. If stay is false it is
+// acquire enqueues and waits until the acquisition is over: not acquired, lost, or its client gone. If stay is false it is
 // over when granted, too.
-func (s *Service) acquire(ctx context.Context, r *request, to listener, stay bool) error {
-	t := s.newTicket(r)
+func (s *Service) acquire(ctx context.Context, a *acquisition, to listener, stay bool) error {
+	t := s.newTicket(a)
 	defer t.Close()
-	e, err := s.enqueue(ctx, r)
+	e, err := s.enqueue(ctx, a)
 	switch {
 	case err != nil:
 		return err
-	case e.Token == 0 && r.ResumeToken != 0:
-		return to.lost(s.lostEvent(r.Lease, e.revision, false))
+	case e.Token == 0 && a.ResumeToken != 0:
+		return to.lost(s.lostEvent(a.Lease, e.revision, false))
 	case e.Token == 0:
-		return s.tellNotAcquired(ctx, r.queue, to)
+		return s.tellNotAcquired(ctx, a.queue, to)
 	}
-	w := &waiting{service: s, request: r, entry: e, ticket: t, to: to}
+	w := &waiting{service: s, acquisition: a, entry: e, ticket: t, to: to}
 	kept, err := w.run(ctx, stay)
 	if !kept && s.ctx.Err() == nil {
-		s.giveUp(r, e.Enqueued)
+		s.giveUp(a, e.Enqueued)
 	}
 	return err
 }
@@ -90,16 +90,16 @@ func (s *Service) lostEvent(lease statemachine.LeaseID, rev statemachine.Revisio
 	return &coordv1.Lost{Reason: reason, Revision: rev, Held: held}
 }
 
-// ticket is a line's ticket whose news come through channels.
+// ticket is a ticket of package mirror whose news come through channels.
 type ticket struct {
 	*mirror.Ticket
 	granted chan mirror.Event // capacity 1
 	ended   chan mirror.Event // capacity 1: the last news
 }
 
-func (s *Service) newTicket(r *request) *ticket {
+func (s *Service) newTicket(a *acquisition) *ticket {
 	t := &ticket{granted: make(chan mirror.Event, 1), ended: make(chan mirror.Event, 1)}
-	t.Ticket = s.backend.Lines.Track(layout.EntryKey(r.queue, r.Lease, r.OwnerId), func(ev mirror.Event) {
+	t.Ticket = s.backend.Mirrors.Track(layout.EntryKey(a.queue, a.Lease, a.OwnerId), func(ev mirror.Event) {
 		switch ev.News {
 		case mirror.Granted:
 			t.granted <- ev
@@ -111,13 +111,13 @@ func (s *Service) newTicket(r *request) *ticket {
 	return t
 }
 
-// waiting is a request with an entry.
+// waiting is an acquisition with an entry.
 type waiting struct {
-	service *Service
-	request *request
-	entry   enqueued
-	ticket  *ticket
-	to      listener
+	service     *Service
+	acquisition *acquisition
+	entry       enqueued
+	ticket      *ticket
+	to          listener
 }
 
 // run waits. kept says that the entry needs no clean-up: the client knows that it has it, or it is gone, or another's.
@@ -152,8 +152,8 @@ func (w *waiting) untilGranted(ctx context.Context) (ev mirror.Event, over, kept
 		return ev, true, false, err
 	}
 	var expired <-chan time.Time
-	if w.request.wait > 0 {
-		timer := time.NewTimer(w.request.wait)
+	if w.acquisition.wait > 0 {
+		timer := time.NewTimer(w.acquisition.wait)
 		defer timer.Stop()
 		expired = timer.C
 	}
@@ -180,37 +180,37 @@ func (w *waiting) ended(ev mirror.Event) error {
 	case mirror.Failed:
 		return ev.Err
 	}
-	return w.to.lost(w.service.lostEvent(w.request.Lease, ev.Revision, ev.Held))
+	return w.to.lost(w.service.lostEvent(w.acquisition.Lease, ev.Revision, ev.Held))
 }
 
 // expire removes the entry first, whether it was granted meanwhile or not, and then answers.
 func (w *waiting) expire(ctx context.Context) (kept bool, err error) {
-	outcome, rev, err := w.service.remove(ctx, w.request, w.entry.Enqueued)
+	outcome, rev, err := w.service.remove(ctx, w.acquisition, w.entry.Enqueued)
 	switch {
 	case err != nil:
 		return false, err
 	case outcome == recipesv1.Removed_SUPERSEDED:
 		return true, errSuperseded
 	case outcome == recipesv1.Removed_GONE:
-		return true, w.to.lost(w.service.lostEvent(w.request.Lease, rev, false))
+		return true, w.to.lost(w.service.lostEvent(w.acquisition.Lease, rev, false))
 	}
 	resp := &coordv1.NotAcquired{Revision: rev}
-	if _, holder, _, err := w.ticket.Place(ctx); err == nil && holder.Key != "" && holder.Key != w.entry.Key {
+	if _, holder, _, err := w.ticket.Position(ctx); err == nil && holder.Key != "" && holder.Key != w.entry.Key {
 		resp.Holder = holder.Proto()
 	}
 	return true, w.to.notAcquired(resp)
 }
 
-// tellQueued tells the client its place, unless it has been granted meanwhile.
+// tellQueued tells the client its position, unless it has been granted meanwhile.
 func (w *waiting) tellQueued(ctx context.Context) error {
-	ahead, holder, rev, err := w.ticket.Place(ctx)
+	ahead, holder, rev, err := w.ticket.Position(ctx)
 	if err != nil {
 		return err
 	}
 	if len(w.ticket.granted) > 0 {
 		return nil
 	}
-	if w.request.Parties == 0 {
+	if w.acquisition.Parties == 0 {
 		ahead = max(1, ahead) // whom it waits for may have gone meanwhile; who waits for those to come may be the first
 	}
 	resp := &coordv1.Queued{Key: w.entry.Key, Token: w.entry.Token, Position: ahead, Revision: max(rev, w.entry.revision)}

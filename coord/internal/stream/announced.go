@@ -8,8 +8,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// place is an announced entry and what became of it.
-type place struct {
+// announcedEntry is an entry that a client announced, and what became of it.
+type announcedEntry struct {
 	entry *entry // nil if it cannot be one of the session, or the stream has ended
 	queue string
 	found *coordv1.AcquiredEntry
@@ -19,16 +19,16 @@ type place struct {
 // answerAnnounced answers those who announced entries when they attached, with the truth: read from one view, each queue
 // once. The entries are tracked before, so that what becomes of them after the view is told.
 func (st *stream) answerAnnounced(all []*attaching) {
-	places := make([][]place, len(all))
+	announced := make([][]announcedEntry, len(all))
 	for i, a := range all {
 		for _, g := range a.body.Entries {
-			places[i] = append(places[i], st.announce(a.session, g))
+			announced[i] = append(announced[i], st.announce(a.session, g))
 		}
 	}
-	err := st.lookUp(places)
+	err := st.lookUp(announced)
 	for i, a := range all {
-		st.answerAttached(a, places[i], err)
-		for _, p := range places[i] {
+		st.answerAttached(a, announced[i], err)
+		for _, p := range announced[i] {
 			if p.entry == nil {
 				continue
 			}
@@ -46,8 +46,8 @@ func (st *stream) answerAnnounced(all []*attaching) {
 }
 
 // announce tracks an entry.
-func (st *stream) announce(s *session, g *coordv1.Guard) place {
-	p := place{found: &coordv1.AcquiredEntry{Name: g.Name, Key: g.Key}}
+func (st *stream) announce(s *session, g *coordv1.Guard) announcedEntry {
+	p := announcedEntry{found: &coordv1.AcquiredEntry{Name: g.Name, Key: g.Key}}
 	queue, _ := layout.QueueOfKey(g.Key)
 	if lease, _, ok := layout.ParseEntryKey(queue, g.Key); ok && lease == s.id && layout.NameOf(queue) == g.Name {
 		p.queue, p.entry = queue, st.entries.track(s, g.Name, g.Key, 0)
@@ -56,17 +56,17 @@ func (st *stream) announce(s *session, g *coordv1.Guard) place {
 	return p
 }
 
-// lookUp finds all places.
-func (st *stream) lookUp(all [][]place) error {
+// lookUp finds all announced.
+func (st *stream) lookUp(all [][]announcedEntry) error {
 	view, err := st.server.opts.Backend.View(st.ctx)
 	if err != nil {
 		return err
 	}
 	defer view.Close()
 	queues := map[string]*recipes.Snapshot{}
-	for _, places := range all {
-		for i := range places {
-			p := &places[i]
+	for _, announced := range all {
+		for i := range announced {
+			p := &announced[i]
 			token := p.found.Token
 			p.found.Token = 0
 			if p.entry == nil {
@@ -88,9 +88,9 @@ func (st *stream) lookUp(all [][]place) error {
 }
 
 // answerAttached answers one, or refuses it: because err, or because the session is lost meanwhile.
-func (st *stream) answerAttached(a *attaching, places []place, err error) {
+func (st *stream) answerAttached(a *attaching, announced []announcedEntry, err error) {
 	response := &coordv1.SessionAttached{TtlMs: a.ttl}
-	for _, p := range places {
+	for _, p := range announced {
 		response.Entries = append(response.Entries, p.found)
 	}
 	st.mu.Lock()

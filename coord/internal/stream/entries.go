@@ -10,7 +10,7 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// entries are what the sessions of a stream hold and wait for. Package line tells what becomes of each, under locks of its
+// entries are what the sessions of a stream hold and wait for. Package mirror tells what becomes of each, under locks of its
 // own: mu comes before those, and they before the stream's mutex.
 type entries struct {
 	st *stream
@@ -21,7 +21,7 @@ type entries struct {
 	closed bool
 }
 
-// entry is a place in a queue, or is to be one.
+// entry is an entry of a queue, or is to be one.
 type entry struct {
 	st        *stream
 	session   *session
@@ -44,7 +44,7 @@ func (es *entries) track(s *session, name, key string, sequence uint64) *entry {
 		return nil
 	}
 	e := &entry{st: es.st, session: s, name: name, key: key, sequence: sequence}
-	e.ticket = es.st.server.opts.Lines.Track(key, e.hear)
+	e.ticket = es.st.server.opts.Mirrors.Track(key, e.hear)
 	e.since = es.st.server.opts.Streams.Revision() // now, not before
 	if es.all == nil {
 		es.byKey, es.all = map[string]*entry{}, map[*entry]struct{}{}
@@ -77,7 +77,7 @@ func (es *entries) settle(e *entry, state coordv1.AcquiredEntry_State, token int
 	}
 }
 
-// adopt puts e into the place of an entry of its key that there may be. It reports false where the session is lost.
+// adopt has e replace an entry of its key that there may be. It reports false where the session is lost.
 func (es *entries) adopt(e *entry) bool {
 	e.st.mu.Lock()
 	lost := e.session.lost || e.st.mu.closed
@@ -174,7 +174,7 @@ func (e *entry) lose(push *coordv1.Push) {
 	e.st.chore(func() { e.st.entries.drop([]*entry{e}) })
 }
 
-// hear takes news of the entry, on whatever goroutine and under locks of package line: it only tells the client.
+// hear takes news of the entry, on whatever goroutine and under locks of package mirror: it only tells the client.
 func (e *entry) hear(ev mirror.Event) {
 	if ev.News == mirror.Failed {
 		e.st.end(rpctypes.ErrGRPCStopped) // another member may know
@@ -204,7 +204,7 @@ func (e *entry) news(ev mirror.Event) *coordv1.Push {
 		p.Event = &coordv1.Push_Granted{Granted: &coordv1.Granted{Key: e.key, Token: ev.Token, Revision: ev.Revision}}
 	case mirror.Requeued:
 		p.Event = &coordv1.Push_Requeued{Requeued: &coordv1.Requeued{
-			Name: e.name, Key: e.key, OldToken: ev.Former, Token: ev.Token, Revision: ev.Revision,
+			Name: e.name, Key: e.key, OldToken: ev.Previous, Token: ev.Token, Revision: ev.Revision,
 		}}
 	case mirror.Asked:
 		p.Event = &coordv1.Push_Asked{Asked: &coordv1.ReleaseAsked{

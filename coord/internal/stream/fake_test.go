@@ -143,20 +143,20 @@ func (c *fakeClient) silent(t *testing.T) {
 
 type fakeServer struct {
 	*Server
-	member   *fakeMember
-	registry *Registry
-	metrics  *prometheus.Registry
+	member  *fakeMember
+	streams *Streams
+	metrics *prometheus.Registry
 }
 
 // withServer runs a test in a bubble of its own time.
 func withServer(t *testing.T, test func(t *testing.T, s *fakeServer)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fakeServer{member: &fakeMember{elsewhere: map[int64]bool{}}, registry: &Registry{}, metrics: prometheus.NewRegistry()}
+		s := &fakeServer{member: &fakeMember{elsewhere: map[int64]bool{}}, streams: &Streams{}, metrics: prometheus.NewRegistry()}
 		var err error
 		s.Server, err = New(Options{
 			Backend: s.member, Etcd: api.NewServices(api.Options{QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128}),
 			Features: map[string]uint32{"old": 1, "new": uint32(raftv1.MaxVersion) + 1},
-			History:  statemachine.NewHistory(1), Streams: s.registry, Metrics: s.metrics,
+			History:  statemachine.NewHistory(1), Streams: s.streams, Metrics: s.metrics,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -259,7 +259,7 @@ func TestSessionsAreLookedAtAfterASnapshot(t *testing.T) {
 		c.in <- &coordv1.ClientFrame{Heartbeat: 1}
 		renew := s.member.next(t, raftv1.KindStreamRenew)
 		s.member.elsewhere[6] = true
-		s.registry.Recovered(&statemachine.Applied{}, nil)
+		s.streams.Recovered(&statemachine.Applied{}, nil)
 		renew.done(statemachine.Result{Response: statemachine.StreamsRenewed{}})
 		f := c.frame(t)
 		if len(f.Pushes) == 0 { // two frames, but in this order
@@ -278,7 +278,7 @@ func TestNothingFollowsTheLossOfASession(t *testing.T) {
 		c.open(t, s, 5)
 		c.in <- ofSession(5, 1, coordv1.Kind_KIND_PUT, aPut)
 		put := s.member.next(t, raftv1.KindRequests)
-		s.registry.Applied(&statemachine.Applied{Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id, Ended: true}}})
+		s.streams.Applied(&statemachine.Applied{Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id, Ended: true}}})
 		if p := c.frame(t).Pushes[0]; p.GetSessionLost().GetCause() != coordv1.SessionLost_ENDED {
 			t.Errorf("push: %v", p)
 		}
@@ -297,7 +297,7 @@ func TestASessionLostWhileItIsAttached(t *testing.T) {
 		c.in <- lone(1, coordv1.Kind_KIND_SESSION_ATTACH, &coordv1.SessionAttach{Session: 5, Created: 1, Epoch: 3})
 		attach := s.member.next(t, raftv1.KindSessionAttach)
 		s.member.elsewhere[5] = true
-		s.registry.Applied(&statemachine.Applied{Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id}}})
+		s.streams.Applied(&statemachine.Applied{Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id}}})
 		attach.done(statemachine.Result{Response: statemachine.SessionsAttached{Outcomes: []statemachine.AttachOutcome{statemachine.Attached}, TTLs: []int64{1000}}})
 		var responses []*coordv1.Response
 		var pushes []*coordv1.Push
@@ -369,9 +369,9 @@ func TestTheEndOfAStreamGivesUpItsCommands(t *testing.T) {
 
 // only is the only stream.
 func (s *fakeServer) only() *stream {
-	s.registry.mu.Lock()
-	defer s.registry.mu.Unlock()
-	for _, st := range s.registry.streams {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	for _, st := range s.streams.streams {
 		return st
 	}
 	return nil

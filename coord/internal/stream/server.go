@@ -94,10 +94,10 @@ type Options struct {
 	Conns *transit.Conns
 	// Permit is the one place where a stream's user is checked. Nil: everybody may open one.
 	Permit func(ctx context.Context, hello *coordv1.Hello) error
-	// Lines tells of entries.
-	Lines *mirror.Lines
+	// Mirrors tells of entries.
+	Mirrors *mirror.Mirrors
 	// Streams hears from the state machine, Metrics gets the metrics.
-	Streams *Registry
+	Streams *Streams
 	Metrics prometheus.Registerer
 	Logger  *zap.Logger
 }

@@ -21,11 +21,11 @@ import (
 // TestSlowObserver: one that is too far behind gets the last state, flagged, and then everything again; one that keeps up
 // is not concerned.
 func TestSlowObserver(t *testing.T) {
-	l := newLine("job", func(*line) {})
-	l.load(&recipes.Snapshot{Queue: "job"}, 1)
+	m := newQueueMirror("job", func(*queueMirror) {})
+	m.load(&recipes.Snapshot{Queue: "job"}, 1)
 	watch := func() *Observer {
-		o := &Observer{line: l, wake: make(chan struct{}, 1)}
-		l.watch(o)
+		o := &Observer{mirror: m, wake: make(chan struct{}, 1)}
+		m.watch(o)
 		return o
 	}
 	slow, quick := watch(), watch()
@@ -34,7 +34,7 @@ func TestSlowObserver(t *testing.T) {
 		rev++
 		value := fmt.Sprint("value ", rev)
 		kv := &mvccpb.KeyValue{Key: []byte("job/7"), Value: []byte(value), Lease: 7, CreateRevision: 2, ModRevision: rev}
-		l.deliver(Delivery{Revision: rev, Events: []statemachine.Event{{Type: mvccpb.Event_PUT, Kv: kv}}})
+		m.deliver(Delivery{Revision: rev, Events: []statemachine.Event{{Type: mvccpb.Event_PUT, Kv: kv}}})
 		return value
 	}
 	if first, err := quick.Take(); err != nil || len(first) != 1 || first[0].Leader != nil {
@@ -62,10 +62,10 @@ func TestSlowObserver(t *testing.T) {
 	}
 }
 
-// TestLineAgainstScan: a line that is fed by changes equals the queue that a scan finds, at each revision.
-func TestLineAgainstScan(t *testing.T) {
-	l := newLine("job", func(*line) {})
-	l.load(&recipes.Snapshot{Queue: "job", Sorted: []recipes.Entry{
+// TestMirrorAgainstScan: a mirror that is fed by changes equals the queue that a scan finds, at each revision.
+func TestMirrorAgainstScan(t *testing.T) {
+	m := newQueueMirror("job", func(*queueMirror) {})
+	m.load(&recipes.Snapshot{Queue: "job", Sorted: []recipes.Entry{
 		{Key: "job/1", Token: 5, Claim: 5, Lease: 1}, {Key: "job/2", Token: 7, Claim: 7, Lease: 2}}}, 9)
 	put := func(rev, created, lease int64, key string) Delivery {
 		return Delivery{Revision: rev, Events: []statemachine.Event{{Type: mvccpb.Event_PUT, Kv: &mvccpb.KeyValue{
@@ -83,12 +83,12 @@ func TestLineAgainstScan(t *testing.T) {
 		{put(14, 7, 2, "job/2"), "[job/1 job/2 job/3]"},                    // taken over
 		{put(15, 5, lease.FirstLingering, "job/1"), "[job/1 job/2 job/3]"}, // lingers
 	} {
-		l.deliver(c.d)
-		if got := fmt.Sprint(keysOf(l)); got != c.want || len(l.entries) != l.Len() {
+		m.deliver(c.d)
+		if got := fmt.Sprint(keysOf(m)); got != c.want || len(m.entries) != m.Len() {
 			t.Errorf("at revision %d: %s, want %s", c.d.Revision, got, c.want)
 		}
 	}
-	if h := l.holder(); h.Key != "" {
+	if h := m.holder(); h.Key != "" {
 		t.Errorf("%+v holds while the first place lingers", h)
 	}
 }
@@ -97,21 +97,21 @@ func TestLineAgainstScan(t *testing.T) {
 // delivered after it is not lost.
 func TestGapWhileLoading(t *testing.T) {
 	reads := 0
-	l := newLine("job", func(*line) { reads++ })
-	l.deliver(Delivery{Revision: 5, Gap: true})
-	l.load(&recipes.Snapshot{Queue: "job"}, 6)
-	if reads > 0 || l.loading {
+	m := newQueueMirror("job", func(*queueMirror) { reads++ })
+	m.deliver(Delivery{Revision: 5, Gap: true})
+	m.load(&recipes.Snapshot{Queue: "job"}, 6)
+	if reads > 0 || m.loading {
 		t.Errorf("read again for a gap before the view: %d", reads)
 	}
-	l.deliver(Delivery{Revision: 7, Gap: true})
-	l.deliver(Delivery{Revision: 9, Gap: true})
-	l.deliver(Delivery{Revision: 10, Events: []statemachine.Event{{Kv: &mvccpb.KeyValue{Key: []byte("job/1"), Lease: 1, CreateRevision: 10, ModRevision: 10}}}})
-	l.load(&recipes.Snapshot{Queue: "job"}, 8)
-	if reads != 2 || !l.loading {
+	m.deliver(Delivery{Revision: 7, Gap: true})
+	m.deliver(Delivery{Revision: 9, Gap: true})
+	m.deliver(Delivery{Revision: 10, Events: []statemachine.Event{{Kv: &mvccpb.KeyValue{Key: []byte("job/1"), Lease: 1, CreateRevision: 10, ModRevision: 10}}}})
+	m.load(&recipes.Snapshot{Queue: "job"}, 8)
+	if reads != 2 || !m.loading {
 		t.Errorf("read %d times", reads)
 	}
-	l.load(&recipes.Snapshot{Queue: "job"}, 9)
-	if got := keysOf(l); reads != 2 || l.loading || !slices.Equal(got, []string{"job/1"}) {
+	m.load(&recipes.Snapshot{Queue: "job"}, 9)
+	if got := keysOf(m); reads != 2 || m.loading || !slices.Equal(got, []string{"job/1"}) {
 		t.Errorf("read %d times, %q", reads, got)
 	}
 }
@@ -123,36 +123,36 @@ func keysOf(s recipes.State) (keys []string) {
 	return keys
 }
 
-// TestRandomLinesAgainstScan: the same for random requests, expiries and deletes, for all rules.
-func TestRandomLinesAgainstScan(t *testing.T) {
+// TestRandomMirrorsAgainstScan: the same for random requests, expiries and deletes, for all rules.
+func TestRandomMirrorsAgainstScan(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		s := recipestest.New()
-		lines := map[string]*line{}
+		mirrors := map[string]*queueMirror{}
 		for _, kind := range layout.QueueKinds() {
 			queue := layout.QueueOf(kind, "a")
-			l := newLine(queue, func(*line) {})
-			l.load(recipes.Read(s, queue), s.Rev)
-			lines[queue] = l
+			m := newQueueMirror(queue, func(*queueMirror) {})
+			m.load(recipes.Read(s, queue), s.Rev)
+			mirrors[queue] = m
 		}
 		s.Committed = func(rev statemachine.Revision, events []statemachine.Event) {
-			for _, l := range lines {
-				l.deliver(Delivery{Revision: rev, Events: events})
+			for _, m := range mirrors {
+				m.deliver(Delivery{Revision: rev, Events: events})
 			}
 		}
 		for step := range 100 {
 			disturb(rng, s)
-			for queue, l := range lines {
+			for queue, m := range mirrors {
 				want := recipes.Read(s, queue)
-				if got, want := described(l), described(want); got != want {
-					t.Fatalf("seed %d, step %d: line of %q:\n%s\nscanned:\n%s", seed, step, queue, got, want)
+				if got, want := described(m), described(want); got != want {
+					t.Fatalf("seed %d, step %d: mirror of %q:\n%s\nscanned:\n%s", seed, step, queue, got, want)
 				}
 				holder, _ := want.Holder()
-				if fmt.Sprint(l.holder()) != fmt.Sprint(holder) {
-					t.Fatalf("seed %d, step %d: line of %q: %+v holds, scanned %+v", seed, step, queue, l.holder(), holder)
+				if fmt.Sprint(m.holder()) != fmt.Sprint(holder) {
+					t.Fatalf("seed %d, step %d: mirror of %q: %+v holds, scanned %+v", seed, step, queue, m.holder(), holder)
 				}
 				for e := range want.Oldest() {
-					if got, want := l.rule.Ahead(l, e), l.rule.Ahead(want, e); got != want {
+					if got, want := m.rule.Ahead(m, e), m.rule.Ahead(want, e); got != want {
 						t.Fatalf("seed %d: %d ahead of %+v, scanned %d", seed, got, e, want)
 					}
 				}
@@ -167,8 +167,8 @@ func described(s recipes.State) string {
 	for e := range s.Oldest() {
 		var grant int64
 		switch s := s.(type) {
-		case *line:
-			grant = s.hall.grantOf(s, e.Key)
+		case *queueMirror:
+			grant = s.holders.grantOf(s, e.Key)
 		case *recipes.Snapshot:
 			if e, ok := s.Granted(e.Key); ok {
 				grant = e.Token
@@ -243,12 +243,12 @@ func TestManyHoldersCostNothing(t *testing.T) {
 	for id := range int64(400) {
 		acquire(id + 1)
 	}
-	l := newLine(queue, func(*line) {})
-	l.load(recipes.Read(s, queue), s.Rev)
+	m := newQueueMirror(queue, func(*queueMirror) {})
+	m.load(recipes.Read(s, queue), s.Rev)
 	anew := 0
-	l.hall = counting{l.hall.(*oldest), &anew}
+	m.holders = counting{m.holders.(*upToToken), &anew}
 	s.Committed = func(rev statemachine.Revision, events []statemachine.Event) {
-		l.deliver(Delivery{Revision: rev, Events: events})
+		m.deliver(Delivery{Revision: rev, Events: events})
 	}
 	for id := range int64(50) {
 		s.Revoke(id + 1)
@@ -257,20 +257,20 @@ func TestManyHoldersCostNothing(t *testing.T) {
 			t.Fatal("a release and an acquire had all who hold looked at")
 		}
 	}
-	if got := l.hall.grantOf(l, layout.EntryKey(queue, 350, "")); got == 0 || l.hall.grantOf(l, layout.EntryKey(queue, 351, "")) != 0 {
+	if got := m.holders.grantOf(m, layout.EntryKey(queue, 350, "")); got == 0 || m.holders.grantOf(m, layout.EntryKey(queue, 351, "")) != 0 {
 		t.Error("not the next 50 hold")
 	}
 }
 
 // counting counts how often all who hold are looked at.
 type counting struct {
-	*oldest
+	*upToToken
 	anew *int
 }
 
-func (c counting) settle(l *line) []string {
+func (c counting) settle(m *queueMirror) []string {
 	if c.stale {
 		*c.anew++
 	}
-	return c.oldest.settle(l)
+	return c.upToToken.settle(m)
 }
