@@ -175,7 +175,7 @@ func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err
 		Machine:      func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
 		CheckCommand: judge(s.replica.Machine.CheckCommand, s.replica.Machine.Version), CheckSnapshot: checkSnapshot, Room: s.room,
 		PeerHandler: s.dir.Handler(s.members.cluster()),
-		Keeper:      s.dir.Keeper(s.members.cluster()), Refused: s.refusedByPeer,
+		PeerRecords:      s.dir.PeerRecords(s.members.cluster()), Refused: s.refusedByPeer,
 		Events: node.Events{
 			Leader:     s.leaderChanged,
 			Membership: s.members.changed,

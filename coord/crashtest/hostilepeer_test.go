@@ -55,7 +55,7 @@ func (c *cluster) impersonate(t *testing.T, stopped *member) *impostor {
 		t.Fatal(err)
 	}
 	tr := peer.NewFactory(peer.Options{
-		Self: self, Keeper: known,
+		Self: self, PeerRecords: known,
 		Listeners: []net.Listener{l}, Book: book,
 	}).Create(config.NodeHostConfig{}, func(raftpb.MessageBatch) {}, func(raftpb.Chunk) bool { return false }).(*peer.Transport)
 	if err := tr.Start(); err != nil {

@@ -22,7 +22,7 @@
 //		serve d.Handler(…) on the peer port
 //		d.Introduce(…)                              the peers agree; recorded
 //	}
-//	start Raft with d.Keeper(…), as founder or joiner unless d.Populated()
+//	start Raft with d.PeerRecords(…), as founder or joiner unless d.Populated()
 //	d.MarkPopulated()
 //
 // # Why a wiped directory is refused

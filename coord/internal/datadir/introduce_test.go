@@ -160,7 +160,7 @@ func (c *testCluster) wantRefused(i int, kind error, url, reason string) {
 
 // knows reports whether one member recorded another's present incarnation.
 func (c *testCluster) knows(i, j int) bool {
-	known, met := c.peers[i].d.Keeper(Cluster{}).Known(c.peers[j].id)
+	known, met := c.peers[i].d.PeerRecords(Cluster{}).Known(c.peers[j].id)
 	return met && known.Equal(c.peers[j].d.Incarnation())
 }
 

@@ -23,12 +23,12 @@ func incarnation(n uint64) handshake.Incarnation {
 
 // record has a member met.
 func record(d *Dir, member, n uint64) error {
-	return d.Keeper(Cluster{}).Record(member, incarnation(n))
+	return d.PeerRecords(Cluster{}).Record(member, incarnation(n))
 }
 
 // metAs reports whether a member was met with that incarnation.
 func metAs(d *Dir, member, n uint64) bool {
-	i, met := d.Keeper(Cluster{}).Known(member)
+	i, met := d.PeerRecords(Cluster{}).Known(member)
 	return met && i.Equal(incarnation(n))
 }
 
@@ -58,18 +58,18 @@ func TestFirstSightCounts(t *testing.T) {
 	if err := record(d, 7, 70); err != nil {
 		t.Fatal(err)
 	}
-	keeper := d.Keeper(Cluster{Removed: func(id uint64) bool { return id == 9 }})
+	peerRecords := d.PeerRecords(Cluster{Removed: func(id uint64) bool { return id == 9 }})
 	told := map[uint64]handshake.Fingerprint{
 		7: incarnation(71).Fingerprint(), 8: incarnation(80).Fingerprint(), 9: incarnation(90).Fingerprint(), testIdentity.MemberID: incarnation(1).Fingerprint(),
 	}
-	if err := keeper.Learn(told); err != nil {
+	if err := peerRecords.Learn(told); err != nil {
 		t.Fatal(err)
 	}
 	want := map[uint64]handshake.Fingerprint{7: incarnation(70).Fingerprint(), 8: incarnation(80).Fingerprint()}
-	if got := keeper.Heard(); !maps.Equal(got, want) {
+	if got := peerRecords.Heard(); !maps.Equal(got, want) {
 		t.Errorf("known are %v", got)
 	}
-	if _, met := keeper.Known(8); met {
+	if _, met := peerRecords.Known(8); met {
 		t.Error("hearsay passes for a meeting")
 	}
 	if err := record(d, 8, 81); err == nil {
@@ -83,7 +83,7 @@ func TestFirstSightCounts(t *testing.T) {
 // TestRecordsAreBounded: members that somebody makes up make way for those that there are.
 func TestRecordsAreBounded(t *testing.T) {
 	d := admitted(t, options(t.TempDir()), testIdentity)
-	k := d.Keeper(Cluster{Members: func() []Member { return []Member{{ID: 7}, {ID: 8}} }})
+	k := d.PeerRecords(Cluster{Members: func() []Member { return []Member{{ID: 7}, {ID: 8}} }})
 	if err := k.Record(7, incarnation(70)); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestRaftIntroducesWhoWasDown(t *testing.T) {
 	if !c.knows(2, 0) || !c.knows(0, 2) || c.knows(2, 1) {
 		t.Error("two members that were connected do not know each other, or know more than that")
 	}
-	if heard := late.Keeper(Cluster{}).Heard(); heard[c.peers[1].id] != c.peers[1].d.Incarnation().Fingerprint() {
+	if heard := late.PeerRecords(Cluster{}).Heard(); heard[c.peers[1].id] != c.peers[1].d.Incarnation().Fingerprint() {
 		t.Errorf("heard of %v", heard)
 	}
 }

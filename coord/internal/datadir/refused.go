@@ -12,11 +12,11 @@ import (
 // Refused are the commands of the log that the operator has refused, for the machine to take over before it applies anything.
 func (d *Dir) Refused() []string { return d.current().Refused }
 
-// TakeOver implements handshake.Keeper.
-func (k keeper) TakeOver(refused []string) error { return k.d.Refuse(refused...) }
+// TakeOver implements handshake.PeerRecords.
+func (r peerRecords) TakeOver(refused []string) error { return r.d.Refuse(refused...) }
 
-// Refusals implements handshake.Keeper.
-func (k keeper) Refusals() []string { return k.d.Refused() }
+// Refusals implements handshake.PeerRecords.
+func (r peerRecords) Refusals() []string { return r.d.Refused() }
 
 // Refuse adds commands to those that are refused, durably.
 func (d *Dir) Refuse(commands ...string) error {

@@ -2,7 +2,7 @@
 //
 // Who a member is, is three things: the cluster, the member's id, and the incarnation, a random number of 256 bits that its
 // data directory was created with. Ids are public; the incarnation is what tells the directory from every other one, and
-// what the member proves itself by. Each member keeps the incarnations of the others on record (Keeper).
+// what the member proves itself by. Each member keeps the incarnations of the others on record (PeerRecords).
 //
 // # Messages
 //

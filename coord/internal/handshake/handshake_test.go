@@ -33,7 +33,7 @@ func side(member uint64, known ...uint64) Party {
 			panic(err)
 		}
 	}
-	return Party{Self: Identity{Cluster: 7, Member: member, Incarnation: incarnation(member), Boot: 1, Start: member}, Keeper: m}
+	return Party{Self: Identity{Cluster: 7, Member: member, Incarnation: incarnation(member), Boot: 1, Start: member}, PeerRecords: m}
 }
 
 // wire is a connection that records what is written to it and may change it.
@@ -95,7 +95,7 @@ func shake(t testing.TB, d, a Party, p Purpose, edits ...func([]byte) []byte) ou
 func TestVersions(t *testing.T) {
 	at := func(member uint64, v raftv1.Version) Party {
 		p := side(member, 1, 2)
-		p.Keeper.(*Memory).Cluster = v
+		p.PeerRecords.(*Memory).Cluster = v
 		return p
 	}
 	for _, v := range []raftv1.Version{0, raftv1.MinVersion, raftv1.MaxVersion} {
@@ -113,7 +113,7 @@ func TestVersions(t *testing.T) {
 func TestHistories(t *testing.T) {
 	of := func(member, history uint64) Party {
 		p := side(member, 1, 2)
-		p.Keeper.(*Memory).Begun = history
+		p.PeerRecords.(*Memory).Begun = history
 		return p
 	}
 	for _, purpose := range []Purpose{Raft, Snapshot, Introduce} {
@@ -172,10 +172,10 @@ func TestNumberIsSentOnce(t *testing.T) {
 				if shows(first.accepted, 1) || shows(first.dialed, 2) {
 					t.Error("a number was sent back")
 				}
-				if i, met := d.Keeper.Known(2); !met || !i.Equal(incarnation(2)) {
+				if i, met := d.PeerRecords.Known(2); !met || !i.Equal(incarnation(2)) {
 					t.Error("the dialer does not know the acceptor")
 				}
-				if i, met := a.Keeper.Known(1); !met || !i.Equal(incarnation(1)) {
+				if i, met := a.PeerRecords.Known(1); !met || !i.Equal(incarnation(1)) {
 					t.Error("the acceptor does not know the dialer")
 				}
 				again := shake(t, a, d, p)
@@ -193,11 +193,11 @@ func TestAskLeavesNoTrace(t *testing.T) {
 	d, a := side(1), side(2)
 	o := shake(t, d, a, Ask)
 	o.mustPass(t)
-	_, dMet := d.Keeper.Known(2)
-	if _, aMet := a.Keeper.Known(1); dMet || aMet || shows(append(o.dialed, o.accepted...), 1) || shows(append(o.dialed, o.accepted...), 2) {
+	_, dMet := d.PeerRecords.Known(2)
+	if _, aMet := a.PeerRecords.Known(1); dMet || aMet || shows(append(o.dialed, o.accepted...), 1) || shows(append(o.dialed, o.accepted...), 2) {
 		t.Error("a question left a trace or showed a number")
 	}
-	if err := a.Keeper.Learn(map[uint64]Fingerprint{1: incarnation(9).Fingerprint()}); err != nil {
+	if err := a.PeerRecords.Learn(map[uint64]Fingerprint{1: incarnation(9).Fingerprint()}); err != nil {
 		t.Fatal(err)
 	}
 	shake(t, d, a, Ask).mustRefuse(t, Wiped, false, false)
@@ -213,14 +213,14 @@ func TestKnowledgeSpreads(t *testing.T) {
 		hears bool
 	}{{fresh, true}, {side(1, 2), true}, {side(1), false}} {
 		shake(t, tc.d, side(2, 1, 3), Raft).mustPass(t)
-		heard := tc.d.Keeper.Heard()
+		heard := tc.d.PeerRecords.Heard()
 		if f, ok := heard[3]; ok != tc.hears || ok && f != incarnation(3).Fingerprint() {
 			t.Errorf("heard of %v, want of member 3: %v", heard, tc.hears)
 		}
 		if _, ok := heard[1]; ok {
 			t.Error("heard of itself")
 		}
-		if _, met := tc.d.Keeper.Known(3); met {
+		if _, met := tc.d.PeerRecords.Known(3); met {
 			t.Error("hearsay passes for a meeting")
 		}
 	}
@@ -251,7 +251,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	})
 	t.Run("removed", func(t *testing.T) {
 		a := side(2)
-		a.Keeper.(*Memory).Refuse = func(h Hello) error { return RefuseRemoved(h.Member) }
+		a.PeerRecords.(*Memory).Refuse = func(h Hello) error { return RefuseRemoved(h.Member) }
 		shake(t, side(1, 2), a, Raft).mustRefuse(t, Removed, false, true)
 		shake(t, side(1), a, Raft).mustRefuse(t, Removed, false, false)
 	})
@@ -294,7 +294,7 @@ func TestForgedHelloIsRefused(t *testing.T) {
 	}()
 	d := side(1)
 	d.Self.Incarnation = incarnation(99)
-	s, err := d.newSession(c1, dialer, Raft, 2)
+	s, err := d.newExchange(c1, dialer, Raft, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestForgedHelloIsRefused(t *testing.T) {
 func TestUnprovenRefusalDoesNotCount(t *testing.T) {
 	a := side(2, 1)
 	a.Self.Incarnation = incarnation(99)
-	a.Keeper.(*Memory).Refuse = func(h Hello) error { return RefuseRemoved(h.Member) }
+	a.PeerRecords.(*Memory).Refuse = func(h Hello) error { return RefuseRemoved(h.Member) }
 	o := shake(t, side(1, 2), a, Raft, nil, forger{incarnation(2).Fingerprint()}.forge(incarnation(99)))
 	var r *RefusedError
 	if !errors.As(o.dialer, &r) || r.Proven {
@@ -330,7 +330,7 @@ func TestUnprovenRefusalDoesNotCount(t *testing.T) {
 	}
 	// A verdict that was changed on the way is not the peer's any more.
 	a = side(2, 1)
-	a.Keeper.(*Memory).Refuse = func(h Hello) error { return Refuse(Later, "wait") }
+	a.PeerRecords.(*Memory).Refuse = func(h Hello) error { return Refuse(Later, "wait") }
 	o = shake(t, side(1, 2), a, Raft, nil, func(b []byte) []byte {
 		if kind(b[0]) == kindVerdict {
 			b = bytes.Replace(b, []byte{tagKind, 1, 0, byte(Later)}, []byte{tagKind, 1, 0, byte(Removed)}, 1)
@@ -362,7 +362,7 @@ func TestReplayIsRefused(t *testing.T) {
 					t.Errorf("a replay passed; the dialer knew %v, the acceptor %v", dKnows, aKnows)
 				}
 				c1.Close()
-				if _, met := a.Keeper.Known(1); met != (a.Keeper.Heard()[1] != Fingerprint{}) || met && len(a.Keeper.Heard()) > 1 {
+				if _, met := a.PeerRecords.Known(1); met != (a.PeerRecords.Heard()[1] != Fingerprint{}) || met && len(a.PeerRecords.Heard()) > 1 {
 					t.Error("a replay left a trace")
 				}
 			}

@@ -8,7 +8,7 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// Memory is a Keeper that forgets everything with its process, for tests and for who runs without a data directory. Its
+// Memory is a PeerRecords that forgets everything with its process, for tests and for who runs without a data directory. Its
 // zero value knows nobody.
 type Memory struct {
 	// Refuse, if set, judges; it is set before the first use.
@@ -24,20 +24,20 @@ type Memory struct {
 	taken []string // refused commands
 }
 
-// Version implements Keeper.
+// Version implements PeerRecords.
 func (m *Memory) Version() raftv1.Version { return m.Cluster }
 
-// History implements Keeper.
+// History implements PeerRecords.
 func (m *Memory) History() uint64 { return m.Begun }
 
-// Refusals implements Keeper.
+// Refusals implements PeerRecords.
 func (m *Memory) Refusals() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.taken
 }
 
-// TakeOver implements Keeper.
+// TakeOver implements PeerRecords.
 func (m *Memory) TakeOver(refusals []string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -45,7 +45,7 @@ func (m *Memory) TakeOver(refusals []string) error {
 	return nil
 }
 
-// Known implements Keeper.
+// Known implements PeerRecords.
 func (m *Memory) Known(member uint64) (Incarnation, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,7 +53,7 @@ func (m *Memory) Known(member uint64) (Incarnation, bool) {
 	return i, met
 }
 
-// Judge implements Keeper.
+// Judge implements PeerRecords.
 func (m *Memory) Judge(h Hello) error {
 	m.mu.Lock()
 	heard, ok := m.heard[h.Member]
@@ -67,7 +67,7 @@ func (m *Memory) Judge(h Hello) error {
 	return m.Refuse(h)
 }
 
-// Record implements Keeper.
+// Record implements PeerRecords.
 func (m *Memory) Record(member uint64, i Incarnation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,7 +81,7 @@ func (m *Memory) Record(member uint64, i Incarnation) error {
 	return nil
 }
 
-// Heard implements Keeper.
+// Heard implements PeerRecords.
 func (m *Memory) Heard() map[uint64]Fingerprint {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -90,7 +90,7 @@ func (m *Memory) Heard() map[uint64]Fingerprint {
 	return heard
 }
 
-// Learn implements Keeper.
+// Learn implements PeerRecords.
 func (m *Memory) Learn(told map[uint64]Fingerprint) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -39,35 +39,35 @@ func ownKey(cluster, member uint64, i Incarnation) []byte {
 }
 
 // pairKey is the key of who knows the incarnations of both sides.
-func (s *session) pairKey(dials, accepts Incarnation) []byte {
-	d, a := s.members()
+func (x *exchange) pairKey(dials, accepts Incarnation) []byte {
+	d, a := x.members()
 	both := append(append([]byte{}, dials.n[:]...), accepts.n[:]...)
-	return mac(both, "coord peer: pair key", number(s.ours.Cluster), number(d), number(a))
+	return mac(both, "coord peer: pair key", number(x.ours.Cluster), number(d), number(a))
 }
 
 // proveOwn is the proof of who knows the incarnation of the member in that role.
-func (s *session) proveOwn(by role, member uint64, i Incarnation) []byte {
-	return mac(ownKey(s.ours.Cluster, member, i), "coord peer: own", []byte(by), s.transcript)
+func (x *exchange) proveOwn(by role, member uint64, i Incarnation) []byte {
+	return mac(ownKey(x.ours.Cluster, member, i), "coord peer: own", []byte(by), x.transcript)
 }
 
 // provePair is the proof of who knows both.
-func (s *session) provePair(by role, mine, peers Incarnation) []byte {
+func (x *exchange) provePair(by role, mine, peers Incarnation) []byte {
 	dials, accepts := mine, peers
 	if by == acceptor {
 		dials, accepts = peers, mine
 	}
-	return mac(s.pairKey(dials, accepts), "coord peer: pair", []byte(by), s.transcript)
+	return mac(x.pairKey(dials, accepts), "coord peer: pair", []byte(by), x.transcript)
 }
 
 // proveVerdict is the proof that a verdict is from who knows that incarnation.
-func (s *session) proveVerdict(by role, member uint64, i Incarnation, body []byte) []byte {
-	return mac(ownKey(s.ours.Cluster, member, i), "coord peer: verdict", []byte(by), s.transcript, body)
+func (x *exchange) proveVerdict(by role, member uint64, i Incarnation, body []byte) []byte {
+	return mac(ownKey(x.ours.Cluster, member, i), "coord peer: verdict", []byte(by), x.transcript, body)
 }
 
 // seal hides a sender's number from who does not know the receiver's, and is its own inverse. The key is good for this one
 // handshake, in which each side sends one number at most.
-func (s *session) seal(by role, receiver uint64, receivers Incarnation, n []byte) []byte {
-	pad := mac(ownKey(s.ours.Cluster, receiver, receivers), "coord peer: seal", []byte(by), s.transcript)
+func (x *exchange) seal(by role, receiver uint64, receivers Incarnation, n []byte) []byte {
+	pad := mac(ownKey(x.ours.Cluster, receiver, receivers), "coord peer: seal", []byte(by), x.transcript)
 	out := make([]byte, len(pad))
 	subtle.XORBytes(out, pad, n)
 	return out

@@ -26,9 +26,9 @@ type Identity struct {
 	Fresh bool
 }
 
-// Keeper is who has the incarnations of the peers on record. Its methods are safe for concurrent use and must not block
+// PeerRecords is who has the incarnations of the peers on record. Its methods are safe for concurrent use and must not block
 // for longer than a write to disk.
-type Keeper interface {
+type PeerRecords interface {
 	// Known returns the incarnation of a member that was met.
 	Known(member uint64) (Incarnation, bool)
 	// Judge refuses a peer of the same cluster by what it says of itself, proven or not. It writes nothing.
@@ -53,8 +53,8 @@ type Keeper interface {
 
 // Party is this side of a handshake.
 type Party struct {
-	Self   Identity
-	Keeper Keeper
+	Self        Identity
+	PeerRecords PeerRecords
 	// Contend decides between a peer's start and another one of the same directory. It may wait. Nil admits every start.
 	Contend func(Hello) error
 }
@@ -66,8 +66,8 @@ func (p *Party) contend(h Hello) error {
 	return p.Contend(h)
 }
 
-// session is one handshake under way.
-type session struct {
+// exchange is one handshake under way.
+type exchange struct {
 	Party
 	rw           io.ReadWriter
 	role         role
@@ -79,29 +79,29 @@ type session struct {
 	met   bool
 }
 
-func (p Party) newSession(rw io.ReadWriter, r role, purpose Purpose, wanted uint64) (*session, error) {
-	s := &session{Party: p, rw: rw, role: r}
-	s.known, s.met = p.Keeper.Known(wanted)
-	s.ours = Hello{
+func (p Party) newExchange(rw io.ReadWriter, r role, purpose Purpose, wanted uint64) (*exchange, error) {
+	x := &exchange{Party: p, rw: rw, role: r}
+	x.known, x.met = p.PeerRecords.Known(wanted)
+	x.ours = Hello{
 		Purpose: purpose, Cluster: p.Self.Cluster, Member: p.Self.Member, Wanted: wanted, Boot: p.Self.Boot, Start: p.Self.Start,
-		Fresh: p.Self.Fresh, Knows: s.met, Fingerprint: p.Self.Incarnation.Fingerprint(),
-		Refusals:   DigestRefusals(p.Keeper.Refusals()),
-		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion), Version: uint64(p.Keeper.Version()), History: p.Keeper.History(),
+		Fresh: p.Self.Fresh, Knows: x.met, Fingerprint: p.Self.Incarnation.Fingerprint(),
+		Refusals:   DigestRefusals(p.PeerRecords.Refusals()),
+		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion), Version: uint64(p.PeerRecords.Version()), History: p.PeerRecords.History(),
 	}
-	_, err := rand.Read(s.ours.challenge[:])
-	return s, err
+	_, err := rand.Read(x.ours.challenge[:])
+	return x, err
 }
 
 // members returns the dialer's id and the acceptor's.
-func (s *session) members() (d, a uint64) {
-	if s.role == dialer {
-		return s.ours.Member, s.theirs.Member
+func (x *exchange) members() (d, a uint64) {
+	if x.role == dialer {
+		return x.ours.Member, x.theirs.Member
 	}
-	return s.theirs.Member, s.ours.Member
+	return x.theirs.Member, x.ours.Member
 }
 
-func (s *session) peerRole() role {
-	if s.role == dialer {
+func (x *exchange) peerRole() role {
+	if x.role == dialer {
 		return acceptor
 	}
 	return dialer
@@ -109,50 +109,50 @@ func (s *session) peerRole() role {
 
 // Dial runs the dialer's half of the handshake with the member that is wanted. A *RefusedError says that one side refused.
 func Dial(rw io.ReadWriter, p Party, purpose Purpose, wanted uint64) (Hello, error) {
-	s, err := p.newSession(rw, dialer, purpose, wanted)
+	x, err := p.newExchange(rw, dialer, purpose, wanted)
 	if err != nil {
 		return Hello{}, err
 	}
-	return s.dial()
+	return x.dial()
 }
 
-func (s *session) dial() (Hello, error) {
-	sent := s.ours.encode()
-	if err := writeMessage(s.rw, kindHello, sent); err != nil {
+func (x *exchange) dial() (Hello, error) {
+	sent := x.ours.encode()
+	if err := writeMessage(x.rw, kindHello, sent); err != nil {
 		return Hello{}, err
 	}
-	got, err := s.readHello()
+	got, err := x.readHello()
 	if err != nil {
-		return s.theirs, err
+		return x.theirs, err
 	}
-	s.transcript = transcribe(sent, got)
-	if err := s.readProof(); err != nil {
-		return s.theirs, err
+	x.transcript = transcribe(sent, got)
+	if err := x.readProof(); err != nil {
+		return x.theirs, err
 	}
-	refusal := s.judge()
-	if err := s.writeProof(refusal == nil); err != nil {
-		return s.theirs, err
+	refusal := x.judge()
+	if err := x.writeProof(refusal == nil); err != nil {
+		return x.theirs, err
 	}
-	told, tagged, err := s.readVerdict()
+	told, tagged, err := x.readVerdict()
 	if err != nil {
-		return s.theirs, err
+		return x.theirs, err
 	}
 	if refusal == nil && told.reason.Kind == Admitted {
-		if refusal = s.settle(told.number); refusal == nil && !s.tagged(tagged) {
-			refusal = Refuse(Unproven, "the verdict of member %x is not its own", s.theirs.Member)
+		if refusal = x.settle(told.number); refusal == nil && !x.tagged(tagged) {
+			refusal = Refuse(Unproven, "the verdict of member %x is not its own", x.theirs.Member)
 		}
 		if refusal == nil {
-			refusal = s.admit()
+			refusal = x.admit()
 		}
 	}
-	err = s.writeVerdict(verdict{reason: reasonOf(refusal)})
-	if err := s.outcome(refusal, told, tagged); err != nil {
-		return s.theirs, err
+	err = x.writeVerdict(verdict{reason: reasonOf(refusal)})
+	if err := x.outcome(refusal, told, tagged); err != nil {
+		return x.theirs, err
 	}
 	if err != nil {
-		return s.theirs, err
+		return x.theirs, err
 	}
-	return s.theirs, s.learn(told)
+	return x.theirs, x.learn(told)
 }
 
 // Accept runs the acceptor's half, for the purposes that it serves.
@@ -168,44 +168,44 @@ func Accept(rw io.ReadWriter, p Party, purposes ...Purpose) (Hello, error) {
 	if !serves(purposes, theirs.Purpose) {
 		return theirs, fmt.Errorf("%w: purpose %d is not served here", ErrBadMessage, theirs.Purpose)
 	}
-	s, err := p.newSession(rw, acceptor, theirs.Purpose, theirs.Member)
+	x, err := p.newExchange(rw, acceptor, theirs.Purpose, theirs.Member)
 	if err != nil {
 		return theirs, err
 	}
-	s.theirs = theirs
-	sent := s.ours.encode()
-	s.transcript = transcribe(got, sent)
+	x.theirs = theirs
+	sent := x.ours.encode()
+	x.transcript = transcribe(got, sent)
 	if err := writeMessage(rw, kindHello, sent); err != nil {
 		return theirs, err
 	}
-	if err := s.writeProof(false); err != nil {
+	if err := x.writeProof(false); err != nil {
 		return theirs, err
 	}
-	if err := s.readProof(); err != nil {
+	if err := x.readProof(); err != nil {
 		return theirs, err
 	}
-	refusal := s.judge()
+	refusal := x.judge()
 	if refusal == nil {
-		refusal = s.settle(s.proof.number)
+		refusal = x.settle(x.proof.number)
 	}
 	if refusal == nil {
-		refusal = s.admit()
+		refusal = x.admit()
 	}
-	if err := s.writeVerdict(s.answer(refusal)); err != nil {
+	if err := x.writeVerdict(x.answer(refusal)); err != nil {
 		return theirs, err
 	}
-	told, tagged, err := s.readVerdict()
+	told, tagged, err := x.readVerdict()
 	if err != nil && refusal == nil {
 		return theirs, err
 	}
-	if refusal == nil && told.reason.Kind == Admitted && !s.tagged(tagged) {
+	if refusal == nil && told.reason.Kind == Admitted && !x.tagged(tagged) {
 		return theirs, fmt.Errorf("%w: the verdict of member %x is not its own", ErrBadMessage, theirs.Member)
 	}
-	return theirs, s.outcome(refusal, told, tagged)
+	return theirs, x.outcome(refusal, told, tagged)
 }
 
 // tagged says whether a verdict is that of the peer, as far as its number is known: Ask shows none.
-func (s *session) tagged(by func(Incarnation) bool) bool { return by(s.known) || !s.met && !s.shows() }
+func (x *exchange) tagged(by func(Incarnation) bool) bool { return by(x.known) || !x.met && !x.shows() }
 
 func serves(purposes []Purpose, p Purpose) bool {
 	for _, each := range purposes {
@@ -216,59 +216,59 @@ func serves(purposes []Purpose, p Purpose) bool {
 	return false
 }
 
-func (s *session) readHello() ([]byte, error) {
-	b, err := readMessage(s.rw, kindHello)
+func (x *exchange) readHello() ([]byte, error) {
+	b, err := readMessage(x.rw, kindHello)
 	if err == nil {
-		s.theirs, err = decodeHello(b)
+		x.theirs, err = decodeHello(b)
 	}
 	return b, err
 }
 
-func (s *session) readProof() error {
-	b, err := readMessage(s.rw, kindProof)
+func (x *exchange) readProof() error {
+	b, err := readMessage(x.rw, kindProof)
 	if err == nil {
-		s.proof, err = decodeProof(b)
+		x.proof, err = decodeProof(b)
 	}
 	return err
 }
 
 // writeProof proves what this side knows. show: the peer may be shown this side's number if it does not know it; the
 // acceptor does that with its verdict, when the dialer has been proven.
-func (s *session) writeProof(show bool) error {
-	p := proof{own: s.proveOwn(s.role, s.Self.Member, s.Self.Incarnation)}
-	if s.met {
-		p.pair = s.provePair(s.role, s.Self.Incarnation, s.known)
+func (x *exchange) writeProof(show bool) error {
+	p := proof{own: x.proveOwn(x.role, x.Self.Member, x.Self.Incarnation)}
+	if x.met {
+		p.pair = x.provePair(x.role, x.Self.Incarnation, x.known)
 	}
 	if show {
-		p.number = s.number()
+		p.number = x.number()
 	}
-	return writeMessage(s.rw, kindProof, p.encode())
+	return writeMessage(x.rw, kindProof, p.encode())
 }
 
 // shows says whether this kind of connection makes the sides known to each other.
-func (s *session) shows() bool { return s.ours.Purpose != Ask }
+func (x *exchange) shows() bool { return x.ours.Purpose != Ask }
 
 // number is this side's incarnation for a peer that has it not on record, nil for others. It goes in clear only between two
 // that both have never met: to a peer that is on record here it is sealed, so that none but that peer can read it.
-func (s *session) number() []byte {
+func (x *exchange) number() []byte {
 	switch {
-	case !s.shows() || s.theirs.Knows:
+	case !x.shows() || x.theirs.Knows:
 		return nil
-	case s.met:
-		return s.seal(s.role, s.theirs.Member, s.known, s.Self.Incarnation.n[:])
+	case x.met:
+		return x.seal(x.role, x.theirs.Member, x.known, x.Self.Incarnation.n[:])
 	}
-	return s.Self.Incarnation.n[:]
+	return x.Self.Incarnation.n[:]
 }
 
 // judge decides by what the peer says of itself, and by its proof if it is known.
-func (s *session) judge() error {
-	ours, theirs := &s.ours, &s.theirs
+func (x *exchange) judge() error {
+	ours, theirs := &x.ours, &x.theirs
 	switch {
 	case theirs.Cluster != ours.Cluster:
 		return Refuse(OtherCluster, "this is a member of cluster %x, not of cluster %x: compare --initial-cluster and --initial-cluster-token of the members", ours.Cluster, theirs.Cluster)
 	case theirs.Member == ours.Member:
 		return Refuse(Refused, "this is member %x itself: two members must not share a peer URL", ours.Member)
-	case s.role == dialer && theirs.Member != ours.Wanted:
+	case x.role == dialer && theirs.Member != ours.Wanted:
 		return Refuse(OtherCluster, "this is the address of member %x, and member %x answered", ours.Wanted, theirs.Member)
 	case theirs.Wanted != ours.Member:
 		return Refuse(OtherCluster, "this is member %x, not member %x", ours.Member, theirs.Wanted)
@@ -279,14 +279,14 @@ func (s *session) judge() error {
 	if err := checkHistory(ours, theirs); err != nil {
 		return err
 	}
-	if err := s.Keeper.Judge(*theirs); err != nil {
+	if err := x.PeerRecords.Judge(*theirs); err != nil {
 		return err
 	}
-	if s.exchangesLog() && theirs.Refusals != ours.Refusals {
-		return s.otherRefusals()
+	if x.exchangesLog() && theirs.Refusals != ours.Refusals {
+		return x.otherRefusals()
 	}
-	if s.met && !s.provenOwn(s.known) {
-		return s.unproven()
+	if x.met && !x.provenOwn(x.known) {
+		return x.unproven()
 	}
 	return nil
 }
@@ -314,13 +314,13 @@ func checkHistory(ours, theirs *Hello) error {
 }
 
 // exchangesLog says whether entries, or what came of them, pass over this kind of connection.
-func (s *session) exchangesLog() bool { return s.ours.Purpose == Raft || s.ours.Purpose == Snapshot }
+func (x *exchange) exchangesLog() bool { return x.ours.Purpose == Raft || x.ours.Purpose == Snapshot }
 
 // otherRefusals is the refusal of a peer that would apply other commands of the log than this member.
-func (s *session) otherRefusals() error {
+func (x *exchange) otherRefusals() error {
 	return Refuse(OtherRefusals, "member %x was made to refuse other commands of the log than member %x: stop the one that lacks some, and run \"coordd refuse-command "+
 		"--data-dir DIR --entry COMMAND\" there for each, with --not-in-log-yet if its log ends before; compare with member %x, which refuses %s",
-		s.theirs.Member, s.ours.Member, s.ours.Member, listed(s.Keeper.Refusals())) // the list at last: it may be cut
+		x.theirs.Member, x.ours.Member, x.ours.Member, listed(x.PeerRecords.Refusals())) // the list at last: it may be cut
 }
 
 func listed(refusals []string) string {
@@ -330,113 +330,113 @@ func listed(refusals []string) string {
 	return strings.Join(refusals, ", ")
 }
 
-func (s *session) unproven() error {
-	return Refuse(Unproven, "member %x did not prove its incarnation %s, which is on record here", s.theirs.Member, s.theirs.Fingerprint)
+func (x *exchange) unproven() error {
+	return Refuse(Unproven, "member %x did not prove its incarnation %s, which is on record here", x.theirs.Member, x.theirs.Fingerprint)
 }
 
-func (s *session) provenOwn(i Incarnation) bool {
-	return hmac.Equal(s.proof.own, s.proveOwn(s.peerRole(), s.theirs.Member, i))
+func (x *exchange) provenOwn(i Incarnation) bool {
+	return hmac.Equal(x.proof.own, x.proveOwn(x.peerRole(), x.theirs.Member, i))
 }
 
 // settle finds out the incarnation of a peer that judge had nothing against, and refuses it unless all its proofs hold.
-func (s *session) settle(shown []byte) error {
-	if !s.met && s.shows() {
-		if len(shown) != len(s.known.n) {
-			return Refuse(Unproven, "member %x did not show its incarnation and is not known here", s.theirs.Member)
+func (x *exchange) settle(shown []byte) error {
+	if !x.met && x.shows() {
+		if len(shown) != len(x.known.n) {
+			return Refuse(Unproven, "member %x did not show its incarnation and is not known here", x.theirs.Member)
 		}
-		if s.theirs.Knows {
-			shown = s.seal(s.peerRole(), s.ours.Member, s.Self.Incarnation, shown)
+		if x.theirs.Knows {
+			shown = x.seal(x.peerRole(), x.ours.Member, x.Self.Incarnation, shown)
 		}
-		copy(s.known.n[:], shown)
-		if s.known.Fingerprint() != s.theirs.Fingerprint || !s.provenOwn(s.known) {
-			return s.unproven()
+		copy(x.known.n[:], shown)
+		if x.known.Fingerprint() != x.theirs.Fingerprint || !x.provenOwn(x.known) {
+			return x.unproven()
 		}
 	}
-	if s.theirs.Knows && (s.met || s.shows()) && !hmac.Equal(s.proof.pair, s.provePair(s.peerRole(), s.known, s.Self.Incarnation)) {
-		return Refuse(Unproven, "member %x did not prove that it knows the incarnation of member %x", s.theirs.Member, s.ours.Member)
+	if x.theirs.Knows && (x.met || x.shows()) && !hmac.Equal(x.proof.pair, x.provePair(x.peerRole(), x.known, x.Self.Incarnation)) {
+		return Refuse(Unproven, "member %x did not prove that it knows the incarnation of member %x", x.theirs.Member, x.ours.Member)
 	}
 	return nil
 }
 
 // admit takes a proven peer in: durably if it is new, and unless another start of its directory is there.
-func (s *session) admit() error {
-	if !s.shows() {
+func (x *exchange) admit() error {
+	if !x.shows() {
 		return nil
 	}
-	if !s.met {
-		if err := s.Keeper.Record(s.theirs.Member, s.known); err != nil {
+	if !x.met {
+		if err := x.PeerRecords.Record(x.theirs.Member, x.known); err != nil {
 			return err
 		}
 	}
-	return s.contend(s.theirs)
+	return x.contend(x.theirs)
 }
 
 // answer is the acceptor's verdict, with which it shows its number to a dialer that was admitted.
-func (s *session) answer(refusal error) verdict {
+func (x *exchange) answer(refusal error) verdict {
 	v := verdict{reason: reasonOf(refusal)}
 	if refusal != nil {
 		return v
 	}
-	v.number = s.number()
-	if s.shows() {
-		v.heard = s.Keeper.Heard()
-		delete(v.heard, s.theirs.Member)
+	v.number = x.number()
+	if x.shows() {
+		v.heard = x.PeerRecords.Heard()
+		delete(v.heard, x.theirs.Member)
 	}
-	if s.theirs.Fresh {
-		v.refusals = s.Keeper.Refusals()
+	if x.theirs.Fresh {
+		v.refusals = x.PeerRecords.Refusals()
 	}
 	return v
 }
 
-func (s *session) writeVerdict(v verdict) error {
+func (x *exchange) writeVerdict(v verdict) error {
 	body := v.body()
-	tag := s.proveVerdict(s.role, s.Self.Member, s.Self.Incarnation, body)
-	return writeMessage(s.rw, kindVerdict, append(body, tag...))
+	tag := x.proveVerdict(x.role, x.Self.Member, x.Self.Incarnation, body)
+	return writeMessage(x.rw, kindVerdict, append(body, tag...))
 }
 
 // readVerdict returns a verdict, and a function that says whether it was made by who knows an incarnation.
-func (s *session) readVerdict() (verdict, func(Incarnation) bool, error) {
-	b, err := readMessage(s.rw, kindVerdict)
+func (x *exchange) readVerdict() (verdict, func(Incarnation) bool, error) {
+	b, err := readMessage(x.rw, kindVerdict)
 	if err != nil {
 		return verdict{}, nil, err
 	}
 	v, body, err := decodeVerdict(b)
 	return v, func(i Incarnation) bool {
-		return hmac.Equal(v.tag, s.proveVerdict(s.peerRole(), s.theirs.Member, i, body))
+		return hmac.Equal(v.tag, x.proveVerdict(x.peerRole(), x.theirs.Member, i, body))
 	}, err
 }
 
 // outcome is the error of a refusal by either side; ours is reported first because it explains theirs.
-func (s *session) outcome(refusal error, told verdict, tagged func(Incarnation) bool) error {
+func (x *exchange) outcome(refusal error, told verdict, tagged func(Incarnation) bool) error {
 	switch {
 	case refusal != nil:
 		r := reasonOf(refusal)
 		if r.Kind == OtherRefusals && told.reason.Kind == OtherRefusals { // only the peer can name its own
 			r.Text += "; it says: " + told.reason.Text
 		}
-		return &RefusedError{Local: true, Peer: s.theirs.Member, Kind: r.Kind, Reason: r.Text}
+		return &RefusedError{Local: true, Peer: x.theirs.Member, Kind: r.Kind, Reason: r.Text}
 	case told.reason.Kind != Admitted:
 		return &RefusedError{
-			Proven: s.met && s.theirs.Cluster == s.ours.Cluster && s.theirs.Member == s.ours.Wanted && s.provenOwn(s.known) && tagged(s.known),
-			Peer:   s.theirs.Member, Kind: told.reason.Kind, Reason: told.reason.Text,
+			Proven: x.met && x.theirs.Cluster == x.ours.Cluster && x.theirs.Member == x.ours.Wanted && x.provenOwn(x.known) && tagged(x.known),
+			Peer:   x.theirs.Member, Kind: told.reason.Kind, Reason: told.reason.Text,
 		}
 	}
 	return nil
 }
 
 // learn takes over whom an acceptor knows that was proven, or by which this member, being new, is introduced.
-func (s *session) learn(told verdict) error {
-	if s.ours.Fresh && len(told.refusals) > 0 {
-		if err := s.Keeper.TakeOver(told.refusals); err != nil {
-			return fmt.Errorf("take over the commands that member %x refuses: %w", s.theirs.Member, err)
+func (x *exchange) learn(told verdict) error {
+	if x.ours.Fresh && len(told.refusals) > 0 {
+		if err := x.PeerRecords.TakeOver(told.refusals); err != nil {
+			return fmt.Errorf("take over the commands that member %x refuses: %w", x.theirs.Member, err)
 		}
 	}
-	if len(told.heard) == 0 || !s.met && !s.ours.Fresh {
+	if len(told.heard) == 0 || !x.met && !x.ours.Fresh {
 		return nil
 	}
-	delete(told.heard, s.ours.Member)
-	if err := s.Keeper.Learn(told.heard); err != nil {
-		return errors.Join(fmt.Errorf("record whom member %x knows", s.theirs.Member), err)
+	delete(told.heard, x.ours.Member)
+	if err := x.PeerRecords.Learn(told.heard); err != nil {
+		return errors.Join(fmt.Errorf("record whom member %x knows", x.theirs.Member), err)
 	}
 	return nil
 }

@@ -53,16 +53,16 @@ func (f Factory) Create(_ config.NodeHostConfig, _ config.LogDBCallback, dirs, w
 	if fs == nil {
 		fs = vfs.Default
 	}
-	dir, err := place(fs, dirs, wals)
+	dir, err := chooseDir(fs, dirs, wals)
 	if err != nil {
 		return nil, err
 	}
 	return open(dir, f.options(fs, dir))
 }
 
-// place chooses the database's directory. A log that is where another setting of
+// chooseDir chooses the database's directory. A log that is where another setting of
 // the directories put it is not passed over.
-func place(fs vfs.FS, dirs, wals []string) (string, error) {
+func chooseDir(fs vfs.FS, dirs, wals []string) (string, error) {
 	if len(wals) == 0 {
 		wals = dirs
 	}

@@ -59,9 +59,9 @@ type member struct {
 	acks *acks
 	// edit changes the configuration before each start.
 	edit func(*Config)
-	// keeper and boot are what the member's directory would keep.
-	keeper *handshake.Memory
-	boot   uint64
+	// peerRecords and boot are what the member's directory would keep.
+	peerRecords *handshake.Memory
+	boot        uint64
 	// beforeRecover is given to the state machine at each start.
 	beforeRecover func(stop <-chan struct{}) error
 }
@@ -101,14 +101,14 @@ func (c *cluster) add(id uint64, edit func(*Config)) *member {
 	if c.addrs[id] == "" {
 		c.addrs[id] = freeAddr(c.t)
 	}
-	m := &member{t: c.t, id: id, dir: c.t.TempDir(), addr: c.addrs[id], acks: newAcks(), edit: edit, keeper: &handshake.Memory{}}
+	m := &member{t: c.t, id: id, dir: c.t.TempDir(), addr: c.addrs[id], acks: newAcks(), edit: edit, peerRecords: &handshake.Memory{}}
 	c.members[id] = m
 	return m
 }
 
 func (c *cluster) config(m *member) Config {
 	cfg := Config{
-		ClusterID: testCluster, Shard: testShard, Replica: m.id, Incarnation: incarnation(100 + m.id), Keeper: m.keeper,
+		ClusterID: testCluster, Shard: testShard, Replica: m.id, Incarnation: incarnation(100 + m.id), PeerRecords: m.peerRecords,
 		Dir: filepath.Join(m.dir, "raft"), PeerListen: []string{m.addr},
 		Peers: map[uint64][]string{}, Logger: testLogger(c.t),
 	}

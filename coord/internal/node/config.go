@@ -77,9 +77,9 @@ type Config struct {
 	Room func() error
 	// PeerHandler serves HTTP requests on the peer port outside of PathPrefix.
 	PeerHandler http.Handler
-	// Keeper and Refused are those of peer.Options. What the Keeper has on record must outlive the process.
-	Keeper  handshake.Keeper
-	Refused func(*handshake.RefusedError)
+	// PeerRecords and Refused are those of peer.Options. What the PeerRecords has on record must outlive the process.
+	PeerRecords handshake.PeerRecords
+	Refused     func(*handshake.RefusedError)
 	// TLS encrypts traffic between members; nil does not.
 	TLS *peer.TLS
 	// Events are called as things happen.

@@ -102,15 +102,15 @@ func TestNoElectionAgainstALivingLeader(t *testing.T) {
 }
 
 func TestWhoStandsForElection(t *testing.T) {
-	a := bereft{Member: 1, LastTerm: 3, Last: 10}
+	a := leaderReport{Member: 1, LastTerm: 3, Last: 10}
 	for _, tc := range []struct {
-		b    bereft
+		b    leaderReport
 		want bool
 	}{
-		{bereft{Member: 2, LastTerm: 3, Last: 10}, false},
-		{bereft{Member: 2, LastTerm: 3, Last: 11}, true},
-		{bereft{Member: 2, LastTerm: 4, Last: 1}, true},
-		{bereft{Member: 2, LastTerm: 2, Last: 99}, false},
+		{leaderReport{Member: 2, LastTerm: 3, Last: 10}, false},
+		{leaderReport{Member: 2, LastTerm: 3, Last: 11}, true},
+		{leaderReport{Member: 2, LastTerm: 4, Last: 1}, true},
+		{leaderReport{Member: 2, LastTerm: 2, Last: 99}, false},
 	} {
 		if got := tc.b.ahead(a); got != tc.want {
 			t.Errorf("%+v ahead of %+v: %v, want %v", tc.b, a, got, tc.want)

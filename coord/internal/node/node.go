@@ -140,13 +140,13 @@ func newNode(cfg Config) *Node {
 		Self: handshake.Identity{
 			Cluster: cfg.ClusterID, Member: cfg.Replica, Incarnation: cfg.Incarnation, Boot: cfg.Boot, Start: cfg.Start,
 		},
-		Listen:    cfg.PeerListen,
-		Listeners: cfg.PeerListeners,
-		Book:      n.book,
-		Handler:   n.handler(),
-		Keeper:    cfg.Keeper,
-		Refused:   n.refusals.refused,
-		Admitted:  n.refusals.admitted,
+		Listen:      cfg.PeerListen,
+		Listeners:   cfg.PeerListeners,
+		Book:        n.book,
+		Handler:     n.handler(),
+		PeerRecords: cfg.PeerRecords,
+		Refused:     n.refusals.refused,
+		Admitted:    n.refusals.admitted,
 		// With the connection it makes less than the two election timeouts that a restart may be delayed.
 		ProbeTimeout: cfg.ElectionTimeout * 3 / 2,
 		TakeOver:     n.events.takeOver,
@@ -350,9 +350,9 @@ func (n *Node) handler() http.Handler {
 		mux.Handle("/", n.cfg.PeerHandler)
 	}
 	for pattern, serve := range map[string]http.HandlerFunc{
-		"GET " + progressPath: n.serveProgress,
-		"GET " + bereftPath:   n.serveBereft,
-		"POST " + barrierPath: n.serveBarrier,
+		"GET " + progressPath:     n.serveProgress,
+		"GET " + leaderReportPath: n.serveLeaderReport,
+		"POST " + barrierPath:     n.serveBarrier,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			select {

@@ -18,10 +18,10 @@ import (
 // not tell.
 const (
 	// PathPrefix is the part of the peer port's URL space that belongs to Node.
-	PathPrefix   = "/coord/raft/"
-	progressPath = PathPrefix + "progress"
-	barrierPath  = PathPrefix + "barrier"
-	bereftPath   = PathPrefix + "bereft"
+	PathPrefix       = "/coord/raft/"
+	progressPath     = PathPrefix + "progress"
+	barrierPath      = PathPrefix + "barrier"
+	leaderReportPath = PathPrefix + "leader"
 )
 
 // Progress is how far a member is.

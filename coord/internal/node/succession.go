@@ -81,7 +81,7 @@ func (s *succession) due(ctx context.Context, dead uint64) bool {
 	if _, voter := info.Replicas[s.n.cfg.Replica]; !ok || info.Pending || !voter {
 		return false
 	}
-	self := s.n.bereft(dead)
+	self := s.n.leaderReport(dead)
 	agree := 1
 	for _, other := range s.ask(ctx, info, dead) {
 		if !other.Gone || other.Leader != dead {
@@ -94,8 +94,8 @@ func (s *succession) due(ctx context.Context, dead uint64) bool {
 	return agree > len(info.Replicas)/2
 }
 
-// bereft is what a follower says about a leader that may have ended.
-type bereft struct {
+// leaderReport is what a follower says about a leader that may have ended.
+type leaderReport struct {
 	Cluster uint64 `json:"cluster"`
 	Member  uint64 `json:"member"`
 	// Leader is the leader it knows, Gone whether that one's process seems to have
@@ -107,16 +107,16 @@ type bereft struct {
 	Last     uint64 `json:"last"`
 }
 
-// ahead says whether b is to stand for election rather than other: votes go to
+// ahead says whether r is to stand for election rather than other: votes go to
 // the longer log.
-func (b bereft) ahead(other bereft) bool {
-	return cmp.Or(cmp.Compare(b.LastTerm, other.LastTerm), cmp.Compare(b.Last, other.Last),
-		cmp.Compare(other.Member, b.Member)) > 0
+func (r leaderReport) ahead(other leaderReport) bool {
+	return cmp.Or(cmp.Compare(r.LastTerm, other.LastTerm), cmp.Compare(r.Last, other.Last),
+		cmp.Compare(other.Member, r.Member)) > 0
 }
 
-func (n *Node) bereft(leader uint64) bereft {
+func (n *Node) leaderReport(leader uint64) leaderReport {
 	known, _ := n.Leader()
-	b := bereft{Cluster: n.cfg.ClusterID, Member: n.cfg.Replica, Leader: known, Gone: n.Transport().Gone(leader)}
+	b := leaderReport{Cluster: n.cfg.ClusterID, Member: n.cfg.Replica, Leader: known, Gone: n.Transport().Gone(leader)}
 	_ = n.withLog(func(log dragonboat.ReadonlyLogReader) {
 		_, b.Last = log.GetRange()
 		b.LastTerm, _ = log.Term(b.Last)
@@ -124,31 +124,31 @@ func (n *Node) bereft(leader uint64) bereft {
 	return b
 }
 
-func (n *Node) serveBereft(w http.ResponseWriter, r *http.Request) {
+func (n *Node) serveLeaderReport(w http.ResponseWriter, r *http.Request) {
 	leader, err := strconv.ParseUint(r.URL.Query().Get("leader"), 16, 64)
 	if err != nil {
 		http.Error(w, "leader must be a member's id in hex", http.StatusBadRequest)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(n.bereft(leader))
+	_ = json.NewEncoder(w).Encode(n.leaderReport(leader))
 }
 
 // ask asks the other voters at once.
-func (s *succession) ask(ctx context.Context, info dragonboat.ShardInfo, dead uint64) []bereft {
+func (s *succession) ask(ctx context.Context, info dragonboat.ShardInfo, dead uint64) []leaderReport {
 	ctx, cancel := context.WithTimeout(ctx, s.n.cfg.ElectionTimeout/3)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var all []bereft
+	var all []leaderReport
 	for id := range info.Replicas {
 		if id == s.n.cfg.Replica || id == dead {
 			continue
 		}
 		wg.Go(func() {
 			defer guard.Recover(s.n.cfg.Logger, "succession")
-			var b bereft
-			body, err := s.n.callPeer(ctx, http.MethodGet, id, fmt.Sprintf("%s?leader=%x", bereftPath, dead))
+			var b leaderReport
+			body, err := s.n.callPeer(ctx, http.MethodGet, id, fmt.Sprintf("%s?leader=%x", leaderReportPath, dead))
 			if err != nil || json.Unmarshal(body, &b) != nil || b.Cluster != s.n.cfg.ClusterID || b.Member != id {
 				return
 			}

@@ -320,7 +320,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	wiped.stop()
 	replaceDir(t, wiped.dir, "")
 	cfg := c.config(wiped)
-	cfg.Incarnation, cfg.Keeper = incarnation(999), &handshake.Memory{}
+	cfg.Incarnation, cfg.PeerRecords = incarnation(999), &handshake.Memory{}
 	wiped.start(cfg)
 	for {
 		select {

@@ -32,8 +32,8 @@ type Options struct {
 	Book *Book
 	// Handler serves what is not raft traffic on the listeners. Nil answers 404.
 	Handler http.Handler
-	// Keeper has the incarnations of the peers on record and judges them. Nil keeps them in memory.
-	Keeper handshake.Keeper
+	// PeerRecords has the incarnations of the peers on record and judges them. Nil keeps them in memory.
+	PeerRecords handshake.PeerRecords
 	// Refused is called with each refusal by a peer that was dialled (or by this member of such a peer), about once a second
 	// while it lasts, Admitted when a peer that was dialled let this member in. They must not block. Nil is not called.
 	Refused  func(*handshake.RefusedError)
@@ -117,8 +117,8 @@ func (o *Options) ensureDefaults() {
 	if o.Admitted == nil {
 		o.Admitted = func(uint64) {}
 	}
-	if o.Keeper == nil {
-		o.Keeper = &handshake.Memory{}
+	if o.PeerRecords == nil {
+		o.PeerRecords = &handshake.Memory{}
 	}
 	if o.ProbeTimeout == 0 {
 		o.ProbeTimeout = 450 * time.Millisecond

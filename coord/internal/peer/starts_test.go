@@ -112,8 +112,8 @@ func TestRestartPassesHalfOpenConnections(t *testing.T) {
 	}
 	defer late.Close()
 	_, _ = late.Write(magic[:])
-	keeper := known(1, 1)
-	_, err = handshake.Dial(late, handshake.Party{Self: self, Keeper: keeper}, handshake.Raft, 1)
+	peerRecords := known(1, 1)
+	_, err = handshake.Dial(late, handshake.Party{Self: self, PeerRecords: peerRecords}, handshake.Raft, 1)
 	if r, ok := err.(*handshake.RefusedError); !ok || !r.Proven || r.Kind != handshake.Copy {
 		t.Errorf("the lost start came back: %v", err)
 	}

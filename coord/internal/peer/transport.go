@@ -248,21 +248,21 @@ func (t *Transport) stillAt(member uint64, remote net.Addr) bool {
 
 // party is this member's side of a handshake.
 func (t *Transport) party() handshake.Party {
-	return handshake.Party{Self: t.opt.Self, Keeper: keeper{t.opt.Keeper, t.opt.Book}, Contend: t.starts.contend}
+	return handshake.Party{Self: t.opt.Self, PeerRecords: peerRecords{t.opt.PeerRecords, t.opt.Book}, Contend: t.starts.contend}
 }
 
-// keeper refuses those whom raft has removed, beside those whom the Keeper refuses.
-type keeper struct {
-	handshake.Keeper
+// peerRecords refuses those whom raft has removed, beside those whom the PeerRecords refuses.
+type peerRecords struct {
+	handshake.PeerRecords
 	book *Book
 }
 
-// Judge implements handshake.Keeper.
-func (k keeper) Judge(h handshake.Hello) error {
+// Judge implements handshake.PeerRecords.
+func (k peerRecords) Judge(h handshake.Hello) error {
 	if k.book.Removed(h.Member) {
 		return handshake.RefuseRemoved(h.Member)
 	}
-	return k.Keeper.Judge(h)
+	return k.PeerRecords.Judge(h)
 }
 
 // connect dials a peer and shakes hands with it. The connection is attached to the start that answered; whoever got it

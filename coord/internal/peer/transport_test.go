@@ -281,7 +281,7 @@ func TestRefusals(t *testing.T) {
 		{"other member", nil, func(o *Options) { o.Self.Member = 3 }, true, "this is the address of member 2, and member 3 answered"},
 		{"same member", nil, func(o *Options) { o.Self.Member = 1 }, true, "this is member 1 itself"},
 		{"dialler refuses", func(o *Options) {
-			o.Keeper = &handshake.Memory{Refuse: func(h handshake.Hello) error {
+			o.PeerRecords = &handshake.Memory{Refuse: func(h handshake.Hello) error {
 				if h.Member == 2 && h.Fingerprint == incarnation(2).Fingerprint() {
 					return no
 				}
@@ -289,10 +289,10 @@ func TestRefusals(t *testing.T) {
 			}}
 		}, nil, true, no.Error()},
 		{"acceptor refuses", nil, func(o *Options) {
-			o.Keeper = &handshake.Memory{Refuse: func(h handshake.Hello) error { return fmt.Errorf("no %d %s", h.Member, h.Fingerprint) }}
+			o.PeerRecords = &handshake.Memory{Refuse: func(h handshake.Hello) error { return fmt.Errorf("no %d %s", h.Member, h.Fingerprint) }}
 		}, false, "no 1 " + incarnation(1).String()},
 		{"known as another", nil, func(o *Options) {
-			o.Keeper = known(1, 99)
+			o.PeerRecords = known(1, 99)
 		}, false, "but was known as " + incarnation(99).String()},
 		{"removed", nil, func(o *Options) {
 			registry{o.Book}.Remove(1, 1)
@@ -445,7 +445,7 @@ func shake(t testing.TB, c net.Conn, self handshake.Identity, wanted uint64) {
 	if _, err := c.Write(magic[:]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := handshake.Dial(c, handshake.Party{Self: self, Keeper: &handshake.Memory{}}, handshake.Raft, wanted); err != nil {
+	if _, err := handshake.Dial(c, handshake.Party{Self: self, PeerRecords: &handshake.Memory{}}, handshake.Raft, wanted); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -469,7 +469,7 @@ func TestStalledPeer(t *testing.T) {
 	if _, err := io.ReadFull(w, make([]byte, len(magic))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), Keeper: &handshake.Memory{}}, handshake.Raft); err != nil {
+	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), PeerRecords: &handshake.Memory{}}, handshake.Raft); err != nil {
 		t.Fatal(err)
 	}
 	toStalled, toB := a.conn(t, 3), a.conn(t, 2)
@@ -507,7 +507,7 @@ func TestCloseBesideStalledPeer(t *testing.T) {
 	defer c.Close()
 	w := newWire(c, patience)
 	_, _ = io.ReadFull(w, make([]byte, len(magic)))
-	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), Keeper: &handshake.Memory{}}, handshake.Raft); err != nil {
+	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), PeerRecords: &handshake.Memory{}}, handshake.Raft); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

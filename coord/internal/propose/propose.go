@@ -104,7 +104,7 @@ type Proposer struct {
 		queue    []*call
 		left     int // calls in both that nobody waits for any more
 		bytes    int // of the bodies in both that somebody waits for
-		inFlight map[uint64]*entry
+		inFlight map[uint64]*proposal
 		flying   int    // bytes of inFlight
 		number   uint64 // of the last entry
 		held     int
@@ -116,16 +116,16 @@ type Proposer struct {
 
 // call is one command and who waits for it.
 type call struct {
-	command raftv1.Command
-	done    func(statemachine.Result)
-	entry   *entry // once it is in one; guarded by the proposer's mutex
-	left    bool   // nobody waits any more; likewise
+	command  raftv1.Command
+	done     func(statemachine.Result)
+	proposal *proposal // once it is in one; guarded by the proposer's mutex
+	left     bool      // nobody waits any more; likewise
 }
 
 func (c *call) size() int { return len(c.command.Body) }
 
-// entry is in flight until its result is seen or nobody waits for it.
-type entry struct {
+// proposal is a log entry in flight: it is proposed again until its result is seen or nobody waits for it.
+type proposal struct {
 	number  uint64
 	data    []byte
 	calls   []*call
@@ -138,7 +138,7 @@ type entry struct {
 func New(opts Options) *Proposer {
 	opts.setDefaults()
 	p := &Proposer{opts: opts, kick: make(chan struct{}, 1), gone: make(chan struct{})}
-	p.mu.inFlight = make(map[uint64]*entry)
+	p.mu.inFlight = make(map[uint64]*proposal)
 	go p.run()
 	return p
 }
@@ -279,7 +279,7 @@ func (p *Proposer) leave(c *call) {
 		return
 	}
 	c.left = true
-	if e := c.entry; e != nil {
+	if e := c.proposal; e != nil {
 		if e.waiting--; e.waiting == 0 {
 			p.settle(e)
 		}
@@ -294,7 +294,7 @@ func (p *Proposer) leave(c *call) {
 }
 
 // settle takes an entry out of flight, which may let the next one go.
-func (p *Proposer) settle(e *entry) {
+func (p *Proposer) settle(e *proposal) {
 	delete(p.mu.inFlight, e.number)
 	p.mu.flying -= len(e.data)
 	if p.waiting() > 0 {
@@ -304,7 +304,7 @@ func (p *Proposer) settle(e *entry) {
 
 // moves notes that an entry was applied: those proposed after it come behind it in the log and are on their way for all that can
 // be seen, so they are not proposed again yet. A log that is slow must not get everything twice.
-func (p *Proposer) moves(applied *entry, now time.Time) {
+func (p *Proposer) moves(applied *proposal, now time.Time) {
 	for _, e := range p.mu.inFlight {
 		if due := now.Add(e.wait); e.number > applied.number && e.next.Before(due) {
 			e.next = due
@@ -487,8 +487,8 @@ func (p *Proposer) collect(now time.Time) (batch [][]byte, next time.Duration, c
 }
 
 // form makes the next entry of the commands that wait, nil if there are none.
-func (p *Proposer) form(now time.Time) *entry {
-	e := &entry{next: now.Add(p.opts.Retry), wait: p.opts.Retry}
+func (p *Proposer) form(now time.Time) *proposal {
+	e := &proposal{next: now.Add(p.opts.Retry), wait: p.opts.Retry}
 	size := 0
 	for _, queue := range []*[]*call{&p.mu.urgent, &p.mu.queue} {
 		taken := 0
@@ -503,7 +503,7 @@ func (p *Proposer) form(now time.Time) *entry {
 			}
 			p.mu.bytes -= c.size()
 			size += c.size() + 16
-			c.entry = e
+			c.proposal = e
 			e.calls = append(e.calls, c)
 		}
 		*queue = slices.Delete(*queue, 0, taken)

@@ -292,9 +292,9 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 func TestASlowLogGetsNothingTwice(t *testing.T) {
 	p := &Proposer{opts: Options{Retry: time.Second}}
 	now := time.Now()
-	p.mu.inFlight = map[uint64]*entry{}
+	p.mu.inFlight = map[uint64]*proposal{}
 	for n := range uint64(3) {
-		p.mu.inFlight[n] = &entry{number: n, next: now.Add(time.Millisecond), wait: time.Second}
+		p.mu.inFlight[n] = &proposal{number: n, next: now.Add(time.Millisecond), wait: time.Second}
 	}
 	p.moves(p.mu.inFlight[1], now)
 	for n, wait := range []time.Duration{time.Millisecond, time.Millisecond, time.Second} {

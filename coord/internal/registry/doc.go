@@ -1,5 +1,5 @@
 // Package registry is what the server does for the service registry beyond storing its keys: it probes instances that ask for
-// it, and answers DNS. What the keys mean is package roster's.
+// it, and answers DNS. What the keys mean is package instances'.
 //
 // # Probes
 //

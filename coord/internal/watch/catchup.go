@@ -48,7 +48,7 @@ func (h *Hub) drained(s *stream) {
 	s.parked = nil
 	for _, w := range list {
 		if w.state == parked {
-			h.place(w, behind)
+			h.setState(w, behind)
 		}
 	}
 }
@@ -85,7 +85,7 @@ func (h *Hub) next() *watcher {
 			w.queued = false
 		case w.stream.full():
 			w.queued = false
-			h.place(w, parked)
+			h.setState(w, parked)
 		default:
 			h.order.push(w)
 			return w
@@ -166,15 +166,15 @@ func (h *Hub) move(w *watcher, to statemachine.Revision) {
 	}
 	switch {
 	case refused:
-		h.place(w, parked)
+		h.setState(w, parked)
 	case w.cursor > h.revision:
-		h.place(w, synced)
+		h.setState(w, synced)
 	}
 }
 
 // tellCompacted tells w that its history before floor is gone. As in etcd the header has no revision.
 func (h *Hub) tellCompacted(w *watcher, floor statemachine.Revision) {
-	h.place(w, compacted)
+	h.setState(w, compacted)
 	w.stream.push(response{id: w.id, canceled: true, compacted: floor, size: responseOverhead})
 }
 

@@ -382,7 +382,7 @@ func TestStreamEnds(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		// The same if the receiver's error is seen first, which is chance.
-		if err := (&session{grpc: stream}).cause(status.Error(codes.Unknown, "receive")); !errors.Is(err, rpctypes.ErrGRPCNoLeader) {
+		if err := (&watchCall{grpc: stream}).cause(status.Error(codes.Unknown, "receive")); !errors.Is(err, rpctypes.ErrGRPCNoLeader) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -10,7 +10,7 @@
 //
 // There is no goroutine, channel or timer per watcher.
 //
-// # The three places of a watcher
+// # The three states of a watcher
 //
 //	synced   It was offered every event up to Hub.revision and none after it. It has no cursor, only a place in an index by
 //	         key; a commit touches the watchers it matches and no others.

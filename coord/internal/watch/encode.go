@@ -36,21 +36,21 @@ func merge(list []response) (merged response, n int) {
 }
 
 // send sends one response, in parts where the client asked for them and it is too large.
-func (s *session) send(r response) error {
-	m := s.message(r)
-	if !r.fragment || len(r.events) < 2 || proto.Size(m)+wireSize(r.events, r.prev) < s.opts.FragmentBytes {
-		return s.hand(m, r.events, r.prev, r.size)
+func (c *watchCall) send(r response) error {
+	m := c.message(r)
+	if !r.fragment || len(r.events) < 2 || proto.Size(m)+wireSize(r.events, r.prev) < c.opts.FragmentBytes {
+		return c.hand(m, r.events, r.prev, r.size)
 	}
 	for events, rest := r.events, r.size; len(events) > 0; {
-		part := s.message(r)
+		part := c.message(r)
 		part.Fragment = true
-		n := fit(events, r.prev, s.opts.FragmentBytes-proto.Size(part))
+		n := fit(events, r.prev, c.opts.FragmentBytes-proto.Size(part))
 		part.Fragment = n < len(events)
 		size := wireSize(events[:n], r.prev)
 		if !part.Fragment {
 			size = rest
 		}
-		if err := s.hand(part, events[:n], r.prev, size); err != nil {
+		if err := c.hand(part, events[:n], r.prev, size); err != nil {
 			return err
 		}
 		events, rest = events[n:], rest-size
@@ -59,15 +59,15 @@ func (s *session) send(r response) error {
 }
 
 // hand hands a message to gRPC, which counts size in the stream's buffer until it is written.
-func (s *session) hand(m *pb.WatchResponse, events []*event, prev bool, size int) error {
-	s.stream.hand(size)
-	if !s.transit.Follows() {
-		defer s.written(size)
+func (c *watchCall) hand(m *pb.WatchResponse, events []*event, prev bool, size int) error {
+	c.stream.hand(size)
+	if !c.transit.Follows() {
+		defer c.written(size)
 		setEvents(m, events, prev)
-		return s.grpc.Send(m)
+		return c.grpc.Send(m)
 	}
-	sent := s.transit.Message(int64(size), parts(m, events, prev)...)
-	err := s.grpc.SendMsg(sent)
+	sent := c.transit.Message(int64(size), parts(m, events, prev)...)
+	err := c.grpc.SendMsg(sent)
 	sent.Handed(err)
 	return err
 }
@@ -119,9 +119,9 @@ func fit(events []*event, prev bool, limit int) int {
 }
 
 // message makes the WatchResponse of r without its events.
-func (s *session) message(r response) *pb.WatchResponse {
+func (c *watchCall) message(r response) *pb.WatchResponse {
 	header := &pb.ResponseHeader{Revision: r.revision}
-	s.opts.Header(header)
+	c.opts.Header(header)
 	return &pb.WatchResponse{
 		Header:          header,
 		WatchId:         r.id,

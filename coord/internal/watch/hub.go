@@ -195,7 +195,7 @@ func (h *Hub) restart(l loss) {
 	}
 	for w := range h.subs {
 		w.state, w.batch = fresh, nil
-		h.place(w, synced)
+		h.setState(w, synced)
 		func() {
 			defer guard.Recover(h.opts.Logger, "watch subscriber")
 			w.fn(Delivery{Revision: h.revision, Gap: true})
@@ -265,7 +265,7 @@ func (h *Hub) deliver(revision statemachine.Revision) {
 			w.fn(Delivery{Revision: revision, Events: w.take()})
 		} else if !h.send(w, revision) {
 			w.cursor = revision
-			h.place(w, parked)
+			h.setState(w, parked)
 		}
 		w.batch = nil
 	}
@@ -334,7 +334,7 @@ func (h *Hub) lose(l loss) {
 		for _, w := range s.watchers {
 			if w.state == synced && w.start <= h.revision {
 				w.cursor = max(from, w.start)
-				h.place(w, behind)
+				h.setState(w, behind)
 			}
 		}
 	}

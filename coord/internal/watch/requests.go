@@ -48,7 +48,7 @@ func (h *Hub) release(s *stream, unsent int) {
 
 // drop ends a watcher.
 func (h *Hub) drop(w *watcher) {
-	h.place(w, gone)
+	h.setState(w, gone)
 	delete(w.stream.watchers, w.id)
 	delete(w.stream.notify, w.id)
 	w.stream.charged.Give(w.cost())
@@ -115,7 +115,7 @@ func (w *watcher) ask(req *pb.WatchCreateRequest) {
 	}
 }
 
-// register puts a new watcher in its place.
+// register puts a new watcher into its first state.
 func (h *Hub) register(w *watcher) {
 	w.stream.watchers[w.id] = w
 	if w.progress {
@@ -123,12 +123,12 @@ func (h *Hub) register(w *watcher) {
 	}
 	switch {
 	case w.start == 0 || w.start > h.revision:
-		h.place(w, synced)
+		h.setState(w, synced)
 	case w.start < h.floor:
 		h.tellCompacted(w, h.floor)
 	default:
 		w.cursor = w.start
-		h.place(w, behind)
+		h.setState(w, behind)
 	}
 }
 

@@ -68,8 +68,8 @@ func NewServer(hub *Hub, opts ServerOptions) *Server {
 	return &Server{hub: hub, opts: opts}
 }
 
-// session is one call of Watch.
-type session struct {
+// watchCall is one call of Watch.
+type watchCall struct {
 	*Server
 	grpc    pb.Watch_WatchServer
 	stream  *stream
@@ -83,18 +83,18 @@ type session struct {
 // does not read while others find no room. What gRPC holds for such a client only ends with its connection, which is closed if
 // it has not read after as long again.
 func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
-	ses := &session{Server: s, grpc: grpc, stream: s.hub.newStream(), ended: make(chan struct{})}
-	if !s.hub.open(ses.stream) {
+	c := &watchCall{Server: s, grpc: grpc, stream: s.hub.newStream(), ended: make(chan struct{})}
+	if !s.hub.open(c.stream) {
 		return rpctypes.ErrGRPCStopped
 	}
-	defer close(ses.ended)
-	ses.transit = s.opts.Conns.NewStream(grpc.Context(), pb.Watch_Watch_FullMethodName, func(bytes int64) { ses.written(int(bytes)) })
-	defer ses.end()
+	defer close(c.ended)
+	c.transit = s.opts.Conns.NewStream(grpc.Context(), pb.Watch_Watch_FullMethodName, func(bytes int64) { c.written(int(bytes)) })
+	defer c.end()
 	failed := make(chan error, 1)
 	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
 	go func() {
 		defer guard.Recover(s.opts.Logger, "watch", func(cause any) { failed <- guard.Status(cause) })
-		if err := ses.receive(); err != nil {
+		if err := c.receive(); err != nil {
 			failed <- err
 		}
 	}()
@@ -102,12 +102,12 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	sent := make(chan error, 1)
 	go func() {
 		defer guard.Recover(s.opts.Logger, "watch", func(cause any) { sent <- guard.Status(cause) })
-		sent <- ses.sendAndRelease(failed)
+		sent <- c.sendAndRelease(failed)
 	}()
 	select {
 	case err := <-sent:
-		return ses.cause(err)
-	case <-ses.stream.slow:
+		return c.cause(err)
+	case <-c.stream.slow:
 		return errSlowConsumer
 	}
 }
@@ -115,14 +115,14 @@ func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 // endPatience is how long a client may leave the rest of a stream unread that has ended, while others find room.
 const endPatience = 30 * time.Second
 
-func (s *session) end() {
-	patience := max(endPatience, s.hub.opts.StallTime)
-	if s.stream.ended() || s.stream.pending.Over() {
-		patience = s.hub.opts.StallTime
+func (c *watchCall) end() {
+	patience := max(endPatience, c.hub.opts.StallTime)
+	if c.stream.ended() || c.stream.pending.Over() {
+		patience = c.hub.opts.StallTime
 	}
-	s.transit.End()
-	s.transit.CloseUnlessWritten(patience, func() {
-		s.opts.Logger.Info("closing the connection of a client that does not read its watch stream")
+	c.transit.End()
+	c.transit.CloseUnlessWritten(patience, func() {
+		c.opts.Logger.Info("closing the connection of a client that does not read its watch stream")
 	})
 }
 
@@ -130,16 +130,16 @@ var errSlowConsumer = status.Error(codes.ResourceExhausted, "etcdserver: too man
 	"slow clients as it may, and this one has taken none for some seconds: watch again from the last revision that was seen")
 
 // sendAndRelease sends until the end, and has the hub forget the stream.
-func (s *session) sendAndRelease(failed <-chan error) (err error) {
+func (c *watchCall) sendAndRelease(failed <-chan error) (err error) {
 	unsent := 0
-	defer func() { s.hub.release(s.stream, unsent) }()
-	unsent, err = s.sendLoop(failed)
+	defer func() { c.hub.release(c.stream, unsent) }()
+	unsent, err = c.sendLoop(failed)
 	return err
 }
 
 // cause is the status of a stream that ends with err.
-func (s *session) cause(err error) error {
-	if ctxErr := s.grpc.Context().Err(); ctxErr != nil {
+func (c *watchCall) cause(err error) error {
+	if ctxErr := c.grpc.Context().Err(); ctxErr != nil {
 		err = ctxErr
 	}
 	if errors.Is(err, context.Canceled) {
@@ -149,29 +149,29 @@ func (s *session) cause(err error) error {
 }
 
 // receive hands requests to the hub until the stream fails. A client that closes its side keeps its watchers.
-func (s *session) receive() (err error) {
-	defer func() { s.transit.Received(err) }()
+func (c *watchCall) receive() (err error) {
+	defer func() { c.transit.Received(err) }()
 	for {
-		req, err := s.grpc.Recv()
+		req, err := c.grpc.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		task := s.task(req)
+		task := c.task(req)
 		if task == nil {
 			continue
 		}
-		if !s.admitted() {
+		if !c.admitted() {
 			return nil
 		}
 		select {
-		case s.stream.slots <- struct{}{}:
-		case <-s.ended:
+		case c.stream.slots <- struct{}{}:
+		case <-c.ended:
 			return nil
 		}
-		if !s.hub.box.post(task) {
+		if !c.hub.box.post(task) {
 			return nil // sendLoop tells
 		}
 	}
@@ -179,47 +179,47 @@ func (s *session) receive() (err error) {
 
 // admitted waits while the client leaves more unread than its share of what all may: none of its requests is answered before it
 // reads. False if the stream has ended.
-func (s *session) admitted() bool {
+func (c *watchCall) admitted() bool {
 	for {
 		roomy := make(chan struct{})
-		if !s.stream.pending.Greedy(func() { close(roomy) }) {
+		if !c.stream.pending.Greedy(func() { close(roomy) }) {
 			return true
 		}
 		select {
 		case <-roomy:
-		case <-s.ended:
+		case <-c.ended:
 			return false
 		}
 	}
 }
 
 // task is what the hub has to do for a request; nil if there is nothing in it.
-func (s *session) task(req *pb.WatchRequest) func() {
+func (c *watchCall) task(req *pb.WatchRequest) func() {
 	switch {
 	case req.GetCreateRequest() != nil:
 		create := req.GetCreateRequest()
-		refusal := s.refusal(create)
-		return func() { s.hub.create(s.stream, create, refusal) }
+		refusal := c.refusal(create)
+		return func() { c.hub.create(c.stream, create, refusal) }
 	case req.GetCancelRequest() != nil:
 		id := req.GetCancelRequest().WatchId
-		return func() { s.hub.cancelWatch(s.stream, id) }
+		return func() { c.hub.cancelWatch(c.stream, id) }
 	case req.GetProgressRequest() != nil:
-		return func() { s.hub.progressAll(s.stream) }
+		return func() { c.hub.progressAll(c.stream) }
 	default:
-		s.opts.Logger.Info("unknown watch request")
+		c.opts.Logger.Info("unknown watch request")
 		return nil
 	}
 }
 
 // refusal is the reason not to create a watch, empty if there is none, in etcd's words.
-func (s *session) refusal(req *pb.WatchCreateRequest) string {
+func (c *watchCall) refusal(req *pb.WatchCreateRequest) string {
 	if req.StartRevision < 0 {
 		return rpctypes.ErrCompacted.Error()
 	}
-	if s.opts.Permit == nil {
+	if c.opts.Permit == nil {
 		return ""
 	}
-	err := s.opts.Permit(s.grpc.Context(), req)
+	err := c.opts.Permit(c.grpc.Context(), req)
 	if err == nil {
 		return ""
 	}
@@ -230,61 +230,61 @@ func (s *session) refusal(req *pb.WatchCreateRequest) string {
 }
 
 // sendLoop sends until the stream or the hub ends, and returns how many events it took and did not send.
-func (s *session) sendLoop(failed <-chan error) (unsent int, err error) {
-	interval := s.opts.ProgressInterval
+func (c *watchCall) sendLoop(failed <-chan error) (unsent int, err error) {
+	interval := c.opts.ProgressInterval
 	// Streams that began together, after a restart say, should not report progress together.
 	ticker := time.NewTicker(interval + rand.N(interval/10))
 	defer ticker.Stop()
 	var spare []response
 	for {
 		select {
-		case <-s.stream.wake:
-			taken := s.stream.take(spare)
-			if unsent, err := s.sendAll(taken); err != nil {
+		case <-c.stream.wake:
+			taken := c.stream.take(spare)
+			if unsent, err := c.sendAll(taken); err != nil {
 				return unsent, err
 			}
 			clear(taken) // hold no events
 			spare = taken
 		case <-ticker.C:
-			s.hub.box.post(func() { s.hub.tick(s.stream) })
+			c.hub.box.post(func() { c.hub.tick(c.stream) })
 		case err := <-failed:
 			return 0, err
-		case <-s.grpc.Context().Done():
-			return 0, s.grpc.Context().Err()
-		case <-s.stream.broken:
+		case <-c.grpc.Context().Done():
+			return 0, c.grpc.Context().Err()
+		case <-c.stream.broken:
 			return 0, rpctypes.ErrGRPCStopped
-		case <-s.hub.done:
+		case <-c.hub.done:
 			return 0, rpctypes.ErrGRPCStopped
 		}
 	}
 }
 
 // sendAll sends responses in order and returns how many events it could not send.
-func (s *session) sendAll(list []response) (unsent int, err error) {
+func (c *watchCall) sendAll(list []response) (unsent int, err error) {
 	backlog := len(list) >= mergeFrom
 	for len(list) > 0 {
 		r, n := list[0], 1
 		if backlog {
 			r, n = merge(list)
 		}
-		if err := s.send(r); err != nil {
+		if err := c.send(r); err != nil {
 			for _, r := range list {
 				unsent += len(r.events)
 			}
 			return unsent, err
 		}
 		list = list[n:]
-		s.hub.count.pending.Add(-int64(len(r.events)))
+		c.hub.count.pending.Add(-int64(len(r.events)))
 		if r.claim {
-			<-s.stream.slots
+			<-c.stream.slots
 		}
 	}
 	return 0, nil
 }
 
 // written is told when gRPC holds so many bytes less.
-func (s *session) written(bytes int) {
-	if s.stream.written(bytes) {
-		s.hub.box.post(func() { s.hub.drained(s.stream) })
+func (c *watchCall) written(bytes int) {
+	if c.stream.written(bytes) {
+		c.hub.box.post(func() { c.hub.drained(c.stream) })
 	}
 }

@@ -136,7 +136,7 @@ func (s *stream) stalled(now time.Time, patience time.Duration) (holds, stalled 
 	return holds, holds && now.Sub(s.out.moved) > patience
 }
 
-// push queues a response in any case; the number of those is bounded by the requests of the client, see session.admitted.
+// push queues a response in any case; the number of those is bounded by the requests of the client, see watchCall.admitted.
 func (s *stream) push(r response) {
 	s.out.Lock()
 	defer s.out.Unlock()

@@ -40,7 +40,7 @@ func (h *Hub) Subscribe(key, end []byte, fn func(Delivery)) (revision statemachi
 			answered <- answer{err: err}
 			return
 		}
-		h.place(w, synced)
+		h.setState(w, synced)
 		h.subs[w] = struct{}{}
 		h.count.subscriptions.Add(1)
 		answered <- answer{revision: h.revision}
@@ -57,7 +57,7 @@ func (h *Hub) unsubscribe(w *watcher) {
 	if w.state == gone {
 		return
 	}
-	h.place(w, gone)
+	h.setState(w, gone)
 	delete(h.subs, w)
 	h.count.subscriptions.Add(-1)
 }

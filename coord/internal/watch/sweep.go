@@ -77,7 +77,7 @@ func (h *Hub) publishSwept(c commit) {
 	}
 	for _, w := range late {
 		w.cursor = c.revision
-		h.place(w, behind)
+		h.setState(w, behind)
 	}
 	h.deliver(c.revision)
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// state is the place of a watcher, see the package documentation.
+// state is where a watcher stands, see the package documentation.
 type state uint8
 
 const (
-	fresh state = iota // in no place yet
+	fresh state = iota // in no index yet
 	synced
 	behind
 	parked
@@ -87,8 +87,8 @@ func (w *watcher) collect(c commit, i int) bool {
 	return false
 }
 
-// place moves w from the place where it is to another. Where that is behind or parked, w.cursor must be set.
-func (h *Hub) place(w *watcher, to state) {
+// setState takes w from the state that it is in to another. Where that is behind or parked, w.cursor must be set.
+func (h *Hub) setState(w *watcher, to state) {
 	switch w.state {
 	case synced:
 		h.synced.remove(w)
