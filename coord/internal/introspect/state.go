@@ -95,8 +95,8 @@ func (s *state) leaseOf(e recipes.Entry) statemachine.LeaseID {
 	return kv.GetLease()
 }
 
-// glance is how many entries are asked for the kind of their queue.
-const glance = 32
+// maxFront is how many entries are asked for the kind of their queue.
+const maxFront = 32
 
 // kind is what the queue is: as the first of its entries says that a recipe made, or that only etcd's clients have entries,
 // if it is none of the first ones.
@@ -104,7 +104,7 @@ func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
 	if kind := layout.KindOf(q.Queue); kind != coordv1.QueueKind_QUEUE_ETCD {
 		return kind
 	}
-	for _, e := range q.Sorted[:min(len(q.Sorted), glance)] {
+	for _, e := range q.Sorted[:min(len(q.Sorted), maxFront)] {
 		if kind := s.attachment(e).Kind; kind != 0 && kind != recipes.KindEndpoint {
 			return coordv1.QueueKind(kind)
 		}
