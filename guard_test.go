@@ -12,12 +12,14 @@ import (
 	"testing"
 )
 
-// unguarded are the functions of the server that start goroutines without a guard, and why a panic there may end the process.
+// unguarded are the functions of the server that start goroutines without a guard, and why a panic there may end the
+// process.
 var unguarded = map[string]string{
-	"coord.Start":                               "it waits for a reason to stop, and stops",
-	"coord/internal/assembly.Drain":             "the member is stopping",
-	"coord/internal/node.confirm":               "it passes on what a channel of Dragonboat says",
-	"coord/internal/node.startLoops":            "they drive Dragonboat, each is needed, and what they read from peers is decoded by json",
+	"coord.Start":                   "it waits for a reason to stop, and stops",
+	"coord/internal/assembly.Drain": "the member is stopping",
+	"coord/internal/node.confirm":   "it passes on what a channel of Dragonboat says",
+	"coord/internal/node.startLoops": "they drive Dragonboat, each is needed, and what they read from " +
+		"peers is decoded by json",
 	"coord/internal/propose.New":                "all requests pass it: after a panic nobody knows which were proposed",
 	"coord/internal/stream.again":               "it hands numbers to the proposer",
 	"coord/internal/limit.run":                  "it only wakes who waits for room, under locks that all streams share",
@@ -31,10 +33,11 @@ var unguarded = map[string]string{
 var servers = []string{"coord", "recipes"}
 
 // notServers are packages below servers that are no part of a member.
-var notServers = []string{"coord/coordtest", "coord/crashtest", "coord/difftest", "recipes/recipestest", "coord/internal/guard"}
+var notServers = []string{"coord/coordtest", "coord/crashtest", "coord/difftest", "recipes/recipestest",
+	"coord/internal/guard"}
 
-// Whatever goroutine serves the network begins with a guard, so that no input ends the process; those that do not are listed
-// with their reason.
+// Whatever goroutine serves the network begins with a guard, so that no input ends the process; those that do not are
+// listed with their reason.
 func TestGoroutinesAreGuarded(t *testing.T) {
 	used := map[string]bool{}
 	for _, root := range servers {
@@ -79,7 +82,8 @@ func checkGoroutines(t *testing.T, path string, used map[string]bool) error {
 			name := fmt.Sprintf("%s.%s", filepath.ToSlash(filepath.Dir(path)), fn.Name.Name)
 			used[name] = true
 			if unguarded[name] == "" {
-				t.Errorf("%s: %s starts a goroutine that does not begin with guard.Recover or guard.Loop; a panic in it ends the process",
+				t.Errorf("%s: %s starts a goroutine that does not begin with guard.Recover or guard.Loop; a panic in "+
+					"it ends the process",
 					files.Position(n.Pos()), name)
 			}
 			return true
@@ -128,7 +132,8 @@ func onlyEnds(f ast.Expr) bool {
 	return false
 }
 
-// isGuarded reports whether a function defers a guard before anything but other deferred calls, or is nothing but a loop of one.
+// isGuarded reports whether a function defers a guard before anything but other deferred calls, or is nothing but a
+// loop of one.
 func isGuarded(f *ast.FuncLit) bool {
 	if f == nil {
 		return false

@@ -95,8 +95,10 @@ func TestUsersInheritFewDependencies(t *testing.T) {
 		"google.golang.org/grpc", "google.golang.org/protobuf", "google.golang.org/genproto", // gRPC and protobuf
 		"go.etcd.io/etcd/api/v3", "go.etcd.io/etcd/client/v3", "go.etcd.io/etcd/client/pkg/v3", // etcd's API and client
 		// What these need themselves.
-		"golang.org/x/", "go.uber.org/zap", "go.uber.org/multierr", "github.com/coreos/go-semver", "github.com/coreos/go-systemd",
-		"github.com/golang/protobuf", "github.com/grpc-ecosystem/grpc-gateway", "github.com/grpc-ecosystem/go-grpc-middleware",
+		"golang.org/x/", "go.uber.org/zap", "go.uber.org/multierr", "github.com/coreos/go-semver",
+		"github.com/coreos/go-systemd",
+		"github.com/golang/protobuf", "github.com/grpc-ecosystem/grpc-gateway",
+		"github.com/grpc-ecosystem/go-grpc-middleware",
 		"github.com/grpc-ecosystem/go-grpc-prometheus", "github.com/prometheus/", "github.com/beorn7/perks",
 		"github.com/cespare/xxhash", "github.com/munnerz/goautoneg", "github.com/dustin/go-humanize",
 	}
@@ -131,7 +133,8 @@ func TestTopLevelFolders(t *testing.T) {
 	ignored := []string{"bin"}
 	for _, e := range entries {
 		name := e.Name()
-		if !e.IsDir() || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".coord") || slices.Contains(ignored, name) {
+		if !e.IsDir() || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".coord") ||
+			slices.Contains(ignored, name) {
 			continue
 		}
 		if !slices.Contains(expected, name) {

@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 )
 
-// Only package layout knows where things stand in the keyspace: who puts a key together by hand goes wrong when the layout changes, and
-// permissions and guards that ask the layout do not cover it.
+// Only package layout knows where things stand in the keyspace: who puts a key together by hand goes wrong when the
+// layout changes, and permissions and guards that ask the layout do not cover it.
 func TestKeysAreMadeByLayout(t *testing.T) {
 	inKeys := keyWords()
 	err := filepath.WalkDir(".", func(file string, d os.DirEntry, err error) error {
@@ -23,7 +23,8 @@ func TestKeysAreMadeByLayout(t *testing.T) {
 			return err
 		case d.IsDir() && (name == "testdata" || file == filepath.FromSlash("proto/layout")):
 			return filepath.SkipDir
-		case d.IsDir(), !strings.HasSuffix(name, ".go"), strings.HasSuffix(name, "_test.go"), strings.HasSuffix(name, ".pb.go"):
+		case d.IsDir(), !strings.HasSuffix(name, ".go"), strings.HasSuffix(name, "_test.go"),
+			strings.HasSuffix(name, ".pb.go"):
 			return nil
 		}
 		return eachString(file, func(at token.Position, text string) {
@@ -44,7 +45,8 @@ func has(text, word string) bool {
 	return strings.Contains(strings.ReplaceAll(text, "."+word, ""), word)
 }
 
-// keyWords are the reserved prefix, the directories of the kinds, and the words that keys end in or have in their middle.
+// keyWords are the reserved prefix, the directories of the kinds, and the words that keys end in or have in their
+// middle.
 func keyWords() []string {
 	words := []string{layout.Reserved, layout.ReservedEnd, "asks/", "transfers/"}
 	for _, k := range layout.Kinds() {
@@ -52,7 +54,8 @@ func keyWords() []string {
 			words = append(words, dir)
 		}
 	}
-	for _, record := range []layout.Part{layout.Leader, layout.Counts, layout.Limit, layout.State, layout.Current, layout.Schemas} {
+	for _, record := range []layout.Part{layout.Leader, layout.Counts, layout.Limit, layout.State, layout.Current,
+		layout.Schemas} {
 		words = append(words, "/"+string(record))
 	}
 	for _, part := range []layout.Part{layout.Instance, layout.Order, layout.Probe, layout.Version, layout.Status} {

@@ -12,11 +12,12 @@ import (
 	"unicode"
 )
 
-// retired are words that only their author could read, or that meant several things, each with the ones that took their place; the
-// glossary is in ARCHITECTURE.md. No identifier has one of them, alone or in a longer name.
+// retired are words that only their author could read, or that meant several things, each with the ones that took their
+// place; the glossary is in ARCHITECTURE.md. No identifier has one of them, alone or in a longer name.
 var retired = map[string]string{
-	"bereft": "report", "door": "check, gate", "glance": "front", "hall": "holders", "keeper": "records", "roster": "instances",
-	"seat": "leader", "tally": "counts", "wish": "acquisition",
+	"bereft": "report", "door": "check, gate", "glance": "front", "hall": "holders", "keeper": "records",
+	"roster": "instances",
+	"seat":   "leader", "tally": "counts", "wish": "acquisition",
 }
 
 // retiredHere are words that have a meaning in other folders.
@@ -83,7 +84,8 @@ func eachGoFile(t *testing.T, but []string, fn func(path string)) {
 			return err
 		case d.IsDir() && (name == "testdata" || slices.Contains(but, filepath.ToSlash(path))):
 			return filepath.SkipDir
-		case d.IsDir(), !strings.HasSuffix(name, ".go"), strings.HasSuffix(name, "_test.go"), strings.HasSuffix(name, ".pb.go"):
+		case d.IsDir(), !strings.HasSuffix(name, ".go"), strings.HasSuffix(name, "_test.go"),
+			strings.HasSuffix(name, ".pb.go"):
 			return nil
 		}
 		fn(path)
@@ -99,7 +101,8 @@ func wordsOf(id string) (words []string) {
 	start := 0
 	runes := []rune(id)
 	for i := 1; i <= len(runes); i++ {
-		if i < len(runes) && runes[i] != '_' && (!unicode.IsUpper(runes[i]) || unicode.IsUpper(runes[i-1]) && !lowerAt(runes, i+1)) {
+		if i < len(runes) && runes[i] != '_' && (!unicode.IsUpper(runes[i]) ||
+			unicode.IsUpper(runes[i-1]) && !lowerAt(runes, i+1)) {
 			continue
 		}
 		word := strings.ToLower(strings.Trim(string(runes[start:i]), "_"))
@@ -116,7 +119,8 @@ func lowerAt(runes []rune, i int) bool { return i < len(runes) && unicode.IsLowe
 
 func TestWordsOf(t *testing.T) {
 	for id, want := range map[string][]string{
-		"tally": {"tally"}, "byTallies": {"by", "tally"}, "Lines": {"line"}, "deadline": {"deadline"}, "DNSSeat": {"dn", "seat"},
+		"tally": {"tally"}, "byTallies": {"by", "tally"}, "Lines": {"line"}, "deadline": {"deadline"},
+		"DNSSeat":   {"dn", "seat"},
 		"keeper_of": {"keeper", "of"}, "inHall": {"in", "hall"},
 	} {
 		if got := wordsOf(id); !slices.Equal(got, want) {

@@ -28,7 +28,8 @@ func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error
 	resp := &coordv1.Acquired{Revision: step.Revision()}
 	for i, own := range entries {
 		if made {
-			if err := own.enter(step, value, statemachine.Attachment{Kind: KindLock, LingerMS: req.LingerMs}); err != nil {
+			if err := own.enter(step, value,
+				statemachine.Attachment{Kind: KindLock, LingerMS: req.LingerMs}); err != nil {
 				return nil, err
 			}
 			resp.Revision = own.entry.Claim

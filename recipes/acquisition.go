@@ -8,8 +8,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// acquisition is what an owner wants of one queue, by a request of a session or of the unary API: an entry that holds, now or after
-// having waited.
+// acquisition is what an owner wants of one queue, by a request of a session or of the unary API: an entry that holds,
+// now or after having waited.
 type acquisition struct {
 	queue    string
 	kind     uint64 // to be noted with the entry
@@ -21,7 +21,8 @@ type acquisition struct {
 	parties  int64 // of a barrier
 }
 
-// enterFunc makes the entry that an acquisition wants, or takes over the one there is. made is false if it was tried only.
+// enterFunc makes the entry that an acquisition wants, or takes over the one there is. made is false if it was tried
+// only.
 type enterFunc func(statemachine.Step, *acquisition) (own *ownersEntry, made bool, err error)
 
 // enterPlain is for queues in etcd's layout.
@@ -56,7 +57,8 @@ func (a *acquisition) take(step statemachine.Step, own *ownersEntry) (made bool,
 			return false, err
 		}
 	}
-	return true, own.enter(step, encodeValue(a.kind, own.entry), statemachine.Attachment{Kind: a.kind, LingerMS: a.lingerMS})
+	return true, own.enter(step, encodeValue(a.kind, own.entry),
+		statemachine.Attachment{Kind: a.kind, LingerMS: a.lingerMS})
 }
 
 // enter has the entry made in a queue that is in order.
@@ -90,7 +92,9 @@ type entryRequest interface {
 }
 
 // newAcquisition checks a session's request for an entry that says who its owner is.
-func newAcquisition(step statemachine.Step, kind uint64, req entryRequest, try bool, lingerMS int64) (*acquisition, error) {
+func newAcquisition(
+	step statemachine.Step, kind uint64, req entryRequest, try bool, lingerMS int64,
+) (*acquisition, error) {
 	if err := CheckName(req.GetName()); err != nil {
 		return nil, err
 	}

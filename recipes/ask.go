@@ -52,7 +52,8 @@ func notedKind(step statemachine.Step, queue string, e Entry) uint64 {
 
 func putAsk(step statemachine.Step, holder Entry, from, reason string) (statemachine.Revision, error) {
 	key := []byte(layout.AskKey(holder.Key))
-	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Ask{Token: holder.Token, From: from, Reason: reason})
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Ask{Token: holder.Token, From: from,
+		Reason: reason})
 	if err != nil {
 		return 0, invalid("what is said to the holder: %v", err)
 	}
@@ -98,8 +99,8 @@ func ParseAsk(kv *mvccpb.KeyValue) *recipesv1.Ask {
 	return ask
 }
 
-// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token; or the
-// entry of a key.
+// forceRelease removes whoever holds, or the place that is kept for who did; where several are inside, that of a token;
+// or the entry of a key.
 func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (proto.Message, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
@@ -130,8 +131,8 @@ func forceRelease(step statemachine.Step, req *coordv1.ForceReleaseRequest) (pro
 	return resp, nil
 }
 
-// toRelease finds the entry that a request means. What is not the entry of the lease in its name is meant by its full key alone:
-// nobody here knows whose it is. ErrForeignKey, ErrNotHolder.
+// toRelease finds the entry that a request means. What is not the entry of the lease in its name is meant by its full
+// key alone: nobody here knows whose it is. ErrForeignKey, ErrNotHolder.
 func toRelease(step statemachine.Step, queue string, req *coordv1.ForceReleaseRequest) (Entry, error) {
 	if len(req.Key) == 0 {
 		e, err := inside(step, queue, req.Token)

@@ -12,12 +12,15 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The double barrier; see service Barrier for what it promises. Its record is coordv1.BarrierState: while it is open, the
-// entries up to its last token are inside. The entry that makes the barrier full writes it in its own commit, and a reaction
-// to the deletion of the last one closes it. Only when the counts say that all could be there are the living ones counted.
+// The double barrier; see service Barrier for what it promises. Its record is coordv1.BarrierState: while it is open,
+// the entries up to its last token are inside. The entry that makes the barrier full writes it in its own commit, and a
+// reaction to the deletion of the last one closes it. Only when the counts say that all could be there are the living
+// ones counted.
 
 // allTogether is the rule of barriers.
-var allTogether = barrierRule{inOrder{layout.State, func(record *mvccpb.KeyValue) int64 { return lastTogether(BarrierState(record)) }}}
+var allTogether = barrierRule{inOrder{layout.State, func(record *mvccpb.KeyValue) int64 {
+	return lastTogether(BarrierState(record))
+}}}
 
 type barrierRule struct{ inOrder }
 
@@ -62,14 +65,16 @@ func enterBarrier(step statemachine.Step, a *acquisition) (*ownersEntry, bool, e
 	record := []byte(allTogether.Record(a.queue))
 	state, ok := readBarrier(step.Get(record))
 	if !ok {
-		return nil, false, statemachine.NewQueueBroken(a.queue, fmt.Errorf("what stands at %q is no barrier: delete it when nobody is there", record))
+		return nil, false, statemachine.NewQueueBroken(a.queue, fmt.Errorf("what stands at %q is no barrier: delete "+
+			"it when nobody is there", record))
 	}
 	own, err := findByCounts(step, a.queue, func(*recipesv1.Tally, Entry) bool { return false }, a.entry)
 	switch {
 	case err != nil:
 		return nil, false, err
 	case !a.resumes && own.counts.Entries > 0 && state.Parties != a.parties:
-		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", a.parties, state.Parties)
+		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", a.parties,
+			state.Parties)
 	case own.exists:
 		made, err := a.take(step, own)
 		return own, made, err
@@ -95,9 +100,10 @@ func enterBarrier(step statemachine.Step, a *acquisition) (*ownersEntry, bool, e
 	return own, made, nil
 }
 
-// arrive has a party come, and opens the barrier if that makes it full. dead are the entries of sessions that are overdue: they are
-// not counted and, as they must not be inside, to be deleted a little before their time. So the parties are read once, by the
-// last one: if it finds dead ones they are gone then, and the next one that looks opens the barrier.
+// arrive has a party come, and opens the barrier if that makes it full. dead are the entries of sessions that are
+// overdue: they are not counted and, as they must not be inside, to be deleted a little before their time. So the
+// parties are read once, by the last one: if it finds dead ones they are gone then, and the next one that looks opens
+// the barrier.
 func (own *ownersEntry) arrive(step statemachine.Step, a *acquisition, state *coordv1.BarrierState) (dead [][]byte) {
 	state.Parties = a.parties
 	if own.counts.Entries+1 < a.parties {
@@ -144,7 +150,9 @@ func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.K
 // Barrier is what the barrier is whose queue was read.
 func (s *Snapshot) Barrier() *coordv1.BarrierInfo {
 	state := BarrierState(s.record)
-	info := &coordv1.BarrierInfo{Generation: state.Generation, Parties: state.Parties, Arrived: int64(len(s.Sorted)), Open: state.Open}
+	info := &coordv1.BarrierInfo{
+		Generation: state.Generation, Parties: state.Parties, Arrived: int64(len(s.Sorted)), Open: state.Open,
+	}
 	if info.Arrived == 0 {
 		info.Parties = 0
 	}

@@ -11,15 +11,17 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// TestBarrierNobodyLeavesEnterEarly: nobody is inside before all parties are there, alive, at one index; generations are
-// numbered one by one; while one is open nobody is added to it; and it is over in the very commit that removes its last party,
-// whatever that was: a crash inside releases the others' leave.
+// TestBarrierNobodyLeavesEnterEarly: nobody is inside before all parties are there, alive, at one index; generations
+// are numbered one by one; while one is open nobody is added to it; and it is over in the very commit that removes its
+// last party, whatever that was: a crash inside releases the others' leave.
 func TestBarrierNobodyLeavesEnterEarly(t *testing.T) {
 	var before *recipes.Snapshot
 	var index uint64
 	crowds(t, coordv1.QueueKind_QUEUE_BARRIER, []string{
-		"HOLDS", "WAITS", "released", "released again", "withdrawn", "expired", "ended", "deleted", "crashed", "restored", "refused",
-		"opened", "left one by one", "over: released", "over: expired", "over: ended", "over: deleted", "over: withdrawn", "fewer again",
+		"HOLDS", "WAITS", "released", "released again", "withdrawn", "expired", "ended", "deleted", "crashed",
+		"restored", "refused",
+		"opened", "left one by one", "over: released", "over: expired", "over: ended", "over: deleted",
+		"over: withdrawn", "fewer again",
 	}, func(c *crowd) {
 		c.acquire(coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{
 			Name: "a", OwnerId: []string{"", "x"}[c.rng.IntN(2)], Parties: []int64{3, 3, 3, 3, 4}[c.rng.IntN(5)],
@@ -43,7 +45,9 @@ func TestBarrierNobodyLeavesEnterEarly(t *testing.T) {
 		case is.Generation != was.Generation:
 			c.broken("generation %d after %d", is.Generation, was.Generation)
 		case is.Open:
-			if !was.Open || slices.ContainsFunc(inside, func(key string) bool { return !slices.Contains(insideBefore, key) }) {
+			if !was.Open || slices.ContainsFunc(inside, func(key string) bool {
+				return !slices.Contains(insideBefore, key)
+			}) {
 				c.broken("%q are inside, before %q", inside, insideBefore)
 			}
 			if len(inside) < len(insideBefore) {
@@ -64,7 +68,8 @@ func (c *crowd) allLive(entries []recipes.Entry) bool {
 
 func (s *stage) enter(session int64, parties int64) (*coordv1.AcquiredEntry, error) {
 	resp := &coordv1.Acquired{}
-	if err := s.ask(session, coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "a", Parties: parties}, resp); err != nil {
+	if err := s.ask(session, coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "a", Parties: parties},
+		resp); err != nil {
 		return nil, err
 	}
 	return resp.Entries[0], nil
@@ -99,7 +104,8 @@ func TestBarrierStory(t *testing.T) {
 		t.Fatalf("not all are inside: %v", fourth)
 	}
 	s.wantBarrier("1: 3 of 3, open true")
-	if again, err := s.enter(4, 3); err != nil || again.State != coordv1.AcquiredEntry_HOLDS || again.Token != fourth.Token {
+	if again, err := s.enter(4, 3); err != nil || again.State != coordv1.AcquiredEntry_HOLDS ||
+		again.Token != fourth.Token {
 		t.Fatalf("a repeated enter: %v, %v", again, err)
 	}
 	_, err = s.enter(5, 3)
@@ -117,7 +123,8 @@ func TestBarrierStory(t *testing.T) {
 	s.wantBarrier("2: 0 of 0, open false")
 }
 
-// TestBarrierOverdueSession: a session whose time is over, but which no tick has expired yet, is no party that is alive.
+// TestBarrierOverdueSession: a session whose time is over, but which no tick has expired yet, is no party that is
+// alive.
 func TestBarrierOverdueSession(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
 	dead, _ := s.enter(1, 2)
@@ -142,7 +149,8 @@ func TestBarrierBadInput(t *testing.T) {
 		t.Fatalf("refusals wrote: revision %d after %d", s.Rev, rev)
 	}
 	must(t, enter(1, 2))
-	wantRefusal(t, "another number of parties", enter(2, 3), recipes.ErrPartiesMismatch, "3, and those who are there wait for 2")
+	wantRefusal(t, "another number of parties", enter(2, 3), recipes.ErrPartiesMismatch,
+		"3, and those who are there wait for 2")
 	wantRefusal(t, "another number of its own", enter(1, 3), recipes.ErrPartiesMismatch, "wait for 2")
 	s.wantBarrier("0: 1 of 2, open false")
 }

@@ -36,7 +36,10 @@ func newBenchLog(b *testing.B) *benchLog {
 
 func (l *benchLog) add(kind raftv1.Kind, msg proto.Message) {
 	index := uint64(l.done+len(l.entries)) + 1
-	e := &raftv1.Entry{Member: 1, Boot: 1, Number: index, Settled: index - 1, Commands: []raftv1.Command{{Kind: kind, Body: l.encode(msg)}}}
+	e := &raftv1.Entry{
+		Member: 1, Boot: 1, Number: index, Settled: index - 1,
+		Commands: []raftv1.Command{{Kind: kind, Body: l.encode(msg)}},
+	}
 	l.entries = append(l.entries, sm.Entry{Index: index, Cmd: raftv1.AppendEntry(nil, e)})
 }
 
@@ -50,10 +53,14 @@ func (l *benchLog) encode(msg proto.Message) []byte {
 
 // requests adds an entry of requests of a kind.
 func (l *benchLog) requests(kind coordv1.Kind, body func(i int) proto.Message) {
-	r := &raftv1.Requests{Session: 1, Created: l.created, Epoch: 1, Acknowledged: l.sequence - min(l.sequence, 2*perEntry), UnixMs: 1}
+	r := &raftv1.Requests{
+		Session: 1, Created: l.created, Epoch: 1, Acknowledged: l.sequence - min(l.sequence, 2*perEntry), UnixMs: 1,
+	}
 	for i := range perEntry {
 		l.sequence++
-		r.Requests = append(r.Requests, l.encode(&coordv1.Request{Sequence: l.sequence, Kind: kind, Body: l.encode(body(i))}))
+		r.Requests = append(r.Requests, l.encode(&coordv1.Request{
+			Sequence: l.sequence, Kind: kind, Body: l.encode(body(i)),
+		}))
 	}
 	l.add(raftv1.KindRequests, r)
 	l.revision += perEntry
@@ -87,31 +94,39 @@ func (l *benchLog) apply() {
 	}
 }
 
-// BenchmarkLocks is entries of acquires and of releases, for 512 callers with a lock each. One operation is one acquire and one
-// release.
+// BenchmarkLocks is entries of acquires and of releases, for 512 callers with a lock each. One operation is one acquire
+// and one release.
 func BenchmarkLocks(b *testing.B) {
 	const callers = 512
 	l := newBenchLog(b)
 	for n := 0; n < b.N; n += perEntry {
 		name := func(i int) string { return fmt.Sprintf("bench/lock/%06d", (n+i)%callers) }
 		first := l.revision + 1
-		l.requests(coordv1.Kind_KIND_ACQUIRE, func(i int) proto.Message { return &coordv1.Acquire{Names: []string{name(i)}, Owner: "bench"} })
+		l.requests(coordv1.Kind_KIND_ACQUIRE, func(i int) proto.Message {
+			return &coordv1.Acquire{Names: []string{name(i)}, Owner: "bench"}
+		})
 		l.requests(coordv1.Kind_KIND_RELEASE, func(i int) proto.Message {
-			return &coordv1.Release{Entries: []*coordv1.Guard{{Name: name(i), Key: layout.EntryKey(name(i), 1, ""), Token: first + int64(i)}}}
+			return &coordv1.Release{
+				Entries: []*coordv1.Guard{{
+					Name: name(i), Key: layout.EntryKey(name(i), 1, ""), Token: first + int64(i),
+				}},
+			}
 		})
 	}
 	l.apply()
 }
 
-// BenchmarkCounter is entries of additions to one counter, which many callers share. One operation is one addition; beside it, a
-// put of the same key by etcd's API.
+// BenchmarkCounter is entries of additions to one counter, which many callers share. One operation is one addition;
+// beside it, a put of the same key by etcd's API.
 func BenchmarkCounter(b *testing.B) {
 	for name, c := range map[string]struct {
 		kind coordv1.Kind
 		body proto.Message
 	}{
 		"add": {coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: "bench", Delta: 1}},
-		"put": {coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte(layout.Counter.Key("bench")), Value: []byte("12345")}},
+		"put": {coordv1.Kind_KIND_PUT, &pb.PutRequest{
+			Key: []byte(layout.Counter.Key("bench")), Value: []byte("12345"),
+		}},
 	} {
 		b.Run(name, func(b *testing.B) {
 			l := newBenchLog(b)

@@ -10,8 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The keys of shared configuration; coordv1's service Config is their contract, and package configsvc checks documents and
-// schemas before. Here is checked that nothing came in between, and that a version is the next one.
+// The keys of shared configuration; coordv1's service Config is their contract, and package configsvc checks documents
+// and schemas before. Here is checked that nothing came in between, and that a version is the next one.
 
 // Limits of the keys of a bundle.
 const (
@@ -25,7 +25,8 @@ func configCommit(step statemachine.Step, req *recipesv1.ConfigCommit) (proto.Me
 		return nil, err
 	}
 	if (req.Version == nil) == (req.Schemas == nil) || len(req.Version)+len(req.Schemas) > maxConfigValue {
-		return nil, invalid("a version of %d bytes and schemas of %d: one of both, at most %d", len(req.Version), len(req.Schemas), maxConfigValue)
+		return nil, invalid("a version of %d bytes and schemas of %d: one of both, at most %d", len(req.Version),
+			len(req.Schemas), maxConfigValue)
 	}
 	current, schemas := step.Get([]byte(layout.CurrentKey(req.Bundle))), step.Get([]byte(layout.SchemasKey(req.Bundle)))
 	if current.GetModRevision() != req.CurrentRevision || schemas.GetModRevision() != req.SchemasRevision {
@@ -45,13 +46,16 @@ func configCommit(step statemachine.Step, req *recipesv1.ConfigCommit) (proto.Me
 }
 
 // putVersion writes the version behind the current one, twice, and deletes what is not kept any more.
-func putVersion(step statemachine.Step, bundle string, value []byte, current *mvccpb.KeyValue) (statemachine.Revision, error) {
+func putVersion(
+	step statemachine.Step, bundle string, value []byte, current *mvccpb.KeyValue,
+) (statemachine.Revision, error) {
 	v, last := &coordv1.ConfigVersion{}, parseRecord(current, &coordv1.ConfigVersion{})
 	if err := proto.Unmarshal(value, v); err != nil {
 		return 0, invalid("a version of bundle %q: %v", bundle, err)
 	}
 	if v.Number < 1 || v.Number != last.GetNumber()+1 || v.Keep < 1 || v.Keep > maxConfigKeep {
-		return 0, invalid("version %d of bundle %q behind %d, and %d to be kept", v.Number, bundle, last.GetNumber(), v.Keep)
+		return 0, invalid("version %d of bundle %q behind %d, and %d to be kept", v.Number, bundle, last.GetNumber(),
+			v.Keep)
 	}
 	rev, err := step.Put([]byte(layout.CurrentKey(bundle)), value, 0)
 	if err != nil {
@@ -115,7 +119,8 @@ func configDelete(step statemachine.Step, req *coordv1.ConfigDeleteRequest) (pro
 	}
 	current := parseRecord(step.Get([]byte(layout.CurrentKey(req.Bundle))), &coordv1.ConfigVersion{})
 	if req.Expected != nil && *req.Expected != current.GetNumber() {
-		return nil, refuse(ErrValueMismatch, "bundle %q is at version %d, not %d", req.Bundle, current.GetNumber(), *req.Expected)
+		return nil, refuse(ErrValueMismatch, "bundle %q is at version %d, not %d", req.Bundle, current.GetNumber(),
+			*req.Expected)
 	}
 	key, end := layout.Bundle.Range(req.Bundle).Bytes()
 	n, err := deleteRange(step, key, end)

@@ -12,13 +12,14 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The counts of a queue in which several hold are a record beside its entries (recipesv1.Tally, at the key "tally"), so that an acquire
-// needs not read all who hold: the row of a busy queue is full of what was deleted there a moment ago, and to pass over it costs more
-// than all the rest. They are written with each entry that is made, and by a reaction to the deletion of entries, whatever deleted them.
+// The counts of a queue in which several hold are a record beside its entries (recipesv1.Tally, at the key "tally"), so
+// that an acquire needs not read all who hold: the row of a busy queue is full of what was deleted there a moment ago,
+// and to pass over it costs more than all the rest. They are written with each entry that is made, and by a reaction to
+// the deletion of entries, whatever deleted them.
 
-// They also say who of them holds: nobody overtakes and who is inside stays there, so these are the oldest, up to a token. Only who
-// is let in behind them is ever looked for, once. So it costs the same to check a grant, to let go and to count who holds, however
-// many hold and wait.
+// They also say who of them holds: nobody overtakes and who is inside stays there, so these are the oldest, up to a
+// token. Only who is let in behind them is ever looked for, once. So it costs the same to check a grant, to let go and
+// to count who holds, however many hold and wait.
 
 // counted is a rule by order whose record are counts.
 type counted struct {
@@ -28,8 +29,8 @@ type counted struct {
 	room func(t *recipesv1.Tally, limit *mvccpb.KeyValue) room
 }
 
-// room lets entries in, oldest first, until one is not admitted. A place that lingers is let in like any other, and takes up what its
-// owner had.
+// room lets entries in, oldest first, until one is not admitted. A place that lingers is let in like any other, and
+// takes up what its owner had.
 type room interface {
 	// admits says whether e can go in beside those that were added.
 	admits(e Entry) bool
@@ -63,8 +64,8 @@ func readCounts(kv *mvccpb.KeyValue) (t *recipesv1.Tally, ok bool) {
 	return t, kv == nil || proto.Unmarshal(kv.Value, t) == nil
 }
 
-// countsOf reads the counts of a queue for who is about to change them. Where what stands there is none, as only a fault can have left it,
-// who is there is counted anew first: else whoever comes would be let in beside those who hold.
+// countsOf reads the counts of a queue for who is about to change them. Where what stands there is none, as only a
+// fault can have left it, who is there is counted anew first: else whoever comes would be let in beside those who hold.
 func countsOf(step statemachine.Step, queue string) (*recipesv1.Tally, error) {
 	key := countsKey(queue)
 	if t, ok := readCounts(step.Get(key)); ok {
@@ -153,8 +154,8 @@ func deletedRecord(step statemachine.Step, record string, were []*mvccpb.KeyValu
 	return i
 }
 
-// keepRecord puts a record again that was deleted by hand from a queue with entries: who holds by it shall not cease to, and who
-// waits shall not do so for ever.
+// keepRecord puts a record again that was deleted by hand from a queue with entries: who holds by it shall not cease
+// to, and who waits shall not do so for ever.
 func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) error {
 	i := deletedRecord(step, record, were)
 	if i < 0 {
@@ -167,7 +168,9 @@ func keepRecord(step statemachine.Step, record string, were []*mvccpb.KeyValue) 
 }
 
 // countLeft is left, and returns how many entries there are still. letIn lets those in who may be now.
-func countLeft(step statemachine.Step, queue string, were []*mvccpb.KeyValue, letIn func(*recipesv1.Tally)) (entries int64, err error) {
+func countLeft(
+	step statemachine.Step, queue string, were []*mvccpb.KeyValue, letIn func(*recipesv1.Tally),
+) (entries int64, err error) {
 	t, ok := readCounts(step.Get(countsKey(queue)))
 	gone, byHand := false, !ok || step.Broken(queue)
 	for _, kv := range were {

@@ -18,9 +18,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// crowd runs random requests on one queue in which several hold, on a real state machine: retries, releases by old tokens,
-// withdrawals, expiries with and without lingering places, plain deletes, restarts and snapshots. Every command is one index
-// of the log, and after each one check sees the queue.
+// crowd runs random requests on one queue in which several hold, on a real state machine: retries, releases by old
+// tokens, withdrawals, expiries with and without lingering places, plain deletes, restarts and snapshots. Every command
+// is one index of the log, and after each one check sees the queue.
 type crowd struct {
 	*machine
 	rng       *rand.Rand
@@ -40,12 +40,16 @@ type made struct {
 	*coordv1.AcquiredEntry
 }
 
-// crowds runs histories, in which each kind of event in want must happen. request sends one of the recipe's own requests.
-func crowds(t *testing.T, kind coordv1.QueueKind, want []string, request func(*crowd), check func(*crowd, *recipes.Snapshot)) {
+// crowds runs histories, in which each kind of event in want must happen. request sends one of the recipe's own
+// requests.
+func crowds(
+	t *testing.T, kind coordv1.QueueKind, want []string, request func(*crowd), check func(*crowd, *recipes.Snapshot),
+) {
 	total := map[string]int{}
 	for seed := range seeds(10) {
 		c := &crowd{
-			machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed, queue: layout.QueueOf(kind, "a"),
+			machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed,
+			queue:     layout.QueueOf(kind, "a"),
 			sequences: map[int64]uint64{}, seen: total,
 		}
 		for range 150 {
@@ -102,7 +106,8 @@ func (c *crowd) ask(session int64, kind coordv1.Kind, req, resp proto.Message) (
 	must(c.T, err)
 	acknowledged := uint64(max(0, int64(sequence)-20))
 	result := c.do(raftv1.KindRequests, &raftv1.Requests{
-		Session: session, Created: s.Created, Epoch: s.Epoch, Acknowledged: acknowledged, Requests: [][]byte{request}, UnixMs: 1,
+		Session: session, Created: s.Created, Epoch: s.Epoch, Acknowledged: acknowledged, Requests: [][]byte{request},
+		UnixMs: 1,
 	})
 	must(c.T, result.Err)
 	outcome := &coordv1.Outcome{}
@@ -173,7 +178,8 @@ func (c *crowd) release() {
 	kv := c.get(m.Key)
 	there := kv != nil && kv.CreateRevision == m.Token
 	resp := &coordv1.Released{}
-	_, refusal := c.ask(c.someone(), coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{guard(m.AcquiredEntry)}}, resp)
+	_, refusal := c.ask(c.someone(), coordv1.Kind_KIND_RELEASE,
+		&coordv1.Release{Entries: []*coordv1.Guard{guard(m.AcquiredEntry)}}, resp)
 	c.did(map[bool]string{true: "released", false: "released again"}[there], "%s with %d", m.Key, m.Token)
 	if refusal != "" || (resp.Removed == 1) != there {
 		c.broken("release of %v, there: %v: %v, %s", m, there, resp, refusal)
@@ -186,7 +192,8 @@ func (c *crowd) withdraw() {
 		return
 	}
 	m := c.made[len(c.made)-1-c.rng.IntN(min(len(c.made), 5))]
-	if _, ok := c.sessions[m.session]; !ok || m.sequence+15 < c.sequences[m.session] || m.sequence > c.sequences[m.session] {
+	if _, ok := c.sessions[m.session]; !ok || m.sequence+15 < c.sequences[m.session] ||
+		m.sequence > c.sequences[m.session] {
 		return
 	}
 	resp := &coordv1.Withdrawn{}
@@ -205,7 +212,8 @@ func (c *crowd) get(key string) *mvccpb.KeyValue {
 	return kv
 }
 
-// snapshot reads the queue, and sees that who holds by it also holds by the rule's own look, which guards are checked by.
+// snapshot reads the queue, and sees that who holds by it also holds by the rule's own look, which guards are checked
+// by.
 func (c *crowd) snapshot() *recipes.Snapshot {
 	view, err := c.View()
 	must(c.T, err)
@@ -229,7 +237,8 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 		}
 	}
 	for _, e := range q.Sorted {
-		if _, inside := q.Granted(e.Key); inside && got.Inside > 0 && e.Token > got.Last || !inside && !e.Lingers && got.Inside > 0 && e.Token <= got.Last {
+		if _, inside := q.Granted(e.Key); inside && got.Inside > 0 && e.Token > got.Last ||
+			!inside && !e.Lingers && got.Inside > 0 && e.Token <= got.Last {
 			c.broken("%+v is inside: %v, but the tally says up to %d", e, inside, got.Last)
 		}
 	}

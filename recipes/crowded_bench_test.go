@@ -14,8 +14,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// BenchmarkCrowdedLock is an acquire and the withdrawal of what it made, of a lock whose name has many keys below it: those of nested
-// locks, entries that wait before it, or foreign keys. It prints how long an acquire and its release take in the apply.
+// BenchmarkCrowdedLock is an acquire and the withdrawal of what it made, of a lock whose name has many keys below it:
+// those of nested locks, entries that wait before it, or foreign keys. It prints how long an acquire and its release
+// take in the apply.
 func BenchmarkCrowdedLock(b *testing.B) {
 	for what, key := range map[string]func(i int) string{
 		"nested":  func(i int) string { return fmt.Sprintf("jobs/%d/1", i) },
@@ -40,7 +41,8 @@ func benchCrowded(b *testing.B, n int, key func(i int) string) {
 		l.requests(coordv1.Kind_KIND_PUT, func(j int) proto.Message { return &pb.PutRequest{Key: []byte(key(i + j))} })
 	}
 	m := statemachine.New(statemachine.Options{
-		Dir: b.TempDir(), Shard: 1, Member: 1, Boot: 1, Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(),
+		Dir: b.TempDir(), Shard: 1, Member: 1, Boot: 1, Procedures: recipes.Procedures(), Guard: recipes.Guard,
+		Reactor: recipes.Reactor(),
 	})
 	if _, err := m.Open(nil); err != nil {
 		b.Fatal(err)
@@ -59,7 +61,9 @@ func benchCrowded(b *testing.B, n int, key func(i int) string) {
 		b.Fatal(err)
 	}
 	for range b.N {
-		r := &raftv1.Requests{Session: 1, Created: l.created, Epoch: 1, Acknowledged: l.sequence - min(l.sequence, 2), UnixMs: 1}
+		r := &raftv1.Requests{
+			Session: 1, Created: l.created, Epoch: 1, Acknowledged: l.sequence - min(l.sequence, 2), UnixMs: 1,
+		}
 		for _, msg := range []struct {
 			kind coordv1.Kind
 			body proto.Message
@@ -68,7 +72,9 @@ func benchCrowded(b *testing.B, n int, key func(i int) string) {
 			{coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{Sequence: l.sequence + 1}},
 		} {
 			l.sequence++
-			r.Requests = append(r.Requests, l.encode(&coordv1.Request{Sequence: l.sequence, Kind: msg.kind, Body: l.encode(msg.body)}))
+			r.Requests = append(r.Requests, l.encode(&coordv1.Request{
+				Sequence: l.sequence, Kind: msg.kind, Body: l.encode(msg.body),
+			}))
 		}
 		l.add(raftv1.KindRequests, r)
 	}

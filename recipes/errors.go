@@ -13,16 +13,22 @@ import (
 // statemachine.Refusal. Outcomes are stored, so the texts are never changed.
 var (
 	// ErrTokenMismatch: the token was never granted to the entry.
-	ErrTokenMismatch error = &refusal{reason: coordv1.Error_REASON_TOKEN_MISMATCH, text: "token does not belong to the entry"}
+	ErrTokenMismatch error = &refusal{
+		reason: coordv1.Error_REASON_TOKEN_MISMATCH, text: "token does not belong to the entry",
+	}
 	// ErrNotHolder: the entry does not hold, or no longer exists.
 	ErrNotHolder error = &refusal{reason: coordv1.Error_REASON_NOT_HOLDER, text: "not the holder"}
-	// ErrKeyTaken: at the entry's key stands a key that is no entry, because it is not attached to the lease in its name;
-	// or, where several names are acquired, the owner has entries of its own that are not exactly these.
-	ErrKeyTaken error = &refusal{reason: coordv1.Error_REASON_KEY_TAKEN, text: "another key stands at the entry's place"}
+	// ErrKeyTaken: at the entry's key stands a key that is no entry, because it is not attached to the lease in its
+	// name; or, where several names are acquired, the owner has entries of its own that are not exactly these.
+	ErrKeyTaken error = &refusal{
+		reason: coordv1.Error_REASON_KEY_TAKEN, text: "another key stands at the entry's place",
+	}
 	// ErrWrongKind: the name is used as another recipe.
 	ErrWrongKind error = &refusal{reason: coordv1.Error_REASON_WRONG_KIND, text: "the name is used as another recipe"}
 	// ErrNoLeader: nobody leads, or the place of a leader that died is kept. The text is etcd's.
-	ErrNoLeader error = &refusal{reason: coordv1.Error_REASON_NO_LEADER, code: codes.NotFound, text: "election: no leader"}
+	ErrNoLeader error = &refusal{
+		reason: coordv1.Error_REASON_NO_LEADER, code: codes.NotFound, text: "election: no leader",
+	}
 	// ErrNoCandidate: the target of a transfer is no candidate, or a dead one.
 	ErrNoCandidate error = &refusal{reason: coordv1.Error_REASON_NO_CANDIDATE, text: "not a candidate"}
 	// ErrOverflow: a counter or a sequence would leave the range of its numbers.
@@ -34,23 +40,43 @@ var (
 	// ErrLatchState: a latch that counts cannot be set; or it is in another generation.
 	ErrLatchState error = &refusal{reason: coordv1.Error_REASON_LATCH_STATE, text: "the latch is in another state"}
 	// ErrMemberExists: another session is the member of this id.
-	ErrMemberExists error = &refusal{reason: coordv1.Error_REASON_MEMBER_EXISTS, code: codes.AlreadyExists, text: "another session's member"}
+	ErrMemberExists error = &refusal{
+		reason: coordv1.Error_REASON_MEMBER_EXISTS, code: codes.AlreadyExists, text: "another session's member",
+	}
 	// ErrUpgrade: a reader of a read-write lock cannot become a writer.
-	ErrUpgrade error = &refusal{reason: coordv1.Error_REASON_UPGRADE, text: "a reader cannot become a writer: release first"}
+	ErrUpgrade error = &refusal{
+		reason: coordv1.Error_REASON_UPGRADE, text: "a reader cannot become a writer: release first",
+	}
 	// ErrTooManyPermits: more permits than the semaphore has in all.
-	ErrTooManyPermits error = &refusal{reason: coordv1.Error_REASON_TOO_MANY_PERMITS, text: "more permits than the semaphore has"}
+	ErrTooManyPermits error = &refusal{
+		reason: coordv1.Error_REASON_TOO_MANY_PERMITS, text: "more permits than the semaphore has",
+	}
 	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for.
-	ErrLimitBelowHeld error = &refusal{reason: coordv1.Error_REASON_LIMIT_BELOW_HELD, text: "fewer permits than are held or waited for"}
+	ErrLimitBelowHeld error = &refusal{
+		reason: coordv1.Error_REASON_LIMIT_BELOW_HELD, text: "fewer permits than are held or waited for",
+	}
 	// ErrBarrierFull: the barrier is open, and not all have left.
 	ErrBarrierFull error = &refusal{reason: coordv1.Error_REASON_BARRIER_FULL, text: "the barrier has all its parties"}
 	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
-	ErrPartiesMismatch error = &refusal{reason: coordv1.Error_REASON_PARTIES_MISMATCH, text: "the barrier is for another number of parties"}
+	ErrPartiesMismatch error = &refusal{
+		reason: coordv1.Error_REASON_PARTIES_MISMATCH, text: "the barrier is for another number of parties",
+	}
 	// ErrForeignKey: what holds is a key that no session of this name made.
-	ErrForeignKey error = &refusal{reason: coordv1.Error_REASON_FOREIGN_KEY, text: "a key that is not the entry of the lease in its name stands first: delete it by its full key"}
+	ErrForeignKey error = &refusal{
+		reason: coordv1.Error_REASON_FOREIGN_KEY, text: "a key that is not the entry of the lease in its name stands " +
+			"first: delete it by its full key",
+	}
 	// ErrTooManyMoved: a transfer would put too many candidates behind its target.
-	ErrTooManyMoved error = &refusal{reason: coordv1.Error_REASON_TOO_MANY_OPERATIONS, text: "too many candidates stand before the target"}
-	// ErrForeignCandidate: a candidate that cannot be put behind stands between the leader and the target of a transfer.
-	ErrForeignCandidate error = &refusal{reason: coordv1.Error_REASON_FOREIGN_CANDIDATE, text: "a key that is not that of a session's candidate stands before the target"}
+	ErrTooManyMoved error = &refusal{
+		reason: coordv1.Error_REASON_TOO_MANY_OPERATIONS, text: "too many candidates stand before the target",
+	}
+	// ErrForeignCandidate: a candidate that cannot be put behind stands between the leader and the target of a
+	// transfer.
+	ErrForeignCandidate error = &refusal{
+		reason: coordv1.Error_REASON_FOREIGN_CANDIDATE,
+		text: "a key that is not that of a session's candidate stands " +
+			"before the target",
+	}
 )
 
 // refusal implements statemachine.Refusal. One with details wraps the one without.

@@ -8,7 +8,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// deleteObject deletes what stays under a name; coordv1's service Introspection is its contract. ErrLimitBelowHeld, ErrBarrierFull.
+// deleteObject deletes what stays under a name; coordv1's service Introspection is its contract. ErrLimitBelowHeld,
+// ErrBarrierFull.
 func deleteObject(step statemachine.Step, req *coordv1.DeleteObjectRequest) (proto.Message, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err

@@ -33,7 +33,9 @@ func gateClose(step statemachine.Step, req *coordv1.GateClose) (proto.Message, e
 	if err != nil {
 		return nil, err
 	}
-	state := &coordv1.GateState{Closed: true, Since: rev, Reason: req.Reason, Session: lease, Revision: rev, Changed: old == nil}
+	state := &coordv1.GateState{
+		Closed: true, Since: rev, Reason: req.Reason, Session: lease, Revision: rev, Changed: old == nil,
+	}
 	if old != nil {
 		state.Since = old.CreateRevision
 	}

@@ -24,13 +24,17 @@ import (
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
-// The golden files are a log with something of everything, the rows that it makes, and a snapshot of them. Replicas of two releases
-// apply the same log, and one opens what the other wrote: whatever these tests refuse would split them. A release that must write, or
-// decide, something else does so from a version of the cluster on, and gets files of its own; these stay.
+// The golden files are a log with something of everything, the rows that it makes, and a snapshot of them. Replicas of
+// two releases apply the same log, and one opens what the other wrote: whatever these tests refuse would split them. A
+// release that must write, or decide, something else does so from a version of the cluster on, and gets files of its
+// own; these stay.
 
 // newGolden is a machine whose operator has refused a command.
 func newGolden(t *testing.T) *machine {
-	m := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}, refused: []statemachine.Refused{{Index: 1000, Command: 2, Request: 3}}}
+	m := &machine{
+		T: t, sessions: map[int64]statemachine.SessionOpened{},
+		refused: []statemachine.Refused{{Index: 1000, Command: 2, Request: 3}},
+	}
 	m.start(vfs.NewCrashableMem())
 	return m
 }
@@ -38,7 +42,8 @@ func newGolden(t *testing.T) *machine {
 // writeGoldenLog applies something of everything.
 func (m *machine) writeGoldenLog() {
 	m.do(raftv1.KindMemberPut, &raftv1.MemberPut{Add: true, Member: &raftv1.Member{
-		Id: 9, Name: "m9", PeerUrls: []string{"http://127.0.0.1:2380"}, ClientUrls: []string{"http://127.0.0.1:2379", "http://[::1]:2379"},
+		Id: 9, Name: "m9", PeerUrls: []string{"http://127.0.0.1:2380"}, ClientUrls: []string{"http://127.0.0.1:2379",
+			"http://[::1]:2379"},
 	}})
 	m.do(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: 10, Name: "gone"}})
 	m.do(raftv1.KindMemberRemove, &raftv1.MemberRemove{Id: 10})
@@ -55,18 +60,29 @@ func (m *machine) writeGoldenKeys() {
 	m.do(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: -5, TtlMs: 5_000_000})
 	m.do(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 2000})
 	m.do(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000})
-	for i, key := range []string{"a", "a/b", "a/b/c", "a\x00b/\xff", "with lease", "expires/1", "expires/2", "revoked"} {
-		m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte(key), Value: bytes.Repeat([]byte(key), i), Lease: map[string]int64{"with lease": -5, "expires/1": 6, "expires/2": 6, "revoked": 7}[key]})
+	for i, key := range []string{"a", "a/b", "a/b/c", "a\x00b/\xff", "with lease", "expires/1", "expires/2",
+		"revoked"} {
+		m.do(raftv1.KindPut, &pb.PutRequest{
+			Key: []byte(key), Value: bytes.Repeat([]byte(key), i), Lease: map[string]int64{
+				"with lease": -5, "expires/1": 6, "expires/2": 6, "revoked": 7,
+			}[key],
+		})
 	}
 	m.do(raftv1.KindCompact, &pb.CompactionRequest{Revision: 3})
 	<-m.CompactionDone(3)
 	m.do(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Value: []byte("again")})
 	m.do(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("a/b"), RangeEnd: []byte("a/b0"), PrevKv: true})
 	m.do(raftv1.KindTxn, &pb.TxnRequest{
-		Compare: []*pb.Compare{{Key: []byte("a"), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte("again")}}},
+		Compare: []*pb.Compare{{
+			Key: []byte("a"), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte("again")},
+		}},
 		Success: []*pb.RequestOp{
-			{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("t"), Value: []byte("1")}}}, deletion("a"),
-			{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b")}}},
+			{Request: &pb.RequestOp_RequestPut{
+				RequestPut: &pb.PutRequest{Key: []byte("t"), Value: []byte("1")},
+			}}, deletion("a"),
+			{Request: &pb.RequestOp_RequestRange{
+				RequestRange: &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("b")},
+			}},
 		},
 	})
 	m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 7})
@@ -79,7 +95,9 @@ func (m *machine) writeGoldenSessions() {
 	for id := int64(1); id <= 4; id++ {
 		m.open(id)
 	}
-	m.do(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: 2, Items: []*raftv1.SessionAttach_Item{{Id: 2, Created: m.sessions[2].Created, Epoch: 5}}})
+	m.do(raftv1.KindSessionAttach, &raftv1.SessionAttach{
+		Stream: 2, Items: []*raftv1.SessionAttach_Item{{Id: 2, Created: m.sessions[2].Created, Epoch: 5}},
+	})
 	second := m.sessions[2]
 	second.Epoch = 5
 	m.sessions[2] = second
@@ -90,22 +108,31 @@ func (m *machine) writeGoldenSessions() {
 		m.request(session, sequence[session], kind, encoded(m.T, msg), 1234567)
 	}
 	for id := int64(1); id <= 3; id++ {
-		ask(id, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"lock", "other"}, Owner: "o", Labels: map[string]string{"z": "1", "a": "2"}, OwnerId: "id"})
+		ask(id, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{
+			Names: []string{"lock", "other"}, Owner: "o", Labels: map[string]string{"z": "1", "a": "2"}, OwnerId: "id",
+		})
 		ask(id, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "election", Value: []byte("v"), LingerMs: 5000})
 		ask(id, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "election", Value: []byte("v"), Priority: id})
 		ask(id, coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "rw", Write: id == 3, Owner: "o"})
-		ask(id, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "permits", Permits: id, Limit: 3, Owner: "o"})
+		ask(id, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{
+			Name: "permits", Permits: id, Limit: 3, Owner: "o",
+		})
 		ask(id, coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "barrier", Parties: 4})
 	}
 	ask(3, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "election", From: "f", Reason: "r"})
 	ask(3, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "other", To: layout.EntryKey("other", 3, "id")})
 	ask(3, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "election", To: layout.EntryKey("election", 3, "")})
 	ask(2, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "permits", Limit: 5, Drain: true})
-	ask(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "lock", Key: layout.EntryKey("lock", 1, "id"), Token: 1}}})
+	ask(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{
+		Entries: []*coordv1.Guard{{Name: "lock", Key: layout.EntryKey("lock", 1, "id"), Token: 1}},
+	})
 	ask(2, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("by session"), Value: []byte("v"), PrevKv: true})
 	queue := "_coord/elections/\xff" // whose leader cannot be written
 	for id := int64(2); id <= 4; id++ {
-		m.put(&pb.PutRequest{Key: []byte(layout.EntryKey(queue, id, "")), Value: encoded(m.T, &recipesv1.Candidate{Priority: id}), Lease: id})
+		m.put(&pb.PutRequest{
+			Key: []byte(layout.EntryKey(queue, id, "")), Value: encoded(m.T, &recipesv1.Candidate{Priority: id}),
+			Lease: id,
+		})
 	}
 	m.expire(1)
 	m.do(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: 4, Created: m.sessions[4].Created})
@@ -171,7 +198,8 @@ func readGoldenLog(t *testing.T) (log []sm.Entry) {
 	return log
 }
 
-// TestGoldenLog: the log is written as it was, every command of it comes to what it came to, and leaves the rows that it left.
+// TestGoldenLog: the log is written as it was, every command of it comes to what it came to, and leaves the rows that
+// it left.
 func TestGoldenLog(t *testing.T) {
 	m := newGolden(t)
 	m.writeGoldenLog()

@@ -5,8 +5,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Guard says whether a grant holds: the entry exists with this token, its lease is alive, and it holds; a waiter's entry
-// has a token, too. It is for statemachine.Options.
+// Guard says whether a grant holds: the entry exists with this token, its lease is alive, and it holds; a waiter's
+// entry has a token, too. It is for statemachine.Options.
 func Guard(step statemachine.Step, g *coordv1.Guard) bool {
 	queue, err := checkEntry(g.GetName(), g.GetKey(), g.GetToken())
 	if err != nil {

@@ -29,7 +29,8 @@ func EncodeIdentity(owner string, labels map[string]string) ([]byte, error) {
 	b.WriteString(owner)
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		if k == "" || strings.ContainsAny(k, "=\n") || strings.Contains(labels[k], "\n") {
-			return nil, invalid("label %q=%q: a key is not empty and has no equals sign, and neither has a line break", k, labels[k])
+			return nil, invalid("label %q=%q: a key is not empty and has no equals sign, and neither has a line break",
+				k, labels[k])
 		}
 		b.WriteString("\n" + k + "=" + labels[k])
 	}
@@ -39,8 +40,8 @@ func EncodeIdentity(owner string, labels map[string]string) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// DecodeIdentity takes apart the value of a lock's entry. A value that no EncodeIdentity wrote is all owner; what is not
-// UTF-8 in it is replaced.
+// DecodeIdentity takes apart the value of a lock's entry. A value that no EncodeIdentity wrote is all owner; what is
+// not UTF-8 in it is replaced.
 func DecodeIdentity(value []byte) (owner string, labels map[string]string) {
 	text := strings.ToValidUTF8(string(value), "\uFFFD")
 	owner, rest, more := strings.Cut(text, "\n")

@@ -53,11 +53,15 @@ func (h *run) step() {
 	case 0, 1, 2:
 		names := [][]string{{"lock"}, {"other"}, {"lock", "other"}}[h.rng.IntN(3)]
 		resp := &coordv1.Acquired{}
-		err := h.ask(id, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: names, Try: h.rng.IntN(4) == 0, LingerMs: linger}, resp)
+		err := h.ask(id, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{
+			Names: names, Try: h.rng.IntN(4) == 0, LingerMs: linger,
+		}, resp)
 		h.enqueued(resp, err)
 	case 3, 4, 5:
 		resp := &coordv1.Acquired{}
-		err := h.ask(id, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "election", Priority: h.rng.Int64N(3), LingerMs: linger}, resp)
+		err := h.ask(id, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+			Name: "election", Priority: h.rng.Int64N(3), LingerMs: linger,
+		}, resp)
 		h.enqueued(resp, err)
 	case 6, 7:
 		if holder, ok := recipes.Read(h, queue).Holder(); ok {
@@ -122,7 +126,8 @@ func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
 	to := entries[h.rng.IntN(len(entries))].Key
 	priority := int64(strings.Count(queue, layout.Reserved))
 	resp := &coordv1.Transferred{}
-	if h.ask(id, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "election", To: to, Priority: priority}, resp) != nil {
+	if h.ask(id, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "election", To: to, Priority: priority},
+		resp) != nil {
 		return
 	}
 	if l, _ := recipes.Read(h, queue).Holder(); l.Key != to || l.Token != resp.Term {
@@ -139,7 +144,8 @@ func (h *run) transfer(id int64, queue string, entries []recipes.Entry) {
 func (h *run) holders(queue string) (holders []*coordv1.AcquiredEntry) {
 	for _, e := range recipes.Queue(h, queue) {
 		tokens := []int64{e.Token}
-		if kv := h.Get([]byte(layout.RecordKey(queue, layout.Leader))); recipes.ByPriority(queue) && kv != nil && kv.ModRevision != e.Token {
+		if kv := h.Get([]byte(layout.RecordKey(queue, layout.Leader))); recipes.ByPriority(queue) && kv != nil &&
+			kv.ModRevision != e.Token {
 			tokens = append(tokens, kv.ModRevision)
 		}
 		for _, token := range tokens {
@@ -244,7 +250,8 @@ func TestL4FIFO(t *testing.T) {
 	})
 }
 
-// TestL5NoLostWakeUp: where somebody waits, somebody holds, after whatever command; unless a place is kept. E4 for elections.
+// TestL5NoLostWakeUp: where somebody waits, somebody holds, after whatever command; unless a place is kept. E4 for
+// elections.
 func TestL5NoLostWakeUp(t *testing.T) {
 	kept := 0
 	history(t, func(h *run) {

@@ -37,9 +37,11 @@ func ByPriority(queue string) bool {
 // RuleOf is the rule of a queue.
 func RuleOf(queue string) Rule { return kindOf(queue).rule }
 
-// HasIdentity says whether the entries of a kind of queue say who their owner is; those of elections have a value instead.
+// HasIdentity says whether the entries of a kind of queue say who their owner is; those of elections have a value
+// instead.
 func HasIdentity(is coordv1.QueueKind) bool {
-	return is == coordv1.QueueKind_QUEUE_LOCK || is == coordv1.QueueKind_QUEUE_ETCD || kindOf(layout.QueueOf(is, "")).identity
+	return is == coordv1.QueueKind_QUEUE_LOCK || is == coordv1.QueueKind_QUEUE_ETCD ||
+		kindOf(layout.QueueOf(is, "")).identity
 }
 
 // entryQueue is the queue of a name to which the key of an entry belongs. The error wraps statemachine.ErrInvalid.

@@ -27,9 +27,12 @@ func latchSet(step statemachine.Step, req *coordv1.LatchSet) (proto.Message, err
 	case err != nil:
 		return nil, ObjectError(req.Name, err)
 	case old.Remaining > 0:
-		return nil, refuse(ErrLatchState, "%q counts: %d remain of generation %d", req.Name, old.Remaining, old.Generation)
+		return nil, refuse(ErrLatchState, "%q counts: %d remain of generation %d", req.Name, old.Remaining,
+			old.Generation)
 	}
-	return putLatch(step, key, &recipesv1.Latch{Generation: step.Revision() + 1, Count: req.Count, Remaining: req.Count})
+	return putLatch(step, key, &recipesv1.Latch{
+		Generation: step.Revision() + 1, Count: req.Count, Remaining: req.Count,
+	})
 }
 
 // latchCountDown counts a latch down. At zero there is nothing to count.

@@ -51,7 +51,8 @@ func (m *machine) start(fs *vfs.MemFS) {
 	m.fs = fs
 	m.Machine = statemachine.New(statemachine.Options{
 		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m, Refused: m.refused,
-		Procedures: append(recipes.Procedures(), byHand{}, byHand{frees: true}), Guard: recipes.Guard, Reactor: recipes.Reactor(),
+		Procedures: append(recipes.Procedures(), byHand{}, byHand{frees: true}), Guard: recipes.Guard,
+		Reactor: recipes.Reactor(),
 	})
 	index, err := m.Open(nil)
 	must(m.T, err)
@@ -61,8 +62,8 @@ func (m *machine) start(fs *vfs.MemFS) {
 	}
 }
 
-// byHand is a procedure that writes any key, for what clients cannot: its request is a transaction of puts and deletions. frees says
-// that it only deletes.
+// byHand is a procedure that writes any key, for what clients cannot: its request is a transaction of puts and
+// deletions. frees says that it only deletes.
 type byHand struct{ frees bool }
 
 func (p byHand) Name() string { return fmt.Sprintf("test.by-hand.frees-%t.v1", p.frees) }
@@ -103,7 +104,9 @@ func (m *machine) delete(key string) statemachine.Result {
 }
 
 func deletion(key string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+	return &pb.RequestOp{
+		Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}},
+	}
 }
 
 // crash loses what was not synced.
@@ -132,7 +135,9 @@ func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
 	body, err := proto.Marshal(msg)
 	must(m.T, err)
 	m.index++
-	e := &raftv1.Entry{Member: 1, Boot: 1, Number: m.index, Settled: m.index - 1, Commands: []raftv1.Command{{Kind: kind, Body: body}}}
+	e := &raftv1.Entry{
+		Member: 1, Boot: 1, Number: m.index, Settled: m.index - 1, Commands: []raftv1.Command{{Kind: kind, Body: body}},
+	}
 	m.log = append(m.log, sm.Entry{Index: m.index, Cmd: raftv1.AppendEntry(nil, e)})
 	_, err = m.Update(m.log[m.index-1:])
 	must(m.T, err)
@@ -142,7 +147,8 @@ func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
 const sessionTTL = 1000 // milliseconds
 
 func (m *machine) open(id int64) {
-	m.sessions[id] = m.do(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: sessionTTL, Stream: 1}).Response.(statemachine.SessionOpened)
+	m.sessions[id] = m.do(raftv1.KindSessionOpen,
+		&raftv1.SessionOpen{Id: id, TtlMs: sessionTTL, Stream: 1}).Response.(statemachine.SessionOpened)
 	m.tick(0)
 }
 
@@ -161,12 +167,15 @@ func (m *machine) expire(id int64) {
 	delete(m.sessions, id)
 }
 
-func (m *machine) request(session int64, sequence uint64, kind coordv1.Kind, body []byte, unixMS int64) ([]byte, string) {
+func (m *machine) request(
+	session int64, sequence uint64, kind coordv1.Kind, body []byte, unixMS int64,
+) ([]byte, string) {
 	req, err := proto.Marshal(&coordv1.Request{Sequence: sequence, Kind: kind, Body: body})
 	must(m.T, err)
 	s := m.sessions[session]
 	result := m.do(raftv1.KindRequests, &raftv1.Requests{
-		Session: session, Created: s.Created, Epoch: s.Epoch, Acknowledged: sequence - 1, Requests: [][]byte{req}, UnixMs: unixMS,
+		Session: session, Created: s.Created, Epoch: s.Epoch, Acknowledged: sequence - 1, Requests: [][]byte{req},
+		UnixMs: unixMS,
 	})
 	must(m.T, result.Err)
 	outcome := &coordv1.Outcome{}
@@ -183,8 +192,8 @@ func (m *machine) keys() []*mvccpb.KeyValue {
 	return resp.Kvs
 }
 
-// TestMachineAndMemstoreAgree: what the tests of recipes rest on does what the state machine does: same outcomes, keys and
-// revisions, through expiries with and without lingering places, reactions and plain deletes.
+// TestMachineAndMemstoreAgree: what the tests of recipes rest on does what the state machine does: same outcomes, keys
+// and revisions, through expiries with and without lingering places, reactions and plain deletes.
 func TestMachineAndMemstoreAgree(t *testing.T) {
 	for seed := range seeds(30) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -207,7 +216,8 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 				s.Expire(id)
 			case 2:
 				for key, lease := range lingering {
-					if r := m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: lease}); !errors.Is(r.Err, statemachine.ErrLeaseNotFound) {
+					if r := m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: lease}); !errors.Is(r.Err,
+						statemachine.ErrLeaseNotFound) {
 						t.Fatalf("seed %d: the place %q was revoked: %v", seed, key, r.Err)
 					}
 					m.delete(key)
@@ -228,7 +238,8 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 				s.sequence++
 				want, wantErr := s.RequestBytes(id, s.sequence, kind, body)
 				got, text := m.request(id, s.sequence, kind, body, s.UnixMS)
-				if wantErr != nil && statemachine.RefusalOf(wantErr).Message != text || wantErr == nil && (text != "" || !bytes.Equal(got, want)) {
+				if wantErr != nil && statemachine.RefusalOf(wantErr).Message != text || wantErr == nil && (text != "" ||
+					!bytes.Equal(got, want)) {
 					t.Fatalf("seed %d: %v %v: %q, %q; in memory %q, %v", seed, kind, req, got, text, want, wantErr)
 				}
 			}
@@ -243,7 +254,8 @@ func compareStores(t *testing.T, seed uint64, m *machine, s *recipestest.Store, 
 	t.Helper()
 	keys := m.keys()
 	if m.last.Revision != s.Rev || len(keys) != s.Len() {
-		t.Fatalf("seed %d: revision %d with %d keys, in memory %d with %d", seed, m.last.Revision, len(keys), s.Rev, s.Len())
+		t.Fatalf("seed %d: revision %d with %d keys, in memory %d with %d", seed, m.last.Revision, len(keys), s.Rev,
+			s.Len())
 	}
 	for _, kv := range keys {
 		other := s.Get([]byte(string(kv.Key)))
@@ -272,9 +284,13 @@ func randomRequest(rng *rand.Rand, keys []*mvccpb.KeyValue, s *stage) (coordv1.K
 	}
 	switch rng.IntN(14) {
 	case 9:
-		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "b", Write: rng.IntN(2) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}
+		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{
+			Name: "b", Write: rng.IntN(2) == 0, LingerMs: 3_000_000 * rng.Int64N(2),
+		}
 	case 10:
-		writer := &coordv1.Guard{Name: "b", Key: layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "b"), 1+rng.Int64N(5), "")}
+		writer := &coordv1.Guard{
+			Name: "b", Key: layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "b"), 1+rng.Int64N(5), ""),
+		}
 		writer.Token = s.Get([]byte(writer.Key)).GetCreateRevision()
 		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
 	case 11:
@@ -282,14 +298,20 @@ func randomRequest(rng *rand.Rand, keys []*mvccpb.KeyValue, s *stage) (coordv1.K
 			Name: "b", Permits: 1 + rng.Int64N(3), Limit: 3, Try: rng.IntN(4) == 0, LingerMs: 3_000_000 * rng.Int64N(2),
 		}
 	case 12:
-		return coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "b", Limit: 1 + rng.Int64N(5), Drain: rng.IntN(2) == 0}
+		return coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{
+			Name: "b", Limit: 1 + rng.Int64N(5), Drain: rng.IntN(2) == 0,
+		}
 	case 13:
 		return coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "b", Parties: 2}
 	case 0, 1:
 		names := [][]string{{"c"}, {"d"}, {"c", "d"}}[rng.IntN(3)]
-		return coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: names, Owner: "me", Try: rng.IntN(4) == 0, LingerMs: 3_000_000 * rng.Int64N(2)}
+		return coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{
+			Names: names, Owner: "me", Try: rng.IntN(4) == 0, LingerMs: 3_000_000 * rng.Int64N(2),
+		}
 	case 2, 3, 4:
-		return coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: name, Priority: priority, Value: []byte("v"), LingerMs: 3_000_000 * rng.Int64N(2)}
+		return coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+			Name: name, Priority: priority, Value: []byte("v"), LingerMs: 3_000_000 * rng.Int64N(2),
+		}
 	case 5:
 		return coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{some}}
 	case 6:

@@ -12,7 +12,8 @@ import (
 func memberOf(kind uint64) func(*Entry) bool {
 	return func(e *Entry) bool {
 		m := &recipesv1.Member{}
-		if proto.Unmarshal(e.Value, m) != nil || uint64(m.Kind) != kind || kind == KindSemaphore && (m.Permits < 1 || m.Permits > MaxPermits) {
+		if proto.Unmarshal(e.Value, m) != nil || uint64(m.Kind) != kind || kind == KindSemaphore && (m.Permits < 1 ||
+			m.Permits > MaxPermits) {
 			return false
 		}
 		e.Value, e.Write, e.Permits = m.Identity, m.Write, m.Permits

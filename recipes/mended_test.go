@@ -26,7 +26,8 @@ func (f failing) Deleted(s statemachine.Step, queue string, were []*mvccpb.KeyVa
 	return f.Reactor.Deleted(s, queue, were)
 }
 
-// TestWhoEntersMendsTheQueue: what a reaction could not do is done before somebody enters, who then holds if there is room.
+// TestWhoEntersMendsTheQueue: what a reaction could not do is done before somebody enters, who then holds if there is
+// room.
 func TestWhoEntersMendsTheQueue(t *testing.T) {
 	for _, c := range []struct {
 		queue string
@@ -34,13 +35,16 @@ func TestWhoEntersMendsTheQueue(t *testing.T) {
 		body  proto.Message
 		holds bool // the second of two, when the first has gone
 	}{
-		{"_coord/semaphores/x", coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "x", Permits: 1, Limit: 1}, true},
+		{"_coord/semaphores/x", coordv1.Kind_KIND_SEMAPHORE_ACQUIRE,
+			&coordv1.SemaphoreAcquire{Name: "x", Permits: 1, Limit: 1}, true},
 		{"_coord/rwlocks/x", coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "x", Write: true}, true},
 		{"_coord/barriers/x", coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "x", Parties: 3}, false},
 		{"_coord/elections/x", coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "x", Priority: 5}, true},
 	} {
 		for _, others := range []int64{1, 2} {
-			m, fails := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}, fs: vfs.NewCrashableMem()}, false
+			m, fails := &machine{
+				T: t, sessions: map[int64]statemachine.SessionOpened{}, fs: vfs.NewCrashableMem(),
+			}, false
 			m.Machine = statemachine.New(statemachine.Options{
 				Dir: "db", FS: m.fs, Shard: 1, Member: 1, Boot: 1, Observer: m,
 				Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: failing{recipes.Reactor(), &fails},
@@ -63,7 +67,8 @@ func TestWhoEntersMendsTheQueue(t *testing.T) {
 			entered := &coordv1.Acquired{}
 			must(t, proto.Unmarshal(out, entered))
 			if refused != "" || m.broken() != "" || len(entered.Entries) != 1 {
-				t.Fatalf("%s, others %d: enters %v, refused %q, broken %q", c.queue, others, entered, refused, m.broken())
+				t.Fatalf("%s, others %d: enters %v, refused %q, broken %q", c.queue, others, entered, refused,
+					m.broken())
 			}
 			mine := entered.Entries[0]
 			if holds := mine.State == coordv1.AcquiredEntry_HOLDS; holds != (c.holds && others == 1) {
@@ -72,7 +77,8 @@ func TestWhoEntersMendsTheQueue(t *testing.T) {
 			if other, ok := recipes.Read(m, c.queue).Holder(); c.holds && (!ok || other.Lease != 4-others) {
 				t.Errorf("%s, others %d: %+v holds", c.queue, others, other)
 			}
-			if e, ok := recipes.Read(m, c.queue).Entry(mine.Key); !ok || c.holds && others == 2 && e.Token != mine.Token {
+			if e, ok := recipes.Read(m, c.queue).Entry(mine.Key); !ok ||
+				c.holds && others == 2 && e.Token != mine.Token {
 				t.Errorf("%s, others %d: entry %+v, its owner was told %v", c.queue, others, e, mine)
 			}
 			must(t, m.Close())

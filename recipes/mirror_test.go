@@ -14,7 +14,9 @@ import (
 // register registers an instance with a mirror, changed by each of how, on a lease.
 func (s *stage) register(lease int64, service, addr string, how ...func(*coordv1.ServiceInstance)) error {
 	s.Helper()
-	in := &coordv1.ServiceInstance{Service: service, Id: addr, Addr: addr, Weight: 1, Mirror: true, Endpoint: []byte(addr), State: 1}
+	in := &coordv1.ServiceInstance{
+		Service: service, Id: addr, Addr: addr, Weight: 1, Mirror: true, Endpoint: []byte(addr), State: 1,
+	}
 	for _, fn := range how {
 		fn(in)
 	}
@@ -43,8 +45,10 @@ func TestNameOfAMirroredServiceIsRefused(t *testing.T) {
 		return call(t, s.Store, procedure, &recipesv1.Enqueue{Name: "pay", Lease: 2}, &recipesv1.Enqueued{})
 	}
 	for what, err := range map[string]error{
-		"acquire":        s.ask(2, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"free", "pay"}}, &coordv1.Acquired{}),
-		"try":            s.ask(2, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"pay"}, Try: true}, &coordv1.Acquired{}),
+		"acquire": s.ask(2, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"free", "pay"}},
+			&coordv1.Acquired{}),
+		"try": s.ask(2, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"pay"}, Try: true},
+			&coordv1.Acquired{}),
 		"campaign":       s.ask(2, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "pay"}, &coordv1.Acquired{}),
 		"unary lock":     unary(recipes.LockAcquire),
 		"unary campaign": unary(recipes.ElectionCampaign),
@@ -57,7 +61,8 @@ func TestNameOfAMirroredServiceIsRefused(t *testing.T) {
 	s.lock(2, "pay/h:1", "pa", "pay/h")
 	// A key of etcd's naming/endpoints is nobody's mirror: the lock waits, and is told so.
 	must(t, s.Put("other/h:1", "", 1))
-	if e := s.lock(2, "other")[0]; e.State != coordv1.AcquiredEntry_WAITS || string(e.Holder.GetForeignKey()) != "other/h:1" {
+	if e := s.lock(2, "other")[0]; e.State != coordv1.AcquiredEntry_WAITS ||
+		string(e.Holder.GetForeignKey()) != "other/h:1" {
 		t.Errorf("behind a key of etcd's naming/endpoints: %v", e)
 	}
 	// What takes the mirror away frees the name.
@@ -102,7 +107,8 @@ func TestMirrorBelowALockIsRefused(t *testing.T) {
 		must(t, s.register(1, "pay", "h:1", state(coordv1.ServiceState_SERVICE_STATE_CRITICAL)))
 		wantRefusal(t, "passing again", s.register(1, "pay", "h:1"), recipes.ErrWrongKind, "without the mirror")
 		s.Delete("pay/2")
-		must(t, call(t, s.Store, recipes.RegistryRemove, &recipesv1.ServiceRemove{Service: "pay", Id: "h:1", Lease: 1}, &coordv1.ServiceRemoveResponse{}))
+		must(t, call(t, s.Store, recipes.RegistryRemove, &recipesv1.ServiceRemove{Service: "pay", Id: "h:1", Lease: 1},
+			&coordv1.ServiceRemoveResponse{}))
 	}
 	s.wantMirror("h:1", false)
 }
@@ -127,7 +133,8 @@ func TestMirrorOfOrdersAndProbesGivesWay(t *testing.T) {
 	must(t, order(false))
 	s.wantMirror("h:1", true)
 
-	// The instance with a probe is passing although its mirror cannot stand: nobody is there to be told, so that is what counts.
+	// The instance with a probe is passing although its mirror cannot stand: nobody is there to be told, so that is
+	// what counts.
 	probe := func(in *coordv1.ServiceInstance) { in.Probe = &coordv1.ServiceProbe{} }
 	must(t, s.register(1, "pay", "h:1", probe))
 	s.wantMirror("h:1", false)
@@ -136,7 +143,9 @@ func TestMirrorOfOrdersAndProbesGivesWay(t *testing.T) {
 	must(t, err)
 	passing := func() *recipesv1.ServiceNoted {
 		noted := &recipesv1.ServiceNoted{}
-		must(t, call(t, s.Store, recipes.RegistryProbed, &recipesv1.ServiceFound{Service: "pay", Id: "h:1", Lease: 1, Record: found}, noted))
+		must(t, call(t, s.Store, recipes.RegistryProbed, &recipesv1.ServiceFound{
+			Service: "pay", Id: "h:1", Lease: 1, Record: found,
+		}, noted))
 		return noted
 	}
 	if noted := passing(); !noted.Written || s.Get([]byte(layout.ProbedKey("pay", "h:1"))) == nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// What the procedures of counters, sequences, latches, gates and groups share. What their keys mean is package objects'.
+// What the procedures of counters, sequences, latches, gates and groups share. What their keys mean is package
+// objects'.
 
 // object returns the key of a named object.
 func object(kind layout.Kind, name string) ([]byte, error) {
@@ -32,7 +33,9 @@ func ObjectError(name string, err error) error {
 }
 
 // putObject writes an object's key, of a lease or none, and returns the revision.
-func putObject(step statemachine.Step, key []byte, value proto.Message, lease statemachine.LeaseID) (statemachine.Revision, error) {
+func putObject(
+	step statemachine.Step, key []byte, value proto.Message, lease statemachine.LeaseID,
+) (statemachine.Revision, error) {
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(value)
 	if err != nil {
 		return 0, invalid("%q: %v", key, err)

@@ -121,7 +121,9 @@ func (th *things) doBound(session int64, req proto.Message, before int64) (proto
 			g.session = session
 		}
 		th.gates[r.Name] = g
-		return &coordv1.GateState{Closed: true, Since: g.since, Session: g.session, Revision: rev, Changed: !closed}, nil
+		return &coordv1.GateState{
+			Closed: true, Since: g.since, Session: g.session, Revision: rev, Changed: !closed,
+		}, nil
 	case *coordv1.GateOpen:
 		_, closed := th.gates[r.Name]
 		delete(th.gates, r.Name)
@@ -181,7 +183,9 @@ func (th *things) randomRequest(rng *rand.Rand) (coordv1.Kind, proto.Message) {
 		}
 		return coordv1.Kind_KIND_COUNTER_SET, set
 	case 3:
-		return coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: name, Count: 1 + rng.Int64N(1<<uint(rng.IntN(33)))}
+		return coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{
+			Name: name, Count: 1 + rng.Int64N(1<<uint(rng.IntN(33))),
+		}
 	case 4:
 		return coordv1.Kind_KIND_LATCH_SET, &coordv1.LatchSet{Name: name, Count: rng.Int64N(4)}
 	case 5:
@@ -199,7 +203,9 @@ func (th *things) randomRequest(rng *rand.Rand) (coordv1.Kind, proto.Message) {
 	if rng.IntN(3) == 0 {
 		return coordv1.Kind_KIND_GROUP_LEAVE, &coordv1.GroupLeave{Name: name, Member: id}
 	}
-	return coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: name, Member: id, Data: []byte{byte('0' + rng.IntN(3))}}
+	return coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{
+		Name: name, Member: id, Data: []byte{byte('0' + rng.IntN(3))},
+	}
 }
 
 // sent is a request that was answered, to be sent again.
@@ -213,14 +219,15 @@ type sent struct {
 }
 
 // TestObjectsAreTheirKeys: whatever happens to the process, counters, sequences, latches, gates and groups are what the
-// twin says, in every answer and in the keys. Requests that are sent again get their first answer and have no effect, before and
-// after crashes, restarts and snapshots.
+// twin says, in every answer and in the keys. Requests that are sent again get their first answer and have no effect,
+// before and after crashes, restarts and snapshots.
 func TestObjectsAreTheirKeys(t *testing.T) {
 	reached := map[string]int{}
 	for seed := range seeds(40) {
 		rng := rand.New(rand.NewPCG(seed, 21))
 		m := newMachine(t)
-		th := &things{map[string]int64{}, map[string]int64{}, map[string]latch{}, map[string]gate{}, map[string]member{}}
+		th := &things{map[string]int64{}, map[string]int64{}, map[string]latch{}, map[string]gate{},
+			map[string]member{}}
 		last := map[int64]sent{} // of each session
 		sequence := uint64(0)
 		for range 150 {
@@ -250,7 +257,8 @@ func TestObjectsAreTheirKeys(t *testing.T) {
 					rev := m.last.Revision
 					response, refusal := m.request(s.session, s.sequence, s.kind, s.body, 0)
 					if string(response) != string(s.response) || refusal != s.refusal || m.last.Revision != rev {
-						t.Fatalf("seed %d: %v sent again: %q %q, first %q %q", seed, s.kind, response, refusal, s.response, s.refusal)
+						t.Fatalf("seed %d: %v sent again: %q %q, first %q %q", seed, s.kind, response, refusal,
+							s.response, s.refusal)
 					}
 					reached["again"]++
 				}
@@ -271,7 +279,8 @@ func TestObjectsAreTheirKeys(t *testing.T) {
 		}
 		must(t, m.Close())
 	}
-	for _, what := range []string{"crash", "restore", "again", recipes.ErrOverflow.Error(), recipes.ErrValueMismatch.Error(),
+	for _, what := range []string{"crash", "restore", "again", recipes.ErrOverflow.Error(),
+		recipes.ErrValueMismatch.Error(),
 		recipes.ErrLatchState.Error(), recipes.ErrNotSet.Error(), recipes.ErrMemberExists.Error()} {
 		if reached[what] == 0 {
 			t.Errorf("no sequence reached %q", what)
@@ -279,7 +288,9 @@ func TestObjectsAreTheirKeys(t *testing.T) {
 	}
 }
 
-func compareAnswers(t *testing.T, seed uint64, req proto.Message, response []byte, refusal string, want proto.Message, wantErr error) {
+func compareAnswers(
+	t *testing.T, seed uint64, req proto.Message, response []byte, refusal string, want proto.Message, wantErr error,
+) {
 	t.Helper()
 	if wantErr != nil {
 		if !strings.Contains(refusal, wantErr.Error()) {
@@ -307,7 +318,8 @@ func (th *things) compare(t *testing.T, seed uint64, m *machine) {
 		last, err := objects.Sequence(keys[layout.Sequence.Key(name)])
 		must(t, err)
 		if counter != th.counters[name] || last != th.sequences[name] {
-			t.Fatalf("seed %d: counter %d, want %d; sequence %d, want %d", seed, counter, th.counters[name], last, th.sequences[name])
+			t.Fatalf("seed %d: counter %d, want %d; sequence %d, want %d", seed, counter, th.counters[name], last,
+				th.sequences[name])
 		}
 		state, _ := objects.Latch(keys[layout.Latch.Key(name)])
 		if l := (latch{state.GetGeneration(), state.GetCount(), state.GetRemaining()}); l != th.latches[name] {
@@ -330,9 +342,9 @@ func (th *things) compare(t *testing.T, seed uint64, m *machine) {
 	}
 }
 
-// TestCountersAndSequencesUniqueMonotoneNoReuseAfterRestore: guarantees §1, counters and sequences. Of a sequence each number
-// is given once, later ones are greater, and a counter that only grows never answers a value twice: after snapshots that
-// went to a fresh machine, crashes, and ends of the sessions that asked.
+// TestCountersAndSequencesUniqueMonotoneNoReuseAfterRestore: guarantees §1, counters and sequences. Of a sequence each
+// number is given once, later ones are greater, and a counter that only grows never answers a value twice: after
+// snapshots that went to a fresh machine, crashes, and ends of the sessions that asked.
 func TestCountersAndSequencesUniqueMonotoneNoReuseAfterRestore(t *testing.T) {
 	for seed := range seeds(20) {
 		rng := rand.New(rand.NewPCG(seed, 22))

@@ -31,7 +31,8 @@ func (s *stage) add(name string, delta int64) (int64, error) {
 
 func (s *stage) set(name string, value int64, expected *int64) error {
 	s.Helper()
-	return s.ask(1, coordv1.Kind_KIND_COUNTER_SET, &coordv1.CounterSet{Name: name, Value: value, Expected: expected}, &coordv1.CounterValue{})
+	return s.ask(1, coordv1.Kind_KIND_COUNTER_SET, &coordv1.CounterSet{Name: name, Value: value, Expected: expected},
+		&coordv1.CounterValue{})
 }
 
 func TestCounter(t *testing.T) {
@@ -114,7 +115,8 @@ func (s *stage) latch(kind coordv1.Kind, req proto.Message) (*coordv1.LatchState
 
 func (s *stage) countDown(name string, count, generation int64) (*coordv1.LatchState, error) {
 	s.Helper()
-	return s.latch(coordv1.Kind_KIND_LATCH_COUNT_DOWN, &coordv1.LatchCountDown{Name: name, Count: count, Generation: generation})
+	return s.latch(coordv1.Kind_KIND_LATCH_COUNT_DOWN,
+		&coordv1.LatchCountDown{Name: name, Count: count, Generation: generation})
 }
 
 func (s *stage) setLatch(name string, count int64) (*coordv1.LatchState, error) {
@@ -171,7 +173,8 @@ func TestGate(t *testing.T) {
 	if !first.Closed || !first.Changed || first.Since != s.Rev || first.Session != 1 || first.Reason != "because" {
 		t.Errorf("closed: %v", first)
 	}
-	if g := s.gate(2, &coordv1.GateClose{Name: "g"}); g.Changed || g.Since != first.Since || g.Session != 0 || g.Reason != "" {
+	if g := s.gate(2, &coordv1.GateClose{Name: "g"}); g.Changed || g.Since != first.Since || g.Session != 0 ||
+		g.Reason != "" {
 		t.Errorf("closed anew: %v", g)
 	}
 	s.Expire(1)
@@ -195,7 +198,8 @@ func TestGate(t *testing.T) {
 func (s *stage) join(session int64, group, id, data string) (*coordv1.GroupJoined, error) {
 	s.Helper()
 	resp := &coordv1.GroupJoined{}
-	return resp, s.ask(session, coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: group, Member: id, Data: []byte(data)}, resp)
+	return resp, s.ask(session, coordv1.Kind_KIND_GROUP_JOIN,
+		&coordv1.GroupJoin{Name: group, Member: id, Data: []byte(data)}, resp)
 }
 
 // members are the ids and data of a group's members, in order.
@@ -238,8 +242,10 @@ func TestGroup(t *testing.T) {
 	for _, other := range []struct {
 		kind coordv1.Kind
 		req  proto.Message
-	}{{coordv1.Kind_KIND_GROUP_UPDATE, update}, {coordv1.Kind_KIND_GROUP_LEAVE, &coordv1.GroupLeave{Name: "g", Member: "z"}}} {
-		wantRefusal(t, "of another session's member", s.ask(1, other.kind, other.req, &coordv1.GroupUpdated{}), recipes.ErrMemberExists, "session 2")
+	}{{coordv1.Kind_KIND_GROUP_UPDATE, update}, {coordv1.Kind_KIND_GROUP_LEAVE,
+		&coordv1.GroupLeave{Name: "g", Member: "z"}}} {
+		wantRefusal(t, "of another session's member", s.ask(1, other.kind, other.req, &coordv1.GroupUpdated{}),
+			recipes.ErrMemberExists, "session 2")
 	}
 	leave := &coordv1.GroupLeave{Name: "g", Member: "z"}
 	if l := answer(s, 2, coordv1.Kind_KIND_GROUP_LEAVE, leave, &coordv1.GroupLeft{}); !l.Left || l.Revision != s.Rev {
@@ -248,7 +254,8 @@ func TestGroup(t *testing.T) {
 	if l := answer(s, 2, coordv1.Kind_KIND_GROUP_LEAVE, leave, &coordv1.GroupLeft{}); l.Left {
 		t.Errorf("left twice: %v", l)
 	}
-	wantRefusal(t, "update after leaving", s.ask(2, coordv1.Kind_KIND_GROUP_UPDATE, update, &coordv1.GroupUpdated{}), recipes.ErrNotSet, "no member")
+	wantRefusal(t, "update after leaving", s.ask(2, coordv1.Kind_KIND_GROUP_UPDATE, update, &coordv1.GroupUpdated{}),
+		recipes.ErrNotSet, "no member")
 	rev = s.Rev
 	s.Expire(1)
 	if got := s.members("g"); got != "" || s.Rev != rev+1 {
@@ -280,18 +287,22 @@ func TestObjectsRefuseBadRequests(t *testing.T) {
 		{coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Delta: 1}, invalid, "name is empty"},
 		{coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: "a/", Delta: 1}, invalid, "ends in a slash"},
 		{coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: "_coord/x", Delta: 1}, invalid, "reserved"},
-		{coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: strings.Repeat("n", 1025), Delta: 1}, invalid, "1025 bytes"},
+		{coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: strings.Repeat("n", 1025), Delta: 1}, invalid,
+			"1025 bytes"},
 		{coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: "foreign", Delta: 1}, wrong, "counters/foreign"},
 		{coordv1.Kind_KIND_COUNTER_SET, &coordv1.CounterSet{Name: "foreign"}, wrong, "counters/foreign"},
 		{coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: "s"}, invalid, "a count of 0"},
 		{coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: "s", Count: -1}, invalid, "a count of -1"},
-		{coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: "s", Count: 1<<32 + 1}, invalid, "a count of 4294967297"},
+		{coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: "s", Count: 1<<32 + 1}, invalid,
+			"a count of 4294967297"},
 		{coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: "foreign", Count: 1}, wrong, "sequences/foreign"},
 		{coordv1.Kind_KIND_LATCH_SET, &coordv1.LatchSet{Name: "l", Count: -1}, invalid, "a count of -1"},
 		{coordv1.Kind_KIND_LATCH_SET, &coordv1.LatchSet{Name: "foreign", Count: 1}, wrong, "latches/foreign"},
 		{coordv1.Kind_KIND_LATCH_COUNT_DOWN, &coordv1.LatchCountDown{Name: "l"}, invalid, "a count of 0"},
-		{coordv1.Kind_KIND_LATCH_COUNT_DOWN, &coordv1.LatchCountDown{Name: "l", Count: 1, Generation: -1}, invalid, "generation -1"},
-		{coordv1.Kind_KIND_GATE_CLOSE, &coordv1.GateClose{Name: "g", Reason: strings.Repeat("r", 1025)}, invalid, "1025 bytes"},
+		{coordv1.Kind_KIND_LATCH_COUNT_DOWN, &coordv1.LatchCountDown{Name: "l", Count: 1, Generation: -1}, invalid,
+			"generation -1"},
+		{coordv1.Kind_KIND_GATE_CLOSE, &coordv1.GateClose{Name: "g", Reason: strings.Repeat("r", 1025)}, invalid,
+			"1025 bytes"},
 		{coordv1.Kind_KIND_GATE_CLOSE, &coordv1.GateClose{Name: "g", Bound: true, Lease: 2}, invalid, "lease 2"},
 		{coordv1.Kind_KIND_GATE_CLOSE, &coordv1.GateClose{Name: "g", Lease: 1}, invalid, "not bound"},
 		{coordv1.Kind_KIND_GATE_OPEN, &coordv1.GateOpen{}, invalid, "name is empty"},
@@ -299,10 +310,13 @@ func TestObjectsRefuseBadRequests(t *testing.T) {
 		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g", Member: long}, invalid, "member id has 129 bytes"},
 		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g", Member: "a/b"}, invalid, `"a/b"`},
 		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g/", Member: "a"}, invalid, "ends in a slash"},
-		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g", Member: "m", Data: make([]byte, 65537)}, invalid, "65537 bytes"},
-		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g", Member: "foreign"}, recipes.ErrKeyTaken, "groups/g/foreign"},
+		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g", Member: "m", Data: make([]byte, 65537)}, invalid,
+			"65537 bytes"},
+		{coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: "g", Member: "foreign"}, recipes.ErrKeyTaken,
+			"groups/g/foreign"},
 		{coordv1.Kind_KIND_GROUP_UPDATE, &coordv1.GroupUpdate{Name: "g", Member: "m"}, recipes.ErrNotSet, "no member"},
-		{coordv1.Kind_KIND_GROUP_UPDATE, &coordv1.GroupUpdate{Name: "g", Member: "m", Data: make([]byte, 65537)}, invalid, "65537 bytes"},
+		{coordv1.Kind_KIND_GROUP_UPDATE, &coordv1.GroupUpdate{Name: "g", Member: "m", Data: make([]byte, 65537)},
+			invalid, "65537 bytes"},
 		{coordv1.Kind_KIND_GROUP_LEAVE, &coordv1.GroupLeave{Name: "g", Member: "m", Lease: 9}, invalid, "lease 9"},
 	} {
 		rev := s.Rev
@@ -317,15 +331,17 @@ func TestObjectsRefuseBadRequests(t *testing.T) {
 		req       proto.Message
 		want      error
 	}{
-		"no lease":         {recipes.GroupJoin, &coordv1.GroupJoin{Name: "g", Member: "m"}, invalid},
-		"a dead lease":     {recipes.GroupJoin, &coordv1.GroupJoin{Name: "g", Member: "m", Lease: 7}, statemachine.ErrLeaseNotFound},
+		"no lease": {recipes.GroupJoin, &coordv1.GroupJoin{Name: "g", Member: "m"}, invalid},
+		"a dead lease": {recipes.GroupJoin, &coordv1.GroupJoin{Name: "g", Member: "m", Lease: 7},
+			statemachine.ErrLeaseNotFound},
 		"bound to nothing": {recipes.GateClose, &coordv1.GateClose{Name: "g", Bound: true}, invalid},
 	} {
 		if err := call(t, s.Store, c.procedure, c.req, &coordv1.GroupJoined{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	must(t, call(t, s.Store, recipes.GroupJoin, &coordv1.GroupJoin{Name: "g", Member: "m", Lease: 1}, &coordv1.GroupJoined{}))
+	must(t, call(t, s.Store, recipes.GroupJoin, &coordv1.GroupJoin{Name: "g", Member: "m", Lease: 1},
+		&coordv1.GroupJoined{}))
 }
 
 // TestWithoutSpaceWhatIsThereCanBeGivenUp: writes are refused, opening and leaving are not.

@@ -6,9 +6,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// oldest is the rule of queues in etcd's layout: the oldest entry holds, as for etcd's clients. Where a transaction of one of those
-// created the oldest and another one at once, each of them holds for them; so none is granted here, and all who came later wait
-// for both.
+// oldest is the rule of queues in etcd's layout: the oldest entry holds, as for etcd's clients. Where a transaction of
+// one of those created the oldest and another one at once, each of them holds for them; so none is granted here, and
+// all who came later wait for both.
 type oldest struct{}
 
 // Record implements Rule.
@@ -60,7 +60,8 @@ func entriesOf(r Reader, queue string) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) { eachEntry(r, queue, yield) }
 }
 
-// insideOf yields who is inside of the queue of a lock or an election, as Rule.Inside does, and reads no more of it than that.
+// insideOf yields who is inside of the queue of a lock or an election, as Rule.Inside does, and reads no more of it
+// than that.
 func insideOf(r Reader, queue string) iter.Seq[Entry] {
 	if !ByPriority(queue) {
 		return oldestOf(entriesOf(r, queue))

@@ -24,9 +24,11 @@ type ownersEntry struct {
 	front
 }
 
-// findByCounts finds the owner's entry, or says where the one that it wants would stand, in a queue that has counts. admits says
-// whether it holds behind those that were counted, if it is made. ErrKeyTaken.
-func findByCounts(step statemachine.Step, queue string, admits func(*recipesv1.Tally, Entry) bool, wanted Entry) (*ownersEntry, error) {
+// findByCounts finds the owner's entry, or says where the one that it wants would stand, in a queue that has counts.
+// admits says whether it holds behind those that were counted, if it is made. ErrKeyTaken.
+func findByCounts(
+	step statemachine.Step, queue string, admits func(*recipesv1.Tally, Entry) bool, wanted Entry,
+) (*ownersEntry, error) {
 	counts, err := countsOf(step, queue)
 	if err != nil {
 		return nil, err
@@ -46,8 +48,10 @@ func findByCounts(step statemachine.Step, queue string, admits func(*recipesv1.T
 // find finds the owner's entry, or makes it what is wanted. ErrKeyTaken.
 func (own *ownersEntry) find(step statemachine.Step, queue string, wanted Entry) error {
 	old := step.Get([]byte(own.key))
-	if own.entry, own.exists = entryOf(queue, old); old != nil && (!own.exists || own.entry.Lingers || own.entry.Foreign) {
-		// Written over, it would lend us its create revision: a position in the queue and a token that may be passed already.
+	if own.entry, own.exists = entryOf(queue, old); old != nil && (!own.exists || own.entry.Lingers ||
+		own.entry.Foreign) {
+		// Written over, it would lend us its create revision: a position in the queue and a token that may be passed
+		// already.
 		return refuse(ErrKeyTaken, "%q", own.key)
 	}
 	if !own.exists {
@@ -59,10 +63,11 @@ func (own *ownersEntry) find(step statemachine.Step, queue string, wanted Entry)
 
 // front is the oldest entries of a queue, as many as an enqueue looks at.
 type front struct {
-	entries  []Entry // the oldest, in order; all of them if all is set
-	all      bool
-	kind     uint64 // of the oldest that a recipe made; 0: among those seen there is none
-	endpoint string // the key of the oldest that is a service's instance in etcd's layout; "": among those seen there is none
+	entries []Entry // the oldest, in order; all of them if all is set
+	all     bool
+	kind    uint64 // of the oldest that a recipe made; 0: among those seen there is none
+	// the key of the oldest that is a service's instance in etcd's layout; "": among those seen there is none
+	endpoint string
 }
 
 func frontOf(step statemachine.Step, queue string) front {
@@ -91,7 +96,8 @@ func (f *front) head() Entry {
 	return Entry{}
 }
 
-// findInFront finds the owner's entry, or says where the one that it wants would stand, in a queue in etcd's layout. ErrKeyTaken, ErrWrongKind.
+// findInFront finds the owner's entry, or says where the one that it wants would stand, in a queue in etcd's layout.
+// ErrKeyTaken, ErrWrongKind.
 func findInFront(step statemachine.Step, queue string, wanted Entry, kind uint64) (*ownersEntry, error) {
 	own := &ownersEntry{key: layout.EntryKey(queue, wanted.Lease, wanted.OwnerID), front: frontOf(step, queue)}
 	if err := own.find(step, queue, wanted); err != nil {
@@ -101,7 +107,8 @@ func findInFront(step statemachine.Step, queue string, wanted Entry, kind uint64
 		return nil, refuse(ErrWrongKind, "%q", queue)
 	}
 	if own.endpoint != "" && !own.exists {
-		return nil, refuse(ErrWrongKind, "%q is that of a registered service, whose instances etcd's resolver finds below it, such as %q: "+
+		return nil, refuse(ErrWrongKind, "%q is that of a registered service, whose instances etcd's resolver finds "+
+			"below it, such as %q: "+
 			"choose another name, or register the service without its mirror", queue, own.endpoint)
 	}
 	head := own.head()
@@ -158,7 +165,8 @@ func (own *ownersEntry) answerByCounts(step statemachine.Step, kind uint64, made
 // Proto describes an entry. For its value see HasIdentity and WithIdentity.
 func (e Entry) Proto() *coordv1.Entry {
 	p := &coordv1.Entry{
-		Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value, Write: e.Write, Permits: e.Permits,
+		Key: e.Key, Token: e.Token, Lease: e.Lease, OwnerId: e.OwnerID, Value: e.Value, Write: e.Write,
+		Permits: e.Permits,
 	}
 	if e.Foreign {
 		p.ForeignKey = []byte(e.Key)

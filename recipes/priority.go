@@ -15,7 +15,9 @@ import (
 
 // encodeCandidate is the value of a candidate's key: e with another value to proclaim.
 func encodeCandidate(e Entry, value []byte) []byte {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Candidate{Priority: e.Priority, Value: value, Elected: e.Elected})
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recipesv1.Candidate{
+		Priority: e.Priority, Value: value, Elected: e.Elected,
+	})
 	if err != nil {
 		panic(fmt.Sprintf("encode a candidate: %v", err)) // it has no strings
 	}
@@ -47,7 +49,9 @@ type leader struct {
 }
 
 func leaderOf(r Reader, queue string) leader {
-	return leaderFrom(get(r, layout.RecordKey(queue, layout.Leader)), func(key string) (Entry, bool) { return entryOf(queue, get(r, key)) })
+	return leaderFrom(get(r, layout.RecordKey(queue, layout.Leader)), func(key string) (Entry, bool) {
+		return entryOf(queue, get(r, key))
+	})
 }
 
 // leaderFrom reads the leader's record. It counts only while the candidate stands as it did when it was elected.
@@ -69,7 +73,9 @@ func leaderFrom(record *mvccpb.KeyValue, find func(key string) (Entry, bool)) le
 func (s leader) elected() bool { return s.entry.Key != "" }
 
 // campaignByPriority makes a candidate. It leads at once only if nobody does and no place is kept.
-func campaignByPriority(step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID) (proto.Message, error) {
+func campaignByPriority(
+	step statemachine.Step, req *coordv1.Campaign, lease statemachine.LeaseID,
+) (proto.Message, error) {
 	queue := layout.ElectionQueue(req.Name, req.Priority)
 	if err := mended(step, queue); err != nil {
 		return nil, err
@@ -153,8 +159,8 @@ func electable(step statemachine.Step, e Entry) bool {
 	return !e.Lingers && !e.Elected && step.LeaseAlive(e.Lease)
 }
 
-// elect makes the best candidate the leader, or nobody if there is none. A candidate that led before loses its entry: who
-// leads again does so by another campaign, so that a leader learns of the end of its term by the end of its entry.
+// elect makes the best candidate the leader, or nobody if there is none. A candidate that led before loses its entry:
+// who leads again does so by another campaign, so that a leader learns of the end of its term by the end of its entry.
 func elect(step statemachine.Step, queue string) error {
 	var best Entry
 	var ended [][]byte // entries of candidates that led
@@ -228,9 +234,9 @@ func further(step statemachine.Step, write func() error) error {
 // maxUnled is how many candidates are looked at, when one goes, where nobody leads and nobody did.
 const maxUnled = 4
 
-// left elects the next leader if the last one is gone. Without a record there was nobody to elect when it went, and nobody comes
-// without being elected: so of candidates that die together not each has all others looked through. A few are, which only somebody
-// who wrote by hand can have left there.
+// left elects the next leader if the last one is gone. Without a record there was nobody to elect when it went, and
+// nobody comes without being elected: so of candidates that die together not each has all others looked through. A few
+// are, which only somebody who wrote by hand can have left there.
 func (byRecord) left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error {
 	record := layout.RecordKey(queue, layout.Leader)
 	switch {

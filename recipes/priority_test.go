@@ -15,8 +15,8 @@ import (
 
 const elected = "_coord/elections/a"
 
-// TestElectionByPriority: who leads stays; whatever removes it, the greatest priority leads in the same commit, the oldest
-// of equals first (E1, E2, E4).
+// TestElectionByPriority: who leads stays; whatever removes it, the greatest priority leads in the same commit, the
+// oldest of equals first (E1, E2, E4).
 func TestElectionByPriority(t *testing.T) {
 	s := newStage(t, 1, 2, 3, 4, 5, 6)
 	low := s.campaign(1, "a", -5)
@@ -29,7 +29,8 @@ func TestElectionByPriority(t *testing.T) {
 			entries[int64(id)] = s.campaign(int64(id), "a", priority)
 		}
 	}
-	if e := entries[4]; e.State != coordv1.AcquiredEntry_WAITS || e.Position != 2 || e.Holder.GetKey() != low.Key || e.Holder.GetToken() != low.Token || string(e.Holder.GetValue()) != "1" {
+	if e := entries[4]; e.State != coordv1.AcquiredEntry_WAITS || e.Position != 2 || e.Holder.GetKey() != low.Key ||
+		e.Holder.GetToken() != low.Token || string(e.Holder.GetValue()) != "1" {
 		t.Errorf("waiter: %v", e)
 	}
 	term := low.Token
@@ -63,7 +64,8 @@ func TestElectionByPriority(t *testing.T) {
 	if again := s.campaign(5, "a", 7); again.Token != term || again.State != coordv1.AcquiredEntry_HOLDS {
 		t.Errorf("L8: repeated campaign of the leader: %v in term %d", again, term)
 	}
-	must(t, s.ask(5, coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: guard(entries[5]), Value: []byte("new")}, &coordv1.Proclaimed{}))
+	must(t, s.ask(5, coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: guard(entries[5]), Value: []byte("new")},
+		&coordv1.Proclaimed{}))
 	if l := s.leader(elected); l.Token != term || string(l.Value) != "new" || l.Priority != 7 {
 		t.Errorf("after a proclamation: %+v", l)
 	}
@@ -71,7 +73,9 @@ func TestElectionByPriority(t *testing.T) {
 	err := s.ask(6, coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: guard(entries[6])}, &coordv1.Proclaimed{})
 	wantRefusal(t, "proclamation of a waiter", err, recipes.ErrNotHolder, "/6")
 	resp := &coordv1.Transferred{}
-	must(t, s.ask(5, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: entries[6].Key, Leader: guard(entries[5]), Priority: 1}, resp))
+	must(t, s.ask(5, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{
+		Name: "a", To: entries[6].Key, Leader: guard(entries[5]), Priority: 1,
+	}, resp))
 	next("a transfer", 6)
 	s.wantOrder(elected, "6")
 	if resp.Term != term || resp.Revision != term {
@@ -83,8 +87,8 @@ func TestElectionByPriority(t *testing.T) {
 	}
 }
 
-// TestElectionByPriorityHeals: whatever an etcd client does to its keys, afterwards somebody leads, in a new term, and who
-// led before has no entry any more.
+// TestElectionByPriorityHeals: whatever an etcd client does to its keys, afterwards somebody leads, in a new term, and
+// who led before has no entry any more.
 func TestElectionByPriorityHeals(t *testing.T) {
 	leader := layout.RecordKey(elected, layout.Leader)
 	for what, harm := range map[string]func(s *stage){
@@ -120,7 +124,8 @@ func TestElectionByPriorityHeals(t *testing.T) {
 	}
 }
 
-// TestRandomElectionsByPriority: at any time at most one leads, terms grow, and as long as there is a candidate, one does.
+// TestRandomElectionsByPriority: at any time at most one leads, terms grow, and as long as there is a candidate, one
+// does.
 func TestRandomElectionsByPriority(t *testing.T) {
 	for seed := range seeds(200) {
 		rng := rand.New(rand.NewPCG(seed, 3))
@@ -133,7 +138,9 @@ func TestRandomElectionsByPriority(t *testing.T) {
 			switch rng.IntN(8) {
 			case 0, 1, 2:
 				linger := 100 * rng.Int64N(2)
-				err := s.ask(id, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: 1 + rng.Int64N(3), LingerMs: linger}, &coordv1.Acquired{})
+				err := s.ask(id, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+					Name: "a", Priority: 1 + rng.Int64N(3), LingerMs: linger,
+				}, &coordv1.Acquired{})
 				if err != nil && !errors.Is(err, recipes.ErrKeyTaken) {
 					t.Fatal(err)
 				}
@@ -149,7 +156,8 @@ func TestRandomElectionsByPriority(t *testing.T) {
 					}
 				}
 			case 6:
-				err := s.ask(id, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: key, Priority: 1}, &coordv1.Transferred{})
+				err := s.ask(id, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: key, Priority: 1},
+					&coordv1.Transferred{})
 				var refusal statemachine.Refusal
 				if err != nil && !errors.As(err, &refusal) {
 					t.Fatal(err)
@@ -186,31 +194,40 @@ func TestAskAndForceRelease(t *testing.T) {
 		asked := &coordv1.Asked{}
 		ask := func() *coordv1.Asked {
 			t.Helper()
-			must(t, s.ask(3, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "a", From: "me", Reason: "now", Priority: priority}, asked))
+			must(t, s.ask(3, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{
+				Name: "a", From: "me", Reason: "now", Priority: priority,
+			}, asked))
 			return asked
 		}
 		if ask().Holder != nil {
 			t.Errorf("asked %v while nobody holds", asked.Holder)
 		}
 		a, b := s.campaign(1, "a", priority), s.campaign(2, "a", priority)
-		if ask().Holder.GetKey() != a.Key || asked.Holder.Token != a.Token || asked.Holder.SinceUnixMs == 0 || asked.Revision != s.Rev {
+		if ask().Holder.GetKey() != a.Key || asked.Holder.Token != a.Token || asked.Holder.SinceUnixMs == 0 ||
+			asked.Revision != s.Rev {
 			t.Errorf("asked %v", asked)
 		}
 		kv := s.Get([]byte(layout.AskKey(a.Key)))
-		if note := recipes.ParseAsk(kv); kv.Lease != 1 || note.Token != a.Token || note.From != "me" || note.Reason != "now" {
+		if note := recipes.ParseAsk(kv); kv.Lease != 1 || note.Token != a.Token || note.From != "me" ||
+			note.Reason != "now" {
 			t.Errorf("note: %v", kv)
 		}
 		force := func(token int64, kind coordv1.QueueKind, resp *coordv1.ForceReleaseResponse) error {
-			return call(t, s.Store, recipes.ForceRelease, &coordv1.ForceReleaseRequest{Name: "a", Token: token, Kind: kind, Reason: "stuck"}, resp)
+			return call(t, s.Store, recipes.ForceRelease, &coordv1.ForceReleaseRequest{
+				Name: "a", Token: token, Kind: kind, Reason: "stuck",
+			}, resp)
 		}
-		kind := map[bool]coordv1.QueueKind{true: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, false: coordv1.QueueKind_QUEUE_ELECTION}[priority != 0]
+		kind := map[bool]coordv1.QueueKind{
+			true: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION, false: coordv1.QueueKind_QUEUE_ELECTION,
+		}[priority != 0]
 		removed := &coordv1.ForceReleaseResponse{}
 		wantRefusal(t, "force, another token", force(a.Token+1, kind, removed), recipes.ErrNotHolder, `"a"`)
 		if priority == 0 {
 			wantRefusal(t, "force, a lock", force(0, coordv1.QueueKind_QUEUE_LOCK, removed), recipes.ErrWrongKind, `"a"`)
 		}
 		must(t, force(a.Token, kind, removed))
-		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev || s.leader(layout.ElectionQueue("a", priority)).Key != b.Key {
+		if removed.Removed.GetKey() != a.Key || removed.Removed.Token != a.Token || removed.Revision != s.Rev ||
+			s.leader(layout.ElectionQueue("a", priority)).Key != b.Key {
 			t.Errorf("forced: %v", removed)
 		}
 		if note := recipes.ParseAsk(s.Get([]byte(layout.AskKey(a.Key)))); note.GetReason() != "stuck" {

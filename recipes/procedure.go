@@ -19,8 +19,8 @@ const (
 	KindBarrier          = uint64(coordv1.QueueKind_QUEUE_BARRIER)
 )
 
-// KindEndpoint is noted with an instance's endpoint, its key in etcd's layout, which is an entry of no queue. No coordv1.QueueKind has
-// this number.
+// KindEndpoint is noted with an instance's endpoint, its key in etcd's layout, which is an entry of no queue. No
+// coordv1.QueueKind has this number.
 const KindEndpoint = uint64(1 << 16)
 
 // Names of the procedures of the unary services.
@@ -39,8 +39,8 @@ const (
 	BarrierEnter     = "barrier.enter.v1"     // recipesv1.Enqueue, Enqueued
 )
 
-// Names of the procedures of the stream. Those that are called by kind run in a session; Transfer, AskRelease, Downgrade and
-// Resize also without, ForceRelease only so.
+// Names of the procedures of the stream. Those that are called by kind run in a session; Transfer, AskRelease,
+// Downgrade and Resize also without, ForceRelease only so.
 const (
 	RWAcquire     = "rw-acquire.v1"        // coordv1.RWAcquire, Acquired
 	RWDowngrade   = "rw-downgrade.v1"      // coordv1.RWDowngrade, RWDowngraded
@@ -71,8 +71,8 @@ const (
 	GroupLeave     = "group.leave.v1"      // coordv1.GroupLeave, GroupLeft
 )
 
-// Names of the procedures of the service registry, of shared configuration, and of what operators delete. None is a request of a
-// session: members call them for the services that check what is written.
+// Names of the procedures of the service registry, of shared configuration, and of what operators delete. None is a
+// request of a session: members call them for the services that check what is written.
 const (
 	RegistryPut    = "registry.put.v1"    // recipesv1.ServicePut, coordv1.ServicePutResponse
 	RegistryRemove = "registry.remove.v1" // recipesv1.ServiceRemove, coordv1.ServiceRemoveResponse
@@ -131,11 +131,15 @@ func Procedures() []statemachine.Procedure {
 	}
 }
 
-func called[T any, Request message[T]](name string, run func(statemachine.Step, Request) (proto.Message, error)) statemachine.Procedure {
+func called[T any, Request message[T]](
+	name string, run func(statemachine.Step, Request) (proto.Message, error),
+) statemachine.Procedure {
 	return procedure[T, Request]{name, 0, run}
 }
 
-func requested[T any, Request message[T]](name string, kind coordv1.Kind, run func(statemachine.Step, Request) (proto.Message, error)) statemachine.Procedure {
+func requested[T any, Request message[T]](
+	name string, kind coordv1.Kind, run func(statemachine.Step, Request) (proto.Message, error),
+) statemachine.Procedure {
 	return procedure[T, Request]{name, kind, run}
 }
 
@@ -147,13 +151,14 @@ func freeing(p statemachine.Procedure) statemachine.Procedure { return freed{p} 
 // Frees implements statemachine.Procedure.
 func (freed) Frees() bool { return true }
 
-// grown is a procedure that makes something new, so the member that takes the request asks first whether there is space.
+// grown is a procedure that makes something new, so the member that takes the request asks first whether there is
+// space.
 type grown struct{ statemachine.Procedure }
 
 func growing(p statemachine.Procedure) statemachine.Procedure { return grown{p} }
 
-// Grows says whether a procedure makes something new, for which there must be space. The others free, or change what is there in the
-// hands of its holder.
+// Grows says whether a procedure makes something new, for which there must be space. The others free, or change what is
+// there in the hands of its holder.
 func Grows(p statemachine.Procedure) bool {
 	_, ok := p.(grown)
 	return ok

@@ -29,8 +29,8 @@ type Entry struct {
 	Value   []byte // shared: do not change it
 	// Lingers: the lease has expired and the place is kept for a while. It is never granted.
 	Lingers bool
-	// Foreign: a key that counts in the queue and is not the entry of the lease in its name. Who acts by it is not known here, so
-	// it is never granted, and goes when whoever put it deletes it or its lease ends.
+	// Foreign: a key that counts in the queue and is not the entry of the lease in its name. Who acts by it is not
+	// known here, so it is never granted, and goes when whoever put it deletes it or its lease ends.
 	Foreign bool
 	// Of elections with priorities: the candidate's, and whether it was made the leader.
 	Priority int64
@@ -48,8 +48,8 @@ func (e Entry) Compare(o Entry) int {
 type Reader interface {
 	// Get returns key, nil if there is none.
 	Get(key []byte) *mvccpb.KeyValue
-	// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false. It does not
-	// read what is behind, nor what stands deeper below.
+	// Children calls fn for the keys directly below parent by create revision, and then by key, until fn returns false.
+	// It does not read what is behind, nor what stands deeper below.
 	Children(parent []byte, fn func(*mvccpb.KeyValue) bool)
 }
 
@@ -69,8 +69,8 @@ func CheckOwnerID(id string) error {
 	return nil
 }
 
-// ParseEntry returns what kv is in a queue; ok is false if it is nothing there. In etcd's layout every key directly below the
-// queue's name counts, as etcd's clients count it.
+// ParseEntry returns what kv is in a queue; ok is false if it is nothing there. In etcd's layout every key directly
+// below the queue's name counts, as etcd's clients count it.
 func ParseEntry(queue string, kv *mvccpb.KeyValue) (e Entry, ok bool) {
 	if of, ok := layout.QueueOfKey(string(kv.Key)); !ok || of != queue {
 		return Entry{}, false

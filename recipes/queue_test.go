@@ -24,14 +24,20 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		req  *recipesv1.Enqueue
 		want error
 	}{
-		"empty name":       {recipes.LockAcquire, &recipesv1.Enqueue{Lease: 7}, statemachine.ErrInvalid},
-		"trailing slash":   {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a/", Lease: 7}, statemachine.ErrInvalid},
-		"long name":        {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: strings.Repeat("a", 1025), Lease: 7}, statemachine.ErrInvalid},
-		"no lease":         {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a"}, statemachine.ErrInvalid},
-		"unknown lease":    {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: "a", Lease: 8}, statemachine.ErrLeaseNotFound},
-		"slash in owner":   {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: "x/y"}, statemachine.ErrInvalid},
-		"long owner":       {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: strings.Repeat("x", 65)}, statemachine.ErrInvalid},
-		"resume elsewhere": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 9, ResumeToken: 3}, statemachine.ErrLeaseNotFound},
+		"empty name":     {recipes.LockAcquire, &recipesv1.Enqueue{Lease: 7}, statemachine.ErrInvalid},
+		"trailing slash": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a/", Lease: 7}, statemachine.ErrInvalid},
+		"long name": {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: strings.Repeat("a", 1025), Lease: 7},
+			statemachine.ErrInvalid},
+		"no lease": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a"}, statemachine.ErrInvalid},
+		"unknown lease": {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: "a", Lease: 8},
+			statemachine.ErrLeaseNotFound},
+		"slash in owner": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: "x/y"},
+			statemachine.ErrInvalid},
+		"long owner": {recipes.LockAcquire, &recipesv1.Enqueue{
+			Name: "a", Lease: 7, OwnerId: strings.Repeat("x", 65),
+		}, statemachine.ErrInvalid},
+		"resume elsewhere": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 9, ResumeToken: 3},
+			statemachine.ErrLeaseNotFound},
 	} {
 		if err := call(t, s, c.proc, c.req, &recipesv1.Enqueued{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
@@ -58,7 +64,8 @@ func TestQueueJumpsOverNestedLocks(t *testing.T) {
 	s := recipestest.New()
 	s.Leases[7], s.Leases[8] = true, true
 	for _, name := range []string{"a/b", "a", "a/c/d", "a0"} {
-		if err := call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7}, &recipesv1.Enqueued{}); err != nil {
+		if err := call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7},
+			&recipesv1.Enqueued{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,11 +90,14 @@ func TestNoSpace(t *testing.T) {
 	if _, err := enqueue(8); !errors.Is(err, statemachine.ErrNoSpace) {
 		t.Errorf("new entry: %v", err)
 	}
-	if again, err := enqueue(7); err != nil || again.Token != first.Token || again.Claim <= first.Claim || !again.Holds {
+	if again, err := enqueue(7); err != nil || again.Token != first.Token || again.Claim <= first.Claim ||
+		!again.Holds {
 		t.Errorf("taken over: %v, %v", again, err)
 	}
 	removed := &recipesv1.Removed{}
-	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{Name: "a", Key: first.Key, Token: first.Token, Claim: first.Claim}, removed))
+	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{
+		Name: "a", Key: first.Key, Token: first.Token, Claim: first.Claim,
+	}, removed))
 	if removed.Outcome != recipesv1.Removed_SUPERSEDED {
 		t.Errorf("the clean-up after the first request took away what the second has: %v", removed)
 	}
@@ -117,7 +127,10 @@ func FuzzProcedures(f *testing.F) {
 		&recipesv1.Remove{Name: "a", Key: "a/7", Token: 2},
 		&recipesv1.Proclaim{Name: "a", Key: "a/7", Term: 2},
 		&coordv1.Acquire{Names: []string{"a", "b"}, OwnerId: "x"},
-		&coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: "a/7", Token: 2}, {Name: "a", Key: "_coord/elections/a/7", Token: 3}}},
+		&coordv1.Release{
+			Entries: []*coordv1.Guard{{Name: "a", Key: "a/7", Token: 2},
+				{Name: "a", Key: "_coord/elections/a/7", Token: 3}},
+		},
 		&coordv1.Campaign{Name: "a", OwnerId: "x", Priority: 3},
 		&coordv1.Proclaim{Entry: &coordv1.Guard{Name: "a", Key: "_coord/elections/a/7", Token: 3}},
 		&coordv1.Transfer{Name: "a", To: "_coord/elections/a/8", Priority: 1},

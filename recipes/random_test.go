@@ -83,8 +83,10 @@ func TestRandomOperations(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{
-		"enqueued", "granted", "retried", "try refused", "try retried", "resumed", "resume gone", "dead session", "released",
-		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed", "not leader", "key taken", "wrong kind",
+		"enqueued", "granted", "retried", "try refused", "try retried", "resumed", "resume gone", "dead session",
+		"released",
+		"withdrawn", "released twice", "never granted", "superseded", "revoked", "deleted", "etcd", "proclaimed",
+		"not leader", "key taken", "wrong kind",
 		"foreign", "written over", "moved to another lease", "together", "nested", "blocked", "no more blocked",
 	} {
 		if total[kind] == 0 {
@@ -158,7 +160,9 @@ func (w *world) join(g grant) {
 }
 
 func (w *world) enqueue(lease int64, owner string, try bool) {
-	key, req := layout.EntryKey(w.name, lease, owner), &recipesv1.Enqueue{Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try}
+	key, req := layout.EntryKey(w.name, lease, owner), &recipesv1.Enqueue{
+		Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try,
+	}
 	resp := &recipesv1.Enqueued{}
 	err := call(w.T, w.store, w.proc.enqueue, req, resp)
 	i := w.find(key)
@@ -253,7 +257,9 @@ func (w *world) resume() {
 	_, owner, _ := layout.ParseEntryKey(w.name, g.key)
 	value := w.store.Get([]byte(g.key)).GetValue()
 	resp := &recipesv1.Enqueued{}
-	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token}, resp)
+	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{
+		Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token,
+	}, resp)
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
 	switch {
 	case !w.store.Leases[g.lease]:
@@ -266,7 +272,8 @@ func (w *world) resume() {
 		}
 		w.did("resume gone", "%+v", g)
 	default:
-		if err != nil || resp.Token != g.token || resp.Holds != w.holds(i) || !bytes.Equal(w.store.Get([]byte(g.key)).Value, value) {
+		if err != nil || resp.Token != g.token || resp.Holds != w.holds(i) ||
+			!bytes.Equal(w.store.Get([]byte(g.key)).Value, value) {
 			w.fail("resume of %+v: %v, %v", g, resp, err)
 		}
 		w.line[i].claim, w.line[i].etcd = resp.Claim, false
@@ -284,8 +291,8 @@ func (w *world) etcdClient(lease int64) {
 	}
 }
 
-// foreignKey puts what etcd's clients may: keys of any form and lease directly below the name, which count, over entries, too; several
-// at once; and keys elsewhere, which do not count.
+// foreignKey puts what etcd's clients may: keys of any form and lease directly below the name, which count, over
+// entries, too; several at once; and keys elsewhere, which do not count.
 func (w *world) foreignKey() {
 	w.store.Leases[-5] = true
 	lease := []int64{0, -5, int64(0x10 + w.rng.IntN(6))}[w.rng.IntN(3)]
@@ -294,7 +301,8 @@ func (w *world) foreignKey() {
 	}
 	own := int64(0x10 + w.rng.IntN(6))
 	keys := []string{
-		w.name + "/", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "/010", w.name + "/-5", w.name + "/A1", w.name + "/\xff",
+		w.name + "/", w.name + "/notes", w.name + "/0x10", w.name + "/10.", w.name + "/010", w.name + "/-5", w.name +
+			"/A1", w.name + "/\xff",
 		layout.EntryKey(w.name, own, ""), layout.EntryKey(w.name, own, "x"),
 	}
 	key := keys[w.rng.IntN(len(keys))]
@@ -364,7 +372,9 @@ func (w *world) proclaim() {
 	if !utf8.ValidString(g.key) {
 		return // cannot be said in a request
 	}
-	err := call(w.T, w.store, recipes.ElectionProclaim, &recipesv1.Proclaim{Name: w.name, Key: g.key, Term: g.token, Value: []byte("new")}, &recipesv1.Proclaimed{})
+	err := call(w.T, w.store, recipes.ElectionProclaim, &recipesv1.Proclaim{
+		Name: w.name, Key: g.key, Term: g.token, Value: []byte("new"),
+	}, &recipesv1.Proclaimed{})
 	if _, _, ok := layout.ParseEntryKey(w.name, g.key); !ok {
 		if !errors.Is(err, statemachine.ErrInvalid) {
 			w.fail("proclaim by %q: %v", g.key, err)
@@ -385,15 +395,16 @@ func (w *world) proclaim() {
 		w.did("wrong kind", "%+v", g)
 		return
 	}
-	if err != nil || string(w.store.Get([]byte(g.key)).Value) != "new" || w.store.Get([]byte(g.key)).CreateRevision != g.token {
+	if err != nil || string(w.store.Get([]byte(g.key)).Value) != "new" ||
+		w.store.Get([]byte(g.key)).CreateRevision != g.token {
 		w.fail("proclaim: %v, %v", err, w.store.Get([]byte(g.key)))
 	}
 	w.line[i].claim = w.store.Rev
 	w.did("proclaimed", "%+v", g)
 }
 
-// check compares the queue with the line: same people, same order (L4), the first one holds and nobody else (L1), at once
-// after whatever removed the one before (L5), nobody of a dead session (L7), nobody twice (L8).
+// check compares the queue with the line: same people, same order (L4), the first one holds and nobody else (L1), at
+// once after whatever removed the one before (L5), nobody of a dead session (L7), nobody twice (L8).
 func (w *world) check(seed uint64) {
 	queue := recipes.Queue(w.store, w.name)
 	if len(queue) != len(w.line) {

@@ -9,12 +9,13 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Reactor does in the commit that removed an entry, whatever it was, what a kind of queue writes down then: an election with
-// priorities has its next leader, entries are counted, a barrier's generation is over. It is for statemachine.Options.
+// Reactor does in the commit that removed an entry, whatever it was, what a kind of queue writes down then: an election
+// with priorities has its next leader, entries are counted, a barrier's generation is over. It is for
+// statemachine.Options.
 //
-// Where that cannot be done the queue is broken, see statemachine.BrokenQueue: nobody is granted anything in it. The next deletion
-// of one of its keys tries again, as does whoever wants to enter it, who is refused until it succeeds. What stands in the way can
-// be deleted, or put right, by hand.
+// Where that cannot be done the queue is broken, see statemachine.BrokenQueue: nobody is granted anything in it. The
+// next deletion of one of its keys tries again, as does whoever wants to enter it, who is refused until it succeeds.
+// What stands in the way can be deleted, or put right, by hand.
 func Reactor() statemachine.Reactor { return reactor{} }
 
 type reactor struct{}
@@ -23,7 +24,8 @@ var reserved = []byte(layout.Reserved)
 
 // leftBehind is a rule that writes when a key of its queue was deleted.
 type leftBehind interface {
-	// left gets what the keys were. In a queue that is broken it relies on nothing that is written down: it may have missed others.
+	// left gets what the keys were. In a queue that is broken it relies on nothing that is written down: it may have
+	// missed others.
 	left(step statemachine.Step, queue string, were []*mvccpb.KeyValue) error
 }
 

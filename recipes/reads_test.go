@@ -45,7 +45,8 @@ func (s *countingStep) ChildrenFrom(parent []byte, from int64, fn func(*mvccpb.K
 	s.Step.ChildrenFrom(parent, from, s.counted(fn))
 }
 
-// TestLongQueuesAreNotRead: with very many who hold and wait, what a procedure, a guard or a reaction scans does not grow with them.
+// TestLongQueuesAreNotRead: with very many who hold and wait, what a procedure, a guard or a reaction scans does not
+// grow with them.
 func TestLongQueuesAreNotRead(t *testing.T) {
 	const many, most = 1000, 8
 	s := recipestest.New()
@@ -61,7 +62,9 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 	var permits, readers []*coordv1.AcquiredEntry
 	for i := range many {
 		owner := fmt.Sprint(i)
-		permits = append(permits, acquire(coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "s", OwnerId: owner, Permits: 1, Limit: many / 2}))
+		permits = append(permits, acquire(coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{
+			Name: "s", OwnerId: owner, Permits: 1, Limit: many / 2,
+		}))
 		readers = append(readers, acquire(coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "r", OwnerId: owner}))
 		acquire(coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "b", OwnerId: owner, Parties: many})
 		acquire(coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", OwnerId: owner, Priority: 1})
@@ -81,7 +84,9 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 		}
 	}
 	force := func(kind coordv1.QueueKind, name string, token int64) func(*countingStep) error {
-		return run(recipes.ForceRelease, &coordv1.ForceReleaseRequest{Kind: kind, Name: name, Token: token, Reason: "test"})
+		return run(recipes.ForceRelease, &coordv1.ForceReleaseRequest{
+			Kind: kind, Name: name, Token: token, Reason: "test",
+		})
 	}
 	guard := func(name string, e *coordv1.AcquiredEntry) func(*countingStep) error {
 		return func(step *countingStep) error {
@@ -114,7 +119,8 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 		{"permits released", released(permits[7]), false},
 		{"a reader released", released(readers[7]), false},
 		{"permits released by force", force(coordv1.QueueKind_QUEUE_SEMAPHORE, "s", permits[many/2-1].Token), false},
-		{"permits released by force of who waits", force(coordv1.QueueKind_QUEUE_SEMAPHORE, "s", permits[many/2].Token), true},
+		{"permits released by force of who waits", force(coordv1.QueueKind_QUEUE_SEMAPHORE, "s", permits[many/2].Token),
+			true},
 		{"permits released by force, and it is not said whose", force(coordv1.QueueKind_QUEUE_SEMAPHORE, "s", 0), true},
 		{"a reader released by force", force(coordv1.QueueKind_QUEUE_RWLOCK, "r", readers[many/2].Token), false},
 		{"a party released by force, and it is not said which", force(coordv1.QueueKind_QUEUE_BARRIER, "b", 0), true},
@@ -137,8 +143,8 @@ func TestLongQueuesAreNotRead(t *testing.T) {
 	}
 }
 
-// TestTransferIsBounded: a transfer over as many candidates as it may move moves them, however often; over one more it is refused,
-// and nothing has moved.
+// TestTransferIsBounded: a transfer over as many candidates as it may move moves them, however often; over one more it
+// is refused, and nothing has moved.
 func TestTransferIsBounded(t *testing.T) {
 	s := recipestest.New()
 	s.Leases[1], s.Sessions[1] = true, true
@@ -156,7 +162,8 @@ func TestTransferIsBounded(t *testing.T) {
 	}
 	transfer := func(to *coordv1.AcquiredEntry) error {
 		sequence++
-		return s.Request(1, sequence, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "e", To: to.Key}, &coordv1.Transferred{})
+		return s.Request(1, sequence, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "e", To: to.Key},
+			&coordv1.Transferred{})
 	}
 	before := s.Rev
 	err := transfer(candidates[recipes.MaxMoved+2])

@@ -65,10 +65,13 @@ func (m *machine) broken() string {
 	return strings.Join(names, " ")
 }
 
-// TestCampaignAgainWhereTheLeaderCannotBeWritten: whatever stands as the leader's record and whatever alarm is raised, a candidate
-// that exists campaigns again. What is refused leaves no trace; once there is space, somebody leads.
+// TestCampaignAgainWhereTheLeaderCannotBeWritten: whatever stands as the leader's record and whatever alarm is raised,
+// a candidate that exists campaigns again. What is refused leaves no trace; once there is space, somebody leads.
 func TestCampaignAgainWhereTheLeaderCannotBeWritten(t *testing.T) {
-	for record, value := range map[string]string{"broken": "\xff", "empty": "", "of another": string(encoded(t, &recipesv1.Leader{Key: "_coord/elections/x/7", Token: 3}))} {
+	for record, value := range map[string]string{
+		"broken": "\xff", "empty": "",
+		"of another": string(encoded(t, &recipesv1.Leader{Key: "_coord/elections/x/7", Token: 3})),
+	} {
 		for _, candidates := range [][]int64{{1}, {1, 2}, {2, 1}} { // by priority
 			t.Run(fmt.Sprintf("%s record, %v", record, candidates), func(t *testing.T) {
 				m := newMachine(t)
@@ -76,7 +79,9 @@ func TestCampaignAgainWhereTheLeaderCannotBeWritten(t *testing.T) {
 					m.open(id)
 					m.campaign(id, 1, "x", id)
 				}
-				m.put(&pb.PutRequest{Key: []byte(layout.RecordKey("_coord/elections/x", layout.Leader)), Value: []byte(value)})
+				m.put(&pb.PutRequest{
+					Key: []byte(layout.RecordKey("_coord/elections/x", layout.Leader)), Value: []byte(value),
+				})
 				m.noSpace(pb.AlarmRequest_ACTIVATE)
 				before := fmt.Sprint(m.keys())
 				for _, id := range candidates {
@@ -102,25 +107,31 @@ func TestCampaignAgainWhereTheLeaderCannotBeWritten(t *testing.T) {
 	}
 }
 
-// TestReactionThatFails: the next leader of this election cannot be written, as its key is not UTF-8. What frees goes on, and the
-// queue is broken; anything else is refused as a whole. A later reaction that succeeds mends the queue.
+// TestReactionThatFails: the next leader of this election cannot be written, as its key is not UTF-8. What frees goes
+// on, and the queue is broken; anything else is refused as a whole. A later reaction that succeeds mends the queue.
 func TestReactionThatFails(t *testing.T) {
 	m, queue := newMachine(t), "_coord/elections/\xff"
 	for id := int64(1); id <= 4; id++ {
 		m.open(id)
 		m.put(&pb.PutRequest{
-			Key: []byte(layout.EntryKey(queue, id, "")), Value: encoded(t, &recipesv1.Candidate{Priority: id}), Lease: id,
+			Key: []byte(layout.EntryKey(queue, id, "")), Value: encoded(t, &recipesv1.Candidate{Priority: id}),
+			Lease: id,
 		})
 	}
 	m.put(&pb.PutRequest{Key: []byte("_coord/rwlocks/other/3"), Lease: 3})
 	before := fmt.Sprint(m.keys())
 	txn := []*pb.RequestOp{
-		deletion(layout.EntryKey(queue, 4, "")), {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}}},
+		deletion(layout.EntryKey(queue, 4, "")), {
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}},
+		},
 	}
-	if r := m.byHand(byHand{}, txn...); !errors.Is(r.Err, statemachine.ErrQueueBroken) || fmt.Sprint(m.keys()) != before || m.broken() != "" {
-		t.Errorf("a transaction that deletes and puts: %+v, broken %q, keys\n%v\nbefore\n%s", r, m.broken(), m.keys(), before)
+	if r := m.byHand(byHand{}, txn...); !errors.Is(r.Err, statemachine.ErrQueueBroken) ||
+		fmt.Sprint(m.keys()) != before || m.broken() != "" {
+		t.Errorf("a transaction that deletes and puts: %+v, broken %q, keys\n%v\nbefore\n%s", r, m.broken(), m.keys(),
+			before)
 	}
-	if r := m.delete(layout.EntryKey(queue, 4, "")); r.Err != nil || m.broken() != queue || len(recipes.Queue(m, queue)) != 3 {
+	if r := m.delete(layout.EntryKey(queue, 4, "")); r.Err != nil || m.broken() != queue ||
+		len(recipes.Queue(m, queue)) != 3 {
 		t.Errorf("a deletion: %+v, broken %q, %v", r, m.broken(), m.keys())
 	}
 	m.expire(3) // with the lock whose reaction has nothing to complain of

@@ -14,8 +14,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The records of the service registry; coordv1's service Registry is their contract. What a record says is checked by the member
-// that takes the request. Here is checked what must be the same for every release: whose record it is, its size, and its lease.
+// The records of the service registry; coordv1's service Registry is their contract. What a record says is checked by
+// the member that takes the request. Here is checked what must be the same for every release: whose record it is, its
+// size, and its lease.
 
 // instance is what stands in the keys of an instance.
 type instance struct {
@@ -97,7 +98,8 @@ func checkInstance(req *recipesv1.ServicePut) error {
 		return invalid("the record is that of %q of service %q", record.Id, record.Service)
 	case record.Weight < 1 || record.Weight > instances.MaxWeight:
 		return invalid("weight %d is not between 1 and %d", record.Weight, instances.MaxWeight)
-	case record.State < coordv1.ServiceState_SERVICE_STATE_PASSING || record.State > coordv1.ServiceState_SERVICE_STATE_CRITICAL:
+	case record.State < coordv1.ServiceState_SERVICE_STATE_PASSING ||
+		record.State > coordv1.ServiceState_SERVICE_STATE_CRITICAL:
 		return invalid("state %d is none", record.State)
 	case req.Lease == 0:
 		return invalid("an instance without a lease")
@@ -105,8 +107,8 @@ func checkInstance(req *recipesv1.ServicePut) error {
 	return nil
 }
 
-// passOn does with the order and the probe of the instance before what is due: one that is new knows nothing of them, one that
-// goes on in another session takes the order along. The result of a probe counts on its lease only.
+// passOn does with the order and the probe of the instance before what is due: one that is new knows nothing of them,
+// one that goes on in another session takes the order along. The result of a probe counts on its lease only.
 func (in *instance) passOn(step statemachine.Step, req *recipesv1.ServicePut, before *mvccpb.KeyValue) error {
 	if req.Before == 0 && (before == nil || before.Lease != req.Lease) {
 		if _, err := step.Delete(in.orderKey()); err != nil {
@@ -123,9 +125,12 @@ func (in *instance) passOn(step statemachine.Step, req *recipesv1.ServicePut, be
 	return err
 }
 
-// putEndpoint puts or deletes the endpoint as the records say now. before is the instance's key as it was, with its record. A key at the
-// endpoint that is on no lease of the instance is somebody else's, and is not deleted. ErrWrongKind.
-func (in *instance) putEndpoint(step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance) error {
+// putEndpoint puts or deletes the endpoint as the records say now. before is the instance's key as it was, with its
+// record. A key at the endpoint that is on no lease of the instance is somebody else's, and is not deleted.
+// ErrWrongKind.
+func (in *instance) putEndpoint(
+	step statemachine.Step, before *mvccpb.KeyValue, record *coordv1.ServiceInstance,
+) error {
 	var want []byte
 	if in.passing(step) && in.record.Mirror {
 		want = []byte(layout.EndpointKey(in.service, in.record.Addr))
@@ -157,8 +162,8 @@ func (in *instance) putEndpoint(step statemachine.Step, before *mvccpb.KeyValue,
 	return err
 }
 
-// endpointFits refuses an endpoint at key, where old stands, if it would stand in the way of a lock or an election. One that stands
-// already may be written again. ErrWrongKind.
+// endpointFits refuses an endpoint at key, where old stands, if it would stand in the way of a lock or an election. One
+// that stands already may be written again. ErrWrongKind.
 func endpointFits(step statemachine.Step, key string, old *mvccpb.KeyValue) error {
 	if old != nil && step.Attachment(old.Lease, old.Key).Kind == KindEndpoint {
 		return nil
@@ -166,7 +171,8 @@ func endpointFits(step statemachine.Step, key string, old *mvccpb.KeyValue) erro
 	queue, _ := layout.QueueOfKey(key)
 	for _, e := range frontOf(step, queue).entries {
 		if !e.Foreign {
-			return refuse(ErrWrongKind, "%q is that of a lock or an election, which would wait for the instance that etcd's resolver finds at %q: "+
+			return refuse(ErrWrongKind, "%q is that of a lock or an election, which would wait for the instance that "+
+				"etcd's resolver finds at %q: "+
 				"register under another name, or without the mirror", queue, key)
 		}
 	}
@@ -189,7 +195,8 @@ func (in *instance) passing(step statemachine.Step) bool {
 	return probed.GetState() == coordv1.ServiceState_SERVICE_STATE_PASSING && probed.GetLease() == in.kv.Lease
 }
 
-// registryRemove takes an instance out of the registry, if it is on the lease. The note that it left is not worth a refusal.
+// registryRemove takes an instance out of the registry, if it is on the lease. The note that it left is not worth a
+// refusal.
 func registryRemove(step statemachine.Step, req *recipesv1.ServiceRemove) (proto.Message, error) {
 	in, err := lookUp(step, req.Service, req.Id)
 	if err != nil {
@@ -266,7 +273,8 @@ func registryProbed(step statemachine.Step, req *recipesv1.ServiceFound) (proto.
 		return nil, err
 	}
 	found := &coordv1.ServiceProbed{}
-	if err := proto.Unmarshal(req.Record, found); err != nil || len(req.Record) > 2*MaxTextLen || found.Lease != req.Lease {
+	if err := proto.Unmarshal(req.Record, found); err != nil || len(req.Record) > 2*MaxTextLen ||
+		found.Lease != req.Lease {
 		return nil, invalid("the record of a probe, of %d bytes: %v", len(req.Record), err)
 	}
 	if in.kv == nil || in.kv.Lease != req.Lease || !step.LeaseAlive(req.Lease) {

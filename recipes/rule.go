@@ -15,8 +15,8 @@ import (
 type Rule interface {
 	// Record is the key that the rule reads beside the entries, "" if it reads none.
 	Record(queue string) string
-	// Inside yields the entries that hold, oldest first and each with the token of its grant, and among them the places that
-	// are kept for holders that died, and foreign keys by which somebody may hold.
+	// Inside yields the entries that hold, oldest first and each with the token of its grant, and among them the places
+	// that are kept for holders that died, and foreign keys by which somebody may hold.
 	Inside(State) iter.Seq[Entry]
 	// Holds says whether the entry holds by this token, as Inside would. It reads as little as it can.
 	Holds(r Reader, queue string, e Entry, token int64) bool
@@ -38,10 +38,10 @@ type State interface {
 	Newest() iter.Seq[Entry]
 }
 
-// inOrder is a rule by which the oldest entries hold, up to the token that the record names, a lingering place like any other: nobody
-// overtakes, and who is inside stays there. Their tokens are their create revisions. Only what writes the record lets somebody in. So
-// all agree, the checks of a grant, who waits and who looks on: where the record could not be written the queue is broken, who held
-// before holds, and nobody else does until it is written.
+// inOrder is a rule by which the oldest entries hold, up to the token that the record names, a lingering place like any
+// other: nobody overtakes, and who is inside stays there. Their tokens are their create revisions. Only what writes the
+// record lets somebody in. So all agree, the checks of a grant, who waits and who looks on: where the record could not
+// be written the queue is broken, who held before holds, and nobody else does until it is written.
 type inOrder struct {
 	record layout.Part
 	last   func(record *mvccpb.KeyValue) int64

@@ -10,7 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The read-write lock; see service RWLock for what it promises. A writer is let in if nobody is before it, a reader if no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
+// The read-write lock; see service RWLock for what it promises. A writer is let in if nobody is before it, a reader if
+// no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
 
 // readWrite is the rule of read-write locks.
 var readWrite = counted{
@@ -45,7 +46,9 @@ func rwAcquire(step statemachine.Step, req *coordv1.RWAcquire) (proto.Message, e
 
 // enterRWLock makes a reader or a writer. An entry stays what it is: ErrUpgrade, ErrKeyTaken.
 func enterRWLock(step statemachine.Step, a *acquisition) (*ownersEntry, bool, error) {
-	own, err := findByCounts(step, a.queue, func(t *recipesv1.Tally, e Entry) bool { return readWrite.admits(t, nil, e) }, a.entry)
+	own, err := findByCounts(step, a.queue, func(t *recipesv1.Tally, e Entry) bool {
+		return readWrite.admits(t, nil, e)
+	}, a.entry)
 	switch {
 	case err != nil:
 		return nil, false, err

@@ -43,12 +43,13 @@ func (c *crowd) useRWLock() {
 
 // rwEvents is what histories must have reached.
 var rwEvents = []string{
-	"HOLDS", "WAITS", "NONE", "released", "released again", "withdrawn", "expired", "ended", "deleted", "crashed", "restored",
+	"HOLDS", "WAITS", "NONE", "released", "released again", "withdrawn", "expired", "ended", "deleted", "crashed",
+	"restored",
 	"downgraded", "readers together", "kept", "refused",
 }
 
-// TestRWLockExclusion: at every index a writer holds alone, or readers do; who was granted holds until its entry is gone, and
-// who is next does in the very commit that makes room.
+// TestRWLockExclusion: at every index a writer holds alone, or readers do; who was granted holds until its entry is
+// gone, and who is next does in the very commit that makes room.
 func TestRWLockExclusion(t *testing.T) {
 	var inside grants
 	var index uint64
@@ -75,8 +76,8 @@ func TestRWLockExclusion(t *testing.T) {
 	})
 }
 
-// TestRWLockNoStarvation: at no index does anybody hold who came after somebody who waits: neither readers pass a waiting
-// writer, nor the other way round (bypass 0).
+// TestRWLockNoStarvation: at no index does anybody hold who came after somebody who waits: neither readers pass a
+// waiting writer, nor the other way round (bypass 0).
 func TestRWLockNoStarvation(t *testing.T) {
 	crowds(t, coordv1.QueueKind_QUEUE_RWLOCK, rwEvents[:2], (*crowd).useRWLock, func(c *crowd, q *recipes.Snapshot) {
 		waiting := q.Waiting()
@@ -100,18 +101,20 @@ func (s *stage) rw(session int64, write bool) *coordv1.AcquiredEntry {
 
 func (s *stage) tryRW(session int64, write, try bool) (*coordv1.AcquiredEntry, error) {
 	resp := &coordv1.Acquired{}
-	if err := s.ask(session, coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: write, Try: try}, resp); err != nil {
+	if err := s.ask(session, coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: write, Try: try},
+		resp); err != nil {
 		return nil, err
 	}
 	return resp.Entries[0], nil
 }
 
 func (s *stage) downgrade(session int64, e *coordv1.AcquiredEntry) error {
-	return s.ask(session, coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: guard(e)}, &coordv1.RWDowngraded{})
+	return s.ask(session, coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: guard(e)},
+		&coordv1.RWDowngraded{})
 }
 
-// TestRWLockStory: readers share; a writer waits for all of them, and later readers for it; downgrading lets those in that
-// come before the next writer.
+// TestRWLockStory: readers share; a writer waits for all of them, and later readers for it; downgrading lets those in
+// that come before the next writer.
 func TestRWLockStory(t *testing.T) {
 	s := newStage(t, 1, 2, 3, 4, 5)
 	r1, r2 := s.rw(1, false), s.rw(2, false)
@@ -150,11 +153,13 @@ func (s *stage) wantHold(want ...*coordv1.AcquiredEntry) {
 	}
 }
 
-// TestRWLockLinger: the place of a dead reader keeps writers out and lets readers in; that of a writer keeps out everybody.
+// TestRWLockLinger: the place of a dead reader keeps writers out and lets readers in; that of a writer keeps out
+// everybody.
 func TestRWLockLinger(t *testing.T) {
 	for _, write := range []bool{false, true} {
 		s := newStage(t, 1, 2, 3)
-		must(t, s.ask(1, coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: write, LingerMs: 1000}, &coordv1.Acquired{}))
+		must(t, s.ask(1, coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: write, LingerMs: 1000},
+			&coordv1.Acquired{}))
 		s.Expire(1)
 		r := s.rw(2, false)
 		w := s.rw(3, true)
@@ -187,7 +192,8 @@ func TestRWLockBadInput(t *testing.T) {
 	wantRefusal(t, "downgrade by another token", s.downgrade(1, gone), recipes.ErrNotHolder, r.Key)
 	lock := s.lock(3, "a")[0]
 	wantRefusal(t, "downgrade of a lock", s.downgrade(3, lock), statemachine.ErrInvalid, "not one of a read-write lock")
-	wantRefusal(t, "no entry", s.ask(1, coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{}, &coordv1.RWDowngraded{}), statemachine.ErrInvalid, "name is empty")
+	wantRefusal(t, "no entry", s.ask(1, coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{},
+		&coordv1.RWDowngraded{}), statemachine.ErrInvalid, "name is empty")
 	if !s.holds(r) || !s.holds(lock) {
 		t.Error("others noticed")
 	}
@@ -195,7 +201,8 @@ func TestRWLockBadInput(t *testing.T) {
 	if !errors.Is(err, recipes.ErrWrongKind) {
 		t.Errorf("transfer of a read-write lock: %v", err)
 	}
-	err = s.ask(1, coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: guard(r), Value: []byte("x")}, &coordv1.Proclaimed{})
+	err = s.ask(1, coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: guard(r), Value: []byte("x")},
+		&coordv1.Proclaimed{})
 	if !errors.Is(err, recipes.ErrWrongKind) {
 		t.Errorf("proclamation in a read-write lock: %v", err)
 	}
@@ -206,7 +213,9 @@ func TestForceReleaseOfSeveral(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
 	r1, r2, w := s.rw(1, false), s.rw(2, false), s.rw(3, true)
 	force := func(token int64) error {
-		req := &coordv1.ForceReleaseRequest{Name: "a", Kind: coordv1.QueueKind_QUEUE_RWLOCK, Token: token, Reason: "because"}
+		req := &coordv1.ForceReleaseRequest{
+			Name: "a", Kind: coordv1.QueueKind_QUEUE_RWLOCK, Token: token, Reason: "because",
+		}
 		return call(t, s.Store, recipes.ForceRelease, req, &coordv1.ForceReleaseResponse{})
 	}
 	wantRefusal(t, "no token", force(0), statemachine.ErrInvalid, "2 hold")

@@ -13,9 +13,9 @@ import (
 )
 
 // The semaphore; see service Semaphore for what it promises. A key beside its record says how many permits there are:
-// recipesv1.SemaphoreState. An entry is let in when it and all before it fit into the limit. When that is lowered below what is held,
-// it keeps the token of the last holder, up to which entries hold whatever the limit: so nothing is revoked, and who holds can be
-// counted anew from the keys.
+// recipesv1.SemaphoreState. An entry is let in when it and all before it fit into the limit. When that is lowered below
+// what is held, it keeps the token of the last holder, up to which entries hold whatever the limit: so nothing is
+// revoked, and who holds can be counted anew from the keys.
 
 // byPermits is the rule of semaphores.
 var byPermits = counted{
@@ -74,7 +74,8 @@ func enterSemaphore(step statemachine.Step, a *acquisition) (*ownersEntry, bool,
 	record := []byte(byPermits.limitKey(a.queue))
 	state, ok := readLimit(step.Get(record))
 	if !ok {
-		return nil, false, statemachine.NewQueueBroken(a.queue, fmt.Errorf("what stands at %q is no limit: resize the semaphore", record))
+		return nil, false, statemachine.NewQueueBroken(a.queue, fmt.Errorf("what stands at %q is no limit: resize the "+
+			"semaphore", record))
 	}
 	unset := state.Limit == 0
 	if unset {
@@ -151,12 +152,14 @@ func semaphoreResize(step statemachine.Step, req *coordv1.SemaphoreResize) (prot
 	return resp, nil
 }
 
-// maxWaitersSeen is how many who wait a resize looks at. Only one that lowers the limit below what somebody wants, or wanted since
-// the queue was empty, looks at any.
+// maxWaitersSeen is how many who wait a resize looks at. Only one that lowers the limit below what somebody wants, or
+// wanted since the queue was empty, looks at any.
 const maxWaitersSeen = 10_000
 
 // wantsMore finds somebody who waits for more permits than a limit. Of very many who wait the last ones count as such.
-func wantsMore(step statemachine.Step, queue string, t *recipesv1.Tally, limit int64) (key string, permits int64, found bool) {
+func wantsMore(
+	step statemachine.Step, queue string, t *recipesv1.Tally, limit int64,
+) (key string, permits int64, found bool) {
 	if t.Inside == t.Entries || t.Most <= limit {
 		return "", 0, false
 	}

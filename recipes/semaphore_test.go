@@ -11,15 +11,16 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// TestSemaphoreNeverMoreThanLimit: the permits that are held never exceed the limit at any index; who was granted holds until
-// its entry is gone, whatever the limit becomes (resize never revokes silently); who waits is granted in order and in the
-// very commit that makes room.
+// TestSemaphoreNeverMoreThanLimit: the permits that are held never exceed the limit at any index; who was granted holds
+// until its entry is gone, whatever the limit becomes (resize never revokes silently); who waits is granted in order
+// and in the very commit that makes room.
 func TestSemaphoreNeverMoreThanLimit(t *testing.T) {
 	var inside grants
 	var index uint64
 	var held int64
 	crowds(t, coordv1.QueueKind_QUEUE_SEMAPHORE, []string{
-		"HOLDS", "WAITS", "NONE", "released", "released again", "withdrawn", "expired", "ended", "deleted", "crashed", "restored",
+		"HOLDS", "WAITS", "NONE", "released", "released again", "withdrawn", "expired", "ended", "deleted", "crashed",
+		"restored",
 		"resized", "resize refused", "drained", "above the limit", "kept",
 	}, (*crowd).useSemaphore, func(c *crowd, q *recipes.Snapshot) {
 		if c.index < index { // another history
@@ -27,7 +28,9 @@ func TestSemaphoreNeverMoreThanLimit(t *testing.T) {
 		}
 		index = c.index
 		info := q.Semaphore()
-		inside.step(q, func(inside []recipes.Entry, next recipes.Entry) bool { return sum(inside)+next.Permits <= info.Limit })
+		inside.step(q, func(inside []recipes.Entry, next recipes.Entry) bool {
+			return sum(inside)+next.Permits <= info.Limit
+		})
 		c.compare(inside, q)
 		if info.Held != sum(inside) {
 			c.broken("%d held, want %d", info.Held, sum(inside))
@@ -56,7 +59,8 @@ func sum(entries []recipes.Entry) (permits int64) {
 func (c *crowd) useSemaphore() {
 	if c.rng.IntN(4) > 0 {
 		c.acquire(coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{
-			Name: "a", OwnerId: []string{"", "x"}[c.rng.IntN(2)], Permits: 1 + c.rng.Int64N(3), Limit: 4, Try: c.rng.IntN(4) == 0,
+			Name: "a", OwnerId: []string{"", "x"}[c.rng.IntN(2)], Permits: 1 + c.rng.Int64N(3), Limit: 4,
+			Try:      c.rng.IntN(4) == 0,
 			LingerMs: 1500 * (c.rng.Int64N(3) / 2),
 		})
 		return
@@ -80,8 +84,8 @@ func (c *crowd) useSemaphore() {
 	}
 }
 
-// TestSemaphoreDeadSessionReturnsOnce: the permits of a session that ends come back in that commit, and a release that comes
-// afterwards returns nothing again.
+// TestSemaphoreDeadSessionReturnsOnce: the permits of a session that ends come back in that commit, and a release that
+// comes afterwards returns nothing again.
 func TestSemaphoreDeadSessionReturnsOnce(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
 	a := s.permits(1, 3, 4)
@@ -107,13 +111,15 @@ func TestSemaphoreDeadSessionReturnsOnce(t *testing.T) {
 func (s *stage) permits(session, permits, limit int64) *coordv1.AcquiredEntry {
 	s.Helper()
 	resp := &coordv1.Acquired{}
-	must(s.T, s.ask(session, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "a", Permits: permits, Limit: limit}, resp))
+	must(s.T, s.ask(session, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE,
+		&coordv1.SemaphoreAcquire{Name: "a", Permits: permits, Limit: limit}, resp))
 	return resp.Entries[0]
 }
 
 func (s *stage) resize(limit int64, drain bool) (*coordv1.SemaphoreResized, error) {
 	resp := &coordv1.SemaphoreResized{}
-	return resp, s.ask(1, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "a", Limit: limit, Drain: drain}, resp)
+	return resp, s.ask(1, coordv1.Kind_KIND_SEMAPHORE_RESIZE,
+		&coordv1.SemaphoreResize{Name: "a", Limit: limit, Drain: drain}, resp)
 }
 
 // wantPermits fails unless so many are held, by these grants and no others.
@@ -130,14 +136,15 @@ func (s *stage) wantPermits(held int64, by ...*coordv1.AcquiredEntry) {
 	}
 }
 
-// TestSemaphoreStory: small requests wait behind a big one; growing grants at once; draining keeps who holds and lets nobody
-// in until it fits.
+// TestSemaphoreStory: small requests wait behind a big one; growing grants at once; draining keeps who holds and lets
+// nobody in until it fits.
 func TestSemaphoreStory(t *testing.T) {
 	s := newStage(t, 1, 2, 3, 4)
 	a := s.permits(1, 3, 4)
 	b := s.permits(2, 2, 9) // what it says of the limit does not count
 	c := s.permits(3, 1, 0)
-	if a.State != coordv1.AcquiredEntry_HOLDS || b.State != coordv1.AcquiredEntry_WAITS || b.Position != 1 || b.Holder.GetPermits() != 3 || c.Position != 2 {
+	if a.State != coordv1.AcquiredEntry_HOLDS || b.State != coordv1.AcquiredEntry_WAITS || b.Position != 1 ||
+		b.Holder.GetPermits() != 3 || c.Position != 2 {
 		t.Fatalf("%v; %v; %v", a, b, c)
 	}
 	s.wantPermits(3, a)
@@ -225,8 +232,8 @@ func TestTallyHeals(t *testing.T) {
 	}
 }
 
-// TestSemaphoreLimitDeletedByHand: who holds holds, and who waits waits for as many as before. With the last entry the limit
-// can go.
+// TestSemaphoreLimitDeletedByHand: who holds holds, and who waits waits for as many as before. With the last entry the
+// limit can go.
 func TestSemaphoreLimitDeletedByHand(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
 	limit := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a") + "/limit"

@@ -72,11 +72,12 @@ func (s *Snapshot) Newest() iter.Seq[Entry] {
 	}
 }
 
-// Inside are those that hold, oldest first and each with the token of its grant, and among them the places that are kept
-// for holders that died.
+// Inside are those that hold, oldest first and each with the token of its grant, and among them the places that are
+// kept for holders that died.
 func (s *Snapshot) Inside() iter.Seq[Entry] { return RuleOf(s.Queue).Inside(s) }
 
-// Holders are those that hold, oldest first, each with the token of its grant; foreign keys, by which somebody may hold, too.
+// Holders are those that hold, oldest first, each with the token of its grant; foreign keys, by which somebody may
+// hold, too.
 func (s *Snapshot) Holders() (holders []Entry) {
 	for e := range s.Inside() {
 		if !e.Lingers {

@@ -13,8 +13,8 @@ import (
 
 // The steps of the unary services, which name the session in the request.
 
-// enqueueAs makes the owner's entry, or takes over the one it has, in a queue of a kind. It scans only as far as it must: a
-// bounded part of the queue, and what decides whether it holds, so a long queue does not slow the log down.
+// enqueueAs makes the owner's entry, or takes over the one it has, in a queue of a kind. It scans only as far as it
+// must: a bounded part of the queue, and what decides whether it holds, so a long queue does not slow the log down.
 func enqueueAs(kind uint64, enter enterFunc) func(statemachine.Step, *recipesv1.Enqueue) (proto.Message, error) {
 	return func(step statemachine.Step, req *recipesv1.Enqueue) (proto.Message, error) {
 		if err := checkEnqueue(step, req); err != nil {
@@ -27,7 +27,9 @@ func enqueueAs(kind uint64, enter enterFunc) func(statemachine.Step, *recipesv1.
 		}
 		a := &acquisition{
 			queue: queue, kind: kind, try: req.Try, resumes: req.ResumeToken != 0,
-			entry: Entry{Lease: req.Lease, OwnerID: req.OwnerId, Value: req.Value, Write: req.Write, Permits: req.Permits},
+			entry: Entry{
+				Lease: req.Lease, OwnerID: req.OwnerId, Value: req.Value, Write: req.Write, Permits: req.Permits,
+			},
 			limit: req.Limit, parties: req.Parties, lingerMS: step.Attachment(req.Lease, []byte(key)).LingerMS,
 		}
 		own, made, err := a.enter(step, enter)
@@ -124,7 +126,9 @@ func checkValue(value []byte) error {
 }
 
 // putNoted writes an entry again with what was noted of it. Of an etcd client's entry nothing was.
-func putNoted(step statemachine.Step, key string, value []byte, lease statemachine.LeaseID, note statemachine.Attachment) (statemachine.Revision, error) {
+func putNoted(
+	step statemachine.Step, key string, value []byte, lease statemachine.LeaseID, note statemachine.Attachment,
+) (statemachine.Revision, error) {
 	if note.Kind == 0 {
 		return step.Put([]byte(key), value, lease)
 	}
@@ -138,8 +142,8 @@ func (own *ownersEntry) enter(step statemachine.Step, value []byte, note statema
 	}
 	rev, err := step.PutEntry([]byte(own.key), value, own.entry.Lease, note)
 	if own.exists && errors.Is(err, statemachine.ErrNoSpace) {
-		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry up
-		// for the request before would take it away.
+		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry
+		// up for the request before would take it away.
 		rev, err = step.Touch([]byte(own.key))
 	}
 	if err != nil {

@@ -55,7 +55,9 @@ func (s *stage) lock(session int64, names ...string) []*coordv1.AcquiredEntry {
 func (s *stage) campaign(session int64, name string, priority int64) *coordv1.AcquiredEntry {
 	s.Helper()
 	resp := &coordv1.Acquired{}
-	must(s.T, s.ask(session, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: name, Priority: priority, Value: fmt.Append(nil, session)}, resp))
+	must(s.T, s.ask(session, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+		Name: name, Priority: priority, Value: fmt.Append(nil, session),
+	}, resp))
 	return resp.Entries[0]
 }
 
@@ -99,7 +101,8 @@ func (s *stage) wantOrder(queue, want string) {
 func wantRefusal(t *testing.T, what string, err, want error, text string) {
 	t.Helper()
 	var r statemachine.Refusal
-	if !errors.Is(err, want) || want != statemachine.ErrInvalid && !errors.As(err, &r) || !strings.Contains(err.Error(), text) {
+	if !errors.Is(err, want) || want != statemachine.ErrInvalid && !errors.As(err, &r) ||
+		!strings.Contains(err.Error(), text) {
 		t.Errorf("%s: %v, want %v with %q", what, err, want, text)
 	}
 }
@@ -113,7 +116,8 @@ func TestAcquireSeveral(t *testing.T) {
 			t.Errorf("entry %d: %v at revision %d", i, e, s.Rev)
 		}
 	}
-	if got[0].State != coordv1.AcquiredEntry_HOLDS || got[1].State != coordv1.AcquiredEntry_WAITS || got[1].Position != 1 || got[1].Holder.GetKey() != "b/1" {
+	if got[0].State != coordv1.AcquiredEntry_HOLDS || got[1].State != coordv1.AcquiredEntry_WAITS ||
+		got[1].Position != 1 || got[1].Holder.GetKey() != "b/1" {
 		t.Errorf("acquired: %v", got)
 	}
 	rev := s.Rev
@@ -235,13 +239,15 @@ func TestL1GuardNeedsTheHolder(t *testing.T) {
 	}
 }
 
-// TestLingeringPlace: the place of a holder that expired is kept against everybody, given to nobody, and then handed on.
+// TestLingeringPlace: the place of a holder that expired is kept against everybody, given to nobody, and then handed
+// on.
 func TestLingeringPlace(t *testing.T) {
 	for _, priority := range []int64{0, 5} {
 		s := newStage(t, 1, 2, 3)
 		queue := layout.ElectionQueue("a", priority)
 		resp := &coordv1.Acquired{}
-		must(t, s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: 500}, resp))
+		must(t, s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority, LingerMs: 500},
+			resp))
 		a, b := resp.Entries[0], s.campaign(2, "a", priority)
 		s.Expire(1)
 		s.wantOrder(queue, "~1 2")
@@ -249,15 +255,19 @@ func TestLingeringPlace(t *testing.T) {
 			t.Errorf("%+v holds", lingers)
 		}
 		c := s.campaign(3, "a", priority)
-		if s.holds(a) || s.holds(b) || s.holds(c) || c.State != coordv1.AcquiredEntry_WAITS || c.Holder != nil || c.Position != 2 {
+		if s.holds(a) || s.holds(b) || s.holds(c) || c.State != coordv1.AcquiredEntry_WAITS || c.Holder != nil ||
+			c.Position != 2 {
 			t.Errorf("priority %d, while it lingers: %v, %v %v %v", priority, c, s.holds(a), s.holds(b), s.holds(c))
 		}
 		try := &coordv1.Acquired{}
-		must(t, s.ask(3, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", OwnerId: "x", Priority: priority, Try: true}, try))
+		must(t, s.ask(3, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+			Name: "a", OwnerId: "x", Priority: priority, Try: true,
+		}, try))
 		if try.Entries[0].State != coordv1.AcquiredEntry_NONE || try.Entries[0].Holder != nil {
 			t.Errorf("try while it lingers: %v", try)
 		}
-		err := s.ask(2, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: b.Key, Priority: priority}, &coordv1.Transferred{})
+		err := s.ask(2, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: b.Key, Priority: priority},
+			&coordv1.Transferred{})
 		wantRefusal(t, "transfer while it lingers", err, recipes.ErrNoLeader, "")
 		asked := &coordv1.Asked{}
 		must(t, s.ask(2, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "a", Priority: priority}, asked))
@@ -265,7 +275,8 @@ func TestLingeringPlace(t *testing.T) {
 			t.Errorf("asked %v, which is dead", asked.Holder)
 		}
 		s.Leases[1], s.Sessions[1] = true, true // an etcd client may use the id again
-		err = s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority}, &coordv1.Acquired{})
+		err = s.ask(1, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: priority},
+			&coordv1.Acquired{})
 		wantRefusal(t, "campaign at a lingering place", err, recipes.ErrKeyTaken, a.Key)
 		s.ExpirePlaces()
 		s.wantOrder(queue, "2 3")
@@ -323,13 +334,19 @@ func TestBadStreamRequests(t *testing.T) {
 		kind coordv1.Kind
 		req  proto.Message
 	}{
-		"value has":           {coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Value: make([]byte, recipes.MaxValueLen+1)}},
-		"0 entries":           {coordv1.Kind_KIND_RELEASE, &coordv1.Release{}},
-		"is not one of an":    {coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: "b/1", Token: 1}}}},
-		"not positive":        {coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{Entry: &coordv1.Guard{Name: "a", Key: "a/1"}}},
-		"name is empty":       {coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{}},
-		"election that is":    {coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: "a/1", Priority: 1}},
-		"text has 1025 bytes": {coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "a", Reason: strings.Repeat("x", 1025)}},
+		"value has": {coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+			Name: "a", Value: make([]byte, recipes.MaxValueLen+1),
+		}},
+		"0 entries": {coordv1.Kind_KIND_RELEASE, &coordv1.Release{}},
+		"is not one of an": {coordv1.Kind_KIND_RELEASE, &coordv1.Release{
+			Entries: []*coordv1.Guard{{Name: "a", Key: "b/1", Token: 1}},
+		}},
+		"not positive": {coordv1.Kind_KIND_PROCLAIM,
+			&coordv1.Proclaim{Entry: &coordv1.Guard{Name: "a", Key: "a/1"}}},
+		"name is empty":    {coordv1.Kind_KIND_PROCLAIM, &coordv1.Proclaim{}},
+		"election that is": {coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: "a/1", Priority: 1}},
+		"text has 1025 bytes": {coordv1.Kind_KIND_ASK_RELEASE,
+			&coordv1.AskRelease{Name: "a", Reason: strings.Repeat("x", 1025)}},
 	} {
 		wantRefusal(t, what, s.ask(1, c.kind, c.req, &coordv1.Asked{}), statemachine.ErrInvalid, what)
 	}
@@ -379,7 +396,9 @@ func TestE4TransferPutsCandidatesBehind(t *testing.T) {
 	if now, ok := moved.Moved("a/2", entries[1].Token); !ok || now != s.Get([]byte("a/2")).CreateRevision {
 		t.Errorf("note of the second transfer: %v", moved)
 	}
-	if n, err := s.release(6, &coordv1.AcquiredEntry{Name: "a", Key: "a/5", Token: s.Get([]byte("a/5")).CreateRevision}); n != 1 || err != nil {
+	if n, err := s.release(6, &coordv1.AcquiredEntry{
+		Name: "a", Key: "a/5", Token: s.Get([]byte("a/5")).CreateRevision,
+	}); n != 1 || err != nil {
 		t.Error(n, err)
 	}
 	if _, err := transfer(nil, "a/2"); err != nil {
@@ -402,7 +421,8 @@ func TestTransferIsRefusedWhereNobodyFollows(t *testing.T) {
 		between(name)
 		s.campaign(3, name, 0)
 		rev, order := s.Rev, s.order(name)
-		err := s.ask(1, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: name, To: name + "/3"}, &coordv1.Transferred{})
+		err := s.ask(1, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: name, To: name + "/3"},
+			&coordv1.Transferred{})
 		wantRefusal(t, what, err, recipes.ErrForeignCandidate, name+"/")
 		s.wantOrder(name, order)
 		if s.Rev != rev {
@@ -422,5 +442,6 @@ func TestTransferIsRefusedWhereNobodyFollows(t *testing.T) {
 
 func (s *stage) unaryCampaign(name string, lease int64) {
 	s.Helper()
-	must(s.T, call(s.T, s.Store, recipes.ElectionCampaign, &recipesv1.Enqueue{Name: name, Lease: lease}, &recipesv1.Enqueued{}))
+	must(s.T, call(s.T, s.Store, recipes.ElectionCampaign, &recipesv1.Enqueue{Name: name, Lease: lease},
+		&recipesv1.Enqueued{}))
 }

@@ -16,8 +16,8 @@ import (
 // maxPrevious is how many previous tokens of a candidate the note of a transfer remembers.
 const maxPrevious = 32
 
-// MaxMoved is how many candidates may stand between the leader and the target of a transfer: each is written anew, and all wait
-// meanwhile. maxNoted is how many that were moved before the note of a transfer remembers beside them.
+// MaxMoved is how many candidates may stand between the leader and the target of a transfer: each is written anew, and
+// all wait meanwhile. maxNoted is how many that were moved before the note of a transfer remembers beside them.
 const (
 	MaxMoved = 1000
 	maxNoted = 4 * MaxMoved
@@ -73,9 +73,9 @@ func transfer(step statemachine.Step, req *coordv1.Transfer) (proto.Message, err
 	return resp, err
 }
 
-// upTo returns the entries of queue up to a key and what was created with it, which is all that is in its way, as far as a transfer
-// may go. Those that were
-// created with another one are foreign: only a transaction of an etcd client makes such.
+// upTo returns the entries of queue up to a key and what was created with it, which is all that is in its way, as far
+// as a transfer may go. Those that were created with another one are foreign: only a transaction of an etcd client
+// makes such.
 func upTo(step statemachine.Step, queue, key string) (entries []Entry) {
 	last := int64(math.MaxInt64)
 	eachEntry(step, queue, func(e Entry) bool {
@@ -124,8 +124,11 @@ func movable(step statemachine.Step, ahead []Entry) ([]moving, error) {
 	return moved, nil
 }
 
-// putBehind deletes the leader's entry and all ahead, and makes anew those that are moved. It returns the last revision.
-func putBehind(step statemachine.Step, queue string, leader Entry, to string, ahead []Entry, moved []moving) (statemachine.Revision, error) {
+// putBehind deletes the leader's entry and all ahead, and makes anew those that are moved. It returns the last
+// revision.
+func putBehind(
+	step statemachine.Step, queue string, leader Entry, to string, ahead []Entry, moved []moving,
+) (statemachine.Revision, error) {
 	last, err := putTransfer(step, queue, leader, leader.Token, to, moved)
 	if err != nil {
 		return 0, err
@@ -146,7 +149,9 @@ func putBehind(step statemachine.Step, queue string, leader Entry, to string, ah
 
 // putTransfer writes the note of a transfer. It names the tokens that each candidate had before it was moved, by this
 // transfer or an earlier one, so that whoever missed some of them finds its entry again.
-func putTransfer(step statemachine.Step, queue string, from Entry, term int64, to string, moved []moving) (statemachine.Revision, error) {
+func putTransfer(
+	step statemachine.Step, queue string, from Entry, term int64, to string, moved []moving,
+) (statemachine.Revision, error) {
 	key := []byte(layout.TransferKey(queue))
 	before := ParseTransfer(step.Get(key))
 	note := &recipesv1.Transfer{From: from.Key, FromToken: term, To: to}
@@ -155,7 +160,8 @@ func putTransfer(step statemachine.Step, queue string, from Entry, term int64, t
 	for i, m := range moved {
 		previous := append(earlier[m.Key].previous(m.Token), m.Token)
 		note.Moved = append(note.Moved, &recipesv1.Moved{
-			Key: m.Key, Former: previous[max(0, len(previous)-maxPrevious):], Token: step.Revision() + 2 + int64(i), // the note takes the first
+			// the note takes the first
+			Key: m.Key, Former: previous[max(0, len(previous)-maxPrevious):], Token: step.Revision() + 2 + int64(i),
 		})
 		again[m.Key] = true
 	}
@@ -163,7 +169,8 @@ func putTransfer(step statemachine.Step, queue string, from Entry, term int64, t
 		if i >= maxNoted {
 			break
 		}
-		if e, ok := entryOf(queue, step.Get([]byte(m.Key))); ok && !again[m.Key] && e.Token == m.Token && m.Key != from.Key {
+		if e, ok := entryOf(queue, step.Get([]byte(m.Key))); ok && !again[m.Key] && e.Token == m.Token &&
+			m.Key != from.Key {
 			note.Moved = append(note.Moved, m)
 		}
 	}

@@ -12,7 +12,9 @@ import (
 )
 
 // enters has a session ask for an entry, and returns what it was told.
-func (m *machine) enters(session int64, sequence uint64, kind coordv1.Kind, body proto.Message) (*coordv1.AcquiredEntry, string) {
+func (m *machine) enters(
+	session int64, sequence uint64, kind coordv1.Kind, body proto.Message,
+) (*coordv1.AcquiredEntry, string) {
 	m.Helper()
 	out, refused := m.request(session, sequence, kind, encoded(m.T, body), 1)
 	entered := &coordv1.Acquired{}
@@ -23,15 +25,16 @@ func (m *machine) enters(session int64, sequence uint64, kind coordv1.Kind, body
 	return entered.Entries[0], ""
 }
 
-// TestUnreadableTally: where a fault has left what is no tally, nobody is let in beside who holds, whoever comes next or goes: who is there
-// is counted anew.
+// TestUnreadableTally: where a fault has left what is no tally, nobody is let in beside who holds, whoever comes next
+// or goes: who is there is counted anew.
 func TestUnreadableTally(t *testing.T) {
 	for _, c := range []struct {
 		queue string
 		kind  coordv1.Kind
 		body  proto.Message
 	}{
-		{"_coord/semaphores/x", coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "x", Permits: 2, Limit: 2}},
+		{"_coord/semaphores/x", coordv1.Kind_KIND_SEMAPHORE_ACQUIRE,
+			&coordv1.SemaphoreAcquire{Name: "x", Permits: 2, Limit: 2}},
 		{"_coord/rwlocks/x", coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "x", Write: true}},
 	} {
 		for _, goes := range []bool{false, true} {
@@ -56,7 +59,8 @@ func TestUnreadableTally(t *testing.T) {
 				t.Errorf("%s, somebody went: %t: %+v holds", c.queue, goes, e)
 			}
 			m.expire(1)
-			if e, ok := recipes.Read(m, c.queue).Holder(); !ok || e.Lease == 1 || len(recipes.Read(m, c.queue).Holders()) != 1 {
+			if e, ok := recipes.Read(m, c.queue).Holder(); !ok || e.Lease == 1 ||
+				len(recipes.Read(m, c.queue).Holders()) != 1 {
 				t.Errorf("%s, somebody went: %t: then %+v holds", c.queue, goes, e)
 			}
 			must(t, m.Close())
@@ -64,12 +68,14 @@ func TestUnreadableTally(t *testing.T) {
 	}
 }
 
-// TestUnreadableLimitAndBarrier: who meets them is refused by the name of the key, and told what to do, which helps the semaphore.
+// TestUnreadableLimitAndBarrier: who meets them is refused by the name of the key, and told what to do, which helps the
+// semaphore.
 func TestUnreadableLimitAndBarrier(t *testing.T) {
 	m := newMachine(t)
 	m.open(1)
 	m.open(2)
-	semaphore, barrier := &coordv1.SemaphoreAcquire{Name: "x", Permits: 1, Limit: 2}, &coordv1.BarrierEnter{Name: "x", Parties: 2}
+	semaphore, barrier := &coordv1.SemaphoreAcquire{Name: "x", Permits: 1, Limit: 2},
+		&coordv1.BarrierEnter{Name: "x", Parties: 2}
 	if e, refused := m.enters(1, 1, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphore); refused != "" {
 		t.Fatal(e, refused)
 	}
@@ -82,10 +88,12 @@ func TestUnreadableLimitAndBarrier(t *testing.T) {
 	if e, refused := m.enters(2, 2, coordv1.Kind_KIND_BARRIER_ENTER, barrier); !strings.Contains(refused, `"_coord/barriers/x/state" is no barrier: delete`) {
 		t.Errorf("the barrier: %v %s", e, refused)
 	}
-	if _, refused := m.request(2, 3, coordv1.Kind_KIND_SEMAPHORE_RESIZE, encoded(t, &coordv1.SemaphoreResize{Name: "x", Limit: 2}), 1); refused != "" {
+	if _, refused := m.request(2, 3, coordv1.Kind_KIND_SEMAPHORE_RESIZE,
+		encoded(t, &coordv1.SemaphoreResize{Name: "x", Limit: 2}), 1); refused != "" {
 		t.Errorf("resized: %s", refused)
 	}
-	if e, refused := m.enters(2, 4, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphore); refused != "" || e.State != coordv1.AcquiredEntry_HOLDS {
+	if e, refused := m.enters(2, 4, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphore); refused != "" ||
+		e.State != coordv1.AcquiredEntry_HOLDS {
 		t.Errorf("the semaphore with a limit: %v %s", e, refused)
 	}
 	must(t, m.Close())

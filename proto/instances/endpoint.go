@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// endpoint is a value in the layout of etcd's naming/endpoints. It is as old as gRPC's own naming package, and etcd promises
-// to keep it.
+// endpoint is a value in the layout of etcd's naming/endpoints. It is as old as gRPC's own naming package, and etcd
+// promises to keep it.
 type endpoint struct {
 	Op       int
 	Addr     string
@@ -31,7 +31,8 @@ func (in *Instance) EncodeEndpoint() []byte {
 	return b
 }
 
-// decodeEndpoint reads an endpoint that anybody may have written. Metadata that is not ours is kept as text, under "etcd".
+// decodeEndpoint reads an endpoint that anybody may have written. Metadata that is not ours is kept as text, under
+// "etcd".
 func decodeEndpoint(service, rest string, value []byte) (*Instance, error) {
 	var meta json.RawMessage
 	e := endpoint{Metadata: &meta}

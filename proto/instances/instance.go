@@ -72,7 +72,8 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // expected reports whether an instance that vanishes in this state was expected to.
 func (s State) expected() bool { return s >= Draining }
 
-// Instance is one instance of a service. Slices and maps of an Instance that a Set gives are shared: nobody may change them.
+// Instance is one instance of a service. Slices and maps of an Instance that a Set gives are shared: nobody may change
+// them.
 type Instance struct {
 	Service string `json:"service"`
 	// ID tells the instance from the others of its service. Default: Addr.
@@ -93,8 +94,8 @@ type Instance struct {
 	Load []byte `json:"load,omitempty"`
 	// Probe, if set, asks the cluster to see whether the instance answers.
 	Probe *Probe `json:"probe,omitempty"`
-	// Mirror says that it stands in the layout of etcd's naming/endpoints too, as long as it is passing. No lock or election has the
-	// service's name then.
+	// Mirror says that it stands in the layout of etcd's naming/endpoints too, as long as it is passing. No lock or
+	// election has the service's name then.
 	Mirror bool `json:"mirror,omitempty"`
 
 	// The rest is filled in by who reads, and has no meaning in a registration.
@@ -199,7 +200,8 @@ func (in *Instance) Validate() error {
 		return err
 	}
 	if n := len(in.Encode()); n > MaxRecord {
-		return fmt.Errorf("instance %s of service %s: %w: %d bytes, at most %d", in.ID, in.Service, ErrTooLarge, n, MaxRecord)
+		return fmt.Errorf("instance %s of service %s: %w: %d bytes, at most %d", in.ID, in.Service, ErrTooLarge, n,
+			MaxRecord)
 	}
 	return nil
 }
@@ -288,7 +290,8 @@ func (in *Instance) HasTag(tag string) bool { return slices.Contains(in.Tags, ta
 
 // Same reports whether a reader of two states of one instance sees no difference.
 func (in *Instance) Same(other *Instance) bool {
-	return in.Revision == other.Revision && in.Stale == other.Stale && in.State == other.State && in.Foreign == other.Foreign &&
+	return in.Revision == other.Revision && in.Stale == other.Stale && in.State == other.State &&
+		in.Foreign == other.Foreign &&
 		in.Lease == other.Lease
 }
 
@@ -299,7 +302,8 @@ func (in *Instance) Encode() []byte { return marshal(in.Record()) }
 func (in *Instance) Record() *coordv1.ServiceInstance {
 	record := &coordv1.ServiceInstance{
 		Service: in.Service, Id: in.ID, Addr: in.Addr, Zone: in.Zone, Weight: uint32(in.Weight), Tags: in.Tags,
-		Metadata: in.Metadata, Version: in.Version, State: coordv1.ServiceState(in.State), Load: in.Load, Mirror: in.Mirror,
+		Metadata: in.Metadata, Version: in.Version, State: coordv1.ServiceState(in.State), Load: in.Load,
+		Mirror:           in.Mirror,
 		RegisteredUnixMs: unixMS(in.Registered), HeartbeatUnixMs: unixMS(in.Heartbeat),
 	}
 	if p := in.Probe; p != nil {
@@ -322,13 +326,16 @@ func Decode(value []byte) (*Instance, error) {
 	}
 	in := &Instance{
 		Service: record.Service, ID: record.Id, Addr: record.Addr, Zone: record.Zone, Weight: int(record.Weight),
-		Tags: record.Tags, Metadata: record.Metadata, Version: record.Version, State: State(record.State), Load: record.Load,
-		Mirror: record.Mirror, Registered: fromUnixMS(record.RegisteredUnixMs), Heartbeat: fromUnixMS(record.HeartbeatUnixMs),
+		Tags: record.Tags, Metadata: record.Metadata, Version: record.Version, State: State(record.State),
+		Load:   record.Load,
+		Mirror: record.Mirror, Registered: fromUnixMS(record.RegisteredUnixMs),
+		Heartbeat: fromUnixMS(record.HeartbeatUnixMs),
 	}
 	if p := record.Probe; p != nil {
 		in.Probe = &Probe{
 			Kind: ProbeKind(p.Kind), Target: p.Target, Interval: time.Duration(p.IntervalMs) * time.Millisecond,
-			Timeout: time.Duration(p.TimeoutMs) * time.Millisecond, Failures: int(p.Failures), Successes: int(p.Successes),
+			Timeout: time.Duration(p.TimeoutMs) * time.Millisecond, Failures: int(p.Failures),
+			Successes: int(p.Successes),
 		}
 	}
 	in.EnsureDefaults()
@@ -338,11 +345,13 @@ func Decode(value []byte) (*Instance, error) {
 // DrainOrder is the value of the key that orders an instance to be drained. by says who wants that, for people.
 func DrainOrder(by string, at time.Time) []byte {
 	return marshal(&coordv1.ServiceOrder{
-		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"), TimeUnixMs: at.UnixMilli(),
+		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"),
+		TimeUnixMs: at.UnixMilli(),
 	})
 }
 
-// ProbedValue is the value of the key that says what a probe found of the instance on a lease. A detail is cut to 512 bytes.
+// ProbedValue is the value of the key that says what a probe found of the instance on a lease. A detail is cut to 512
+// bytes.
 func ProbedValue(state State, detail string, since time.Time, lease int64) []byte {
 	return marshal(&coordv1.ServiceProbed{
 		State: coordv1.ServiceState(state), Detail: strings.ToValidUTF8(detail[:min(len(detail), 512)], "?"),

@@ -15,9 +15,11 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		change func(*Instance)
 		want   error
 	}{
-		"no service":          {func(in *Instance) { in.Service = "" }, ErrBadName},
-		"reserved service":    {func(in *Instance) { in.Service = "_coord/x" }, ErrBadName},
-		"long service":        {func(in *Instance) { in.Service = strings.Repeat("x", layout.MaxEscaped+1) }, ErrBadName},
+		"no service":       {func(in *Instance) { in.Service = "" }, ErrBadName},
+		"reserved service": {func(in *Instance) { in.Service = "_coord/x" }, ErrBadName},
+		"long service": {func(in *Instance) {
+			in.Service = strings.Repeat("x", layout.MaxEscaped+1)
+		}, ErrBadName},
 		"control character":   {func(in *Instance) { in.ID = "a\n" }, ErrBadName},
 		"no UTF-8":            {func(in *Instance) { in.Service = "\xff" }, ErrBadName},
 		"no address":          {func(in *Instance) { in.Addr = "" }, ErrNoAddress},
@@ -28,14 +30,22 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		"weight too large":    {func(in *Instance) { in.Weight = MaxWeight + 1 }, ErrBadWeight},
 		"unknown state":       {func(in *Instance) { in.State = 5 }, ErrBadState},
 		"http without target": {func(in *Instance) { in.Probe = &Probe{Kind: ProbeHTTP} }, ErrBadProbe},
-		"http of host:port":   {func(in *Instance) { in.Probe = &Probe{Kind: ProbeHTTP, Target: "10.0.0.1:80"} }, ErrBadProbe},
-		"tcp of a URL":        {func(in *Instance) { in.Probe = &Probe{Kind: ProbeTCP, Target: "http://x/"} }, ErrBadProbe},
-		"unknown probe":       {func(in *Instance) { in.Probe = &Probe{} }, ErrBadProbe},
-		"probe too often":     {func(in *Instance) { in.Probe = &Probe{Kind: ProbeTCP, Interval: time.Millisecond} }, ErrBadProbe},
-		"probe without end":   {func(in *Instance) { in.Probe = &Probe{Kind: ProbeTCP, Timeout: time.Hour} }, ErrBadProbe},
-		"negative failures":   {func(in *Instance) { in.Probe = &Probe{Kind: ProbeTCP, Failures: -1} }, ErrBadProbe},
-		"metadata no UTF-8":   {func(in *Instance) { in.Metadata = map[string]string{"k": "\xff"} }, ErrBadName},
-		"too large":           {func(in *Instance) { in.Load = make([]byte, MaxRecord) }, ErrTooLarge},
+		"http of host:port": {func(in *Instance) {
+			in.Probe = &Probe{Kind: ProbeHTTP, Target: "10.0.0.1:80"}
+		}, ErrBadProbe},
+		"tcp of a URL": {func(in *Instance) {
+			in.Probe = &Probe{Kind: ProbeTCP, Target: "http://x/"}
+		}, ErrBadProbe},
+		"unknown probe": {func(in *Instance) { in.Probe = &Probe{} }, ErrBadProbe},
+		"probe too often": {func(in *Instance) {
+			in.Probe = &Probe{Kind: ProbeTCP, Interval: time.Millisecond}
+		}, ErrBadProbe},
+		"probe without end": {func(in *Instance) {
+			in.Probe = &Probe{Kind: ProbeTCP, Timeout: time.Hour}
+		}, ErrBadProbe},
+		"negative failures": {func(in *Instance) { in.Probe = &Probe{Kind: ProbeTCP, Failures: -1} }, ErrBadProbe},
+		"metadata no UTF-8": {func(in *Instance) { in.Metadata = map[string]string{"k": "\xff"} }, ErrBadName},
+		"too large":         {func(in *Instance) { in.Load = make([]byte, MaxRecord) }, ErrTooLarge},
 	} {
 		in := pay("a")
 		c.change(&in)
@@ -50,7 +60,9 @@ func TestEncodeDecode(t *testing.T) {
 	in := Instance{
 		Service: "a/b %", ID: "ü/1", Addr: "[::1]:80", Zone: "eu", Weight: 3, Tags: []string{"v2", "blue"},
 		Metadata: map[string]string{"k": "v"}, Version: "1.2", State: Draining, Load: []byte{0, 1}, Mirror: true,
-		Probe:      &Probe{Kind: ProbeGRPC, Target: "h:1/svc", Interval: time.Second, Timeout: time.Second, Failures: 1, Successes: 4},
+		Probe: &Probe{
+			Kind: ProbeGRPC, Target: "h:1/svc", Interval: time.Second, Timeout: time.Second, Failures: 1, Successes: 4,
+		},
 		Registered: time.UnixMilli(1000), Heartbeat: time.UnixMilli(2000),
 	}
 	got, err := Decode(in.Encode())
@@ -65,15 +77,21 @@ func TestEncodeDecode(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
-	in := Instance{Service: "pay", ID: "a", Addr: "10.0.0.1:80", Zone: "eu", Weight: 3, Tags: []string{"v2"}, Metadata: map[string]string{"k": "v"}, Version: "1"}
+	in := Instance{
+		Service: "pay", ID: "a", Addr: "10.0.0.1:80", Zone: "eu", Weight: 3, Tags: []string{"v2"},
+		Metadata: map[string]string{"k": "v"}, Version: "1",
+	}
 	const want = `{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"id":"a","zone":"eu","weight":3,"tags":["v2"],"metadata":{"k":"v"},"version":"1"}}`
 	if got := string(in.EncodeEndpoint()); got != want {
 		t.Errorf("encoded as %s", got)
 	}
 	for value, want := range map[string]Instance{
-		want:                                     {Zone: "eu", Weight: 3, Tags: []string{"v2"}, Metadata: map[string]string{"k": "v"}, Version: "1", endpointOf: "a"},
-		`{"Op":0,"Addr":"10.0.0.1:80"}`:          {Weight: 1},
-		`{"Addr":"10.0.0.1:80","Metadata":null}`: {Weight: 1},
+		want: {
+			Zone: "eu", Weight: 3, Tags: []string{"v2"}, Metadata: map[string]string{"k": "v"}, Version: "1",
+			endpointOf: "a",
+		},
+		`{"Op":0,"Addr":"10.0.0.1:80"}`:                                        {Weight: 1},
+		`{"Addr":"10.0.0.1:80","Metadata":null}`:                               {Weight: 1},
 		`{"Op":0,"Addr":"10.0.0.1:80","Metadata":"why"}`:                       {Weight: 1, Metadata: map[string]string{"etcd": "why"}},
 		`{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"x":1}}`:                     {Weight: 1, Metadata: map[string]string{"etcd": `{"x":1}`}},
 		`{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"weight":99999,"zone":"z"}}`: {Weight: 1, Zone: "z"},

@@ -76,8 +76,8 @@ type lost struct {
 	at       time.Time
 }
 
-// NewSet returns an empty set. foreign, if not empty, is a service whose keys in the layout of etcd's naming/endpoints will
-// be given to it, too.
+// NewSet returns an empty set. foreign, if not empty, is a service whose keys in the layout of etcd's naming/endpoints
+// will be given to it, too.
 func NewSet(limits Limits, foreign string) *Set {
 	limits.EnsureDefaults()
 	return &Set{limits: limits, foreign: foreign, groups: map[string]*group{}, touched: map[Name]struct{}{}}
@@ -111,8 +111,8 @@ func (s *Set) Apply(now time.Time, events []*mvccpb.Event) {
 	s.review(now)
 }
 
-// applyRevision takes the events of one revision. Whether an instance that vanishes was expected to is what its records said
-// before any of them vanished with it, and what an order says that came with it: so that is the order of events.
+// applyRevision takes the events of one revision. Whether an instance that vanishes was expected to is what its records
+// said before any of them vanished with it, and what an order says that came with it: so that is the order of events.
 func (s *Set) applyRevision(now time.Time, events []*mvccpb.Event) {
 	for turn := range 3 {
 		for _, ev := range events {

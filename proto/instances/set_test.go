@@ -47,7 +47,9 @@ func (s *store) delete(keys ...string) {
 			continue
 		}
 		delete(s.keys, key)
-		s.events = append(s.events, &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: s.revision}})
+		s.events = append(s.events, &mvccpb.Event{
+			Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: s.revision},
+		})
 	}
 }
 
@@ -104,20 +106,25 @@ func TestStateIsTheWorstThatIsSaid(t *testing.T) {
 	expect(t, set, "[a starting]")
 
 	probed := func(state State, lease int64) {
-		st.put(layout.ProbedKey("pay", "a"), marshal(&coordv1.ServiceProbed{State: coordv1.ServiceState(state), Detail: "so", Lease: lease}), lease)
+		st.put(layout.ProbedKey("pay", "a"), marshal(&coordv1.ServiceProbed{
+			State: coordv1.ServiceState(state), Detail: "so", Lease: lease,
+		}), lease)
 		set.Apply(start, st.take())
 	}
 	probed(Passing, 7)
 	expect(t, set, "[a passing]")
 	probed(Critical, 7)
 	expect(t, set, "[a critical]")
-	if got := set.Get(Name{Service: "pay", ID: "a"}); got.Detail != "so" || got.Lease != 7 || got.Revision != st.revision {
+	if got := set.Get(Name{Service: "pay", ID: "a"}); got.Detail != "so" || got.Lease != 7 ||
+		got.Revision != st.revision {
 		t.Errorf("the instance is %+v", got)
 	}
 	probed(Passing, 6) // of an instance before this one
 	expect(t, set, "[a starting]")
 	probed(Passing, 7)
-	st.put(layout.OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: "ops"}), 7)
+	st.put(layout.OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{
+		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: "ops",
+	}), 7)
 	set.Apply(start, st.take())
 	expect(t, set, "[a draining]")
 	in.State = Critical
@@ -137,9 +144,12 @@ func TestDrainedInstanceIsNotMissed(t *testing.T) {
 	for _, replace := range []bool{false, true} {
 		st, set := newStore(), NewSet(Limits{}, "")
 		st.register(t, pay("a"), 7)
-		st.put(layout.OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{State: coordv1.ServiceState_SERVICE_STATE_DRAINING}), 7)
+		st.put(layout.OrderKey("pay", "a"), marshal(&coordv1.ServiceOrder{
+			State: coordv1.ServiceState_SERVICE_STATE_DRAINING,
+		}), 7)
 		set.Apply(start, st.take())
-		st.delete(layout.OrderKey("pay", "a"), layout.InstanceKey("pay", "a")) // in the order of a store that has the order first
+		// in the order of a store that has the order first
+		st.delete(layout.OrderKey("pay", "a"), layout.InstanceKey("pay", "a"))
 		if replace {
 			set.Replace(start, st.all())
 		} else {
@@ -267,7 +277,9 @@ func TestEventsAndReadsAgree(t *testing.T) {
 			}
 			st.register(t, in, lease)
 		case 3:
-			st.put(layout.ProbedKey("pay", id), marshal(&coordv1.ServiceProbed{State: coordv1.ServiceState(1 + r.IntN(4)), Lease: lease}), lease)
+			st.put(layout.ProbedKey("pay", id), marshal(&coordv1.ServiceProbed{
+				State: coordv1.ServiceState(1 + r.IntN(4)), Lease: lease,
+			}), lease)
 		case 4:
 			st.put(layout.OrderKey("pay", id), marshal(&coordv1.ServiceOrder{State: 3}), lease)
 		case 5:

@@ -4,8 +4,8 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Reserved begins the keys that are not in etcd's layout, which only procedures put and delete one by one; no name begins so.
-// ReservedEnd is behind all of them.
+// Reserved begins the keys that are not in etcd's layout, which only procedures put and delete one by one; no name
+// begins so. ReservedEnd is behind all of them.
 const (
 	Reserved    = "_coord/"
 	ReservedEnd = "_coord0" // '0' follows '/'
@@ -15,7 +15,8 @@ const (
 type Kind int
 
 const (
-	// Lock is the kind of all keys in etcd's layout: a key does not say whether it is a lock's, an election's or its own.
+	// Lock is the kind of all keys in etcd's layout: a key does not say whether it is a lock's, an election's or its
+	// own.
 	Lock Kind = 1 + iota
 	// Election has the directory of elections with priorities; its ranges are those of a lock, too, for those without.
 	Election
@@ -27,8 +28,8 @@ const (
 	Latch
 	Gate
 	Group
-	// Service is a service of the registry with its instances. Its ranges are those below its directory, and the mirrors of
-	// its instances in etcd's layout, whose keys Parse takes for a lock's.
+	// Service is a service of the registry with its instances. Its ranges are those below its directory, and the
+	// mirrors of its instances in etcd's layout, whose keys Parse takes for a lock's.
 	Service
 	Bundle // of configuration
 )
@@ -44,17 +45,19 @@ type row struct {
 
 // table has a row for each kind. No directory is a prefix of another one.
 var table = [...]row{
-	Lock:      {"lock", "", entries{}, CheckName, coordv1.QueueKind_QUEUE_ETCD},
-	Election:  {"election", Reserved + "elections/", entries{Leader}, CheckName, coordv1.QueueKind_QUEUE_PRIORITY_ELECTION},
-	RWLock:    {"rwlock", Reserved + "rwlocks/", entries{Counts}, CheckName, coordv1.QueueKind_QUEUE_RWLOCK},
-	Semaphore: {"semaphore", Reserved + "semaphores/", entries{Counts, Limit}, CheckName, coordv1.QueueKind_QUEUE_SEMAPHORE},
-	Barrier:   {"barrier", Reserved + "barriers/", entries{State}, CheckName, coordv1.QueueKind_QUEUE_BARRIER},
-	Counter:   {"counter", Reserved + "counters/", oneKey{}, CheckName, 0},
-	Sequence:  {"sequence", Reserved + "sequences/", oneKey{}, CheckName, 0},
-	Latch:     {"latch", Reserved + "latches/", oneKey{}, CheckName, 0},
-	Gate:      {"gate", Reserved + "gates/", oneKey{}, CheckName, 0},
-	Group:     {"group", Reserved + "groups/", members{}, CheckName, 0},
-	Service:   {"service", Reserved + "services/", escaped{many: []Part{Instance, Order, Probe}}, CheckService, 0},
+	Lock: {"lock", "", entries{}, CheckName, coordv1.QueueKind_QUEUE_ETCD},
+	Election: {"election", Reserved + "elections/", entries{Leader}, CheckName,
+		coordv1.QueueKind_QUEUE_PRIORITY_ELECTION},
+	RWLock: {"rwlock", Reserved + "rwlocks/", entries{Counts}, CheckName, coordv1.QueueKind_QUEUE_RWLOCK},
+	Semaphore: {"semaphore", Reserved + "semaphores/", entries{Counts, Limit}, CheckName,
+		coordv1.QueueKind_QUEUE_SEMAPHORE},
+	Barrier:  {"barrier", Reserved + "barriers/", entries{State}, CheckName, coordv1.QueueKind_QUEUE_BARRIER},
+	Counter:  {"counter", Reserved + "counters/", oneKey{}, CheckName, 0},
+	Sequence: {"sequence", Reserved + "sequences/", oneKey{}, CheckName, 0},
+	Latch:    {"latch", Reserved + "latches/", oneKey{}, CheckName, 0},
+	Gate:     {"gate", Reserved + "gates/", oneKey{}, CheckName, 0},
+	Group:    {"group", Reserved + "groups/", members{}, CheckName, 0},
+	Service:  {"service", Reserved + "services/", escaped{many: []Part{Instance, Order, Probe}}, CheckService, 0},
 	Bundle: {"bundle", Reserved + "config/", escaped{one: []Part{Current, Schemas}, many: []Part{Version, Status}},
 		CheckBundle, 0},
 }

@@ -61,11 +61,16 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	for got, want := range map[string]string{
-		VersionKey("a", 42): "_coord/config/a/versions/000000000000002a", StatusPrefix("a"): "_coord/config/a/status/", SchemasKey("a"): "_coord/config/a/schemas",
-		CurrentKey("a"): "_coord/config/a/current", EndpointKey("a/b", "h:1"): "a/b/h:1", MemberKey("g", "m"): "_coord/groups/g/m",
-		InstanceKey("a", "/"): "_coord/services/a/instances/%2F", OrderKey("a", "x"): "_coord/services/a/orders/x", ProbedKey("a", "x"): "_coord/services/a/probes/x",
-		EntryKey("q", 255, ""): "q/ff", EntryKey("q", 1, "o"): "q/1.o", ElectionQueue("e", 0): "e", ElectionQueue("e", 1): "_coord/elections/e",
-		Service.Begin("a/"): "_coord/services/a%2F", Group.Prefix("a"): "_coord/groups/a/", Lock.Begin("a"): "a", Counter.Key("a"): "_coord/counters/a",
+		VersionKey("a", 42): "_coord/config/a/versions/000000000000002a", StatusPrefix("a"): "_coord/config/a/status/",
+		SchemasKey("a"): "_coord/config/a/schemas",
+		CurrentKey("a"): "_coord/config/a/current", EndpointKey("a/b", "h:1"): "a/b/h:1",
+		MemberKey("g", "m"):   "_coord/groups/g/m",
+		InstanceKey("a", "/"): "_coord/services/a/instances/%2F", OrderKey("a", "x"): "_coord/services/a/orders/x",
+		ProbedKey("a", "x"):    "_coord/services/a/probes/x",
+		EntryKey("q", 255, ""): "q/ff", EntryKey("q", 1, "o"): "q/1.o", ElectionQueue("e", 0): "e",
+		ElectionQueue("e", 1): "_coord/elections/e",
+		Service.Begin("a/"):   "_coord/services/a%2F", Group.Prefix("a"): "_coord/groups/a/", Lock.Begin("a"): "a",
+		Counter.Key("a"): "_coord/counters/a",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -76,10 +81,14 @@ func TestKeys(t *testing.T) {
 // TestNoKey: what belongs to nothing with a valid name comes not apart.
 func TestNoKey(t *testing.T) {
 	for _, key := range []string{
-		"", "a", "/7", "a//7", "\xff/7", "_coord/7", "_coord/", "_coord/unknown/a", "_coord/rwlocks", "_coord/rwlocks/", "_coord/rwlocks/7", "_coord/rwlocks//7",
-		"_coord/rwlocks/_coord/x/7", "_coord/counters/", "_coord/counters/a/", "_coord/counters/\xff", "_coord/asks/a", "_coord/asks/a/x",
-		"_coord/asks/_coord/asks/a/7", "_coord/asks/_coord/rwlocks/a/tally", "_coord/transfers/", "_coord/transfers/_coord/counters/a",
-		"_coord/services/a", "_coord/services//instances/x", "_coord/services/%61/instances/x", "_coord/services/%zz/instances/x", "_coord/services/_coordx/orders/x",
+		"", "a", "/7", "a//7", "\xff/7", "_coord/7", "_coord/", "_coord/unknown/a", "_coord/rwlocks", "_coord/rwlocks/",
+		"_coord/rwlocks/7", "_coord/rwlocks//7",
+		"_coord/rwlocks/_coord/x/7", "_coord/counters/", "_coord/counters/a/", "_coord/counters/\xff", "_coord/asks/a",
+		"_coord/asks/a/x",
+		"_coord/asks/_coord/asks/a/7", "_coord/asks/_coord/rwlocks/a/tally", "_coord/transfers/",
+		"_coord/transfers/_coord/counters/a",
+		"_coord/services/a", "_coord/services//instances/x", "_coord/services/%61/instances/x",
+		"_coord/services/%zz/instances/x", "_coord/services/_coordx/orders/x",
 		"_coord/config/%0A/current",
 	} {
 		if p, ok := Parse(key); ok {
@@ -88,9 +97,11 @@ func TestNoKey(t *testing.T) {
 	}
 }
 
-// names draws names that are hard to tell apart, valid or not: prefixes of each other, with empty parts, words of the layout, not UTF-8.
+// names draws names that are hard to tell apart, valid or not: prefixes of each other, with empty parts, words of the
+// layout, not UTF-8.
 var names = rapid.Map(rapid.SliceOfN(rapid.SampledFrom([]string{
-	"a", "a", "b", "/", "/", "0", ".", "7", "%2F", "%", "ü", "\xff", "\n", "_coord", "_coord/", "rwlocks/", "tally", "leader", "instances", "asks/",
+	"a", "a", "b", "/", "/", "0", ".", "7", "%2F", "%", "ü", "\xff", "\n", "_coord", "_coord/", "rwlocks/", "tally",
+	"leader", "instances", "asks/",
 }), 0, 6), func(parts []string) string { return strings.Join(parts, "") })
 
 func drawKind(t *rapid.T, label string) Kind { return rapid.SampledFrom(Kinds()).Draw(t, label) }
@@ -106,7 +117,8 @@ func drawKey(t *rapid.T) string {
 	if rapid.Bool().Draw(t, "below a directory") {
 		key = drawKind(t, "kind").Dir() + key
 	}
-	end := rapid.SampledFrom([]string{"", "/", "/7", "/7.me", "/07", "/tally", "/state", "/limit", "/leader", "/m", "/instances/x", "/versions/01", "/current", "/status/"})
+	end := rapid.SampledFrom([]string{"", "/", "/7", "/7.me", "/07", "/tally", "/state", "/limit", "/leader", "/m",
+		"/instances/x", "/versions/01", "/current", "/status/"})
 	key += end.Draw(t, "end")
 	return rapid.SampledFrom([]string{"", "", "", asks, transfers}).Draw(t, "in front") + key
 }
@@ -115,7 +127,8 @@ func contains(ranges []Range, key string) bool {
 	return slices.ContainsFunc(ranges, func(r Range) bool { return r.Contains(key) })
 }
 
-// TestKeyIsInRange: a key, taken apart, is the same when it is put together, and in a range of the name that it belongs to.
+// TestKeyIsInRange: a key, taken apart, is the same when it is put together, and in a range of the name that it belongs
+// to.
 func TestKeyIsInRange(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := drawKey(t)
@@ -157,7 +170,8 @@ func parts(k Kind) map[Part][]string {
 	return map[Part][]string{Whole: {""}}
 }
 
-// TestEveryPartIsFound: each part of each name has a key that says all of it again, and stands in the range of its kind and name.
+// TestEveryPartIsFound: each part of each name has a key that says all of it again, and stands in the range of its kind
+// and name.
 func TestEveryPartIsFound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := drawKind(t, "kind")
@@ -216,7 +230,8 @@ func TestRangesOverlapOnlyAsDocumented(t *testing.T) {
 			overlap = overlap || slices.ContainsFunc(o.Ranges(other), r.overlaps)
 		}
 		if want := meet(k, name, o, other); overlap != want {
-			t.Fatalf("%s %q and %s %q overlap: %v, want %v: %q and %q", k, name, o, other, overlap, want, k.Ranges(name), o.Ranges(other))
+			t.Fatalf("%s %q and %s %q overlap: %v, want %v: %q and %q", k, name, o, other, overlap, want,
+				k.Ranges(name), o.Ranges(other))
 		}
 	})
 }
@@ -231,7 +246,8 @@ func TestQueues(t *testing.T) {
 		case coordv1.QueueKind_QUEUE_UNSPECIFIED, coordv1.QueueKind_QUEUE_LOCK, coordv1.QueueKind_QUEUE_ELECTION:
 			want = coordv1.QueueKind_QUEUE_ETCD
 		}
-		if KindOf(queue) != want || NameOf(queue) != "a/b" || !slices.Contains(QueueKinds(), want) || QueueOfName("a/b", EntryKey(queue, 1, "")) != queue {
+		if KindOf(queue) != want || NameOf(queue) != "a/b" || !slices.Contains(QueueKinds(), want) ||
+			QueueOfName("a/b", EntryKey(queue, 1, "")) != queue {
 			t.Errorf("%s: queue %q is %s of %q", kind, queue, KindOf(queue), NameOf(queue))
 		}
 	}
@@ -275,15 +291,18 @@ func TestNames(t *testing.T) {
 		name  string
 		want  string // "": it is one
 	}{
-		{CheckName, "a/_coord", ""}, {CheckName, "_coordinates", ""}, {CheckName, "//a", ""}, {CheckName, "a\n", ""}, {CheckName, long[1:], ""},
+		{CheckName, "a/_coord", ""}, {CheckName, "_coordinates", ""}, {CheckName, "//a", ""}, {CheckName, "a\n", ""},
+		{CheckName, long[1:], ""},
 		{CheckName, "", "name is empty"}, {CheckName, long, "name has 1025 bytes, more than 1024"}, {CheckName, "a/", `name "a/" ends in a slash`},
 		{CheckName, "\xff", `name "\xff" is not UTF-8`}, {CheckName, "_coord", `name "_coord" is reserved`},
 		{CheckName, "_coord/a", `name "_coord/a" begins with _coord/, which is reserved`},
 		{CheckMember, "a_.:@-Z9", ""}, {CheckMember, "", "member id has 0 bytes, not between 1 and 128"},
 		{CheckMember, "a/b", `member id "a/b" has other characters than 0-9, A-Z, a-z and _.:@-`},
-		{CheckOwnerID, "", ""}, {CheckOwnerID, "a_-Z9", ""}, {CheckOwnerID, long[:65], "owner id has 65 bytes, more than 64"},
+		{CheckOwnerID, "", ""}, {CheckOwnerID, "a_-Z9", ""},
+		{CheckOwnerID, long[:65], "owner id has 65 bytes, more than 64"},
 		{CheckOwnerID, "a.b", `owner id "a.b" has other characters than 0-9, A-Z, a-z, _ and -`},
-		{CheckService, "a/ü/", ""}, {CheckService, "", "bad name: no service"}, {CheckService, long[:257], "bad name: a service of 257 bytes, at most 256"},
+		{CheckService, "a/ü/", ""}, {CheckService, "", "bad name: no service"},
+		{CheckService, long[:257], "bad name: a service of 257 bytes, at most 256"},
 		{CheckService, "a\n", `bad name: service "a\n" has characters that cannot be shown`},
 		{CheckService, "_coordx", `bad name: service "_coordx" begins with _coord, which is reserved`},
 		{CheckInstance, "_coord", ""}, {CheckInstance, "", "bad name: no id"}, {CheckBundle, "_coord/x", ""},
@@ -300,7 +319,8 @@ func TestNames(t *testing.T) {
 
 // FuzzParse: whatever a key is, it is put together as it was, and stands in a range of its name.
 func FuzzParse(f *testing.F) {
-	for _, key := range []string{"a/7", "_coord/asks/_coord/rwlocks/a/7", "_coord/transfers/a", "_coord/services/a%2Fb/instances/x", "_coord/groups/g/m", "_coord/counters/c"} {
+	for _, key := range []string{"a/7", "_coord/asks/_coord/rwlocks/a/7", "_coord/transfers/a",
+		"_coord/services/a%2Fb/instances/x", "_coord/groups/g/m", "_coord/counters/c"} {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {

@@ -88,7 +88,8 @@ const reservedName = "_coord"
 // CheckInstance says why id cannot be that of an instance, nil if it can. The error wraps ErrBadName.
 func CheckInstance(id string) error { return checkEscaped("id", id) }
 
-// CheckBundle says why name cannot be that of a bundle, or of a client that reports on one, nil if it can. The error wraps ErrBadName.
+// CheckBundle says why name cannot be that of a bundle, or of a client that reports on one, nil if it can. The error
+// wraps ErrBadName.
 func CheckBundle(name string) error { return checkEscaped("name", name) }
 
 func checkEscaped(what, name string) error {

@@ -23,7 +23,8 @@ const (
 	Schemas     Part = "schemas"
 	Version     Part = "versions" // its id is the number in hex
 	Status      Part = "status"   // by the client's name
-	// Other is no part that is known here: a key of an etcd client, or one of a later version. Its id is what follows the name's slash.
+	// Other is no part that is known here: a key of an etcd client, or one of a later version. Its id is what follows
+	// the name's slash.
 	Other Part = "other"
 )
 
@@ -49,8 +50,9 @@ func (p Key) Encode() string {
 	return dir + table[p.Kind].shape.join(p.Name, p.Part, p.ID)
 }
 
-// Parse takes a key apart; ok is false if it belongs to nothing that has a valid name. Of a key in etcd's layout it says what it is if it
-// is a lock's, which everything with a slash may be. The key is in a range of its kind and name. Different keys come apart into different ones.
+// Parse takes a key apart; ok is false if it belongs to nothing that has a valid name. Of a key in etcd's layout it
+// says what it is if it is a lock's, which everything with a slash may be. The key is in a range of its kind and name.
+// Different keys come apart into different ones.
 func Parse(key string) (p Key, ok bool) {
 	if !strings.HasPrefix(key, Reserved) {
 		return parseIn(Lock, key)

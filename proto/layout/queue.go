@@ -25,8 +25,8 @@ func ElectionQueue(name string, priority int64) string {
 	return name
 }
 
-// KindOf is the kind of a queue, or of the queue that a key is in. All in etcd's layout are QUEUE_ETCD here: what else they are is noted
-// with their entries. So is what is reserved and no queue, which has no entries.
+// KindOf is the kind of a queue, or of the queue that a key is in. All in etcd's layout are QUEUE_ETCD here: what else
+// they are is noted with their entries. So is what is reserved and no queue, which has no entries.
 func KindOf(queue string) coordv1.QueueKind { return table[kindOf(queue)].queue }
 
 func kindOf(queue string) Kind {
@@ -61,7 +61,8 @@ func QueueOfKey(key string) (queue string, ok bool) {
 	return key[:i], true
 }
 
-// QueueOfName is the queue of a name to which a key belongs, if it does: the name is one of several kinds, and the key says of which.
+// QueueOfName is the queue of a name to which a key belongs, if it does: the name is one of several kinds, and the key
+// says of which.
 func QueueOfName(name, key string) string { return table[kindOf(key)].dir + name }
 
 // EntryKey is the key of an entry of queue.

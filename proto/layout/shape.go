@@ -30,8 +30,8 @@ func (oneKey) split(rest string) (name string, part Part, id string, ok bool) {
 	return rest, Whole, "", true
 }
 
-// entries: the entries of a queue stand directly below its name, beside these records. The words of records are not hex, so
-// no record is an entry.
+// entries: the entries of a queue stand directly below its name, beside these records. The words of records are not
+// hex, so no record is an entry.
 type entries []Part
 
 func (entries) begin(name string) string { return name }
@@ -82,8 +82,8 @@ func cutLast(s string) (before, after string, found bool) {
 	return s[:i], s[i+1:], true
 }
 
-// escaped: below the name, which is escaped and so has no slash, are parts of which there is one, and others of which there are many, by
-// ids that are escaped, too.
+// escaped: below the name, which is escaped and so has no slash, are parts of which there is one, and others of which
+// there are many, by ids that are escaped, too.
 type escaped struct{ one, many []Part }
 
 func (escaped) begin(name string) string { return url.PathEscape(name) }

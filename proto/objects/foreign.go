@@ -6,8 +6,8 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// ForeignKey says in words which key of another client an entry of a queue is, and when it goes; it is empty for an entry that a
-// session made. Who waits behind such a key has to know: nothing here can take it for dead.
+// ForeignKey says in words which key of another client an entry of a queue is, and when it goes; it is empty for an
+// entry that a session made. Who waits behind such a key has to know: nothing here can take it for dead.
 func ForeignKey(e *coordv1.Entry) string {
 	switch {
 	case len(e.GetForeignKey()) == 0:

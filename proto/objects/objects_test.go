@@ -22,7 +22,9 @@ func latchKey(t *testing.T, created, generation, remaining int64) *mvccpb.KeyVal
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &mvccpb.KeyValue{Key: []byte(layout.Latch.Key("l")), CreateRevision: created, ModRevision: generation, Value: value}
+	return &mvccpb.KeyValue{
+		Key: []byte(layout.Latch.Key("l")), CreateRevision: created, ModRevision: generation, Value: value,
+	}
 }
 
 // TestLatchWait: who waits for a generation goes on when that one was at zero, whatever it could not see in between.
@@ -36,15 +38,18 @@ func TestLatchWait(t *testing.T) {
 		from int64
 		see  []sight
 	}{
-		"counts to zero":                 {0, []sight{{latchKey(t, 5, 5, 2), false, nil}, {latchKey(t, 5, 5, 1), false, nil}, {latchKey(t, 5, 5, 0), true, nil}}},
-		"is at zero":                     {0, []sight{{latchKey(t, 5, 7, 0), true, nil}}},
-		"set anew, its end was not seen": {0, []sight{{latchKey(t, 5, 7, 2), false, nil}, {latchKey(t, 5, 9, 2), true, nil}}},
-		"an earlier one":                 {5, []sight{{latchKey(t, 5, 7, 2), true, nil}}},
-		"deleted":                        {0, []sight{{latchKey(t, 5, 7, 2), false, nil}, {nil, false, ErrNotSet}}},
-		"deleted unseen, and set anew":   {0, []sight{{latchKey(t, 5, 7, 2), false, nil}, {latchKey(t, 9, 9, 0), false, ErrNotSet}}},
-		"never set":                      {0, []sight{{nil, false, ErrNotSet}}},
-		"a later one":                    {9, []sight{{latchKey(t, 5, 7, 0), false, ErrNotSet}}},
-		"not a latch":                    {0, []sight{{latchKey(t, 5, 7, 10), false, ErrForeign}}},
+		"counts to zero": {0, []sight{{latchKey(t, 5, 5, 2), false, nil},
+			{latchKey(t, 5, 5, 1), false, nil}, {latchKey(t, 5, 5, 0), true, nil}}},
+		"is at zero": {0, []sight{{latchKey(t, 5, 7, 0), true, nil}}},
+		"set anew, its end was not seen": {0, []sight{{latchKey(t, 5, 7, 2), false, nil},
+			{latchKey(t, 5, 9, 2), true, nil}}},
+		"an earlier one": {5, []sight{{latchKey(t, 5, 7, 2), true, nil}}},
+		"deleted":        {0, []sight{{latchKey(t, 5, 7, 2), false, nil}, {nil, false, ErrNotSet}}},
+		"deleted unseen, and set anew": {0, []sight{{latchKey(t, 5, 7, 2), false, nil},
+			{latchKey(t, 9, 9, 0), false, ErrNotSet}}},
+		"never set":   {0, []sight{{nil, false, ErrNotSet}}},
+		"a later one": {9, []sight{{latchKey(t, 5, 7, 0), false, ErrNotSet}}},
+		"not a latch": {0, []sight{{latchKey(t, 5, 7, 10), false, ErrForeign}}},
 	} {
 		w := LatchWait{Generation: c.from}
 		for i, s := range c.see {
@@ -78,8 +83,8 @@ func TestGateWait(t *testing.T) {
 	}
 }
 
-// TestRoll: whichever changes a roll was told one by one and whichever it has to find out by itself, its members are those of the
-// keys, and its changes, applied to what was there before, lead there.
+// TestRoll: whichever changes a roll was told one by one and whichever it has to find out by itself, its members are
+// those of the keys, and its changes, applied to what was there before, lead there.
 func TestRoll(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -156,7 +161,9 @@ func randomEvents(rng *rand.Rand, keys map[string]*mvccpb.KeyValue, rev int64) (
 		case 1:
 			if old != nil {
 				delete(keys, key)
-				events = append(events, &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: rev}})
+				events = append(events, &mvccpb.Event{
+					Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: rev},
+				})
 			}
 		}
 	}

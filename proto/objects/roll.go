@@ -17,7 +17,9 @@ func ParseMember(group string, kv *mvccpb.KeyValue) (m *coordv1.GroupMember, ok 
 	if !ok || layout.CheckMember(id) != nil || kv.Lease <= 0 {
 		return nil, false
 	}
-	return &coordv1.GroupMember{Id: id, Data: kv.Value, Joined: kv.CreateRevision, Updated: kv.ModRevision, Session: kv.Lease}, true
+	return &coordv1.GroupMember{
+		Id: id, Data: kv.Value, Joined: kv.CreateRevision, Updated: kv.ModRevision, Session: kv.Lease,
+	}, true
 }
 
 // Members are those of a group among kvs, in the order in which they joined.
@@ -49,12 +51,12 @@ func NewRoll(group string) *Roll {
 	return &Roll{group: group, byID: map[string]*coordv1.GroupMember{}}
 }
 
-// Members are those there are, in the order in which they joined. The slice is valid until the roll takes something again;
-// its members are not changed.
+// Members are those there are, in the order in which they joined. The slice is valid until the roll takes something
+// again; its members are not changed.
 func (r *Roll) Members() []*coordv1.GroupMember { return r.members }
 
-// Take takes all keys there are under the group at a revision. It returns how that differs from before: gap is set unless it
-// is the first thing taken.
+// Take takes all keys there are under the group at a revision. It returns how that differs from before: gap is set
+// unless it is the first thing taken.
 func (r *Roll) Take(revision int64, kvs []*mvccpb.KeyValue) *coordv1.GroupChange {
 	c := &coordv1.GroupChange{Revision: revision, Gap: r.begun}
 	r.begun = true

@@ -24,7 +24,8 @@ func Counter(kv *mvccpb.KeyValue) (int64, error) {
 	return c.Value, err
 }
 
-// Sequence is the last number that a sequence gave out, 0 if it gave none. kv is its key, nil if there is none. ErrForeign.
+// Sequence is the last number that a sequence gave out, 0 if it gave none. kv is its key, nil if there is none.
+// ErrForeign.
 func Sequence(kv *mvccpb.KeyValue) (last int64, err error) {
 	s := &recipesv1.Sequence{}
 	err = decode(kv, s, func() bool { return s.Last >= 0 })
@@ -41,10 +42,13 @@ func Latch(kv *mvccpb.KeyValue) (*coordv1.LatchState, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &coordv1.LatchState{Generation: l.Generation, Count: l.Count, Remaining: l.Remaining, Revision: kv.ModRevision}, nil
+	return &coordv1.LatchState{
+		Generation: l.Generation, Count: l.Count, Remaining: l.Remaining, Revision: kv.ModRevision,
+	}, nil
 }
 
-// Gate is the state of a gate, whose revision is kv's. kv is its key, nil if there is none: the gate is open. ErrForeign.
+// Gate is the state of a gate, whose revision is kv's. kv is its key, nil if there is none: the gate is open.
+// ErrForeign.
 func Gate(kv *mvccpb.KeyValue) (*coordv1.GateState, error) {
 	if kv == nil {
 		return &coordv1.GateState{}, nil
@@ -53,7 +57,9 @@ func Gate(kv *mvccpb.KeyValue) (*coordv1.GateState, error) {
 	if err := decode(kv, g, func() bool { return true }); err != nil {
 		return nil, err
 	}
-	return &coordv1.GateState{Closed: true, Since: kv.CreateRevision, Reason: g.Reason, Session: kv.Lease, Revision: kv.ModRevision}, nil
+	return &coordv1.GateState{
+		Closed: true, Since: kv.CreateRevision, Reason: g.Reason, Session: kv.Lease, Revision: kv.ModRevision,
+	}, nil
 }
 
 // decode reads the value of kv, which may be nil, into m, which is sane then.

@@ -48,7 +48,9 @@ type subscription struct {
 // NewMember starts a Member; the caller closes it.
 func NewMember() *Member {
 	m := &Member{store: New(), subs: map[*subscription]struct{}{}, changes: make(chan change, 1<<16)}
-	m.store.Committed = func(rev statemachine.Revision, events []statemachine.Event) { m.changes <- change{rev, events} }
+	m.store.Committed = func(rev statemachine.Revision, events []statemachine.Event) {
+		m.changes <- change{rev, events}
+	}
 	m.done.Go(m.deliver)
 	return m
 }
@@ -150,8 +152,11 @@ func (m *Member) LeaseAlive(id statemachine.LeaseID) bool {
 	return m.store.Leases[id]
 }
 
-// Subscribe calls fn for all later changes of key, or in [key, end) if end is not empty; end "\x00" means all keys >= key.
-func (m *Member) Subscribe(key, end []byte, fn func(rev statemachine.Revision, events []statemachine.Event, gap bool)) (statemachine.Revision, func()) {
+// Subscribe calls fn for all later changes of key, or in [key, end) if end is not empty; end "\x00" means all keys >=
+// key.
+func (m *Member) Subscribe(
+	key, end []byte, fn func(rev statemachine.Revision, events []statemachine.Event, gap bool),
+) (statemachine.Revision, func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &subscription{key: string(key), end: string(end), from: m.store.Rev, fn: fn}

@@ -120,7 +120,9 @@ func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.
 	return rev, err
 }
 
-func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, note statemachine.Attachment) (statemachine.Revision, error) {
+func (s *step) PutEntry(
+	key, value []byte, lease statemachine.LeaseID, note statemachine.Attachment,
+) (statemachine.Revision, error) {
 	rev, err := s.Put(key, value, lease)
 	if err != nil {
 		return 0, err

@@ -1,5 +1,5 @@
-// Package recipestest is, for tests, the smallest thing that behaves like the state machine towards recipes: ordered keys, leases
-// and a revision. Around it, Member adds what the services need of a member.
+// Package recipestest is, for tests, the smallest thing that behaves like the state machine towards recipes: ordered
+// keys, leases and a revision. Around it, Member adds what the services need of a member.
 package recipestest
 
 import (
@@ -43,8 +43,9 @@ type Store struct {
 // New returns an empty Store at revision 1.
 func New() *Store {
 	return &Store{
-		Rev: 1, Leases: map[statemachine.LeaseID]bool{}, Sessions: map[statemachine.LeaseID]bool{}, notes: map[string]statemachine.Attachment{},
-		kept: lease.NewTable(nil), broken: map[string]bool{},
+		Rev: 1, Leases: map[statemachine.LeaseID]bool{}, Sessions: map[statemachine.LeaseID]bool{},
+		notes: map[string]statemachine.Attachment{},
+		kept:  lease.NewTable(nil), broken: map[string]bool{},
 		kvs: btree.NewG(16, func(a, b *mvccpb.KeyValue) bool { return bytes.Compare(a.Key, b.Key) < 0 }),
 	}
 }
@@ -76,7 +77,9 @@ func (s *Store) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 		}
 		return true
 	})
-	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int {
+		return cmp.Compare(a.CreateRevision, b.CreateRevision)
+	})
 	for _, kv := range found {
 		if !fn(kv) {
 			return
@@ -158,7 +161,9 @@ func (s *Store) Call(procedure string, request []byte) ([]byte, error) {
 }
 
 // Request runs a request of a session as one command.
-func (s *Store) Request(session statemachine.LeaseID, sequence uint64, kind coordv1.Kind, request, response proto.Message) error {
+func (s *Store) Request(
+	session statemachine.LeaseID, sequence uint64, kind coordv1.Kind, request, response proto.Message,
+) error {
 	body, err := proto.Marshal(request)
 	if err != nil {
 		return err
@@ -171,7 +176,9 @@ func (s *Store) Request(session statemachine.LeaseID, sequence uint64, kind coor
 }
 
 // RequestBytes is Request with what is encoded.
-func (s *Store) RequestBytes(session statemachine.LeaseID, sequence uint64, kind coordv1.Kind, body []byte) ([]byte, error) {
+func (s *Store) RequestBytes(
+	session statemachine.LeaseID, sequence uint64, kind coordv1.Kind, body []byte,
+) ([]byte, error) {
 	for _, p := range recipes.Procedures() {
 		if p.Kind() == kind && kind != 0 {
 			return s.run(p, &step{store: s, session: session, sequence: sequence}, body)

@@ -85,7 +85,9 @@ func (f *fixture) get(bundle string, number int64) *coordv1.ConfigVersion {
 }
 
 func (f *fixture) setSchema(bundle, document, schema string) error {
-	_, err := f.config.SetSchema(f.ctx, &coordv1.ConfigSetSchemaRequest{Bundle: bundle, Document: document, Content: []byte(schema)})
+	_, err := f.config.SetSchema(f.ctx, &coordv1.ConfigSetSchemaRequest{
+		Bundle: bundle, Document: document, Content: []byte(schema),
+	})
 	return err
 }
 
@@ -98,7 +100,8 @@ func (f *fixture) wantError(err error, code codes.Code, reason coordv1.Error_Rea
 			got = e.Reason
 		}
 	}
-	if status.Code(err) != code || got != reason || !strings.Contains(fmt.Sprint(err), text) || strings.Contains(fmt.Sprint(err), "\n") {
+	if status.Code(err) != code || got != reason || !strings.Contains(fmt.Sprint(err), text) ||
+		strings.Contains(fmt.Sprint(err), "\n") {
 		f.Errorf("got %v (%v), want %v %v with %q in one line", err, got, code, reason, text)
 	}
 }
@@ -113,7 +116,8 @@ func TestPublishIsOneTransaction(t *testing.T) {
 		t.Fatalf("%v, %v", resp, err)
 	}
 	for i, key := range []string{"_coord/config/svc%2Fa/current", "_coord/config/svc%2Fa/versions/0000000000000001"} {
-		if kv := resp.Kvs[i]; string(kv.Key) != key || kv.ModRevision != v1.Revision || !bytes.Equal(kv.Value, resp.Kvs[0].Value) {
+		if kv := resp.Kvs[i]; string(kv.Key) != key || kv.ModRevision != v1.Revision ||
+			!bytes.Equal(kv.Value, resp.Kvs[0].Value) {
 			t.Errorf("key %d is %q at %d, want %q at %d", i, kv.Key, kv.ModRevision, key, v1.Revision)
 		}
 	}
@@ -127,10 +131,12 @@ func TestPublishIsOneTransaction(t *testing.T) {
 			t.Errorf("version %d is %v, want %v", number, got, want)
 		}
 	}
-	if v2 := f.publish(request("svc/a", "a.json", "[]")); v2.Number != 2 || v2.Revision <= v1.Revision || len(v2.Documents) != 0 {
+	if v2 := f.publish(request("svc/a", "a.json", "[]")); v2.Number != 2 || v2.Revision <= v1.Revision ||
+		len(v2.Documents) != 0 {
 		t.Errorf("the second version is %v", v2)
 	}
-	if got := f.get("svc/a", 0); !proto.Equal(&coordv1.ConfigVersion{Documents: got.Documents}, &coordv1.ConfigVersion{Documents: docs("a.json", "[]")}) {
+	if got := f.get("svc/a", 0); !proto.Equal(&coordv1.ConfigVersion{Documents: got.Documents},
+		&coordv1.ConfigVersion{Documents: docs("a.json", "[]")}) {
 		t.Errorf("the current documents are %v", got.Documents)
 	}
 }
@@ -150,14 +156,15 @@ func TestNamesDoNotMix(t *testing.T) {
 		if v := f.get(name, 0); v.Number != 3 || string(v.Documents[0].Content) != name {
 			t.Errorf("bundle %q has %v", name, v)
 		}
-		if h, err := f.config.History(f.ctx, &coordv1.ConfigHistoryRequest{Bundle: name}); err != nil || len(h.Versions) != 1 {
+		if h, err := f.config.History(f.ctx, &coordv1.ConfigHistoryRequest{Bundle: name}); err != nil ||
+			len(h.Versions) != 1 {
 			t.Errorf("history of %q: %v, %v", name, h, err)
 		}
 	}
 }
 
-// TestExactlyOneWins: of publications that expect the same version one succeeds; without expectation all do, each with a
-// number of its own.
+// TestExactlyOneWins: of publications that expect the same version one succeeds; without expectation all do, each with
+// a number of its own.
 func TestExactlyOneWins(t *testing.T) {
 	f := start(t)
 	const publishers = 16
@@ -191,7 +198,8 @@ func TestExactlyOneWins(t *testing.T) {
 		}
 	}
 	numbers, conflicts := round(nil)
-	if conflicts != 0 || len(numbers) != publishers || numbers[0] != 6 || len(slices.Compact(numbers)) != publishers || numbers[publishers-1] != 5+publishers {
+	if conflicts != 0 || len(numbers) != publishers || numbers[0] != 6 || len(slices.Compact(numbers)) != publishers ||
+		numbers[publishers-1] != 5+publishers {
 		t.Errorf("who expected nothing became %v, %d conflicts", numbers, conflicts)
 	}
 	req := request("race", "d", "x")
@@ -218,7 +226,8 @@ func TestRepeatedRequest(t *testing.T) {
 	}
 	back := &coordv1.ConfigRollbackRequest{Bundle: "again", Version: 1, Reason: "bad", RequestId: "r3"}
 	for range 2 {
-		if resp, err := f.config.Rollback(f.ctx, back); err != nil || resp.Version.Number != 4 || resp.Version.RollbackOf != 1 {
+		if resp, err := f.config.Rollback(f.ctx, back); err != nil || resp.Version.Number != 4 ||
+			resp.Version.RollbackOf != 1 {
 			t.Errorf("rollback: %v, %v", resp, err)
 		}
 	}
@@ -284,15 +293,20 @@ func TestRollback(t *testing.T) {
 	for _, content := range []string{"good", "bad", "worse"} {
 		f.publish(request("r", "d", content, content, ""))
 	}
-	resp, err := f.config.Rollback(f.ctx, &coordv1.ConfigRollbackRequest{Bundle: "r", Version: 1, Author: "bob", Reason: "errors"})
+	resp, err := f.config.Rollback(f.ctx, &coordv1.ConfigRollbackRequest{
+		Bundle: "r", Version: 1, Author: "bob", Reason: "errors",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	v, first := f.get("r", 0), f.get("r", 1)
-	if v.Number != 4 || v.RollbackOf != 1 || v.Author != "bob" || v.Reason != "errors" || !bytes.Equal(v.Hash, first.Hash) || len(v.Documents) != 2 || string(v.Documents[0].Content) != "good" {
+	if v.Number != 4 || v.RollbackOf != 1 || v.Author != "bob" || v.Reason != "errors" ||
+		!bytes.Equal(v.Hash, first.Hash) || len(v.Documents) != 2 || string(v.Documents[0].Content) != "good" {
 		t.Errorf("after the rollback %v: %v", resp, v)
 	}
-	_, err = f.config.Rollback(f.ctx, &coordv1.ConfigRollbackRequest{Bundle: "r", Version: 1, Reason: "late", Expected: proto.Int64(3)})
+	_, err = f.config.Rollback(f.ctx, &coordv1.ConfigRollbackRequest{
+		Bundle: "r", Version: 1, Reason: "late", Expected: proto.Int64(3),
+	})
 	f.wantError(err, codes.Aborted, coordv1.Error_REASON_CONFIG_CONFLICT, "version 4, not 3")
 	_, err = f.config.Rollback(f.ctx, &coordv1.ConfigRollbackRequest{Bundle: "r", Version: 9, Reason: "?"})
 	f.wantError(err, codes.NotFound, coordv1.Error_REASON_CONFIG_UNKNOWN_VERSION, "no version 9")
@@ -343,7 +357,8 @@ func TestDiff(t *testing.T) {
 	if got.String() != want || resp.From.Number != 1 || resp.To.Number != 2 {
 		t.Errorf("got %s\nwant %s", &got, want)
 	}
-	if resp, err := f.config.Diff(f.ctx, &coordv1.ConfigDiffRequest{Bundle: "d", From: 2, To: 2}); err != nil || len(resp.Documents) != 0 {
+	if resp, err := f.config.Diff(f.ctx, &coordv1.ConfigDiffRequest{Bundle: "d", From: 2, To: 2}); err != nil ||
+		len(resp.Documents) != 0 {
 		t.Errorf("of a version with itself: %v, %v", resp, err)
 	}
 }
@@ -374,21 +389,39 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		reason coordv1.Error_Reason
 		text   string
 	}{
-		{func(r *coordv1.ConfigPublishRequest) { r.Bundle = "" }, coordv1.Error_REASON_INVALID, "name of the bundle is empty"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Bundle = "a\nb" }, coordv1.Error_REASON_INVALID, "control characters"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Bundle = strings.Repeat("x", 257) }, coordv1.Error_REASON_TOO_LARGE, "257 bytes"},
+		{func(r *coordv1.ConfigPublishRequest) { r.Bundle = "" }, coordv1.Error_REASON_INVALID,
+			"name of the bundle is empty"},
+		{func(r *coordv1.ConfigPublishRequest) { r.Bundle = "a\nb" }, coordv1.Error_REASON_INVALID,
+			"control characters"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Bundle = strings.Repeat("x", 257)
+		}, coordv1.Error_REASON_TOO_LARGE, "257 bytes"},
 		{func(r *coordv1.ConfigPublishRequest) { r.Documents = nil }, coordv1.Error_REASON_INVALID, "no documents"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Documents = docs("", "") }, coordv1.Error_REASON_INVALID, "name of the document is empty"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Documents = docs("", "")
+		}, coordv1.Error_REASON_INVALID, "name of the document is empty"},
 		{func(r *coordv1.ConfigPublishRequest) { r.Documents = docs("a", "", "b", "", "a", "") }, coordv1.Error_REASON_INVALID, `"a" is there twice`},
-		{func(r *coordv1.ConfigPublishRequest) { r.Documents = docs(many...) }, coordv1.Error_REASON_TOO_LARGE, "65 documents"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Documents = docs("a", strings.Repeat("x", 512<<10)) }, coordv1.Error_REASON_TOO_LARGE, "524289 bytes"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Documents = docs(many...)
+		}, coordv1.Error_REASON_TOO_LARGE, "65 documents"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Documents = docs("a", strings.Repeat("x", 512<<10))
+		}, coordv1.Error_REASON_TOO_LARGE, "524289 bytes"},
 		{func(r *coordv1.ConfigPublishRequest) { r.Reason = "" }, coordv1.Error_REASON_INVALID, "reason is empty"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Reason = strings.Repeat("x", 4097) }, coordv1.Error_REASON_TOO_LARGE, "reason has"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Author = strings.Repeat("x", 257) }, coordv1.Error_REASON_TOO_LARGE, "author has"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Reason = strings.Repeat("x", 4097)
+		}, coordv1.Error_REASON_TOO_LARGE, "reason has"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Author = strings.Repeat("x", 257)
+		}, coordv1.Error_REASON_TOO_LARGE, "author has"},
 		{func(r *coordv1.ConfigPublishRequest) { r.Keep = 1001 }, coordv1.Error_REASON_INVALID, "keep is 1001"},
 		{func(r *coordv1.ConfigPublishRequest) { r.Keep = -1 }, coordv1.Error_REASON_INVALID, "keep is -1"},
-		{func(r *coordv1.ConfigPublishRequest) { r.Expected = proto.Int64(-1) }, coordv1.Error_REASON_INVALID, "expected version is -1"},
-		{func(r *coordv1.ConfigPublishRequest) { r.RequestId = strings.Repeat("x", 65) }, coordv1.Error_REASON_INVALID, "request id"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.Expected = proto.Int64(-1)
+		}, coordv1.Error_REASON_INVALID, "expected version is -1"},
+		{func(r *coordv1.ConfigPublishRequest) {
+			r.RequestId = strings.Repeat("x", 65)
+		}, coordv1.Error_REASON_INVALID, "request id"},
 	} {
 		req := request("ok", "d.json", "[]")
 		c.change(req)
@@ -396,11 +429,12 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 		f.wantError(err, codes.InvalidArgument, c.reason, c.text)
 	}
 	for name, err := range map[string]error{
-		"get":      second(f.config.Get(f.ctx, &coordv1.ConfigGetRequest{Bundle: "nobody"})),
-		"version":  second(f.config.Get(f.ctx, &coordv1.ConfigGetRequest{Bundle: "nobody", Version: 1})),
-		"history":  second(f.config.History(f.ctx, &coordv1.ConfigHistoryRequest{Bundle: "nobody"})),
-		"diff":     second(f.config.Diff(f.ctx, &coordv1.ConfigDiffRequest{Bundle: "nobody", From: 1})),
-		"rollback": second(f.config.Rollback(f.ctx, &coordv1.ConfigRollbackRequest{Bundle: "nobody", Version: 1, Reason: "?"})),
+		"get":     second(f.config.Get(f.ctx, &coordv1.ConfigGetRequest{Bundle: "nobody"})),
+		"version": second(f.config.Get(f.ctx, &coordv1.ConfigGetRequest{Bundle: "nobody", Version: 1})),
+		"history": second(f.config.History(f.ctx, &coordv1.ConfigHistoryRequest{Bundle: "nobody"})),
+		"diff":    second(f.config.Diff(f.ctx, &coordv1.ConfigDiffRequest{Bundle: "nobody", From: 1})),
+		"rollback": second(f.config.Rollback(f.ctx,
+			&coordv1.ConfigRollbackRequest{Bundle: "nobody", Version: 1, Reason: "?"})),
 	} {
 		if f.wantError(err, codes.NotFound, coordv1.Error_REASON_CONFIG_UNKNOWN_BUNDLE, `no bundle "nobody"`); t.Failed() {
 			t.Fatal(name)
@@ -411,7 +445,8 @@ func TestBadRequestsAreRefusedByName(t *testing.T) {
 	}
 }
 
-// TestForeignValueIsDataLoss: what stands at a key and is no version is said to be that, and nothing is published on top of it.
+// TestForeignValueIsDataLoss: what stands at a key and is no version is said to be that, and nothing is published on
+// top of it.
 func TestForeignValueIsDataLoss(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	if err := fake.Overwrite(layout.CurrentKey("by hand"), []byte("\xff")); err != nil {
@@ -472,12 +507,15 @@ func (f *fixture) keys() int64 {
 func TestReportIsChecked(t *testing.T) {
 	f := connect(t, coordtest.NewFake(t).Endpoint())
 	report := func(bundle, client, text string, lease int64) error {
-		_, err := f.config.Report(f.ctx, &coordv1.ConfigReportRequest{Bundle: bundle, Lease: lease, Status: &coordv1.ConfigStatus{Client: client, Error: text}})
+		_, err := f.config.Report(f.ctx, &coordv1.ConfigReportRequest{
+			Bundle: bundle, Lease: lease, Status: &coordv1.ConfigStatus{Client: client, Error: text},
+		})
 		return err
 	}
 	f.wantError(report("", "n", "", 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "bundle is empty")
 	f.wantError(report("b", "", "", 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "client is empty")
-	f.wantError(report("b", "n", strings.Repeat("x", 4097), 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "4097 bytes")
+	f.wantError(report("b", "n", strings.Repeat("x", 4097), 0), codes.InvalidArgument, coordv1.Error_REASON_INVALID,
+		"4097 bytes")
 	f.wantError(report("b", "n", "", 77), codes.NotFound, coordv1.Error_REASON_LEASE_NOT_FOUND, "lease not found")
 	_, err := f.config.Report(f.ctx, &coordv1.ConfigReportRequest{Bundle: "b"})
 	f.wantError(err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "client is empty")
@@ -498,7 +536,8 @@ func TestLargestVersionFits(t *testing.T) {
 	if err := f.setSchema(req.Bundle, "other", schema); err != nil {
 		t.Error(err)
 	}
-	f.wantError(f.setSchema(req.Bundle, "third", schema), codes.InvalidArgument, coordv1.Error_REASON_TOO_LARGE, "the schemas of bundle")
+	f.wantError(f.setSchema(req.Bundle, "third", schema), codes.InvalidArgument, coordv1.Error_REASON_TOO_LARGE,
+		"the schemas of bundle")
 }
 
 // TestStoreThatTakesLess: what the limits allow but this store's do not is refused by name, too.

@@ -57,8 +57,10 @@ func writeError(err error) error {
 		}
 	}
 	switch status.Code(err) {
-	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.Unauthenticated, codes.ResourceExhausted:
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.Unauthenticated,
+		codes.ResourceExhausted:
 		return err
 	}
-	return detailed(codes.Unavailable, status.Convert(err).Message(), &coordv1.Error{Reason: coordv1.Error_REASON_OUTCOME_UNKNOWN})
+	return detailed(codes.Unavailable, status.Convert(err).Message(),
+		&coordv1.Error{Reason: coordv1.Error_REASON_OUTCOME_UNKNOWN})
 }

@@ -20,7 +20,9 @@ func FuzzSchema(f *testing.F) {
 		if isYAML {
 			d.Name = "d.yaml"
 		}
-		err := validate(&coordv1.ConfigSchemas{Schemas: []*coordv1.ConfigSchema{{Content: []byte(schema)}}}, []*coordv1.ConfigDocument{d})
+		err := validate(&coordv1.ConfigSchemas{
+			Schemas: []*coordv1.ConfigSchema{{Content: []byte(schema)}},
+		}, []*coordv1.ConfigDocument{d})
 		if err != nil && len(err.Error()) > 2048 {
 			t.Errorf("a refusal of %d bytes: %.200s", len(err.Error()), err)
 		}

@@ -14,8 +14,8 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
-// maxAttempts bounds how often a change is tried again because another one came in between. Each failure is a success of
-// somebody else.
+// maxAttempts bounds how often a change is tried again because another one came in between. Each failure is a success
+// of somebody else.
 const maxAttempts = 64
 
 // publication is a version to be.

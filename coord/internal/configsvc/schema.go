@@ -22,7 +22,9 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
-func (s *Service) SetSchema(ctx context.Context, req *coordv1.ConfigSetSchemaRequest) (*coordv1.ConfigSetSchemaResponse, error) {
+func (s *Service) SetSchema(
+	ctx context.Context, req *coordv1.ConfigSetSchemaRequest,
+) (*coordv1.ConfigSetSchemaResponse, error) {
 	if err := checkSetSchema(req); err != nil {
 		return nil, err
 	}
@@ -65,7 +67,8 @@ func checkSetSchema(req *coordv1.ConfigSetSchemaRequest) error {
 	}
 	if len(req.Content) > 0 {
 		if _, err := compile(req.Content); err != nil {
-			return refuse(codes.InvalidArgument, coordv1.Error_REASON_CONFIG_BAD_SCHEMA, "the schema does not parse: %v", err)
+			return refuse(codes.InvalidArgument, coordv1.Error_REASON_CONFIG_BAD_SCHEMA,
+				"the schema does not parse: %v", err)
 		}
 	}
 	return checkAuthor(req.Author, req.Reason)
@@ -73,10 +76,13 @@ func checkSetSchema(req *coordv1.ConfigSetSchemaRequest) error {
 
 // withSchema returns schemas with one replaced, added or removed.
 func withSchema(schemas *coordv1.ConfigSchemas, req *coordv1.ConfigSetSchemaRequest) *coordv1.ConfigSchemas {
-	next := slices.DeleteFunc(slices.Clone(schemas.Schemas), func(sc *coordv1.ConfigSchema) bool { return sc.Document == req.Document })
+	next := slices.DeleteFunc(slices.Clone(schemas.Schemas), func(sc *coordv1.ConfigSchema) bool {
+		return sc.Document == req.Document
+	})
 	if len(req.Content) > 0 {
 		next = append(next, &coordv1.ConfigSchema{
-			Document: req.Document, Content: req.Content, Author: req.Author, Reason: req.Reason, TimeUnixMs: time.Now().UnixMilli(),
+			Document: req.Document, Content: req.Content, Author: req.Author, Reason: req.Reason,
+			TimeUnixMs: time.Now().UnixMilli(),
 		})
 	}
 	slices.SortFunc(next, func(a, b *coordv1.ConfigSchema) int { return strings.Compare(a.Document, b.Document) })
@@ -124,7 +130,8 @@ func validate(schemas *coordv1.ConfigSchemas, documents []*coordv1.ConfigDocumen
 	for _, sc := range schemas.Schemas {
 		var err error
 		if compiled[sc.Document], err = compile(sc.Content); err != nil {
-			return refuse(codes.FailedPrecondition, coordv1.Error_REASON_CONFIG_BAD_SCHEMA, "the schema for document %q does not parse: %v", sc.Document, err)
+			return refuse(codes.FailedPrecondition, coordv1.Error_REASON_CONFIG_BAD_SCHEMA,
+				"the schema for document %q does not parse: %v", sc.Document, err)
 		}
 	}
 	var violations []*coordv1.ConfigViolation
@@ -141,7 +148,8 @@ func validate(schemas *coordv1.ConfigSchemas, documents []*coordv1.ConfigDocumen
 		return nil
 	}
 	return detailed(codes.FailedPrecondition, "config: "+describe(violations),
-		&coordv1.Error{Reason: coordv1.Error_REASON_CONFIG_BAD_DOCUMENT}, &coordv1.ConfigViolations{Violations: violations})
+		&coordv1.Error{Reason: coordv1.Error_REASON_CONFIG_BAD_DOCUMENT},
+		&coordv1.ConfigViolations{Violations: violations})
 }
 
 // check checks one document.
@@ -191,7 +199,8 @@ func violationsOf(document string, failed *jsonschema.ValidationError) []*coordv
 		}
 		if len(e.Causes) == 0 {
 			leaves = append(leaves, &coordv1.ConfigViolation{
-				Document: document, Path: pointer(e.InstanceLocation), Reason: oneLine(e.ErrorKind.LocalizedString(printer)),
+				Document: document, Path: pointer(e.InstanceLocation),
+				Reason: oneLine(e.ErrorKind.LocalizedString(printer)),
 			})
 		}
 	}

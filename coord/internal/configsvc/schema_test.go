@@ -24,8 +24,8 @@ const portSchema = `{
 	"additionalProperties": false
 }`
 
-// TestDocumentsObeyTheirSchema: one document's own schema goes before that of the bundle; what fails is told by document,
-// path and reason.
+// TestDocumentsObeyTheirSchema: one document's own schema goes before that of the bundle; what fails is told by
+// document, path and reason.
 func TestDocumentsObeyTheirSchema(t *testing.T) {
 	f := start(t)
 	for document, schema := range map[string]string{"": portSchema, "list": `{"type":"array","items":{"type":"string"}}`} {
@@ -58,7 +58,8 @@ func TestDocumentsObeyTheirSchema(t *testing.T) {
 			violations = v.Violations
 		}
 	}
-	if len(violations) != 4 || violations[3].Document != "y.json" || violations[2].Path != "/port" || violations[2].Reason != "minimum: got 0, want 1" {
+	if len(violations) != 4 || violations[3].Document != "y.json" || violations[2].Path != "/port" ||
+		violations[2].Reason != "minimum: got 0, want 1" {
 		t.Errorf("the violations are %v", violations)
 	}
 	if got := f.get("s", 0); got.Number != 1 {
@@ -89,7 +90,8 @@ func TestSchemasAreCheckedWhenSet(t *testing.T) {
 	}
 	f.wantError(f.setSchema("s", "", portSchema), codes.FailedPrecondition, coordv1.Error_REASON_CONFIG_BAD_DOCUMENT, `document "a.json" at "/port"`)
 	f.wantError(f.setSchema("s", "a\x00", "{}"), codes.InvalidArgument, coordv1.Error_REASON_INVALID, "document")
-	if resp, err := f.config.GetSchemas(f.ctx, &coordv1.ConfigGetSchemasRequest{Bundle: "s"}); err != nil || len(resp.Schemas.Schemas) != 0 || resp.Revision != 0 {
+	if resp, err := f.config.GetSchemas(f.ctx, &coordv1.ConfigGetSchemasRequest{Bundle: "s"}); err != nil ||
+		len(resp.Schemas.Schemas) != 0 || resp.Revision != 0 {
 		t.Errorf("the refused schemas left %v, %v", resp, err)
 	}
 	for _, schema := range []string{`{}`, `true`, `{"$schema":"http://json-schema.org/draft-07/schema#"}`, `{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#"}}}`} {
@@ -148,7 +150,8 @@ func TestCurrentAlwaysObeysTheSchema(t *testing.T) {
 	for i := range 3 {
 		wg.Go(func() {
 			for range 60 {
-				if _, err := f.config.Publish(f.ctx, request("race", "d", kinds[i])); err != nil && status.Code(err) != codes.FailedPrecondition {
+				if _, err := f.config.Publish(f.ctx, request("race", "d", kinds[i])); err != nil &&
+					status.Code(err) != codes.FailedPrecondition {
 					t.Error(err)
 				}
 			}
@@ -172,7 +175,8 @@ func TestCurrentAlwaysObeysTheSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for rev := begin; rev <= end.Header.Revision; rev++ {
-		resp, err := f.etcd.Get(f.ctx, layout.Bundle.Prefix("race"), clientv3.WithRange(layout.VersionKey("race", 0)), clientv3.WithRev(rev))
+		resp, err := f.etcd.Get(f.ctx, layout.Bundle.Prefix("race"), clientv3.WithRange(layout.VersionKey("race", 0)),
+			clientv3.WithRev(rev))
 		if err != nil {
 			t.Fatal(err)
 		}

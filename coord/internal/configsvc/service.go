@@ -37,7 +37,9 @@ func New(store Store, propose recipesvc.Propose) *Service {
 // Register adds the service to r.
 func (s *Service) Register(r grpc.ServiceRegistrar) { coordv1.RegisterConfigServer(r, s) }
 
-func (s *Service) Publish(ctx context.Context, req *coordv1.ConfigPublishRequest) (*coordv1.ConfigPublishResponse, error) {
+func (s *Service) Publish(
+	ctx context.Context, req *coordv1.ConfigPublishRequest,
+) (*coordv1.ConfigPublishResponse, error) {
 	p := &publication{
 		bundle: req.Bundle, author: req.Author, reason: req.Reason, requestID: req.RequestId,
 		expected: req.Expected, keep: req.Keep, documents: sorted(req.Documents),
@@ -48,7 +50,9 @@ func (s *Service) Publish(ctx context.Context, req *coordv1.ConfigPublishRequest
 	return s.publish(ctx, p)
 }
 
-func (s *Service) Rollback(ctx context.Context, req *coordv1.ConfigRollbackRequest) (*coordv1.ConfigPublishResponse, error) {
+func (s *Service) Rollback(
+	ctx context.Context, req *coordv1.ConfigRollbackRequest,
+) (*coordv1.ConfigPublishResponse, error) {
 	p := &publication{
 		bundle: req.Bundle, author: req.Author, reason: req.Reason, requestID: req.RequestId, expected: req.Expected,
 	}
@@ -80,7 +84,9 @@ func (s *Service) Get(ctx context.Context, req *coordv1.ConfigGetRequest) (*coor
 // pageVersions is how many versions a history reads at once: each can have half a megabyte.
 const pageVersions = 8
 
-func (s *Service) History(ctx context.Context, req *coordv1.ConfigHistoryRequest) (*coordv1.ConfigHistoryResponse, error) {
+func (s *Service) History(
+	ctx context.Context, req *coordv1.ConfigHistoryRequest,
+) (*coordv1.ConfigHistoryResponse, error) {
 	if err := checkName("bundle", req.Bundle); err != nil {
 		return nil, err
 	}
@@ -118,10 +124,14 @@ func (s *Service) Diff(ctx context.Context, req *coordv1.ConfigDiffRequest) (*co
 	if err != nil {
 		return nil, err
 	}
-	return &coordv1.ConfigDiffResponse{From: withoutDocuments(from), To: withoutDocuments(to), Documents: diff(req.Bundle, from, to)}, nil
+	return &coordv1.ConfigDiffResponse{
+		From: withoutDocuments(from), To: withoutDocuments(to), Documents: diff(req.Bundle, from, to),
+	}, nil
 }
 
-func (s *Service) GetSchemas(ctx context.Context, req *coordv1.ConfigGetSchemasRequest) (*coordv1.ConfigGetSchemasResponse, error) {
+func (s *Service) GetSchemas(
+	ctx context.Context, req *coordv1.ConfigGetSchemasRequest,
+) (*coordv1.ConfigGetSchemasResponse, error) {
 	if err := checkName("bundle", req.Bundle); err != nil {
 		return nil, err
 	}

@@ -120,7 +120,8 @@ func decodeVersion(kv *mvccpb.KeyValue) (*coordv1.ConfigVersion, error) {
 // decode fails if what stands there is none of ours.
 func decode(kv *mvccpb.KeyValue, m proto.Message) error {
 	if err := proto.Unmarshal(kv.Value, m); err != nil {
-		return status.Errorf(codes.DataLoss, "config: the value of key %q is not a %s: %v", kv.Key, m.ProtoReflect().Descriptor().Name(), err)
+		return status.Errorf(codes.DataLoss, "config: the value of key %q is not a %s: %v", kv.Key,
+			m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return nil
 }

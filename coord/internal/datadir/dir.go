@@ -68,8 +68,8 @@ type Dir struct {
 }
 
 // Open opens a member's data directory, creating and locking it. It refuses, with one of this package's errors, a
-// directory that is in use, damaged, incomplete, or of another member. The boot counter of a directory that was admitted
-// has been incremented durably when Open returns. Close the Dir when all that uses it is closed.
+// directory that is in use, damaged, incomplete, or of another member. The boot counter of a directory that was
+// admitted has been incremented durably when Open returns. Close the Dir when all that uses it is closed.
 func Open(o Options) (*Dir, error) {
 	start, err := handshake.NewStart()
 	if err != nil {
@@ -111,7 +111,8 @@ func (d *Dir) load(expect Identity) error {
 	}
 	m, err := decodeMeta(b)
 	if err != nil {
-		return refuse(ErrCorrupt, "data directory %q is damaged: %q cannot be used: %v; restore it, or %s", d.path, d.metaPath(), err, fix)
+		return refuse(ErrCorrupt, "data directory %q is damaged: %q cannot be used: %v; restore it, or %s", d.path,
+			d.metaPath(), err, fix)
 	}
 	if err := d.checkMeta(&m, expect); err != nil {
 		return err
@@ -140,15 +141,19 @@ func (d *Dir) checkMeta(m *metadata, expect Identity) error {
 
 func (d *Dir) checkIdentity(m *metadata, expect Identity) error {
 	if id := hexID(expect.ClusterID); id != 0 && id != m.ClusterID {
-		return refuse(ErrOther, "data directory %q belongs to cluster %s, not to cluster %s that the flags describe: use this cluster's data directory, or, if members were added or removed since the cluster was founded, set --initial-cluster-state=existing", d.path, m.ClusterID, id)
+		return refuse(ErrOther, "data directory %q belongs to cluster %s, not to cluster %s that the flags describe: "+
+			"use this cluster's data directory, or, if members were added or removed since the cluster was founded, "+
+			"set --initial-cluster-state=existing", d.path, m.ClusterID, id)
 	}
 	if id := hexID(expect.MemberID); id != 0 && id != m.MemberID {
-		return refuse(ErrOther, "data directory %q belongs to member %s (%s), not to member %s (%s) that the flags describe", d.path, m.MemberID, m.Name, id, expect.Name)
+		return refuse(ErrOther, "data directory %q belongs to member %s (%s), not to member %s (%s) that the flags "+
+			"describe", d.path, m.MemberID, m.Name, id, expect.Name)
 	}
 	renamed := expect.Name != "" && expect.Name != m.Name
 	moved := len(expect.PeerURLs) > 0 && !sameURLs(expect.PeerURLs, m.PeerURLs)
 	if renamed && moved {
-		return refuse(ErrOther, "data directory %q belongs to member %q at %s, not to member %q at %s", d.path, m.Name, strings.Join(m.PeerURLs, ","), expect.Name, strings.Join(expect.PeerURLs, ","))
+		return refuse(ErrOther, "data directory %q belongs to member %q at %s, not to member %q at %s", d.path, m.Name,
+			strings.Join(m.PeerURLs, ","), expect.Name, strings.Join(expect.PeerURLs, ","))
 	}
 	return nil
 }
@@ -167,7 +172,8 @@ func (d *Dir) checkChoices(m *metadata) error {
 	slices.Sort(names)
 	for _, name := range names {
 		if had, want := m.Choices[name], d.choices[name]; had != want {
-			return refuse(ErrOther, "data directory %q was created with %s %q and cannot be used with %q: it cannot be changed later", d.path, name, had, want)
+			return refuse(ErrOther, "data directory %q was created with %s %q and cannot be used with %q: it cannot "+
+				"be changed later", d.path, name, had, want)
 		}
 	}
 	return nil
@@ -180,7 +186,8 @@ func (d *Dir) Init(id Identity) error {
 		return fmt.Errorf("data directory %q already belongs to member %s", d.path, hexID(d.Identity().MemberID))
 	}
 	if id.ClusterID == 0 || id.MemberID == 0 {
-		return fmt.Errorf("data directory %q: cluster id %x and member id %x must not be 0", d.path, id.ClusterID, id.MemberID)
+		return fmt.Errorf("data directory %q: cluster id %x and member id %x must not be 0", d.path, id.ClusterID,
+			id.MemberID)
 	}
 	m, err := d.newMeta(id)
 	if err != nil {
@@ -273,7 +280,8 @@ func (d *Dir) storeLocked(m metadata) error {
 	}
 	err = writeFile(d.fs, d.metaPath(), b)
 	if errors.Is(err, syscall.ENOSPC) {
-		// This is what the ballast is for: all of it if the disk was filled while no member ran, else its last part, see Watchdog.
+		// This is what the ballast is for: all of it if the disk was filled while no member ran, else its last part,
+		// see Watchdog.
 		if d.fs.Remove(d.BallastPath()) == nil {
 			err = writeFile(d.fs, d.metaPath(), b)
 		}
@@ -295,12 +303,12 @@ func (d *Dir) current() metadata {
 	return *d.meta
 }
 
-// Fresh reports whether the member has never been admitted to Raft from this directory. A Fresh directory needs Init and
-// Introduce before Raft may start.
+// Fresh reports whether the member has never been admitted to Raft from this directory. A Fresh directory needs Init
+// and Introduce before Raft may start.
 func (d *Dir) Fresh() bool { return !d.current().Admitted }
 
-// Populated reports whether MarkPopulated ever succeeded. A directory that is neither Fresh nor Populated was admitted but
-// crashed before Raft had surely stored who its members are: start Raft as for a Fresh one, founding or joining.
+// Populated reports whether MarkPopulated ever succeeded. A directory that is neither Fresh nor Populated was admitted
+// but crashed before Raft had surely stored who its members are: start Raft as for a Fresh one, founding or joining.
 func (d *Dir) Populated() bool { return d.current().Populated }
 
 // Boot is the number of the current start, from 1, and never the same again. It is 0 before Init.
@@ -309,15 +317,17 @@ func (d *Dir) Boot() uint64 { return d.current().Boot }
 // Start is a random number that names the current start beside Boot: a copy of the directory may count the same boot.
 func (d *Dir) Start() uint64 { return d.start }
 
-// Incarnation tells this directory from every other one the member has ever had, and proves to the peers that this is it.
-// It is zero before Init.
+// Incarnation tells this directory from every other one the member has ever had, and proves to the peers that this is
+// it. It is zero before Init.
 func (d *Dir) Incarnation() handshake.Incarnation { return d.current().Incarnation.Incarnation }
 
 // Identity is who the directory belongs to, and zero before Init. Of a directory from an earlier start that is still
 // Fresh it is who it was meant for.
 func (d *Dir) Identity() Identity {
 	m := d.current()
-	return Identity{ClusterID: uint64(m.ClusterID), MemberID: uint64(m.MemberID), Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs)}
+	return Identity{
+		ClusterID: uint64(m.ClusterID), MemberID: uint64(m.MemberID), Name: m.Name, PeerURLs: slices.Clone(m.PeerURLs),
+	}
 }
 
 // WALPath is where Dragonboat keeps its files. It exists after Init.

@@ -87,7 +87,8 @@ func refused(t *testing.T, o Options, kind error, want string) {
 	}
 }
 
-const fixText = "; remove the member from the cluster, add it again as a learner under a new ID with an empty data directory, then promote it"
+const fixText = "; remove the member from the cluster, add it again as a learner under a new ID with an empty data " +
+	"directory, then promote it"
 
 func TestNewDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep", "down")
@@ -133,9 +134,11 @@ func TestReopen(t *testing.T) {
 	for boot := uint64(2); boot < 5; boot++ {
 		d := open(t, o)
 		if d.Fresh() || d.Boot() != boot || d.Incarnation() != first.Incarnation() {
-			t.Fatalf("fresh %v, boot %d, incarnation %x; want false, %d, %x", d.Fresh(), d.Boot(), d.Incarnation(), boot, first.Incarnation())
+			t.Fatalf("fresh %v, boot %d, incarnation %x; want false, %d, %x", d.Fresh(), d.Boot(), d.Incarnation(),
+				boot, first.Incarnation())
 		}
-		if id := d.Identity(); id.MemberID != 0xa1 || id.ClusterID != 0xc1 || id.Name != "a" || id.PeerURLs[0] != testIdentity.PeerURLs[0] {
+		if id := d.Identity(); id.MemberID != 0xa1 || id.ClusterID != 0xc1 || id.Name != "a" ||
+			id.PeerURLs[0] != testIdentity.PeerURLs[0] {
 			t.Fatalf("identity is %+v", id)
 		}
 		if !metAs(d, 0xb2, 0x1234) {
@@ -159,7 +162,8 @@ func TestRefusedAttemptIsResumedWithTheSameIncarnation(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d.Incarnation() != first || d.Boot() != 2 || !d.Fresh() || d.Identity().MemberID != 0xa2 {
-		t.Errorf("incarnation %x (was %x), boot %d, fresh %v, member %x", d.Incarnation(), first, d.Boot(), d.Fresh(), d.Identity().MemberID)
+		t.Errorf("incarnation %x (was %x), boot %d, fresh %v, member %x", d.Incarnation(), first, d.Boot(), d.Fresh(),
+			d.Identity().MemberID)
 	}
 }
 
@@ -299,8 +303,9 @@ func TestDamagedMetadata(t *testing.T) {
 		damage func(string) string
 		want   string
 	}{
-		"empty":       {func(s string) string { return "" }, "it is truncated or not metadata: EOF"},
-		"half":        {func(s string) string { return s[:len(s)/2] }, "it is truncated or not metadata: unexpected EOF"},
+		"empty": {func(s string) string { return "" }, "it is truncated or not metadata: EOF"},
+		"half": {func(s string) string { return s[:len(s)/2] },
+			"it is truncated or not metadata: unexpected EOF"},
 		"edited":      {func(s string) string { return strings.Replace(s, `"boot":1`, `"boot":7`, 1) }, ""},
 		"other file":  {func(s string) string { return `{"a":1}` }, `it is truncated or not metadata: json: unknown field "a"`},
 		"more follow": {func(s string) string { return s + s }, ""},
@@ -315,7 +320,8 @@ func TestDamagedMetadata(t *testing.T) {
 			mustWrite(t, d.metaPath(), tc.damage(string(b)))
 			_, err = Open(o)
 			prefix := `data directory "` + o.DataDir + `" is damaged: "` + d.metaPath() + `" cannot be used: ` + tc.want
-			if !errors.Is(err, ErrCorrupt) || !strings.HasPrefix(err.Error(), prefix) || !strings.HasSuffix(err.Error(), "; restore it, or "+fix) {
+			if !errors.Is(err, ErrCorrupt) || !strings.HasPrefix(err.Error(), prefix) ||
+				!strings.HasSuffix(err.Error(), "; restore it, or "+fix) {
 				t.Errorf("error is\n%v, want\n%s…", err, prefix)
 			}
 		})

@@ -10,8 +10,8 @@
 //	<data-dir>/member/ballast       space given back when the disk fills up
 //
 // Each part holds a file COORD-PART that names the directory's incarnation, a random number drawn when the directory
-// was created. Whoever writes into a part must leave that file alone. The number itself is what the member proves itself by
-// (package handshake); it stands in meta.json beside those of the members that were met, and nowhere else.
+// was created. Whoever writes into a part must leave that file alone. The number itself is what the member proves
+// itself by (package handshake); it stands in meta.json beside those of the members that were met, and nowhere else.
 //
 // # A start
 //
@@ -41,10 +41,10 @@
 // # What the introduction promises
 //
 // Before a new member takes part in Raft, a majority of the cluster (itself included) knows its incarnation durably.
-// Who is introduced is told the fingerprints of all incarnations that the answering member knows, and so is every member
-// at each connection for raft's sake: so knowledge spreads at every start, and who was down at the introduction meets the
-// member when raft connects the two, before anything else passes. A peer refuses, too, a new directory for a member that
-// has published its client URLs, whether or not it ever met that member.
+// Who is introduced is told the fingerprints of all incarnations that the answering member knows, and so is every
+// member at each connection for raft's sake: so knowledge spreads at every start, and who was down at the introduction
+// meets the member when raft connects the two, before anything else passes. A peer refuses, too, a new directory for a
+// member that has published its client URLs, whether or not it ever met that member.
 //
 // The window that remains: a wiped member is let in if, for the whole time it waits for the slower peers
 // (Introduction.Grace), every peer that knows its earlier incarnation is unreachable, while enough peers answer that
@@ -55,31 +55,32 @@
 //
 // # Whose refusal counts
 //
-// A new directory has nobody on record by whom to check an answer, and nothing to lose: one peer that knows the member by
-// another directory, or as removed, refuses it for good. What answers for another cluster, or for another member than the
-// flags say, is not a peer: a mistake in the flags of one member, or an address that belongs to somebody else by now, must
-// not stop the founding of a cluster. The member waits, says so every few seconds, and starts once a majority is there.
+// A new directory has nobody on record by whom to check an answer, and nothing to lose: one peer that knows the member
+// by another directory, or as removed, refuses it for good. What answers for another cluster, or for another member
+// than the flags say, is not a peer: a mistake in the flags of one member, or an address that belongs to somebody else
+// by now, must not stop the founding of a cluster. The member waits, says so every few seconds, and starts once a
+// majority is there.
 //
-// A directory that was admitted starts without asking anybody. From then on its member is refused in handshakes only, and a
-// refusal counts if the peer proved cluster, member and the incarnation on record here; what answers at a reused address
-// cannot. The member stops when a majority of the voters that it knows refuses it at the same time (package node): that
-// many had to agree to its removal, and without them it could do nothing anyway.
+// A directory that was admitted starts without asking anybody. From then on its member is refused in handshakes only,
+// and a refusal counts if the peer proved cluster, member and the incarnation on record here; what answers at a reused
+// address cannot. The member stops when a majority of the voters that it knows refuses it at the same time (package
+// node): that many had to agree to its removal, and without them it could do nothing anyway.
 //
 // # Copies
 //
-// A copy of a directory has its incarnation, so it can prove all that the original can. Run beside the original it would
-// vote a second time. A start is therefore named by the boot counter and a random number that is drawn at each start, in
-// hellos and in log entries:
+// A copy of a directory has its incarnation, so it can prove all that the original can. Run beside the original it
+// would vote a second time. A start is therefore named by the boot counter and a random number that is drawn at each
+// start, in hellos and in log entries:
 //
-//   - Of two starts of one directory each peer keeps the one that is connected and answers a probe at that moment; the other
-//     is told that it is a copy, and stops when a majority says so. A half-open connection does not answer, so that a member
-//     whose machine was lost comes back after two election timeouts at most.
+//   - Of two starts of one directory each peer keeps the one that is connected and answers a probe at that moment; the
+//     other is told that it is a copy, and stops when a majority says so. A half-open connection does not answer, so
+//     that a member whose machine was lost comes back after two election timeouts at most.
 //   - A start of a lower boot is never let in after one of a higher boot.
-//   - Entries of a start are not taken for those of another (package statemachine): the start seen first in the log counts of
-//     two with the same boot, and a higher boot ends a lower one.
+//   - Entries of a start are not taken for those of another (package statemachine): the start seen first in the log
+//     counts of two with the same boot, and a higher boot ends a lower one.
 //
-// What this cannot tell: a copy that comes while the original is down, or cut off from the peers that let the copy in, passes
-// for the original that was started again. If it is older than what the original acknowledged, the cluster may lose writes.
-// Peers remember starts for as long as their own processes run. Never start a copy of a member's directory; to rebuild a
-// member, remove it and add it again.
+// What this cannot tell: a copy that comes while the original is down, or cut off from the peers that let the copy in,
+// passes for the original that was started again. If it is older than what the original acknowledged, the cluster may
+// lose writes. Peers remember starts for as long as their own processes run. Never start a copy of a member's
+// directory; to rebuild a member, remove it and add it again.
 package datadir

@@ -23,7 +23,9 @@ func failWrites(fs vfs.FS, err error) vfs.FS {
 }
 
 func TestReadOnlyDiskAndPermissions(t *testing.T) {
-	for name, errno := range map[string]syscall.Errno{"read-only": syscall.EROFS, "permission": syscall.EACCES, "full": syscall.ENOSPC} {
+	for name, errno := range map[string]syscall.Errno{
+		"read-only": syscall.EROFS, "permission": syscall.EACCES, "full": syscall.ENOSPC,
+	} {
 		t.Run(name, func(t *testing.T) {
 			o := Options{DataDir: "/data", Logger: zap.NewNop(), FS: failWrites(vfs.NewMem(), errno)}
 			_, err := Open(o)

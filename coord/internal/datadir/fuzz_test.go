@@ -8,9 +8,12 @@ import (
 // FuzzDecodeMeta: no bytes make the decoder panic, and what it accepts it would write the same way again.
 func FuzzDecodeMeta(f *testing.F) {
 	m := metadata{
-		Format: formatVersion, ClusterID: 1, MemberID: 2, Name: "a", PeerURLs: []string{"http://127.0.0.1:2380"}, Incarnation: secret{incarnation(3)}, Boot: 4,
+		Format: formatVersion, ClusterID: 1, MemberID: 2, Name: "a", PeerURLs: []string{"http://127.0.0.1:2380"},
+		Incarnation: secret{incarnation(3)}, Boot: 4,
 		Admitted: true, Populated: true, Choices: map[string]string{"log store": "pebble"},
-		Parts: []string{"db", "wal"}, Peers: map[hexID]acquaintance{5: metWith(incarnation(6)), 7: {Fingerprint: fingerprint{incarnation(8).Fingerprint()}}},
+		Parts: []string{"db", "wal"}, Peers: map[hexID]acquaintance{
+			5: metWith(incarnation(6)), 7: {Fingerprint: fingerprint{incarnation(8).Fingerprint()}},
+		},
 	}
 	b, err := encodeMeta(m)
 	if err != nil {
@@ -49,7 +52,8 @@ func FuzzDecodeMetaBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		b := append([]byte(`{"crc32c":"`+checksum(body)+`","meta":`), body...)
 		m, err := decodeMeta(append(b, '}'))
-		if err == nil && (m.Format != formatVersion || m.ClusterID == 0 || m.MemberID == 0 || m.Incarnation.IsZero() || m.Boot == 0) {
+		if err == nil && (m.Format != formatVersion || m.ClusterID == 0 || m.MemberID == 0 || m.Incarnation.IsZero() ||
+			m.Boot == 0) {
 			t.Fatalf("accepted %s", body)
 		}
 	})

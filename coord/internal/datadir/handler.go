@@ -48,8 +48,8 @@ type Cluster struct {
 }
 
 // Handler serves GET /members and GET /coord/introduce, for the port on which peers are served. It needs a directory
-// with an identity (after Open unless Fresh, after Init otherwise) and must be served before Raft starts: the members of
-// a new cluster introduce themselves to each other.
+// with an identity (after Open unless Fresh, after Init otherwise) and must be served before Raft starts: the members
+// of a new cluster introduce themselves to each other.
 func (d *Dir) Handler(c Cluster) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+membersPath, func(w http.ResponseWriter, r *http.Request) { d.serveMembers(w, c) })
@@ -90,6 +90,7 @@ func (d *Dir) serveIntroduction(w http.ResponseWriter, r *http.Request, c Cluste
 		io.Writer
 	}{buffered.Reader, conn}
 	if from, err := handshake.Accept(rw, d.party(c), handshake.Ask, handshake.Introduce); err != nil {
-		d.log.Warn("introduction not accepted", zap.Stringer("member", hexID(from.Member)), zap.Stringer("incarnation", from.Fingerprint), zap.Error(err))
+		d.log.Warn("introduction not accepted", zap.Stringer("member", hexID(from.Member)),
+			zap.Stringer("incarnation", from.Fingerprint), zap.Error(err))
 	}
 }

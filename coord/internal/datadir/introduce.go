@@ -64,10 +64,10 @@ func (in *Introduction) ensureDefaults() {
 
 // Introduce admits a Fresh directory to Raft: it asks every peer whether the member may start, and then has its
 // incarnation recorded. It waits without limit until a majority of the cluster, this member included, has answered, and
-// for the others no longer than the grace time; who did not answer meets this member when raft first connects the two. If
-// any peer of this cluster refuses, the error (ErrWiped or ErrRefused) has the peer's reason, the directory stays Fresh,
-// and the member must not start. What answers for another cluster or another member is waited for like one that is
-// silent. The package doc says what this promises. A directory that is not Fresh is left as it is.
+// for the others no longer than the grace time; who did not answer meets this member when raft first connects the two.
+// If any peer of this cluster refuses, the error (ErrWiped or ErrRefused) has the peer's reason, the directory stays
+// Fresh, and the member must not start. What answers for another cluster or another member is waited for like one that
+// is silent. The package doc says what this promises. A directory that is not Fresh is left as it is.
 //
 // This member's Handler must be served already: its peers may be waiting for it in the same way.
 func (d *Dir) Introduce(ctx context.Context, in Introduction) error {
@@ -89,7 +89,9 @@ func (d *Dir) Introduce(ctx context.Context, in Introduction) error {
 
 // meetPeers calls on all peers at once, again and again, until all have answered, or enough have and the grace time is
 // over. It returns who answered.
-func (d *Dir) meetPeers(ctx context.Context, in Introduction, enough int, purpose handshake.Purpose) (map[uint64]bool, error) {
+func (d *Dir) meetPeers(
+	ctx context.Context, in Introduction, enough int, purpose handshake.Purpose,
+) (map[uint64]bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan answer)
@@ -147,7 +149,8 @@ func (d *Dir) gather(ctx context.Context, in Introduction, enough int, answers <
 			}
 			note(a, met, silent)
 		case <-report.C:
-			d.log.Warn("waiting for other members to answer", zap.Int("answered", len(met)), zap.Int("enough", enough), zap.String("silent", describe(silent)))
+			d.log.Warn("waiting for other members to answer", zap.Int("answered", len(met)), zap.Int("enough", enough),
+				zap.String("silent", describe(silent)))
 		case <-grace:
 			d.log.Warn("starting before every other member has answered", zap.String("silent", describe(silent)))
 			return met, nil
@@ -237,7 +240,8 @@ func (d *Dir) weigh(url string, theirs handshake.Hello, r *handshake.RefusedErro
 	itself := theirs.Member == d.Identity().MemberID
 	switch {
 	case itself && !theirs.Fresh && r.Kind == handshake.Refused:
-		return d.refusedBy(url, ErrRefused, fmt.Sprintf("this is member %x itself, and it has been started: two members must not share a peer URL", theirs.Member))
+		return d.refusedBy(url, ErrRefused, fmt.Sprintf("this is member %x itself, and it has been started: two "+
+			"members must not share a peer URL", theirs.Member))
 	case r.Local && r.Kind == handshake.Wiped:
 		// It is the peer that was wiped and must not start. This member only does not count its answer.
 		return fmt.Errorf("answer of %s not accepted: %s", url, r.Reason)
@@ -252,7 +256,8 @@ func (d *Dir) weigh(url string, theirs handshake.Hello, r *handshake.RefusedErro
 }
 
 func (d *Dir) refusedBy(url string, kind error, reason string) error {
-	return refuse(kind, "member %s must not start from data directory %q: the member at %s says: %s", d.current().MemberID, d.path, url, reason)
+	return refuse(kind, "member %s must not start from data directory %q: the member at %s says: %s",
+		d.current().MemberID, d.path, url, reason)
 }
 
 // send does a request and returns the answer, whose body is read and closed, and the body.

@@ -52,7 +52,11 @@ type testCluster struct {
 }
 
 func newTestCluster(t *testing.T, size int) *testCluster {
-	c := &testCluster{t: t, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, grace: 50 * time.Millisecond, removed: map[uint64]bool{}}
+	c := &testCluster{
+		t: t, client: &http.Client{
+			Transport: &http.Transport{DisableKeepAlives: true},
+		}, grace: 50 * time.Millisecond, removed: map[uint64]bool{},
+	}
 	for i := range size {
 		p := &testPeer{id: uint64(0xa1 + i), dir: t.TempDir()}
 		server := httptest.NewServer(p)
@@ -149,7 +153,8 @@ func (c *testCluster) wantRefused(i int, kind error, url, reason string) {
 	c.t.Helper()
 	d := c.peers[i].d
 	err := d.Introduce(c.t.Context(), c.introduction(i))
-	want := fmt.Sprintf("member %s must not start from data directory %q: the member at %s says: %s", hexID(c.peers[i].id), c.peers[i].dir, url, reason)
+	want := fmt.Sprintf("member %s must not start from data directory %q: the member at %s says: %s",
+		hexID(c.peers[i].id), c.peers[i].dir, url, reason)
 	if err == nil || err.Error() != want {
 		c.t.Errorf("error is\n%v, want\n%s", err, want)
 	}
@@ -183,7 +188,8 @@ func TestFoundingMembersMeetAtTheSameTime(t *testing.T) {
 	}
 }
 
-// neverAdmits introduces a member for some time, until it says why that fails: a slow machine may need more than one attempt.
+// neverAdmits introduces a member for some time, until it says why that fails: a slow machine may need more than one
+// attempt.
 func (c *testCluster) neverAdmits(i int, why string) {
 	c.t.Helper()
 	for wait := 6 * c.grace; ; wait *= 4 {
@@ -232,7 +238,8 @@ func TestWipedMemberIsRefused(t *testing.T) {
 		if old == d.Incarnation() {
 			t.Fatal("a wiped directory got its old incarnation")
 		}
-		c.wantRefused(0, ErrWiped, c.peers[1].url, fmt.Sprintf("member a1 has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", d.Incarnation(), old, fix))
+		c.wantRefused(0, ErrWiped, c.peers[1].url, fmt.Sprintf("member a1 has incarnation %s but was known as %s: its "+
+			"data directory was wiped or replaced; %s", d.Incarnation(), old, fix))
 		c.stop(0)
 	}
 }
@@ -267,10 +274,12 @@ func TestWipedMemberIsRefusedByWhatItPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start(0)
-	c.wantRefused(0, ErrWiped, c.peers[1].url, "member a1 (m0) has already been bootstrapped and this data directory is new: its data directory was wiped or replaced; "+fix)
+	c.wantRefused(0, ErrWiped, c.peers[1].url, "member a1 (m0) has already been bootstrapped and this data directory "+
+		"is new: its data directory was wiped or replaced; "+fix)
 }
 
-// TestOneRefusalCountsAndLeavesNoTrace: a peer that knows nothing would let the wiped member in, another one knows more.
+// TestOneRefusalCountsAndLeavesNoTrace: a peer that knows nothing would let the wiped member in, another one knows
+// more.
 func TestOneRefusalCountsAndLeavesNoTrace(t *testing.T) {
 	c := newTestCluster(t, 3)
 	c.start(0)
@@ -309,13 +318,15 @@ func TestOtherRefusals(t *testing.T) {
 	c.start(0)
 	c.start(1)
 	c.removed[c.peers[0].id] = true
-	c.wantRefused(0, ErrRefused, c.peers[1].url, "member a1 was removed from the cluster and its ID cannot return: add it again as a learner under a new ID with an empty data directory, then promote it")
+	c.wantRefused(0, ErrRefused, c.peers[1].url, "member a1 was removed from the cluster and its ID cannot return: "+
+		"add it again as a learner under a new ID with an empty data directory, then promote it")
 	c.removed[c.peers[0].id] = false
 
 	if err := c.peers[0].d.Init(Identity{ClusterID: 0xc2, MemberID: 0xa1}); err != nil {
 		t.Fatal(err)
 	}
-	c.neverAdmits(0, "this is a member of cluster c2, not of cluster c1: compare --initial-cluster and --initial-cluster-token of the members")
+	c.neverAdmits(0, "this is a member of cluster c2, not of cluster c1: compare --initial-cluster and "+
+		"--initial-cluster-token of the members")
 
 	if err := c.peers[0].d.Init(Identity{ClusterID: 0xc1, MemberID: 0xa2}); err != nil {
 		t.Fatal(err)
@@ -325,7 +336,8 @@ func TestOtherRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.peers[0].id = 0xa2
-	c.wantRefused(0, ErrRefused, c.peers[1].url, "this is member a2 itself, and it has been started: two members must not share a peer URL")
+	c.wantRefused(0, ErrRefused, c.peers[1].url, "this is member a2 itself, and it has been started: two members must "+
+		"not share a peer URL")
 }
 
 // TestAddedMemberWaitsUntilItIsKnown: the cluster's members learn of an added member at different times.
@@ -406,11 +418,16 @@ func TestHandlerRefusesBadRequests(t *testing.T) {
 
 func TestMembersHaveEtcdsShape(t *testing.T) {
 	d := admitted(t, options(t.TempDir()), testIdentity)
-	members := []Member{{ID: 10276657743932975437, PeerURLs: []string{"http://h:1"}, IsLearner: true, Name: "n", ClientURLs: []string{"http://h:2"}}, {ID: 1, PeerURLs: []string{"http://h:3"}}}
+	members := []Member{{
+		ID: 10276657743932975437, PeerURLs: []string{"http://h:1"}, IsLearner: true, Name: "n",
+		ClientURLs: []string{"http://h:2"},
+	}, {ID: 1, PeerURLs: []string{"http://h:3"}}}
 	w := httptest.NewRecorder()
-	d.Handler(Cluster{Members: func() []Member { return members }}).ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
+	d.Handler(Cluster{Members: func() []Member { return members }}).ServeHTTP(w, httptest.NewRequest("GET", "/members",
+		nil))
 	want := `[{"id":10276657743932975437,"peerURLs":["http://h:1"],"isLearner":true,"name":"n","clientURLs":["http://h:2"]},{"id":1,"peerURLs":["http://h:3"]}]` + "\n"
-	if w.Body.String() != want || w.Header().Get("X-Etcd-Cluster-ID") != "c1" || w.Header().Get("Content-Type") != "application/json" {
+	if w.Body.String() != want || w.Header().Get("X-Etcd-Cluster-ID") != "c1" ||
+		w.Header().Get("Content-Type") != "application/json" {
 		t.Errorf("answer is %v %s, want %s", w.Header(), w.Body, want)
 	}
 	var again []Member
@@ -426,7 +443,10 @@ func TestJoinExisting(t *testing.T) {
 	c.publish(0)
 	c.publish(1)
 	named := [][]string{{c.peers[0].url}, {c.peers[1].url}, {c.peers[2].url}}
-	o := JoinOptions{Peers: []string{"http://127.0.0.1:1", c.peers[1].url}, PeerURLs: []string{c.peers[2].url}, InitialCluster: named, Client: c.client, Logger: zap.NewNop()}
+	o := JoinOptions{
+		Peers: []string{"http://127.0.0.1:1", c.peers[1].url}, PeerURLs: []string{c.peers[2].url},
+		InitialCluster: named, Client: c.client, Logger: zap.NewNop(),
+	}
 	j, err := JoinExisting(t.Context(), o)
 	if err != nil || j.ClusterID != 0xc1 || j.MemberID != 0xa3 || len(j.Members) != 3 {
 		t.Errorf("joined %+v, %v", j, err)
@@ -439,11 +459,16 @@ func TestJoinExisting(t *testing.T) {
 			t.Errorf("error is\n%v, want\n%s", err, want)
 		}
 	}
-	fails("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (", func(o *JoinOptions) { o.Peers = o.Peers[:1] })
-	fails("error validating peerURLs: member count is unequal: the cluster has 3 members, a1 (m0, "+c.peers[0].url+"), ", func(o *JoinOptions) { o.InitialCluster = named[1:] })
-	fails(fmt.Sprintf("error validating peerURLs: no match found for existing member (a1, [%s]) in --initial-cluster", c.peers[0].url), func(o *JoinOptions) { o.InitialCluster = [][]string{{"http://h:1"}, named[1], named[2]} })
-	fails("unmatched member while checking PeerURLs: the cluster has no member with peer URLs http://h:1, its members are a1 (m0, ", func(o *JoinOptions) { o.PeerURLs = []string{"http://h:1"} })
-	fails("member a2 (m1) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced"+fixText, func(o *JoinOptions) { o.PeerURLs = []string{c.peers[1].url} })
+	fails("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (",
+		func(o *JoinOptions) { o.Peers = o.Peers[:1] })
+	fails("error validating peerURLs: member count is unequal: the cluster has 3 members, a1 (m0, "+c.peers[0].url+
+		"), ", func(o *JoinOptions) { o.InitialCluster = named[1:] })
+	fails(fmt.Sprintf("error validating peerURLs: no match found for existing member (a1, [%s]) in --initial-cluster",
+		c.peers[0].url), func(o *JoinOptions) { o.InitialCluster = [][]string{{"http://h:1"}, named[1], named[2]} })
+	fails("unmatched member while checking PeerURLs: the cluster has no member with peer URLs http://h:1, its members "+
+		"are a1 (m0, ", func(o *JoinOptions) { o.PeerURLs = []string{"http://h:1"} })
+	fails("member a2 (m1) has already been bootstrapped and this data directory is empty: its data directory was "+
+		"wiped or replaced"+fixText, func(o *JoinOptions) { o.PeerURLs = []string{c.peers[1].url} })
 }
 
 func TestJoinFromSomethingElse(t *testing.T) {
@@ -460,7 +485,9 @@ func TestJoinFromSomethingElse(t *testing.T) {
 				fmt.Fprint(w, tc.body)
 			}))
 			defer server.Close()
-			_, err := JoinExisting(t.Context(), JoinOptions{Peers: []string{server.URL}, Client: server.Client(), Logger: zap.NewNop()})
+			_, err := JoinExisting(t.Context(), JoinOptions{
+				Peers: []string{server.URL}, Client: server.Client(), Logger: zap.NewNop(),
+			})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error is %v, want %s", err, tc.want)
 			}

@@ -37,9 +37,9 @@ type Joined struct {
 	Members []Member
 }
 
-// JoinExisting finds out from a running cluster who this member is. Each peer is asked once, until one knows this member:
-// others may not have heard yet that it was added. The errors say what etcd's say: no peer could be asked, the cluster does
-// not match InitialCluster, this member was not added, or (ErrWiped) it has been started before.
+// JoinExisting finds out from a running cluster who this member is. Each peer is asked once, until one knows this
+// member: others may not have heard yet that it was added. The errors say what etcd's say: no peer could be asked, the
+// cluster does not match InitialCluster, this member was not added, or (ErrWiped) it has been started before.
 func JoinExisting(ctx context.Context, o JoinOptions) (Joined, error) {
 	var refusal error
 	var silent []string
@@ -57,8 +57,8 @@ func JoinExisting(ctx context.Context, o JoinOptions) (Joined, error) {
 	return Joined{}, cmp.Or(refusal, noAnswer(silent))
 }
 
-// AskMembers returns the members that the first peer of a cluster that answers knows, whoever they are. Nothing of it is
-// proven: it serves to find addresses, at which the members prove themselves.
+// AskMembers returns the members that the first peer of a cluster that answers knows, whoever they are. Nothing of it
+// is proven: it serves to find addresses, at which the members prove themselves.
 func AskMembers(ctx context.Context, o JoinOptions, cluster uint64) ([]Member, error) {
 	var silent []string
 	for _, u := range o.Peers {
@@ -75,7 +75,8 @@ func AskMembers(ctx context.Context, o JoinOptions, cluster uint64) ([]Member, e
 }
 
 func noAnswer(silent []string) error {
-	return fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs (%s)", strings.Join(silent, "; "))
+	return fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the "+
+		"given URLs (%s)", strings.Join(silent, "; "))
 }
 
 // recognise finds this member in the cluster and completes j.
@@ -85,10 +86,12 @@ func (o *JoinOptions) recognise(j *Joined) error {
 	}
 	i := slices.IndexFunc(j.Members, func(m Member) bool { return sameURLs(m.PeerURLs, o.PeerURLs) })
 	if i < 0 {
-		return refuse(ErrRefused, "unmatched member while checking PeerURLs: the cluster has no member with peer URLs %s, its members are %s; add the member first", strings.Join(o.PeerURLs, ","), list(j.Members))
+		return refuse(ErrRefused, "unmatched member while checking PeerURLs: the cluster has no member with peer URLs "+
+			"%s, its members are %s; add the member first", strings.Join(o.PeerURLs, ","), list(j.Members))
 	}
 	if me := j.Members[i]; me.Started() {
-		return refuse(ErrWiped, "member %s (%s) has already been bootstrapped and this data directory is empty: its data directory was wiped or replaced; %s", hexID(me.ID), me.Name, fix)
+		return refuse(ErrWiped, "member %s (%s) has already been bootstrapped and this data directory is empty: its "+
+			"data directory was wiped or replaced; %s", hexID(me.ID), me.Name, fix)
 	}
 	j.MemberID = j.Members[i].ID
 	return nil
@@ -127,7 +130,8 @@ func getMembers(ctx context.Context, client *http.Client, url string) (Joined, e
 func parseMembers(url string, resp *http.Response, body []byte) (Joined, error) {
 	cluster, err := strconv.ParseUint(resp.Header.Get(clusterHeader), 16, 64)
 	if err != nil {
-		return Joined{}, fmt.Errorf("%s did not say which cluster it belongs to: header %s is %q", url, clusterHeader, resp.Header.Get(clusterHeader))
+		return Joined{}, fmt.Errorf("%s did not say which cluster it belongs to: header %s is %q", url, clusterHeader,
+			resp.Header.Get(clusterHeader))
 	}
 	var members []Member
 	if err := json.Unmarshal(body, &members); err != nil {
@@ -145,11 +149,13 @@ func matchCluster(members []Member, named [][]string) error {
 		return nil
 	}
 	if len(members) != len(named) {
-		return refuse(ErrRefused, "error validating peerURLs: member count is unequal: the cluster has %d members, %s, and --initial-cluster names %d", len(members), list(members), len(named))
+		return refuse(ErrRefused, "error validating peerURLs: member count is unequal: the cluster has %d members, "+
+			"%s, and --initial-cluster names %d", len(members), list(members), len(named))
 	}
 	for _, m := range members {
 		if !slices.ContainsFunc(named, func(urls []string) bool { return sameURLs(urls, m.PeerURLs) }) {
-			return refuse(ErrRefused, "error validating peerURLs: no match found for existing member (%s, %v) in --initial-cluster", hexID(m.ID), m.PeerURLs)
+			return refuse(ErrRefused, "error validating peerURLs: no match found for existing member (%s, %v) in "+
+				"--initial-cluster", hexID(m.ID), m.PeerURLs)
 		}
 	}
 	return nil

@@ -25,7 +25,8 @@ func lockDir(dir string) (io.Closer, error) {
 		holder, _ := io.ReadAll(io.LimitReader(f, 32)) // for the message only
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, refuse(ErrLocked, "data directory %q is in use by another process (pid %s)", dir, pidText(holder))
+			return nil, refuse(ErrLocked, "data directory %q is in use by another process (pid %s)", dir,
+				pidText(holder))
 		}
 		return nil, fmt.Errorf("lock data directory %q: %w", dir, err)
 	}

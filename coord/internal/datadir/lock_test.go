@@ -69,7 +69,8 @@ func TestLockedByAnotherProcess(t *testing.T) {
 func TestLockedByThisProcess(t *testing.T) {
 	dir := t.TempDir()
 	open(t, options(dir))
-	refused(t, options(dir), ErrLocked, fmt.Sprintf("data directory %q is in use by another process (pid %d)", dir, os.Getpid()))
+	refused(t, options(dir), ErrLocked, fmt.Sprintf("data directory %q is in use by another process (pid %d)", dir,
+		os.Getpid()))
 }
 
 func TestRefusalGivesUpTheLock(t *testing.T) {
@@ -87,11 +88,13 @@ func TestUnusablePaths(t *testing.T) {
 	parent := t.TempDir()
 	mustWrite(t, filepath.Join(parent, "file"), "x")
 	o := options(filepath.Join(parent, "file"))
-	if _, err := Open(o); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("create data directory %q: ", o.DataDir)) {
+	if _, err := Open(o); err == nil ||
+		!strings.HasPrefix(err.Error(), fmt.Sprintf("create data directory %q: ", o.DataDir)) {
 		t.Errorf("a file as data directory: %v", err)
 	}
 	o = options(filepath.Join(parent, "\x00"))
-	if _, err := Open(o); err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("create data directory %q: ", o.DataDir)) {
+	if _, err := Open(o); err == nil ||
+		!strings.HasPrefix(err.Error(), fmt.Sprintf("create data directory %q: ", o.DataDir)) {
 		t.Errorf("an impossible path: %v", err)
 	}
 }

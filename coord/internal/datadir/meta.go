@@ -35,8 +35,8 @@ type metadata struct {
 	Parts []string `json:"parts"`
 	// Peers has every other member that was met or heard of.
 	Peers map[hexID]acquaintance `json:"peers"`
-	// Refused are commands of the log that the operator has refused, as statemachine.Refused reads, sorted as strings. They are in
-	// the store, too, but for what was taken over since it was opened last.
+	// Refused are commands of the log that the operator has refused, as statemachine.Refused reads, sorted as strings.
+	// They are in the store, too, but for what was taken over since it was opened last.
 	Refused []string `json:"refused,omitempty"`
 }
 
@@ -108,7 +108,8 @@ func decodeMeta(b []byte) (metadata, error) {
 		return metadata{}, fmt.Errorf("it is truncated or not metadata: %w", err)
 	}
 	if got := checksum(e.Meta); got != e.CRC32C {
-		return metadata{}, fmt.Errorf("its checksum is %s but the content has %s: it was damaged or edited", e.CRC32C, got)
+		return metadata{}, fmt.Errorf("its checksum is %s but the content has %s: it was damaged or edited", e.CRC32C,
+			got)
 	}
 	var version struct {
 		Format int `json:"format"`
@@ -117,7 +118,8 @@ func decodeMeta(b []byte) (metadata, error) {
 		return metadata{}, err
 	}
 	if version.Format != formatVersion {
-		return metadata{}, fmt.Errorf("it has format %d, this version of coord reads format %d", version.Format, formatVersion)
+		return metadata{}, fmt.Errorf("it has format %d, this version of coord reads format %d", version.Format,
+			formatVersion)
 	}
 	var m metadata
 	if err := decodeStrict(e.Meta, &m); err != nil {
@@ -142,7 +144,8 @@ func decodeStrict(b []byte, v any) error {
 // check reports what a member could never have written.
 func (m *metadata) check() error {
 	if m.ClusterID == 0 || m.MemberID == 0 || m.Incarnation.IsZero() || m.Boot == 0 {
-		return fmt.Errorf("cluster id %s, member id %s, incarnation and boot %d must not be 0", m.ClusterID, m.MemberID, m.Boot)
+		return fmt.Errorf("cluster id %s, member id %s, incarnation and boot %d must not be 0", m.ClusterID, m.MemberID,
+			m.Boot)
 	}
 	for id, a := range m.Peers {
 		if a.met() && a.Fingerprint.Fingerprint != a.Incarnation.Fingerprint() {
@@ -164,8 +167,8 @@ func (m *metadata) clone() metadata {
 	return c
 }
 
-// hexID is an id that reads and writes as etcd shows ids, in hexadecimal digits without leading zeros, in JSON also as the
-// key of an object.
+// hexID is an id that reads and writes as etcd shows ids, in hexadecimal digits without leading zeros, in JSON also as
+// the key of an object.
 type hexID uint64
 
 // String returns the id as it is written everywhere.

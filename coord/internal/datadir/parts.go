@@ -46,7 +46,9 @@ func (d *Dir) createPart(p part, incarnation handshake.Incarnation) error {
 		return err
 	}
 	if len(held) > 0 {
-		return refuse(ErrWiped, "part %s at %q already holds data (%s) but the data directory is new: it belongs to another member, or the rest of its data directory was wiped; use an empty directory, or %s", p.name, p.path, held[0], fix)
+		return refuse(ErrWiped, "part %s at %q already holds data (%s) but the data directory is new: it belongs to "+
+			"another member, or the rest of its data directory was wiped; use an empty directory, or %s", p.name,
+			p.path, held[0], fix)
 	}
 	if err := writeFile(d.fs, d.fs.PathJoin(p.path, markerFile), []byte(marker(p.name, incarnation))); err != nil {
 		return fmt.Errorf("mark part %s of the data directory: %w", p.name, err)
@@ -61,7 +63,9 @@ func (d *Dir) checkMarker(p part, incarnation handshake.Incarnation) error {
 		return err
 	}
 	if string(b) != marker(p.name, incarnation) {
-		return refuse(ErrWiped, "data directory %q is inconsistent: part %s at %q was made for another data directory (its marker is not of incarnation %s); if it was wiped or replaced, %s", d.path, p.name, p.path, incarnation, fix)
+		return refuse(ErrWiped, "data directory %q is inconsistent: part %s at %q was made for another data directory "+
+			"(its marker is not of incarnation %s); if it was wiped or replaced, %s", d.path, p.name, p.path,
+			incarnation, fix)
 	}
 	return nil
 }
@@ -102,7 +106,8 @@ func (d *Dir) wiped(p part, how string) error {
 	if p.name == partWAL {
 		hint = " (was --wal-dir changed?)"
 	}
-	return refuse(ErrWiped, "data directory %q is partly wiped: part %s at %q %s%s; %s", d.path, p.name, p.path, how, hint, fix)
+	return refuse(ErrWiped, "data directory %q is partly wiped: part %s at %q %s%s; %s", d.path, p.name, p.path, how,
+		hint, fix)
 }
 
 // contents lists a part without the marker. A part that is missing is empty.
@@ -115,7 +120,9 @@ func (d *Dir) contents(p part) ([]string, error) {
 		return nil, fmt.Errorf("read part %s of the data directory: %w", p.name, err)
 	}
 	slices.Sort(names)
-	return slices.DeleteFunc(names, func(n string) bool { return n == markerFile || n == markerFile+".tmp" || n == "lost+found" }), nil
+	return slices.DeleteFunc(names, func(n string) bool {
+		return n == markerFile || n == markerFile+".tmp" || n == "lost+found"
+	}), nil
 }
 
 // checkNoRemains reports what should not be there if the metadata is missing.
@@ -124,7 +131,8 @@ func (d *Dir) checkNoRemains() error {
 		if err != nil {
 			return fmt.Errorf("read data directory %q: %w", d.path, err)
 		}
-		return refuse(ErrOther, "data directory %q was written by etcd: coord cannot read it, use another --data-dir", d.path)
+		return refuse(ErrOther, "data directory %q was written by etcd: coord cannot read it, use another --data-dir",
+			d.path)
 	}
 	for _, p := range d.parts() {
 		marked, err := exists(d.fs, d.fs.PathJoin(p.path, markerFile))
@@ -136,7 +144,8 @@ func (d *Dir) checkNoRemains() error {
 			return err
 		}
 		if marked || len(held) > 0 {
-			return refuse(ErrWiped, "data directory %q is partly wiped: %q is missing while part %s at %q exists; %s", d.path, d.metaPath(), p.name, p.path, fix)
+			return refuse(ErrWiped, "data directory %q is partly wiped: %q is missing while part %s at %q exists; %s",
+				d.path, d.metaPath(), p.name, p.path, fix)
 		}
 	}
 	return nil

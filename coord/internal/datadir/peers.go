@@ -54,11 +54,11 @@ func (r peerRecords) Known(member uint64) (handshake.Incarnation, bool) {
 // errNotYet: the answer may be another one later.
 var errNotYet = errors.New("not a member of this cluster as far as this member knows")
 
-// Judge implements handshake.PeerRecords: it refuses who was removed, who is known by another directory, and a new directory
-// for a member that nobody has met but that has published itself.
+// Judge implements handshake.PeerRecords: it refuses who was removed, who is known by another directory, and a new
+// directory for a member that nobody has met but that has published itself.
 //
-// Who comes for raft's sake need not be among the members known here: it may be the leader from whom this member has yet
-// to hear of it. Who wants to be introduced can wait.
+// Who comes for raft's sake need not be among the members known here: it may be the leader from whom this member has
+// yet to hear of it. Who wants to be introduced can wait.
 func (r peerRecords) Judge(h handshake.Hello) error {
 	if r.c.Removed != nil && r.c.Removed(h.Member) {
 		return handshake.RefuseRemoved(h.Member)
@@ -75,7 +75,8 @@ func (r peerRecords) Judge(h handshake.Hello) error {
 		return errNotYet
 	}
 	if h.Fresh && members[i].Started() {
-		return handshake.Refuse(handshake.Wiped, "member %x (%s) has already been bootstrapped and this data directory is new: its data directory was wiped or replaced; %s", h.Member, members[i].Name, fix)
+		return handshake.Refuse(handshake.Wiped, "member %x (%s) has already been bootstrapped and this data "+
+			"directory is new: its data directory was wiped or replaced; %s", h.Member, members[i].Name, fix)
 	}
 	return nil
 }
@@ -84,10 +85,12 @@ func checkPeer(member uint64, known, shown handshake.Fingerprint) error {
 	if known == shown {
 		return nil
 	}
-	return handshake.Refuse(handshake.Wiped, "member %x has incarnation %s but was known as %s: its data directory was wiped or replaced; %s", member, shown, known, fix)
+	return handshake.Refuse(handshake.Wiped, "member %x has incarnation %s but was known as %s: its data directory "+
+		"was wiped or replaced; %s", member, shown, known, fix)
 }
 
-// Record implements handshake.PeerRecords. When it returns nil, the incarnation has been recorded durably, now or before.
+// Record implements handshake.PeerRecords. When it returns nil, the incarnation has been recorded durably, now or
+// before.
 func (r peerRecords) Record(member uint64, i handshake.Incarnation) error {
 	d := r.d
 	d.mu.Lock()
@@ -145,7 +148,8 @@ func (r peerRecords) Learn(told map[uint64]handshake.Fingerprint) error {
 	maps.DeleteFunc(fresh, func(id uint64, f handshake.Fingerprint) bool {
 		had, heard := m.Peers[hexID(id)]
 		if heard && had.Fingerprint.Fingerprint != f {
-			d.log.Warn("members disagree about an incarnation", zap.Stringer("member", hexID(id)), zap.Stringer("known", had.Fingerprint), zap.Stringer("told", f))
+			d.log.Warn("members disagree about an incarnation", zap.Stringer("member", hexID(id)),
+				zap.Stringer("known", had.Fingerprint), zap.Stringer("told", f))
 		}
 		return heard || hexID(id) == m.MemberID || r.c.Removed != nil && r.c.Removed(id)
 	})

@@ -39,7 +39,8 @@ func TestRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := fmt.Sprintf("member 7 has incarnation %s but was known as %s: its data directory was wiped or replaced", incarnation(71), incarnation(70)) + fixText
+	want := fmt.Sprintf("member 7 has incarnation %s but was known as %s: its data directory was wiped or replaced",
+		incarnation(71), incarnation(70)) + fixText
 	var reason *handshake.Reason
 	if err := record(d, 7, 71); !errors.As(err, &reason) || reason.Kind != handshake.Wiped || err.Error() != want {
 		t.Errorf("error is\n%v, want\n%s", err, want)
@@ -60,7 +61,8 @@ func TestFirstSightCounts(t *testing.T) {
 	}
 	peerRecords := d.PeerRecords(Cluster{Removed: func(id uint64) bool { return id == 9 }})
 	told := map[uint64]handshake.Fingerprint{
-		7: incarnation(71).Fingerprint(), 8: incarnation(80).Fingerprint(), 9: incarnation(90).Fingerprint(), testIdentity.MemberID: incarnation(1).Fingerprint(),
+		7: incarnation(71).Fingerprint(), 8: incarnation(80).Fingerprint(), 9: incarnation(90).Fingerprint(),
+		testIdentity.MemberID: incarnation(1).Fingerprint(),
 	}
 	if err := peerRecords.Learn(told); err != nil {
 		t.Fatal(err)
@@ -123,8 +125,8 @@ func meet(t *testing.T, dials, accepts *Dir, c Cluster) (dialer, acceptor error)
 	return dialer, <-done
 }
 
-// TestRaftIntroducesWhoWasDown: a member that was admitted without one of its peers meets it at the first connection, and
-// tells it of the third.
+// TestRaftIntroducesWhoWasDown: a member that was admitted without one of its peers meets it at the first connection,
+// and tells it of the third.
 func TestRaftIntroducesWhoWasDown(t *testing.T) {
 	c := newTestCluster(t, 3)
 	c.start(0)
@@ -144,8 +146,8 @@ func TestRaftIntroducesWhoWasDown(t *testing.T) {
 	}
 }
 
-// TestRaftRefusesAnotherDirectory: the members met another directory of a member in between. What they say is proven, so
-// that the member can count it.
+// TestRaftRefusesAnotherDirectory: the members met another directory of a member in between. What they say is proven,
+// so that the member can count it.
 func TestRaftRefusesAnotherDirectory(t *testing.T) {
 	c := newTestCluster(t, 3)
 	for i := range 3 {
@@ -160,7 +162,8 @@ func TestRaftRefusesAnotherDirectory(t *testing.T) {
 	}
 	err, _ := meet(t, c.peers[0].d, c.peers[1].d, c.view())
 	var refused *handshake.RefusedError
-	if !errors.As(err, &refused) || !refused.Proven || refused.Kind != handshake.Wiped || refused.Peer != c.peers[1].id {
+	if !errors.As(err, &refused) || !refused.Proven || refused.Kind != handshake.Wiped ||
+		refused.Peer != c.peers[1].id {
 		t.Errorf("error is %v", err)
 	}
 	c.removed[c.peers[0].id] = true
@@ -170,8 +173,8 @@ func TestRaftRefusesAnotherDirectory(t *testing.T) {
 	}
 }
 
-// TestNothingIsWrittenAfterClose: the lock is given up, and a handshake that was under way would write into what belongs to
-// another process.
+// TestNothingIsWrittenAfterClose: the lock is given up, and a handshake that was under way would write into what
+// belongs to another process.
 func TestNothingIsWrittenAfterClose(t *testing.T) {
 	d := admitted(t, options(t.TempDir()), testIdentity)
 	d.Close()

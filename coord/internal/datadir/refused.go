@@ -9,7 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// Refused are the commands of the log that the operator has refused, for the machine to take over before it applies anything.
+// Refused are the commands of the log that the operator has refused, for the machine to take over before it applies
+// anything.
 func (d *Dir) Refused() []string { return d.current().Refused }
 
 // TakeOver implements handshake.PeerRecords.
@@ -25,9 +26,9 @@ func (d *Dir) Refuse(commands ...string) error {
 	})
 }
 
-// RefuseCommand has the member whose directory this is, and which does not run, refuse a command of the log. walDir is what the member runs
-// with, "" for none. inStore adds it to the list in the store of the directory, or says why it must not be; it may be called for one
-// that is there.
+// RefuseCommand has the member whose directory this is, and which does not run, refuse a command of the log. walDir is
+// what the member runs with, "" for none. inStore adds it to the list in the store of the directory, or says why it
+// must not be; it may be called for one that is there.
 func RefuseCommand(dataDir, walDir, command string, log *zap.Logger, inStore func(*Dir) error) (err error) {
 	fs := vfs.Default
 	if _, err := fs.Stat(fs.PathJoin(dataDir, "member", metaFile)); err != nil {

@@ -48,11 +48,11 @@ type WatchdogOptions struct {
 	Logger *zap.Logger
 }
 
-// A Watchdog sees that a disk fills up before a write fails for it. It keeps a ballast: a file that is given up when the
-// free space falls below the reserve, so that there is room for what must still be written. A quarter of it is kept for a start
-// on a disk that is full to the last byte, see Dir: so a process leaves it that dies while a store compacts. The disk is low from then
-// until there is room for the ballast again and a quarter of the reserve more than was missing, so that deleting the
-// ballast alone does not make the disk look well.
+// A Watchdog sees that a disk fills up before a write fails for it. It keeps a ballast: a file that is given up when
+// the free space falls below the reserve, so that there is room for what must still be written. A quarter of it is kept
+// for a start on a disk that is full to the last byte, see Dir: so a process leaves it that dies while a store
+// compacts. The disk is low from then until there is room for the ballast again and a quarter of the reserve more than
+// was missing, so that deleting the ballast alone does not make the disk look well.
 type Watchdog struct {
 	o   WatchdogOptions
 	low atomic.Bool
@@ -97,7 +97,8 @@ func (w *Watchdog) start() error {
 	}
 	if s.Free < w.o.Reserve || (!w.hasBallast() && s.Free < w.o.Reserve+w.o.BallastSize) {
 		w.low.Store(true)
-		w.o.Logger.Warn("disk space is low", zap.Strings("paths", w.o.Paths), zap.Uint64("free-bytes", s.Free), zap.Uint64("reserve-bytes", w.o.Reserve))
+		w.o.Logger.Warn("disk space is low", zap.Strings("paths", w.o.Paths), zap.Uint64("free-bytes", s.Free),
+			zap.Uint64("reserve-bytes", w.o.Reserve))
 		return w.release()
 	}
 	return w.fill()
@@ -147,7 +148,8 @@ func (w *Watchdog) look() error {
 
 func (w *Watchdog) becomeLow(s Space) error {
 	w.change(true)
-	w.o.Logger.Warn("disk space is low: releasing the ballast", zap.Strings("paths", w.o.Paths), zap.Uint64("free-bytes", s.Free), zap.Uint64("reserve-bytes", w.o.Reserve))
+	w.o.Logger.Warn("disk space is low: releasing the ballast", zap.Strings("paths", w.o.Paths),
+		zap.Uint64("free-bytes", s.Free), zap.Uint64("reserve-bytes", w.o.Reserve))
 	return w.release()
 }
 

@@ -84,7 +84,8 @@ func TestWatchdog(t *testing.T) {
 				t.Fatal(err)
 			}
 			if w.Low() != step.low || info.Size() != want {
-				t.Errorf("%s: low %v, want %v; ballast of %d bytes, want %d", step.name, w.Low(), step.low, info.Size(), want)
+				t.Errorf("%s: low %v, want %v; ballast of %d bytes, want %d", step.name, w.Low(), step.low, info.Size(),
+					want)
 			}
 		}
 		cancel()
@@ -96,7 +97,8 @@ func TestWatchdog(t *testing.T) {
 		for low := range changes {
 			seen = append(seen, low)
 		}
-		if want := []bool{true, false, true, false}; len(seen) != 4 || seen[0] != want[0] || seen[1] != want[1] || seen[2] != want[2] || seen[3] != want[3] {
+		if want := []bool{true, false, true, false}; len(seen) != 4 || seen[0] != want[0] || seen[1] != want[1] ||
+			seen[2] != want[2] || seen[3] != want[3] {
 			t.Errorf("changes are %v, want %v", seen, want)
 		}
 	})
@@ -106,7 +108,10 @@ func TestWatchdogStartsOnAFullDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ballast")
 	mustWrite(t, path, strings.Repeat("left over", 1<<20))
 	disk := &fakeDisk{ballast: path, total: 1000 * mib, used: 995 * mib}
-	w, err := NewWatchdog(WatchdogOptions{Paths: []string{"/"}, Ballast: path, Reserve: 10 * mib, BallastSize: 4 * mib, Statfs: disk.statfs, Logger: zap.NewNop()})
+	w, err := NewWatchdog(WatchdogOptions{
+		Paths: []string{"/"}, Ballast: path, Reserve: 10 * mib, BallastSize: 4 * mib, Statfs: disk.statfs,
+		Logger: zap.NewNop(),
+	})
 	if err != nil || !w.Low() {
 		t.Fatalf("low %v, %v", w.Low(), err)
 	}
@@ -118,7 +123,9 @@ func TestWatchdogStartsOnAFullDisk(t *testing.T) {
 func TestWatchdogFitsSmallDisks(t *testing.T) {
 	disk := &fakeDisk{total: 100 * mib, used: 50 * mib}
 	disk.ballast = filepath.Join(t.TempDir(), "ballast")
-	w, err := NewWatchdog(WatchdogOptions{Paths: []string{"/"}, Ballast: disk.ballast, Statfs: disk.statfs, Logger: zap.NewNop()})
+	w, err := NewWatchdog(WatchdogOptions{
+		Paths: []string{"/"}, Ballast: disk.ballast, Statfs: disk.statfs, Logger: zap.NewNop(),
+	})
 	if err != nil || w.Low() {
 		t.Fatalf("low %v, %v", w.Low(), err)
 	}
@@ -130,12 +137,13 @@ func TestWatchdogFitsSmallDisks(t *testing.T) {
 
 func TestWatchdogLooksAtEveryPath(t *testing.T) {
 	for _, paths := range [][]string{{"/data", "/wal"}, {"/wal", "/data"}} {
-		w, err := NewWatchdog(WatchdogOptions{Paths: paths, Logger: zap.NewNop(), Statfs: func(path string) (Space, error) {
-			if path == "/wal" {
-				return Space{Free: mib, Total: 1000 * mib}, nil
-			}
-			return Space{Free: 900 * mib, Total: 1000 * mib}, nil
-		}})
+		w, err := NewWatchdog(WatchdogOptions{Paths: paths, Logger: zap.NewNop(),
+			Statfs: func(path string) (Space, error) {
+				if path == "/wal" {
+					return Space{Free: mib, Total: 1000 * mib}, nil
+				}
+				return Space{Free: 900 * mib, Total: 1000 * mib}, nil
+			}})
 		if err != nil || !w.Low() {
 			t.Errorf("one of two disks %v is full: low %v, %v", paths, w.Low(), err)
 		}
@@ -144,14 +152,19 @@ func TestWatchdogLooksAtEveryPath(t *testing.T) {
 
 func TestWatchdogOnTheRealDisk(t *testing.T) {
 	dir := t.TempDir()
-	w, err := NewWatchdog(WatchdogOptions{Paths: []string{dir}, Ballast: filepath.Join(dir, "ballast"), Reserve: 1, BallastSize: 3*mib + 5, Logger: zap.NewNop()})
+	w, err := NewWatchdog(WatchdogOptions{
+		Paths: []string{dir}, Ballast: filepath.Join(dir, "ballast"), Reserve: 1, BallastSize: 3*mib + 5,
+		Logger: zap.NewNop(),
+	})
 	if err != nil || w.Low() {
 		t.Fatalf("low %v, %v", w.Low(), err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "ballast")); err != nil || info.Size() != 3*mib+5 {
 		t.Errorf("ballast: %v, %v", info, err)
 	}
-	if _, err := NewWatchdog(WatchdogOptions{Paths: []string{filepath.Join(dir, "none")}, Logger: zap.NewNop()}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := NewWatchdog(WatchdogOptions{
+		Paths: []string{filepath.Join(dir, "none")}, Logger: zap.NewNop(),
+	}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a path that is not there: %v", err)
 	}
 	zeros := filepath.Join(dir, "zeros")

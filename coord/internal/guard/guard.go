@@ -1,10 +1,10 @@
-// Package guard keeps a panic in a goroutine that serves the network from ending the process: the request, the connection or
-// the round of work that panicked ends, is counted and logged with its stack, and the member goes on.
+// Package guard keeps a panic in a goroutine that serves the network from ending the process: the request, the
+// connection or the round of work that panicked ends, is counted and logged with its stack, and the member goes on.
 //
-// The apply is not guarded: a panic there ends the process on purpose, before anything of it is published. Neither are the
-// parts all requests share (the proposer, the lease clock, Dragonboat), where a panic says that nothing that follows can be
-// trusted; a test at the top of the repository lists them with their reasons, and finds goroutines that are neither guarded nor
-// listed.
+// The apply is not guarded: a panic there ends the process on purpose, before anything of it is published. Neither are
+// the parts all requests share (the proposer, the lease clock, Dragonboat), where a panic says that nothing that
+// follows can be trusted; a test at the top of the repository lists them with their reasons, and finds goroutines that
+// are neither guarded nor listed.
 //
 // A guarded function must not leave a mutex locked behind a panic: it unlocks by defer, or what it holds belongs to the
 // connection that ends with it.
@@ -27,11 +27,12 @@ import (
 
 // Panics counts what was recovered. A panic is the process', whichever member of it runs in the goroutine.
 var Panics = prometheus.NewCounterVec(prometheus.CounterOpts{
-	Name: "coord_recovered_panics_total", Help: "Panics that ended one request, connection or round of work and not the process; each is logged with its stack.",
+	Name: "coord_recovered_panics_total", Help: "Panics that ended one request, connection or round of work and not " +
+		"the process; each is logged with its stack.",
 }, []string{"where"})
 
-// Recover is deferred as the first thing of a goroutine. After a panic it calls then, which end what must not live on. A panic
-// in one of them ends the process.
+// Recover is deferred as the first thing of a goroutine. After a panic it calls then, which end what must not live on.
+// A panic in one of them ends the process.
 func Recover(log *zap.Logger, where string, then ...func(cause any)) {
 	cause := recover()
 	if cause == nil {
@@ -46,7 +47,8 @@ func Recover(log *zap.Logger, where string, then ...func(cause any)) {
 // Note counts and logs a panic that its caller has recovered.
 func Note(log *zap.Logger, where string, cause any) {
 	Panics.WithLabelValues(where).Inc()
-	log.Error("recovered from a panic", zap.String("where", where), zap.String("cause", fmt.Sprint(cause)), zap.ByteString("stack", debug.Stack()))
+	log.Error("recovered from a panic", zap.String("where", where), zap.String("cause", fmt.Sprint(cause)),
+		zap.ByteString("stack", debug.Stack()))
 }
 
 // pause is the wait before a loop that panicked runs again: what it fell over may still be there.

@@ -43,7 +43,8 @@ func TestRecover(t *testing.T) {
 		t.Errorf("told %v, counted %v", told, counted(t)-before)
 	}
 	entry := logs.All()[0].ContextMap()
-	if logs.Len() != 1 || entry["where"] != "test" || entry["cause"] != "no question" || !strings.Contains(entry["stack"].(string), "TestRecover") {
+	if logs.Len() != 1 || entry["where"] != "test" || entry["cause"] != "no question" ||
+		!strings.Contains(entry["stack"].(string), "TestRecover") {
 		t.Errorf("the log says %v", logs.All())
 	}
 	func() {
@@ -64,12 +65,13 @@ func TestLoop(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
-	server := httptest.NewServer(HTTP(zap.NewNop(), "test", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/panic" {
-			panic("a page")
-		}
-		panic(http.ErrAbortHandler)
-	})))
+	server := httptest.NewServer(HTTP(zap.NewNop(), "test",
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/panic" {
+				panic("a page")
+			}
+			panic(http.ErrAbortHandler)
+		})))
 	defer server.Close()
 	resp, err := http.Get(server.URL + "/panic")
 	if err != nil {

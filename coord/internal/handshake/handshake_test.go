@@ -33,7 +33,11 @@ func side(member uint64, known ...uint64) Party {
 			panic(err)
 		}
 	}
-	return Party{Self: Identity{Cluster: 7, Member: member, Incarnation: incarnation(member), Boot: 1, Start: member}, PeerRecords: m}
+	return Party{
+		Self: Identity{
+			Cluster: 7, Member: member, Incarnation: incarnation(member), Boot: 1, Start: member,
+		}, PeerRecords: m,
+	}
 }
 
 // wire is a connection that records what is written to it and may change it.
@@ -91,7 +95,8 @@ func shake(t testing.TB, d, a Party, p Purpose, edits ...func([]byte) []byte) ou
 	return o
 }
 
-// TestVersions: a member takes part only if its release knows the version that the cluster is at, whichever side knows that.
+// TestVersions: a member takes part only if its release knows the version that the cluster is at, whichever side knows
+// that.
 func TestVersions(t *testing.T) {
 	at := func(member uint64, v raftv1.Version) Party {
 		p := side(member, 1, 2)
@@ -149,8 +154,8 @@ func shows(sent []byte, member uint64) bool {
 	return bytes.Contains(sent, i.n[:]) || bytes.Contains(sent, []byte(i.Reveal()))
 }
 
-// TestNumberIsSentOnce: whoever knows whom, the two pass, know each other afterwards, and the number is in clear only when
-// two meet that have never met.
+// TestNumberIsSentOnce: whoever knows whom, the two pass, know each other afterwards, and the number is in clear only
+// when two meet that have never met.
 func TestNumberIsSentOnce(t *testing.T) {
 	for _, p := range []Purpose{Raft, Snapshot, Introduce} {
 		for _, dKnows := range []bool{false, true} {
@@ -194,7 +199,8 @@ func TestAskLeavesNoTrace(t *testing.T) {
 	o := shake(t, d, a, Ask)
 	o.mustPass(t)
 	_, dMet := d.PeerRecords.Known(2)
-	if _, aMet := a.PeerRecords.Known(1); dMet || aMet || shows(append(o.dialed, o.accepted...), 1) || shows(append(o.dialed, o.accepted...), 2) {
+	if _, aMet := a.PeerRecords.Known(1); dMet || aMet || shows(append(o.dialed, o.accepted...), 1) ||
+		shows(append(o.dialed, o.accepted...), 2) {
 		t.Error("a question left a trace or showed a number")
 	}
 	if err := a.PeerRecords.Learn(map[uint64]Fingerprint{1: incarnation(9).Fingerprint()}); err != nil {
@@ -204,7 +210,8 @@ func TestAskLeavesNoTrace(t *testing.T) {
 	shake(t, d, a, Introduce).mustRefuse(t, Wiped, false, false)
 }
 
-// TestKnowledgeSpreads: a new member hears of those that the acceptor knows; one that is not new believes only who is proven.
+// TestKnowledgeSpreads: a new member hears of those that the acceptor knows; one that is not new believes only who is
+// proven.
 func TestKnowledgeSpreads(t *testing.T) {
 	fresh := side(1)
 	fresh.Self.Fresh = true
@@ -233,13 +240,18 @@ func TestStrangersAreRefused(t *testing.T) {
 		return p
 	}
 	t.Run("other cluster", func(t *testing.T) {
-		shake(t, other(func(i *Identity) { i.Cluster = 8 }, 2), side(2, 1), Raft).mustRefuse(t, OtherCluster, true, false)
+		shake(t, other(func(i *Identity) { i.Cluster = 8 }, 2), side(2, 1), Raft).mustRefuse(t, OtherCluster, true,
+			false)
 	})
 	t.Run("wiped", func(t *testing.T) {
-		shake(t, other(func(i *Identity) { i.Incarnation = incarnation(9) }), side(2, 1), Raft).mustRefuse(t, Wiped, false, false)
+		shake(t, other(func(i *Identity) {
+			i.Incarnation = incarnation(9)
+		}), side(2, 1), Raft).mustRefuse(t, Wiped, false, false)
 	})
 	t.Run("replaced, and knows the acceptor", func(t *testing.T) {
-		shake(t, other(func(i *Identity) { i.Incarnation = incarnation(9) }, 2), side(2, 1), Raft).mustRefuse(t, Wiped, false, true)
+		shake(t, other(func(i *Identity) {
+			i.Incarnation = incarnation(9)
+		}, 2), side(2, 1), Raft).mustRefuse(t, Wiped, false, true)
 	})
 	t.Run("acceptor was wiped", func(t *testing.T) {
 		a := side(2)
@@ -279,7 +291,8 @@ func TestForgedHelloIsRefused(t *testing.T) {
 		a := side(2, 1)
 		o := shake(t, d, a, Raft, forger{incarnation(1).Fingerprint()}.forge(incarnation(99)))
 		if o.acceptor == nil || o.dialer == nil || shows(o.accepted, 2) {
-			t.Errorf("a forged hello: dialer %v, acceptor %v, number shown %v", o.dialer, o.acceptor, shows(o.accepted, 2))
+			t.Errorf("a forged hello: dialer %v, acceptor %v, number shown %v", o.dialer, o.acceptor,
+				shows(o.accepted, 2))
 		}
 	}
 	// The same by one that proves all else right: its own number under the fingerprint of the other.
@@ -362,7 +375,8 @@ func TestReplayIsRefused(t *testing.T) {
 					t.Errorf("a replay passed; the dialer knew %v, the acceptor %v", dKnows, aKnows)
 				}
 				c1.Close()
-				if _, met := a.PeerRecords.Known(1); met != (a.PeerRecords.Heard()[1] != Fingerprint{}) || met && len(a.PeerRecords.Heard()) > 1 {
+				if _, met := a.PeerRecords.Known(1); met != (a.PeerRecords.Heard()[1] != Fingerprint{}) ||
+					met && len(a.PeerRecords.Heard()) > 1 {
 					t.Error("a replay left a trace")
 				}
 			}
@@ -448,7 +462,8 @@ func TestNothingPrintsTheNumber(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Write(encoded)
-	for _, raw := range []string{i.Reveal(), strings.ToUpper(i.Reveal()), hex.EncodeToString(i.n[:8]), fmt.Sprint(i.n[:]), string(i.n[:])} {
+	for _, raw := range []string{i.Reveal(), strings.ToUpper(i.Reveal()), hex.EncodeToString(i.n[:8]),
+		fmt.Sprint(i.n[:]), string(i.n[:])} {
 		if strings.Contains(out.String(), raw) {
 			t.Errorf("%q shows in %q", raw, out.String())
 		}
@@ -494,7 +509,8 @@ func FuzzHello(f *testing.F) {
 			}
 		}
 		if v, _, err := decodeVerdict(b); err == nil {
-			if again, _, err := decodeVerdict(append(v.body(), v.tag...)); err != nil || len(again.heard) != len(v.heard) {
+			if again, _, err := decodeVerdict(append(v.body(), v.tag...)); err != nil ||
+				len(again.heard) != len(v.heard) {
 				t.Errorf("%+v became %+v, %v", v, again, err)
 			}
 		}

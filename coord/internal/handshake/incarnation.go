@@ -10,8 +10,9 @@ import (
 	"io"
 )
 
-// Incarnation is the random number that a data directory was created with. It is what a member proves itself by, so it is
-// a secret: however it is printed or encoded, it shows its name, a fingerprint cut short. Reveal is the one exception.
+// Incarnation is the random number that a data directory was created with. It is what a member proves itself by, so it
+// is a secret: however it is printed or encoded, it shows its name, a fingerprint cut short. Reveal is the one
+// exception.
 type Incarnation struct{ n [32]byte }
 
 // Fingerprint tells incarnations apart without giving them away.
@@ -44,7 +45,8 @@ func ParseIncarnation(s string) (Incarnation, error) {
 	var i Incarnation
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(i.n) || hex.EncodeToString(b) != s {
-		return i, fmt.Errorf("not an incarnation of %d hexadecimal digits", 2*len(i.n)) // without the text: it may be half of one
+		// without the text: it may be half of one
+		return i, fmt.Errorf("not an incarnation of %d hexadecimal digits", 2*len(i.n))
 	}
 	copy(i.n[:], b)
 	return i, nil

@@ -8,8 +8,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// Memory is a PeerRecords that forgets everything with its process, for tests and for who runs without a data directory. Its
-// zero value knows nobody.
+// Memory is a PeerRecords that forgets everything with its process, for tests and for who runs without a data
+// directory. Its zero value knows nobody.
 type Memory struct {
 	// Refuse, if set, judges; it is set before the first use.
 	Refuse func(Hello) error

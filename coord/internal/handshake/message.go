@@ -18,7 +18,8 @@ type Purpose uint8
 const (
 	Raft     Purpose = 1 // raft messages
 	Snapshot Purpose = 2 // the chunks of a snapshot
-	// Ask asks whether a directory that was never admitted would be refused. It shows no incarnation and leaves no trace.
+	// Ask asks whether a directory that was never admitted would be refused. It shows no incarnation and leaves no
+	// trace.
 	Ask Purpose = 3
 	// Introduce has its incarnation recorded.
 	Introduce Purpose = 4
@@ -135,7 +136,8 @@ type Hello struct {
 	Fingerprint Fingerprint
 	// Refusals is the digest of the commands of the log that the sender refuses.
 	Refusals [sha256.Size]byte
-	// MinVersion and MaxVersion are what the sender's release knows, Version is the cluster's as far as it knows it, 0 if not.
+	// MinVersion and MaxVersion are what the sender's release knows, Version is the cluster's as far as it knows it, 0
+	// if not.
 	MinVersion, MaxVersion, Version uint64
 	// History is the identity of the history that the sender has applied, 0 if it knows of none.
 	History uint64
@@ -174,7 +176,10 @@ func (h *Hello) numbers() map[byte]*uint64 {
 }
 
 func (h *Hello) encode() []byte {
-	f := fields{tagPurpose: {byte(h.Purpose)}, tagFingerprint: h.Fingerprint[:], tagChallenge: h.challenge[:], tagRefusals: h.Refusals[:]}
+	f := fields{
+		tagPurpose: {byte(h.Purpose)}, tagFingerprint: h.Fingerprint[:], tagChallenge: h.challenge[:],
+		tagRefusals: h.Refusals[:],
+	}
 	for tag, v := range h.numbers() {
 		f.putUint(tag, *v)
 	}
@@ -201,7 +206,8 @@ func decodeHello(b []byte) (h Hello, err error) {
 	}
 	var purpose, flags [1]byte
 	err = errors.Join(f.copyTo(purpose[:], tagPurpose), f.copyTo(flags[:], tagFlags),
-		f.copyTo(h.Fingerprint[:], tagFingerprint), f.copyTo(h.challenge[:], tagChallenge), f.copyTo(h.Refusals[:], tagRefusals))
+		f.copyTo(h.Fingerprint[:], tagFingerprint), f.copyTo(h.challenge[:], tagChallenge),
+		f.copyTo(h.Refusals[:], tagRefusals))
 	h.Purpose, h.Fresh, h.Knows = Purpose(purpose[0]), flags[0]&flagFresh != 0, flags[0]&flagKnows != 0
 	return h, err
 }
@@ -209,7 +215,8 @@ func decodeHello(b []byte) (h Hello, err error) {
 // proof shows that its sender knows what it claims to know, see prove.
 type proof struct {
 	own, pair []byte
-	// number is the sender's incarnation for a receiver that does not know it, sealed if the sender knows the receiver's.
+	// number is the sender's incarnation for a receiver that does not know it, sealed if the sender knows the
+	// receiver's.
 	number []byte
 }
 

@@ -25,7 +25,8 @@ func framed(p []byte) []byte {
 
 func number(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 
-// role is the side of a connection. It is part of everything that is proven, so that nothing can be sent back to who made it.
+// role is the side of a connection. It is part of everything that is proven, so that nothing can be sent back to who
+// made it.
 type role string
 
 const (
@@ -64,8 +65,8 @@ func (x *exchange) proveVerdict(by role, member uint64, i Incarnation, body []by
 	return mac(ownKey(x.ours.Cluster, member, i), "coord peer: verdict", []byte(by), x.transcript, body)
 }
 
-// seal hides a sender's number from who does not know the receiver's, and is its own inverse. The key is good for this one
-// handshake, in which each side sends one number at most.
+// seal hides a sender's number from who does not know the receiver's, and is its own inverse. The key is good for this
+// one handshake, in which each side sends one number at most.
 func (x *exchange) seal(by role, receiver uint64, receivers Incarnation, n []byte) []byte {
 	pad := mac(ownKey(x.ours.Cluster, receiver, receivers), "coord peer: seal", []byte(by), x.transcript)
 	out := make([]byte, len(pad))

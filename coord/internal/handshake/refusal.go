@@ -96,9 +96,11 @@ func printable(b []byte) string {
 }
 
 // Fix is what to do about a member whose data is gone.
-const Fix = "remove the member from the cluster, add it again as a learner under a new ID with an empty data directory, then promote it"
+const Fix = "remove the member from the cluster, add it again as a learner under a new ID with an empty data " +
+	"directory, then promote it"
 
 // RefuseRemoved is the refusal of a member that was removed.
 func RefuseRemoved(member uint64) error {
-	return Refuse(Removed, "member %x was removed from the cluster and its ID cannot return: add it again as a learner under a new ID with an empty data directory, then promote it", member)
+	return Refuse(Removed, "member %x was removed from the cluster and its ID cannot return: add it again as a "+
+		"learner under a new ID with an empty data directory, then promote it", member)
 }

@@ -17,17 +17,18 @@ type Identity struct {
 	Cluster uint64
 	// Member is the member's id, which is its replica id in every shard.
 	Member uint64
-	// Incarnation is the random number its data directory was created with. A known member with another one has lost its data.
+	// Incarnation is the random number its data directory was created with. A known member with another one has lost
+	// its data.
 	Incarnation Incarnation
-	// Boot counts the starts of processes on the directory, Start was drawn at this one: a copy of the directory may have
-	// the same count, but not the same start.
+	// Boot counts the starts of processes on the directory, Start was drawn at this one: a copy of the directory may
+	// have the same count, but not the same start.
 	Boot, Start uint64
 	// Fresh: the member has never taken part in Raft from its directory.
 	Fresh bool
 }
 
-// PeerRecords is who has the incarnations of the peers on record. Its methods are safe for concurrent use and must not block
-// for longer than a write to disk.
+// PeerRecords is who has the incarnations of the peers on record. Its methods are safe for concurrent use and must not
+// block for longer than a write to disk.
 type PeerRecords interface {
 	// Known returns the incarnation of a member that was met.
 	Known(member uint64) (Incarnation, bool)
@@ -39,15 +40,15 @@ type PeerRecords interface {
 	Heard() map[uint64]Fingerprint
 	// Learn takes over what another member knows. What is known already stays.
 	Learn(map[uint64]Fingerprint) error
-	// Refusals names the commands of the log that the operator has refused, in order. Two members with other ones would come to
-	// other states from one log: they exchange nothing of it.
+	// Refusals names the commands of the log that the operator has refused, in order. Two members with other ones would
+	// come to other states from one log: they exchange nothing of it.
 	Refusals() []string
 	// TakeOver adds to them, durably, those of the member by which this one, being new, is introduced.
 	TakeOver(refusals []string) error
 	// Version is the cluster's version as far as this member has applied the log, 0 before it has.
 	Version() raftv1.Version
-	// History is the identity of the history that this member has applied, 0 before it has. Members of two histories exchange nothing:
-	// an entry of one means nothing in the other.
+	// History is the identity of the history that this member has applied, 0 before it has. Members of two histories
+	// exchange nothing: an entry of one means nothing in the other.
 	History() uint64
 }
 
@@ -55,7 +56,8 @@ type PeerRecords interface {
 type Party struct {
 	Self        Identity
 	PeerRecords PeerRecords
-	// Contend decides between a peer's start and another one of the same directory. It may wait. Nil admits every start.
+	// Contend decides between a peer's start and another one of the same directory. It may wait. Nil admits every
+	// start.
 	Contend func(Hello) error
 }
 
@@ -83,10 +85,12 @@ func (p Party) newExchange(rw io.ReadWriter, r role, purpose Purpose, wanted uin
 	x := &exchange{Party: p, rw: rw, role: r}
 	x.known, x.met = p.PeerRecords.Known(wanted)
 	x.ours = Hello{
-		Purpose: purpose, Cluster: p.Self.Cluster, Member: p.Self.Member, Wanted: wanted, Boot: p.Self.Boot, Start: p.Self.Start,
+		Purpose: purpose, Cluster: p.Self.Cluster, Member: p.Self.Member, Wanted: wanted, Boot: p.Self.Boot,
+		Start: p.Self.Start,
 		Fresh: p.Self.Fresh, Knows: x.met, Fingerprint: p.Self.Incarnation.Fingerprint(),
 		Refusals:   DigestRefusals(p.PeerRecords.Refusals()),
-		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion), Version: uint64(p.PeerRecords.Version()), History: p.PeerRecords.History(),
+		MinVersion: uint64(raftv1.MinVersion), MaxVersion: uint64(raftv1.MaxVersion),
+		Version: uint64(p.PeerRecords.Version()), History: p.PeerRecords.History(),
 	}
 	_, err := rand.Read(x.ours.challenge[:])
 	return x, err
@@ -107,7 +111,8 @@ func (x *exchange) peerRole() role {
 	return dialer
 }
 
-// Dial runs the dialer's half of the handshake with the member that is wanted. A *RefusedError says that one side refused.
+// Dial runs the dialer's half of the handshake with the member that is wanted. A *RefusedError says that one side
+// refused.
 func Dial(rw io.ReadWriter, p Party, purpose Purpose, wanted uint64) (Hello, error) {
 	x, err := p.newExchange(rw, dialer, purpose, wanted)
 	if err != nil {
@@ -248,8 +253,8 @@ func (x *exchange) writeProof(show bool) error {
 // shows says whether this kind of connection makes the sides known to each other.
 func (x *exchange) shows() bool { return x.ours.Purpose != Ask }
 
-// number is this side's incarnation for a peer that has it not on record, nil for others. It goes in clear only between two
-// that both have never met: to a peer that is on record here it is sealed, so that none but that peer can read it.
+// number is this side's incarnation for a peer that has it not on record, nil for others. It goes in clear only between
+// two that both have never met: to a peer that is on record here it is sealed, so that none but that peer can read it.
 func (x *exchange) number() []byte {
 	switch {
 	case !x.shows() || x.theirs.Knows:
@@ -265,11 +270,13 @@ func (x *exchange) judge() error {
 	ours, theirs := &x.ours, &x.theirs
 	switch {
 	case theirs.Cluster != ours.Cluster:
-		return Refuse(OtherCluster, "this is a member of cluster %x, not of cluster %x: compare --initial-cluster and --initial-cluster-token of the members", ours.Cluster, theirs.Cluster)
+		return Refuse(OtherCluster, "this is a member of cluster %x, not of cluster %x: compare --initial-cluster and "+
+			"--initial-cluster-token of the members", ours.Cluster, theirs.Cluster)
 	case theirs.Member == ours.Member:
 		return Refuse(Refused, "this is member %x itself: two members must not share a peer URL", ours.Member)
 	case x.role == dialer && theirs.Member != ours.Wanted:
-		return Refuse(OtherCluster, "this is the address of member %x, and member %x answered", ours.Wanted, theirs.Member)
+		return Refuse(OtherCluster, "this is the address of member %x, and member %x answered", ours.Wanted,
+			theirs.Member)
 	case theirs.Wanted != ours.Member:
 		return Refuse(OtherCluster, "this is member %x, not member %x", ours.Member, theirs.Wanted)
 	}
@@ -291,13 +298,14 @@ func (x *exchange) judge() error {
 	return nil
 }
 
-// checkVersions refuses a peer whose release does not know the version that the cluster is at, or one from a cluster whose version
-// this release does not know.
+// checkVersions refuses a peer whose release does not know the version that the cluster is at, or one from a cluster
+// whose version this release does not know.
 func checkVersions(ours, theirs *Hello) error {
 	v := max(ours.Version, theirs.Version)
 	for _, h := range []*Hello{theirs, ours} {
 		if v != 0 && (v < h.MinVersion || v > h.MaxVersion) {
-			return Refuse(OtherVersion, "the cluster is at version %d, and the release that member %x runs knows versions %d to %d: start it with a release that knows it",
+			return Refuse(OtherVersion, "the cluster is at version %d, and the release that member %x runs knows "+
+				"versions %d to %d: start it with a release that knows it",
 				v, h.Member, h.MinVersion, h.MaxVersion)
 		}
 	}
@@ -309,8 +317,10 @@ func checkHistory(ours, theirs *Hello) error {
 	if ours.History == 0 || theirs.History == 0 || ours.History == theirs.History {
 		return nil
 	}
-	return Refuse(OtherHistory, "member %x has the history %x and member %x the history %x: one of them was restored, or founded anew; decide whose keys are to live, "+
-		"stop the other, and start it again with an empty data directory", ours.Member, ours.History, theirs.Member, theirs.History)
+	return Refuse(OtherHistory, "member %x has the history %x and member %x the history %x: one of them was restored, "+
+		"or founded anew; decide whose keys are to live, "+
+		"stop the other, and start it again with an empty data directory", ours.Member, ours.History, theirs.Member,
+		theirs.History)
 }
 
 // exchangesLog says whether entries, or what came of them, pass over this kind of connection.
@@ -318,9 +328,12 @@ func (x *exchange) exchangesLog() bool { return x.ours.Purpose == Raft || x.ours
 
 // otherRefusals is the refusal of a peer that would apply other commands of the log than this member.
 func (x *exchange) otherRefusals() error {
-	return Refuse(OtherRefusals, "member %x was made to refuse other commands of the log than member %x: stop the one that lacks some, and run \"coordd refuse-command "+
-		"--data-dir DIR --entry COMMAND\" there for each, with --not-in-log-yet if its log ends before; compare with member %x, which refuses %s",
-		x.theirs.Member, x.ours.Member, x.ours.Member, listed(x.PeerRecords.Refusals())) // the list at last: it may be cut
+	return Refuse(OtherRefusals, "member %x was made to refuse other commands of the log than member %x: stop the one "+
+		"that lacks some, and run \"coordd refuse-command "+
+		"--data-dir DIR --entry COMMAND\" there for each, with --not-in-log-yet if its log ends before; compare with "+
+		"member %x, which refuses %s",
+		// the list at last: it may be cut
+		x.theirs.Member, x.ours.Member, x.ours.Member, listed(x.PeerRecords.Refusals()))
 }
 
 func listed(refusals []string) string {
@@ -331,7 +344,8 @@ func listed(refusals []string) string {
 }
 
 func (x *exchange) unproven() error {
-	return Refuse(Unproven, "member %x did not prove its incarnation %s, which is on record here", x.theirs.Member, x.theirs.Fingerprint)
+	return Refuse(Unproven, "member %x did not prove its incarnation %s, which is on record here", x.theirs.Member,
+		x.theirs.Fingerprint)
 }
 
 func (x *exchange) provenOwn(i Incarnation) bool {
@@ -352,8 +366,10 @@ func (x *exchange) settle(shown []byte) error {
 			return x.unproven()
 		}
 	}
-	if x.theirs.Knows && (x.met || x.shows()) && !hmac.Equal(x.proof.pair, x.provePair(x.peerRole(), x.known, x.Self.Incarnation)) {
-		return Refuse(Unproven, "member %x did not prove that it knows the incarnation of member %x", x.theirs.Member, x.ours.Member)
+	if x.theirs.Knows && (x.met || x.shows()) &&
+		!hmac.Equal(x.proof.pair, x.provePair(x.peerRole(), x.known, x.Self.Incarnation)) {
+		return Refuse(Unproven, "member %x did not prove that it knows the incarnation of member %x", x.theirs.Member,
+			x.ours.Member)
 	}
 	return nil
 }
@@ -417,8 +433,9 @@ func (x *exchange) outcome(refusal error, told verdict, tagged func(Incarnation)
 		return &RefusedError{Local: true, Peer: x.theirs.Member, Kind: r.Kind, Reason: r.Text}
 	case told.reason.Kind != Admitted:
 		return &RefusedError{
-			Proven: x.met && x.theirs.Cluster == x.ours.Cluster && x.theirs.Member == x.ours.Wanted && x.provenOwn(x.known) && tagged(x.known),
-			Peer:   x.theirs.Member, Kind: told.reason.Kind, Reason: told.reason.Text,
+			Proven: x.met && x.theirs.Cluster == x.ours.Cluster && x.theirs.Member == x.ours.Wanted &&
+				x.provenOwn(x.known) && tagged(x.known),
+			Peer: x.theirs.Member, Kind: told.reason.Kind, Reason: told.reason.Text,
 		}
 	}
 	return nil

@@ -13,8 +13,8 @@ import (
 
 // Backend is the member behind the service. All functions are safe for concurrent use; none may be nil.
 type Backend struct {
-	// Propose replicates a command and returns the Response of its result or its refusal. Any other error means that the
-	// outcome is unknown.
+	// Propose replicates a command and returns the Response of its result or its refusal. Any other error means that
+	// the outcome is unknown.
 	Propose func(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex func(ctx context.Context) error
@@ -36,6 +36,7 @@ type View interface {
 	Lease(statemachine.LeaseID) (statemachine.LeaseRow, bool, error)
 	Leases(after statemachine.LeaseID, sessions bool, fn func(statemachine.LeaseRow) bool) error
 	Attachment(statemachine.LeaseID, []byte) (statemachine.Attachment, error)
-	AttachedKeys(ctx context.Context, lease statemachine.LeaseID, key []byte, fn func(statemachine.AttachedKey) bool) error
+	AttachedKeys(ctx context.Context, lease statemachine.LeaseID, key []byte,
+		fn func(statemachine.AttachedKey) bool) error
 	Close()
 }

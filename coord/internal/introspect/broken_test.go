@@ -9,8 +9,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// TestBrokenQueueIsNamed: a queue for which what follows from a deletion could not be done is called neither free nor held by who is
-// next, and why it grants nobody anything is said. Who enters mends it: whoever is next holds then.
+// TestBrokenQueueIsNamed: a queue for which what follows from a deletion could not be done is called neither free nor
+// held by who is next, and why it grants nobody anything is said. Who enters mends it: whoever is next holds then.
 func TestBrokenQueueIsNamed(t *testing.T) {
 	m := newMember(t)
 	write := func(id int64) *coordv1.AcquiredEntry {
@@ -27,7 +27,8 @@ func TestBrokenQueueIsNamed(t *testing.T) {
 	m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 16})
 	m.failing = nil
 	resp := explain()
-	for _, want := range []string{"is held by nobody; 1 waits", "nobody is granted anything here since revision", "it cannot be written", "whoever enters has it tried again"} {
+	for _, want := range []string{"is held by nobody; 1 waits", "nobody is granted anything here since revision",
+		"it cannot be written", "whoever enters has it tried again"} {
 		if !strings.Contains(resp.Sentence, want) {
 			t.Errorf("no %q in %s", want, resp.Sentence)
 		}
@@ -36,7 +37,8 @@ func TestBrokenQueueIsNamed(t *testing.T) {
 		t.Errorf("held by %v, %v", resp.Queue.Holder, resp.Holders)
 	}
 	write(48)
-	if resp := explain(); resp.Queue.Holder.GetKey() != next.Key || strings.Contains(resp.Sentence, "nobody is granted") {
+	if resp := explain(); resp.Queue.Holder.GetKey() != next.Key ||
+		strings.Contains(resp.Sentence, "nobody is granted") {
 		t.Errorf("mended: %s", resp.Sentence)
 	}
 }

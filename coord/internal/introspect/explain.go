@@ -31,7 +31,9 @@ func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*co
 		if err != nil {
 			return nil, err
 		}
-		resp := &coordv1.ExplainResponse{Sentence: told.sentence(), Queue: told.queue, NestedKey: told.nested, Revision: st.Revision()}
+		resp := &coordv1.ExplainResponse{
+			Sentence: told.sentence(), Queue: told.queue, NestedKey: told.nested, Revision: st.Revision(),
+		}
 		waiting, holders := q.Waiting(), q.Holders()
 		resp.Waiters = st.shown(told.queue.Kind, waiting[:min(len(waiting), explainedWaiters)])
 		resp.Holders = st.shown(told.queue.Kind, holders[:min(len(holders), explainedHolders)])
@@ -105,7 +107,8 @@ func (s *state) nested(queue string) []byte {
 func (s *state) broken(queue string) string {
 	for _, b := range s.BrokenQueues() {
 		if b.Queue == queue {
-			return fmt.Sprintf("nobody is granted anything here since revision %d, because what had to follow from a deletion could not be done (%s): "+
+			return fmt.Sprintf("nobody is granted anything here since revision %d, because what had to follow from a "+
+				"deletion could not be done (%s): "+
 				"whoever enters has it tried again", b.Revision, b.Err)
 		}
 	}

@@ -16,13 +16,17 @@ import (
 )
 
 // ForceRelease implements coordv1.IntrospectionServer.
-func (s *Service) ForceRelease(ctx context.Context, req *coordv1.ForceReleaseRequest) (*coordv1.ForceReleaseResponse, error) {
+func (s *Service) ForceRelease(
+	ctx context.Context, req *coordv1.ForceReleaseRequest,
+) (*coordv1.ForceReleaseResponse, error) {
 	resp := &coordv1.ForceReleaseResponse{}
 	if err := s.call(ctx, recipes.ForceRelease, req, resp); err != nil {
 		return nil, wireError(err)
 	}
-	s.backend.Logger.Warn("a holder was removed by force", zap.String("name", req.Name), zap.String("reason", req.Reason),
-		zap.String("key", resp.GetRemoved().GetKey()), zap.Bool("named by key", len(req.Key) > 0), zap.Int64("token", resp.GetRemoved().GetToken()))
+	s.backend.Logger.Warn("a holder was removed by force", zap.String("name", req.Name),
+		zap.String("reason", req.Reason),
+		zap.String("key", resp.GetRemoved().GetKey()), zap.Bool("named by key", len(req.Key) > 0),
+		zap.Int64("token", resp.GetRemoved().GetToken()))
 	return resp, nil
 }
 
@@ -45,7 +49,9 @@ func (s *Service) AskHolder(ctx context.Context, req *coordv1.AskRelease) (*coor
 }
 
 // DeleteObject implements coordv1.IntrospectionServer.
-func (s *Service) DeleteObject(ctx context.Context, req *coordv1.DeleteObjectRequest) (*coordv1.DeleteObjectResponse, error) {
+func (s *Service) DeleteObject(
+	ctx context.Context, req *coordv1.DeleteObjectRequest,
+) (*coordv1.DeleteObjectResponse, error) {
 	resp := &coordv1.DeleteObjectResponse{}
 	if err := s.call(ctx, recipes.DeleteObject, req, resp); err != nil {
 		return nil, wireError(err)

@@ -11,8 +11,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// TestForeignKeyIsNamed: who waits behind a key that no session made learns which, and that it may never go; only its full key
-// removes it.
+// TestForeignKeyIsNamed: who waits behind a key that no session made learns which, and that it may never go; only its
+// full key removes it.
 func TestForeignKeyIsNamed(t *testing.T) {
 	for key, quoted := range map[string]string{"a/left": `"a/left"`, "a/\xff": `"a/\xff"`, "a/": `"a/"`} {
 		m := newMember(t)
@@ -22,12 +22,14 @@ func TestForeignKeyIsNamed(t *testing.T) {
 			t.Fatalf("behind %q: %v", key, waiter)
 		}
 		resp := must(m.Explain(t.Context(), &coordv1.ExplainRequest{Kind: lock, Name: "a"}))(t)
-		for _, want := range []string{"is taken by key " + quoted, "it may never go unless somebody deletes it", "1 waits", "--entry " + quoted} {
+		for _, want := range []string{"is taken by key " + quoted, "it may never go unless somebody deletes it",
+			"1 waits", "--entry " + quoted} {
 			if !strings.Contains(resp.Sentence, want) {
 				t.Errorf("no %s in %s", want, resp.Sentence)
 			}
 		}
-		if q := must(m.ListQueues(t.Context(), &coordv1.ListQueuesRequest{}))(t).Queues; len(q) != 1 || string(q[0].Holder.GetForeignKey()) != key {
+		if q := must(m.ListQueues(t.Context(), &coordv1.ListQueuesRequest{}))(t).Queues; len(q) != 1 ||
+			string(q[0].Holder.GetForeignKey()) != key {
 			t.Errorf("listed: %v", q)
 		}
 		if g := must(m.WaitGraph(t.Context(), &coordv1.WaitGraphRequest{}))(t); len(g.Edges) != 0 {
@@ -35,10 +37,12 @@ func TestForeignKeyIsNamed(t *testing.T) {
 		}
 		_, err := m.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{Name: "a", Kind: lock, Reason: "stuck"})
 		wantReason(t, err, codes.FailedPrecondition, coordv1.Error_REASON_FOREIGN_KEY)
-		_, err = m.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{Name: "a", Key: []byte("b/left"), Reason: "stuck"})
+		_, err = m.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{Name: "a", Key: []byte("b/left"),
+			Reason: "stuck"})
 		wantReason(t, err, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER)
 		must(m.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{Name: "a", Key: []byte(key), Reason: "stuck"}))(t)
-		if q := must(m.Explain(t.Context(), &coordv1.ExplainRequest{Name: "a"}))(t).Queue; q.Holder.GetKey() != waiter.Key {
+		if q := must(m.Explain(t.Context(),
+			&coordv1.ExplainRequest{Name: "a"}))(t).Queue; q.Holder.GetKey() != waiter.Key {
 			t.Errorf("then %v holds", q)
 		}
 	}
@@ -56,7 +60,8 @@ func TestForeignKeyOnALease(t *testing.T) {
 	}
 }
 
-// TestNeverFreeForWhomEtcdWouldWait: etcd's clients wait for keys that stand deeper below a name, so it is not called free.
+// TestNeverFreeForWhomEtcdWouldWait: etcd's clients wait for keys that stand deeper below a name, so it is not called
+// free.
 func TestNeverFreeForWhomEtcdWouldWait(t *testing.T) {
 	m := newMember(t)
 	explain := func(kind coordv1.QueueKind) string {

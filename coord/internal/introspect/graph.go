@@ -17,10 +17,11 @@ func (e edge) compare(o edge) int {
 	return cmp.Or(cmp.Compare(e.waiter, o.waiter), cmp.Compare(e.holder, o.holder), cmp.Compare(e.name, o.name))
 }
 
-// waits are the edges of one queue, given by the sessions of those inside (who hold, or whose place is kept), and of those who
-// wait, in order. The first waits for all inside, each other one for the first inside and for the one right before it. That
-// leaves no circle out, because who is further ahead is reached step by step, and 10,000 waiters make 20,000 edges instead of
-// 50 million. No session waits for itself: several owners share one, and another of them may well release.
+// waits are the edges of one queue, given by the sessions of those inside (who hold, or whose place is kept), and of
+// those who wait, in order. The first waits for all inside, each other one for the first inside and for the one right
+// before it. That leaves no circle out, because who is further ahead is reached step by step, and 10,000 waiters make
+// 20,000 edges instead of 50 million. No session waits for itself: several owners share one, and another of them may
+// well release.
 func waits(name string, inside, waiting []statemachine.LeaseID) (edges []edge) {
 	add := func(waiter, holder statemachine.LeaseID) {
 		if waiter != holder {
@@ -69,8 +70,8 @@ func byWaiter(sorted []edge) map[statemachine.LeaseID][]edge {
 	return out
 }
 
-// deadlocks returns circles of sessions that wait for each other, each once and from its smallest session on, in the order
-// of these. Every session that is in some circle is in one of those returned, which are the shortest for it.
+// deadlocks returns circles of sessions that wait for each other, each once and from its smallest session on, in the
+// order of these. Every session that is in some circle is in one of those returned, which are the shortest for it.
 func (g *graph) deadlocks() [][]edge {
 	core := &graph{edges: g.core()}
 	core.out = byWaiter(core.edges)
@@ -92,8 +93,8 @@ func (g *graph) deadlocks() [][]edge {
 	return found
 }
 
-// core is the edges that may be in a circle, sorted: those that remain when who waits for nobody and whom nobody waits for
-// have gone, again and again. Where there is no deadlock, nothing is left.
+// core is the edges that may be in a circle, sorted: those that remain when who waits for nobody and whom nobody waits
+// for have gone, again and again. Where there is no deadlock, nothing is left.
 func (g *graph) core() []edge {
 	return reversed(peeled(reversed(peeled(g.edges))))
 }

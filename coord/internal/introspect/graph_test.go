@@ -37,11 +37,15 @@ func TestDeadlocks(t *testing.T) {
 		"three in a ring":           {map[string]ids{"a": {1, 2}, "b": {2, 3}, "c": {3, 1}}, "1-c-3-b-2-a-1"},
 		"who waits beside is in no": {map[string]ids{"a": {1, 2, 4}, "b": {2, 1, 5}, "c": {4, 6}}, "1-b-2-a-1"},
 		// 2 is not the holder of a, but before 3; and it waits for 3.
-		"behind a waiter":         {map[string]ids{"a": {1, 2, 3}, "b": {3, 2}}, "2-b-3-a-2"},
-		"far behind a waiter":     {map[string]ids{"a": {1, 2, 5, 3}, "b": {3, 2}}, "2-b-3-a-5-a-2"},
-		"owners of one session":   {map[string]ids{"a": {1, 1, 1}}, ""},
-		"two circles, one bridge": {map[string]ids{"a": {1, 2}, "b": {2, 1}, "c": {3, 4}, "d": {4, 3}, "e": {3, 2}}, "1-b-2-a-1 3-d-4-c-3"},
-		"two circles share one":   {map[string]ids{"a": {1, 2}, "b": {2, 1}, "c": {2, 3}, "d": {3, 2}}, "1-b-2-a-1 2-d-3-c-2"},
+		"behind a waiter":       {map[string]ids{"a": {1, 2, 3}, "b": {3, 2}}, "2-b-3-a-2"},
+		"far behind a waiter":   {map[string]ids{"a": {1, 2, 5, 3}, "b": {3, 2}}, "2-b-3-a-5-a-2"},
+		"owners of one session": {map[string]ids{"a": {1, 1, 1}}, ""},
+		"two circles, one bridge": {map[string]ids{
+			"a": {1, 2}, "b": {2, 1}, "c": {3, 4}, "d": {4, 3}, "e": {3, 2},
+		}, "1-b-2-a-1 3-d-4-c-3"},
+		"two circles share one": {map[string]ids{
+			"a": {1, 2}, "b": {2, 1}, "c": {2, 3}, "d": {3, 2},
+		}, "1-b-2-a-1 2-d-3-c-2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var edges []edge

@@ -130,7 +130,8 @@ func encode(t *testing.T, msg proto.Message) []byte {
 
 // pass lets log time pass.
 func (m *member) pass(ms int64) {
-	for _, delta := range []int64{0, ms, 0} { // deadlines are given, then they come due, then those of what lingers are given
+	// deadlines are given, then they come due, then those of what lingers are given
+	for _, delta := range []int64{0, ms, 0} {
 		m.ticks++
 		m.clockMS += delta
 		m.do(raftv1.KindTick, &raftv1.Tick{Number: m.ticks, DeltaMs: delta, Seen: m.index})
@@ -148,7 +149,9 @@ type session struct {
 func (m *member) session(id int64, host string) *session {
 	m.t.Helper()
 	identity := &coordv1.Identity{Host: host, Process: "p", Labels: map[string]string{"team": "a"}}
-	resp := m.do(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 10_000, Stream: 1, Identity: encode(m.t, identity)})
+	resp := m.do(raftv1.KindSessionOpen, &raftv1.SessionOpen{
+		Id: id, TtlMs: 10_000, Stream: 1, Identity: encode(m.t, identity),
+	})
 	return &session{m: m, id: id, created: resp.(statemachine.SessionOpened).Created}
 }
 
@@ -158,7 +161,9 @@ func (s *session) request(kind coordv1.Kind, body, resp proto.Message) {
 	s.sequence++
 	done := s.m.do(raftv1.KindRequests, &raftv1.Requests{
 		Session: s.id, Created: s.created, Epoch: 1, UnixMs: wall,
-		Requests: [][]byte{encode(s.m.t, &coordv1.Request{Sequence: s.sequence, Kind: kind, Body: encode(s.m.t, body)})},
+		Requests: [][]byte{encode(s.m.t, &coordv1.Request{
+			Sequence: s.sequence, Kind: kind, Body: encode(s.m.t, body),
+		})},
 	}).(statemachine.RequestsDone)
 	outcome := &coordv1.Outcome{}
 	if err := proto.Unmarshal(done.Outcomes[0], outcome); err != nil || outcome.Refusal != nil {

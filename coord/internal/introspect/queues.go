@@ -67,7 +67,8 @@ func mayBe(asked coordv1.QueueKind, queue string, noted uint64) bool {
 	if kind := layout.KindOf(queue); kind != coordv1.QueueKind_QUEUE_ETCD {
 		return isOf(asked, kind)
 	}
-	return asked == coordv1.QueueKind_QUEUE_UNSPECIFIED || noted == 0 || noted == recipes.KindEndpoint || coordv1.QueueKind(noted) == asked
+	return asked == coordv1.QueueKind_QUEUE_UNSPECIFIED || noted == 0 || noted == recipes.KindEndpoint ||
+		coordv1.QueueKind(noted) == asked
 }
 
 // named describes the queues of a name that are of the kind asked for.

@@ -41,7 +41,8 @@ func (s *situation) sentence() string {
 		parts = append(parts, s.circle())
 	}
 	if len(s.nested) > 0 {
-		parts = append(parts, fmt.Sprintf("besides, etcd's own clients wait for the keys that stand deeper below it, such as %q, and coord's do not", s.nested))
+		parts = append(parts, fmt.Sprintf("besides, etcd's own clients wait for the keys that stand deeper below it, "+
+			"such as %q, and coord's do not", s.nested))
 	}
 	if s.broken != "" {
 		parts = append(parts, s.broken)
@@ -93,7 +94,8 @@ func (s *situation) shared() string {
 	case h.Write:
 		return fmt.Sprintf("is held for writing by %s with token %d since %s", s.holder(), h.Token, since(h))
 	case others > 0:
-		return fmt.Sprintf("is held for reading by %d, the oldest %s with token %d since %s", others+1, s.holder(), h.Token, since(h))
+		return fmt.Sprintf("is held for reading by %d, the oldest %s with token %d since %s", others+1, s.holder(),
+			h.Token, since(h))
 	}
 	return fmt.Sprintf("is held for reading by %s with token %d since %s", s.holder(), h.Token, since(h))
 }
@@ -105,9 +107,11 @@ func (s *situation) permits() string {
 	case info.GetLimit() == 0 && h == nil:
 		return "has no limit"
 	case h != nil:
-		text += fmt.Sprintf(" by %d, the oldest %s with %d and token %d since %s", s.queue.Holding, s.holder(), h.Permits, h.Token, since(h))
+		text += fmt.Sprintf(" by %d, the oldest %s with %d and token %d since %s", s.queue.Holding, s.holder(),
+			h.Permits, h.Token, since(h))
 	case s.dead != nil:
-		text += fmt.Sprintf(", kept for %q (session %x) with token %d, who died", s.name(s.dead), s.dead.Lease, s.dead.Token)
+		text += fmt.Sprintf(", kept for %q (session %x) with token %d, who died", s.name(s.dead), s.dead.Lease,
+			s.dead.Token)
 	}
 	return text
 }
@@ -118,7 +122,8 @@ func (s *situation) parties() string {
 	case info.GetArrived() == 0:
 		return fmt.Sprintf("is empty and was open %d times", info.GetGeneration())
 	case !info.Open:
-		return fmt.Sprintf("has %d of %d parties there and was open %d times", info.Arrived, info.Parties, info.Generation)
+		return fmt.Sprintf("has %d of %d parties there and was open %d times", info.Arrived, info.Parties,
+			info.Generation)
 	case h == nil:
 		return fmt.Sprintf("is open for the %d. time", info.Generation)
 	}
@@ -130,7 +135,8 @@ func (s *situation) parties() string {
 func (s *situation) exclusive() string {
 	switch {
 	case s.dead != nil:
-		return fmt.Sprintf("is kept for %q (session %x) with token %d since %s, who died", s.name(s.dead), s.dead.Lease, s.dead.Token, since(s.dead))
+		return fmt.Sprintf("is kept for %q (session %x) with token %d since %s, who died", s.name(s.dead), s.dead.Lease,
+			s.dead.Token, since(s.dead))
 	case len(s.queue.Holder.GetForeignKey()) > 0:
 		return fmt.Sprintf("is taken by %s; who acts by that key is not known here", objects.ForeignKey(s.queue.Holder))
 	case s.queue.Holder == nil && len(s.nested) > 0 && s.election():
@@ -229,13 +235,15 @@ func (s *situation) end() string {
 		return ""
 	}
 	if key := s.queue.Holder.ForeignKey; len(key) > 0 {
-		return fmt.Sprintf("whoever put the key deletes it, or an operator by its full key: coordctl locks release %q --entry %q --reason WHY", s.queue.Name, key)
+		return fmt.Sprintf("whoever put the key deletes it, or an operator by its full key: coordctl locks release %q "+
+			"--entry %q --reason WHY", s.queue.Name, key)
 	}
 	verb := "a release"
 	if s.election() {
 		verb = "a resignation or a transfer"
 	}
-	text := fmt.Sprintf("%s by %s, or by the expiry of %s in at most %s unless it is renewed", free, verb, s.session(), duration(s.remainingMS))
+	text := fmt.Sprintf("%s by %s, or by the expiry of %s in at most %s unless it is renewed", free, verb, s.session(),
+		duration(s.remainingMS))
 	if s.placeMS > 0 {
 		text += fmt.Sprintf(", and %s later", duration(s.placeMS))
 	}

@@ -11,27 +11,43 @@ func TestSentences(t *testing.T) {
 		Key: "jobs/4a3f", Token: 42, Lease: 0x4a3f, Owner: "worker", Labels: map[string]string{"why": "reindex"},
 		Value: []byte("worker\nwhy=reindex"), SinceUnixMs: 1796140800000,
 	}
-	identity := &coordv1.Identity{Host: "db1", Process: "indexer:77", Labels: map[string]string{"zone": "b", "team": "search"}}
+	identity := &coordv1.Identity{
+		Host: "db1", Process: "indexer:77", Labels: map[string]string{"zone": "b", "team": "search"},
+	}
 	etcd := &coordv1.Entry{Key: "jobs/4a3f", Token: 42, Lease: 0x4a3f}
-	candidate := &coordv1.Entry{Key: "jobs/4a3f", Token: 42, Lease: 0x4a3f, Value: []byte("10.0.0.1:80"), SinceUnixMs: 1796140800000}
+	candidate := &coordv1.Entry{
+		Key: "jobs/4a3f", Token: 42, Lease: 0x4a3f, Value: []byte("10.0.0.1:80"), SinceUnixMs: 1796140800000,
+	}
 	lock, election := coordv1.QueueKind_QUEUE_LOCK, coordv1.QueueKind_QUEUE_ELECTION
 	for name, test := range map[string]struct {
 		situation
 		want string
 	}{
 		"held": {
-			situation{queue: &coordv1.QueueInfo{Kind: lock, Name: "jobs", Holder: entry, Identity: identity, Waiting: 2}, remainingMS: 8250},
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: lock, Name: "jobs", Holder: entry, Identity: identity, Waiting: 2,
+				}, remainingMS: 8250,
+			},
 			`lock "jobs" is held by "worker" (host "db1", process "indexer:77", team "search", why "reindex", zone "b", session 4a3f) ` +
 				`with token 42 since 2026-12-01T16:00:00Z; 2 wait; ` +
 				`it becomes free by a release, or by the expiry of session 4a3f in at most 8.25s unless it is renewed`,
 		},
 		"held with a place": {
-			situation{queue: &coordv1.QueueInfo{Kind: lock, Name: "jobs", Holder: candidate, Identity: &coordv1.Identity{Host: "db1"}, Waiting: 1}, remainingMS: 800, placeMS: 3000},
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: lock, Name: "jobs", Holder: candidate, Identity: &coordv1.Identity{Host: "db1"}, Waiting: 1,
+				}, remainingMS: 800, placeMS: 3000,
+			},
 			`lock "jobs" is held by "" (host "db1", session 4a3f) with token 42 since 2026-12-01T16:00:00Z; 1 waits; ` +
 				`it becomes free by a release, or by the expiry of session 4a3f in at most 800ms unless it is renewed, and 3s later`,
 		},
 		"by an etcd client": {
-			situation{queue: &coordv1.QueueInfo{Kind: coordv1.QueueKind_QUEUE_ETCD, Name: "jobs", Holder: etcd}, remainingMS: 60000},
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: coordv1.QueueKind_QUEUE_ETCD, Name: "jobs", Holder: etcd,
+				}, remainingMS: 60000,
+			},
 			`lock "jobs" is held by "" (lease 4a3f) with token 42 since an unknown time; nobody waits; ` +
 				`it becomes free by a release, or by the expiry of lease 4a3f in at most 1m0s unless it is renewed`,
 		},
@@ -44,7 +60,11 @@ func TestSentences(t *testing.T) {
 			`lock "jobs" is free; nobody waits`,
 		},
 		"led": {
-			situation{queue: &coordv1.QueueInfo{Kind: election, Name: "jobs", Holder: candidate, Identity: identity, Waiting: 1}, remainingMS: 9000},
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: election, Name: "jobs", Holder: candidate, Identity: identity, Waiting: 1,
+				}, remainingMS: 9000,
+			},
 			`election "jobs" is led by "10.0.0.1:80" (host "db1", process "indexer:77", team "search", zone "b", session 4a3f) ` +
 				`in term 42 since 2026-12-01T16:00:00Z; 1 waits; ` +
 				`it gets another leader by a resignation or a transfer, or by the expiry of session 4a3f in at most 9s unless it is renewed`,
@@ -55,7 +75,9 @@ func TestSentences(t *testing.T) {
 		},
 		"read by several": {
 			situation{
-				queue:       &coordv1.QueueInfo{Kind: coordv1.QueueKind_QUEUE_RWLOCK, Name: "jobs", Holder: entry, Holding: 3, Waiting: 1},
+				queue: &coordv1.QueueInfo{
+					Kind: coordv1.QueueKind_QUEUE_RWLOCK, Name: "jobs", Holder: entry, Holding: 3, Waiting: 1,
+				},
 				remainingMS: 1000,
 			},
 			`read-write lock "jobs" is held for reading by 3, the oldest "worker" (why "reindex", lease 4a3f) with token 42 since 2026-12-01T16:00:00Z; ` +
@@ -64,7 +86,9 @@ func TestSentences(t *testing.T) {
 		"written": {
 			situation{
 				queue: &coordv1.QueueInfo{
-					Kind: coordv1.QueueKind_QUEUE_RWLOCK, Name: "jobs", Holding: 1, Holder: &coordv1.Entry{Owner: "worker", Token: 42, Lease: 0x4a3f, Write: true},
+					Kind: coordv1.QueueKind_QUEUE_RWLOCK, Name: "jobs", Holding: 1, Holder: &coordv1.Entry{
+						Owner: "worker", Token: 42, Lease: 0x4a3f, Write: true,
+					},
 				},
 				remainingMS: 1000,
 			},
@@ -84,12 +108,17 @@ func TestSentences(t *testing.T) {
 				`3 wait; permits become free by a release, or by the expiry of lease 4a3f in at most 1s unless it is renewed`,
 		},
 		"no limit": {
-			situation{queue: &coordv1.QueueInfo{Kind: coordv1.QueueKind_QUEUE_SEMAPHORE, Name: "jobs", Semaphore: &coordv1.SemaphoreInfo{}}},
+			situation{
+				queue: &coordv1.QueueInfo{
+					Kind: coordv1.QueueKind_QUEUE_SEMAPHORE, Name: "jobs", Semaphore: &coordv1.SemaphoreInfo{},
+				},
+			},
 			`semaphore "jobs" has no limit; nobody waits`,
 		},
 		"parties gather": {
 			situation{queue: &coordv1.QueueInfo{
-				Kind: coordv1.QueueKind_QUEUE_BARRIER, Name: "jobs", Waiting: 2, Barrier: &coordv1.BarrierInfo{Parties: 5, Arrived: 2, Generation: 3},
+				Kind: coordv1.QueueKind_QUEUE_BARRIER, Name: "jobs", Waiting: 2,
+				Barrier: &coordv1.BarrierInfo{Parties: 5, Arrived: 2, Generation: 3},
 			}},
 			`barrier "jobs" has 2 of 5 parties there and was open 3 times; 2 wait; it opens when 3 more have come`,
 		},

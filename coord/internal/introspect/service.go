@@ -10,8 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Service serves coord.v1.Introspection on one member; see the proto for the contract of each method. Safe for concurrent
-// use. It has no goroutines.
+// Service serves coord.v1.Introspection on one member; see the proto for the contract of each method. Safe for
+// concurrent use. It has no goroutines.
 type Service struct {
 	coordv1.UnimplementedIntrospectionServer
 	backend Backend

@@ -31,7 +31,8 @@ func TestSessionsAreListedInPages(t *testing.T) {
 		for req := (&coordv1.ListSessionsRequest{Limit: 2, Leases: leases}); ; {
 			page := must(m.ListSessions(t.Context(), req))(t)
 			for _, s := range page.Sessions {
-				out = append(out, fmt.Sprintf("%x %s holds %d waits %d keys %d left %d", s.Id, s.Identity.GetHost(), s.Holds, s.Waits, s.Keys, s.RemainingMs))
+				out = append(out, fmt.Sprintf("%x %s holds %d waits %d keys %d left %d", s.Id, s.Identity.GetHost(),
+					s.Holds, s.Waits, s.Keys, s.RemainingMs))
 			}
 			if !page.More {
 				return strings.Join(out, "\n")
@@ -68,7 +69,8 @@ func TestSessionIsShownWithItsEntries(t *testing.T) {
 	resp := must(m.GetSession(t.Context(), &coordv1.GetSessionRequest{Id: 32}))(t)
 	var got []string
 	for _, e := range resp.Entries {
-		got = append(got, fmt.Sprintf("%s %s holds %v position %d since %d", e.Kind, e.Name, e.Holds, e.Position, e.Entry.SinceUnixMs))
+		got = append(got, fmt.Sprintf("%s %s holds %v position %d since %d", e.Kind, e.Name, e.Holds, e.Position,
+			e.Entry.SinceUnixMs))
 	}
 	want := fmt.Sprintf(`[QUEUE_LOCK a holds false position 1 since %[1]d QUEUE_LOCK b holds true position 0 since %[1]d QUEUE_ELECTION e holds true position 0 since %[1]d]`, wall)
 	if fmt.Sprint(got) != want {
@@ -77,7 +79,8 @@ func TestSessionIsShownWithItsEntries(t *testing.T) {
 	if len(resp.Keys) != 1 || string(resp.Keys[0]) != "plain" {
 		t.Errorf("keys %q", resp.Keys)
 	}
-	if id := resp.Session.Identity; id.GetHost() != "host2" || id.GetLabels()["team"] != "a" || resp.Session.Created != second.created {
+	if id := resp.Session.Identity; id.GetHost() != "host2" || id.GetLabels()["team"] != "a" ||
+		resp.Session.Created != second.created {
 		t.Errorf("session %v", resp.Session)
 	}
 	_, err := m.GetSession(t.Context(), &coordv1.GetSessionRequest{Id: 33})
@@ -99,7 +102,8 @@ func TestEndSession(t *testing.T) {
 }
 
 func queueText(q *coordv1.QueueInfo) string {
-	return fmt.Sprintf("%s %s: %s from %q, %d wait, kept %d", q.Kind, q.Name, entryText(q.Holder), q.Identity.GetHost(), q.Waiting, q.LingerMs)
+	return fmt.Sprintf("%s %s: %s from %q, %d wait, kept %d", q.Kind, q.Name, entryText(q.Holder), q.Identity.GetHost(),
+		q.Waiting, q.LingerMs)
 }
 
 func listQueues(t *testing.T, m *member, req *coordv1.ListQueuesRequest) string {
@@ -292,7 +296,9 @@ func TestForceRelease(t *testing.T) {
 	first := m.session(16, "host1").lock("a").Entries[0]
 	m.session(32, "host2").lock("a")
 	release := func(token int64, kind coordv1.QueueKind, reason string) (*coordv1.ForceReleaseResponse, error) {
-		return m.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{Name: "a", Kind: kind, Token: token, Reason: reason})
+		return m.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{
+			Name: "a", Kind: kind, Token: token, Reason: reason,
+		})
 	}
 	_, err := release(first.Token+1, lock, "stuck")
 	wantReason(t, err, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER)

@@ -14,7 +14,9 @@ import (
 )
 
 // ListSessions implements coordv1.IntrospectionServer.
-func (s *Service) ListSessions(ctx context.Context, req *coordv1.ListSessionsRequest) (*coordv1.ListSessionsResponse, error) {
+func (s *Service) ListSessions(
+	ctx context.Context, req *coordv1.ListSessionsRequest,
+) (*coordv1.ListSessionsResponse, error) {
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
 		return nil, wireError(err)

@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// state is the store at one revision, for one answer. The first error of reading it stays in err, and what is read after
-// it is of no use.
+// state is the store at one revision, for one answer. The first error of reading it stays in err, and what is read
+// after it is of no use.
 type state struct {
 	View
 	ctx       context.Context
@@ -98,8 +98,8 @@ func (s *state) leaseOf(e recipes.Entry) statemachine.LeaseID {
 // maxFront is how many entries are asked for the kind of their queue.
 const maxFront = 32
 
-// kind is what the queue is: as the first of its entries says that a recipe made, or that only etcd's clients have entries,
-// if it is none of the first ones.
+// kind is what the queue is: as the first of its entries says that a recipe made, or that only etcd's clients have
+// entries, if it is none of the first ones.
 func (s *state) kind(q *recipes.Snapshot) coordv1.QueueKind {
 	if kind := layout.KindOf(q.Queue); kind != coordv1.QueueKind_QUEUE_ETCD {
 		return kind

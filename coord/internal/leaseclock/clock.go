@@ -99,8 +99,8 @@ func (c *Clock) Facts() statemachine.LeaseFacts {
 	return c.mu.facts
 }
 
-// Measure returns the next tick to propose. Each call makes a tick of its own; at most one of those with the same number
-// will apply.
+// Measure returns the next tick to propose. Each call makes a tick of its own; at most one of those with the same
+// number will apply.
 func (c *Clock) Measure() *raftv1.Tick {
 	c.mu.Lock()
 	defer c.mu.Unlock()

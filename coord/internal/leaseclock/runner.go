@@ -13,8 +13,8 @@ import (
 // Runner proposes ticks while this member leads and leases exist. A cluster without leases writes nothing.
 type Runner struct {
 	Clock *Clock
-	// Leads reports whether this member is the leader, as far as it knows. A stale answer does no harm: two ticks of one
-	// number do not both apply.
+	// Leads reports whether this member is the leader, as far as it knows. A stale answer does no harm: two ticks of
+	// one number do not both apply.
 	Leads func() bool
 	// Propose sends a command through the log and waits for its result.
 	Propose func(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)

@@ -20,7 +20,9 @@ func TestRunnerKeepsItsIntervalWhileTicksAreRefused(t *testing.T) {
 				defer cancel()
 				began := time.Now()
 				clock := New(1, func() time.Duration { return time.Since(began) })
-				clock.Applied(&statemachine.Applied{Leases: statemachine.LeaseFacts{Count: 1, MinTTL: 2000, Overdue: true}})
+				clock.Applied(&statemachine.Applied{
+					Leases: statemachine.LeaseFacts{Count: 1, MinTTL: 2000, Overdue: true},
+				})
 				asked := 0
 				runner := &Runner{
 					Clock: clock, Leads: func() bool { return true }, Patience: time.Second,

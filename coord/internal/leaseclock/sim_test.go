@@ -18,8 +18,8 @@ import (
 var seeds = flag.Int("leaseclock.seeds", 4000, "number of simulated runs")
 
 // The simulation: some members share a log. Proposals take any time to get into it, overtake each other, or are lost;
-// members apply it late, stand still for a long time and go on as if nothing had happened; any number of them believe to
-// lead. Time is virtual, the clocks and tables are the real ones.
+// members apply it late, stand still for a long time and go on as if nothing had happened; any number of them believe
+// to lead. Time is virtual, the clocks and tables are the real ones.
 type simulation struct {
 	rng     *rand.Rand
 	now     time.Duration
@@ -157,7 +157,9 @@ func (s *simulation) apply(m *member, index int, e entry) {
 	}
 	f := m.table.Facts()
 	clock, tick := m.table.Clock()
-	a.Leases = statemachine.LeaseFacts{Count: f.Count, MinTTL: f.MinTTL, LastTick: tick, ClockMS: clock, Overdue: f.Overdue}
+	a.Leases = statemachine.LeaseFacts{
+		Count: f.Count, MinTTL: f.MinTTL, LastTick: tick, ClockMS: clock, Overdue: f.Overdue,
+	}
 	m.clock.Applied(a)
 }
 
@@ -271,7 +273,8 @@ func (s *simulation) renew(id lease.ID) {
 	})
 }
 
-// S1: no lease expires before its TTL has passed since it was renewed last, by itself or by the stream it is attached to.
+// S1: no lease expires before its TTL has passed since it was renewed last, by itself or by the stream it is attached
+// to.
 func TestS1LeasesNeverExpireEarly(t *testing.T) {
 	expired := 0
 	for seed := range uint64(*seeds) {
@@ -308,7 +311,8 @@ func TestSimulationFindsABrokenClock(t *testing.T) {
 	}
 }
 
-// S2: a quiet cluster expires a lease that nobody renews, or whose stream nobody renews, within its TTL and two intervals.
+// S2: a quiet cluster expires a lease that nobody renews, or whose stream nobody renews, within its TTL and two
+// intervals.
 func TestS2LeasesExpireInTime(t *testing.T) {
 	for i, ttl := range []int64{50, 50, 200, 200, 1000, 1000, 10_000, 10_000, 60_000, 60_000} {
 		s := newSimulation(1)

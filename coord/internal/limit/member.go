@@ -31,7 +31,8 @@ func NewMember(bytes int64, registry prometheus.Registerer) (*Member, error) {
 		Channels:  NewPool("channels and messages in them", 4*twentieth, "close some, or share one watch channel"),
 		Requests:  NewPool("requests under way", 3*twentieth, "wait for answers before sending more"),
 		Responses: NewPool("responses that wait for slow clients", 3*twentieth, "read the stream"),
-		Calls:     NewPool("calls under way", 4*twentieth, "wait for answers before calling again, or use another member"),
+		Calls: NewPool("calls under way", 4*twentieth, "wait for answers before calling again, or use "+
+			"another member"),
 	}
 	var errs []error
 	for kind, p := range map[string]*Pool{
@@ -46,14 +47,19 @@ func NewMember(bytes int64, registry prometheus.Registerer) (*Member, error) {
 func (p *Pool) register(kind string, registry prometheus.Registerer) error {
 	labels := prometheus.Labels{"kind": kind}
 	gauge := func(name, help string, value func() float64) error {
-		return registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+		return registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help,
+			ConstLabels: labels}, value))
 	}
 	return errors.Join(
-		gauge("coord_client_memory_bytes", "What this member holds for all of its clients, by kind, as far as it counts.",
+		gauge("coord_client_memory_bytes", "What this member holds for all of its clients, by kind, as far as it "+
+			"counts.",
 			func() float64 { return float64(p.Used()) }),
-		gauge("coord_client_memory_limit_bytes", "What it may hold at most.", func() float64 { return float64(p.bound) }),
+		gauge("coord_client_memory_limit_bytes", "What it may hold at most.", func() float64 {
+			return float64(p.bound)
+		}),
 		registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "coord_client_memory_refused_total", Help: "What was refused, held back or ended at such a limit.", ConstLabels: labels,
+			Name: "coord_client_memory_refused_total", Help: "What was refused, held back or ended at such a limit.",
+			ConstLabels: labels,
 		}, func() float64 { return float64(p.refused.Load()) })),
 	)
 }

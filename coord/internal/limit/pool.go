@@ -60,15 +60,16 @@ type Full struct {
 }
 
 func (f *Full) Error() string {
-	return fmt.Sprintf("too many %s: this member holds %d of at most %d bytes of them for all of its clients, and %d for this one, whose share is %d; %d more were asked for: %s",
+	return fmt.Sprintf("too many %s: this member holds %d of at most %d bytes of them for all of its clients, and %d "+
+		"for this one, whose share is %d; %d more were asked for: %s",
 		f.Limit, f.Used, f.Bound, f.Held, f.Share, f.Asked, f.Hint)
 }
 
 // Take takes n bytes more, or returns a *Full. A pool that is empty has room for anything.
 func (h *Holder) Take(n int64) error { return h.TakeOr(n, nil) }
 
-// TakeOr is Take, and where there is no room fn, if it is not nil, is called once, on another goroutine, when something was
-// given back and not more than half of the bound is used: then it is worth to try again.
+// TakeOr is Take, and where there is no room fn, if it is not nil, is called once, on another goroutine, when something
+// was given back and not more than half of the bound is used: then it is worth to try again.
 func (h *Holder) TakeOr(n int64, fn func()) error {
 	if h == nil {
 		return nil
@@ -151,12 +152,12 @@ func (h *Holder) add(n int64) {
 	}
 }
 
-// Greedy reports whether more than half of the pool is used and this one holds more than its share: it has to wait. Then fn,
-// if it is not nil, is called as TakeOr says.
+// Greedy reports whether more than half of the pool is used and this one holds more than its share: it has to wait.
+// Then fn, if it is not nil, is called as TakeOr says.
 func (h *Holder) Greedy(fn func()) bool { return h.exceeds(1, fn) }
 
-// Over reports whether more than the bound is used and this one holds more than its share: it has to go. Farther over is twice
-// the bound: it has to go at once.
+// Over reports whether more than the bound is used and this one holds more than its share: it has to go. Farther over
+// is twice the bound: it has to go at once.
 func (h *Holder) Over() bool    { return h.exceeds(2, nil) }
 func (h *Holder) FarOver() bool { return h.exceeds(4, nil) }
 

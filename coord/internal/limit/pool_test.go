@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Below half everybody gets what it asks for; from there on whoever holds more than a fair share is refused, and others go
-// on; the bound is reached exactly and not exceeded.
+// Below half everybody gets what it asks for; from there on whoever holds more than a fair share is refused, and others
+// go on; the bound is reached exactly and not exceeded.
 func TestFairShare(t *testing.T) {
 	p := NewPool("things", 1000, "do less")
 	greedy, modest := p.Holder(), p.Holder()
@@ -65,8 +65,8 @@ func TestFairShare(t *testing.T) {
 	}
 }
 
-// Who waits is called once, when something was given back and there is room, and not before: not at once where it asks for
-// more than is left.
+// Who waits is called once, when something was given back and there is room, and not before: not at once where it asks
+// for more than is left.
 func TestWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool("things", 100, "")

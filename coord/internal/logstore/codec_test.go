@@ -14,8 +14,15 @@ import (
 // encodes to the same meaning.
 func FuzzDecode(f *testing.F) {
 	node := raftio.NodeInfo{ShardID: 1, ReplicaID: math.MaxUint64}
-	e := pb.Entry{Term: 7, Type: pb.ConfigChangeEntry, Key: math.MaxUint64, ClientID: 1 << 40, SeriesID: 3, RespondedTo: 2, Cmd: []byte("command")}
-	ss := pb.Snapshot{Index: 9, Term: 2, Filepath: "f", Membership: pb.Membership{Addresses: map[uint64]string{1: "a"}, Removed: map[uint64]bool{2: true}}, Files: []*pb.SnapshotFile{{Filepath: "x"}}}
+	e := pb.Entry{
+		Term: 7, Type: pb.ConfigChangeEntry, Key: math.MaxUint64, ClientID: 1 << 40, SeriesID: 3, RespondedTo: 2,
+		Cmd: []byte("command"),
+	}
+	ss := pb.Snapshot{
+		Index: 9, Term: 2, Filepath: "f", Membership: pb.Membership{
+			Addresses: map[uint64]string{1: "a"}, Removed: map[uint64]bool{2: true},
+		}, Files: []*pb.SnapshotFile{{Filepath: "x"}},
+	}
 	record, err := ss.Marshal()
 	if err != nil {
 		f.Fatal(err)
@@ -26,7 +33,8 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, b := range [][]byte{
-		nil, append(appendEntryHead(nil, &e), e.Cmd...), encodeState(pb.State{Term: 1, Vote: 2, Commit: 3}), record, boot,
+		nil, append(appendEntryHead(nil, &e), e.Cmd...), encodeState(pb.State{Term: 1, Vote: 2, Commit: 3}), record,
+		boot,
 		entryKey(node, 5), rowKey(node, kindState), rowKey(node, kindEntry),
 	} {
 		f.Add(b)

@@ -223,7 +223,9 @@ func TestWriteFails(t *testing.T) {
 				return nil
 			}))
 			var fatal atomic.Pointer[string]
-			db, err := Factory{FS: fs, OnFatal: func(msg string) { fatal.Store(&msg) }}.Create(config.NodeHostConfig{}, nil, []string{testDir}, nil)
+			db, err := Factory{
+				FS: fs, OnFatal: func(msg string) { fatal.Store(&msg) },
+			}.Create(config.NodeHostConfig{}, nil, []string{testDir}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +236,8 @@ func TestWriteFails(t *testing.T) {
 				on.Store(i >= 50)
 				_, durable, err := h.step(s)
 				if err != nil {
-					if msg := fatal.Load(); msg == nil || !strings.Contains(*msg, disk.Error()) || !strings.Contains(err.Error(), *msg) {
+					if msg := fatal.Load(); msg == nil || !strings.Contains(*msg, disk.Error()) ||
+						!strings.Contains(err.Error(), *msg) {
 						t.Errorf("error %q, fatal message %v", err, msg)
 					}
 					break

@@ -46,7 +46,8 @@ func checkFiles(fs vfs.FS, dir, manifest string) error {
 			return err
 		}
 		if at, proof := f.damage(); proof > 0 {
-			return fmt.Errorf("%w: file %s has a bad chunk at byte %d, which was good when byte %d was written", ErrDamaged, file, at, proof)
+			return fmt.Errorf("%w: file %s has a bad chunk at byte %d, which was good when byte %d was written",
+				ErrDamaged, file, at, proof)
 		}
 	}
 	return nil

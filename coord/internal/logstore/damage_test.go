@@ -140,7 +140,8 @@ func TestDamagedWAL(t *testing.T) {
 		at := rng.IntN(len(wal))
 		fs := crashed.CrashClone(vfs.CrashCloneCfg{})
 		writeFile(t, fs, log, append(slices.Clone(wal[:at]), make([]byte, rng.IntN(5000))...))
-		if last, err := reopened(fs); err != nil || last > uint64(at*entries/len(wal)+2) || at > 1000 && last < uint64(at*entries/len(wal)-2) {
+		if last, err := reopened(fs); err != nil || last > uint64(at*entries/len(wal)+2) ||
+			at > 1000 && last < uint64(at*entries/len(wal)-2) {
 			t.Errorf("torn at byte %d of %d: end %d, %v", at, len(wal), last, err)
 		}
 	}
@@ -166,7 +167,8 @@ func TestTornManifest(t *testing.T) {
 		t.Errorf("a torn last record is damage at %d because of %d", at, proof)
 	}
 	if at, proof := (chunkFile{data: b.Bytes()}).damage(); at != ends[0] || proof != ends[1] {
-		t.Errorf("a bad record that another follows is damage at %d because of %d, want %d and %d", at, proof, ends[0], ends[1])
+		t.Errorf("a bad record that another follows is damage at %d because of %d, want %d and %d", at, proof, ends[0],
+			ends[1])
 	}
 	fs := vfs.NewMem()
 	s := openStore(t, fs, testDir)

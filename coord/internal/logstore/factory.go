@@ -73,7 +73,8 @@ func chooseDir(fs vfs.FS, dirs, wals []string) (string, error) {
 	if len(dirs) > 0 && dirs[0] != wals[0] {
 		other := fs.PathJoin(dirs[0], subdir)
 		if _, err := fs.Stat(other); err == nil {
-			return "", fmt.Errorf("the raft log is in %s: move it to %s, or undo the change of the log's directory", other, dir)
+			return "", fmt.Errorf("the raft log is in %s: move it to %s, or undo the change of the log's directory",
+				other, dir)
 		}
 	}
 	return dir, nil
@@ -97,6 +98,8 @@ func (f Factory) options(fs vfs.FS, dir string) *pebble.Options {
 		LBaseMaxBytes:               64 << 20,
 		CacheSize:                   1 << 20,
 		MaxOpenFiles:                cmp.Or(f.MaxOpenFiles, 200),
-		Logger:                      pebblefs.Logger{Store: "raft log store " + dir, Log: log.Named("logstore"), End: f.OnFatal},
+		Logger: pebblefs.Logger{
+			Store: "raft log store " + dir, Log: log.Named("logstore"), End: f.OnFatal,
+		},
 	}
 }

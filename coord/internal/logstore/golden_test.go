@@ -12,11 +12,13 @@ import (
 	"gotest.tools/v3/golden"
 )
 
-// TestGoldenRows: the rows of the log's store are as they were, and what was written is read. A member of the next release opens them.
+// TestGoldenRows: the rows of the log's store are as they were, and what was written is read. A member of the next
+// release opens them.
 func TestGoldenRows(t *testing.T) {
 	node := raftio.NodeInfo{ShardID: 1, ReplicaID: 0x8e9e05c52164694d}
 	entry := pb.Entry{
-		Term: 3, Index: 300, Type: pb.ConfigChangeEntry, Key: 1 << 63, ClientID: 5, SeriesID: math.MaxUint64, RespondedTo: 6, Cmd: []byte("command"),
+		Term: 3, Index: 300, Type: pb.ConfigChangeEntry, Key: 1 << 63, ClientID: 5, SeriesID: math.MaxUint64,
+		RespondedTo: 6, Cmd: []byte("command"),
 	}
 	state := pb.State{Term: 3, Vote: node.ReplicaID, Commit: 299}
 	var lines []string

@@ -117,7 +117,8 @@ type cluster struct {
 }
 
 func newCluster(t testing.TB, size int, snapshots uint64, factory func(*cluster) config.LogDBFactory) *cluster {
-	for _, pkg := range []string{"raft", "rsm", "transport", "grpc", "dragonboat", "logdb", "config", "raftpb", "utils", "server", "tan", "settings", "registry"} {
+	for _, pkg := range []string{"raft", "rsm", "transport", "grpc", "dragonboat", "logdb", "config", "raftpb", "utils",
+		"server", "tan", "settings", "registry"} {
 		logger.GetLogger(pkg).SetLevel(logger.CRITICAL)
 	}
 	c := &cluster{t: t, addrs: map[uint64]string{}, fs: vfs.NewCrashableMem(), snapshots: snapshots, factory: factory}
@@ -146,7 +147,9 @@ func (c *cluster) start() {
 		if cfg.Expert.LogDB = config.GetTinyMemLogDBConfig(); c.factory != nil {
 			cfg.Expert.LogDBFactory = c.factory(c)
 		}
-		cfg.Expert.Engine = config.EngineConfig{ExecShards: 2, CommitShards: 1, ApplyShards: 2, SnapshotShards: 2, CloseShards: 1}
+		cfg.Expert.Engine = config.EngineConfig{
+			ExecShards: 2, CommitShards: 1, ApplyShards: 2, SnapshotShards: 2, CloseShards: 1,
+		}
 		host, err := dragonboat.NewNodeHost(cfg)
 		if err != nil {
 			c.t.Fatal(err)

@@ -13,7 +13,9 @@ import (
 // IterateEntries appends the entries [low, high) to entries and their sizes to
 // size. It ends early where an entry is missing, and behind the entry with which
 // size exceeds maxSize. The entries own their memory.
-func (s *store) IterateEntries(entries []pb.Entry, size, shard, replica, low, high, maxSize uint64) ([]pb.Entry, uint64, error) {
+func (s *store) IterateEntries(
+	entries []pb.Entry, size, shard, replica, low, high, maxSize uint64,
+) ([]pb.Entry, uint64, error) {
 	node := raftio.GetNodeInfo(shard, replica)
 	next := low
 	err := s.scan(node, low, high, func(index uint64, value func() ([]byte, error)) (bool, error) {
@@ -61,7 +63,8 @@ func (s *store) ReadRaftState(shard, replica, lastIndex uint64) (raftio.RaftStat
 	// before the commit index was.
 	st.Commit = max(st.Commit, lastIndex)
 	if st.Commit > last {
-		return raftio.RaftState{}, fmt.Errorf("%w: the log of %s ends at %d, %d was committed", ErrDamaged, name(node), last, st.Commit)
+		return raftio.RaftState{}, fmt.Errorf("%w: the log of %s ends at %d, %d was committed", ErrDamaged, name(node),
+			last, st.Commit)
 	}
 	if last == lastIndex {
 		return raftio.RaftState{State: st, FirstIndex: lastIndex}, nil
@@ -100,7 +103,9 @@ func (s *store) snapshot(node raftio.NodeInfo) (pb.Snapshot, error) {
 
 // scan calls visit for the rows of entries [low, high) until it returns false. A
 // value is valid until visit returns.
-func (s *store) scan(node raftio.NodeInfo, low, high uint64, visit func(index uint64, value func() ([]byte, error)) (bool, error)) error {
+func (s *store) scan(
+	node raftio.NodeInfo, low, high uint64, visit func(index uint64, value func() ([]byte, error)) (bool, error),
+) error {
 	if low >= high {
 		return nil
 	}

@@ -12,9 +12,9 @@ import (
 // ErrNoLog is wrapped by ReadStopped where there is no log, or are several.
 var ErrNoLog = errors.New("no raft log")
 
-// ReadStopped reads the log of a replica that does not run, without writing to it: the index of its last entry, 0 for none, and what
-// the entry of an index carries. command is nil where the log does not hold that entry, or it carries nothing that a client
-// proposed. dir is what Dragonboat was given as the directory of the log.
+// ReadStopped reads the log of a replica that does not run, without writing to it: the index of its last entry, 0 for
+// none, and what the entry of an index carries. command is nil where the log does not hold that entry, or it carries
+// nothing that a client proposed. dir is what Dragonboat was given as the directory of the log.
 func ReadStopped(fs vfs.FS, dir string, shard, replica, index uint64) (last uint64, command []byte, err error) {
 	path, err := find(fs, dir)
 	if err != nil {
@@ -35,7 +35,8 @@ func ReadStopped(fs vfs.FS, dir string, shard, replica, index uint64) (last uint
 	if err != nil || len(entries) == 0 || entries[0].Type != pb.EncodedEntry || len(entries[0].Cmd) < 2 {
 		return tail.last, nil, err
 	}
-	return tail.last, entries[0].Cmd[1:], nil // behind Dragonboat's byte that says how it is encoded: not at all, see package peer
+	// behind Dragonboat's byte that says how it is encoded: not at all, see package peer
+	return tail.last, entries[0].Cmd[1:], nil
 }
 
 // find returns the one store below dir, where Dragonboat put it under the host's name and its own number.

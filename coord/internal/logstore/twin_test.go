@@ -133,7 +133,8 @@ func (w *twin) checkEntries(s *store, node raftio.NodeInfo, low, high, maxSize u
 		}
 	}
 	if err != nil || size != wantSize || !reflect.DeepEqual(got, want) {
-		return fmt.Errorf("entries [%d, %d) up to %d bytes: %d bytes, %v, %v\nwant %d bytes, %v", low, high, maxSize, size, got, err, wantSize, want)
+		return fmt.Errorf("entries [%d, %d) up to %d bytes: %d bytes, %v, %v\nwant %d bytes, %v", low, high, maxSize,
+			size, got, err, wantSize, want)
 	}
 	return nil
 }
@@ -147,7 +148,9 @@ type history struct {
 func newHistory(seed uint64) *history {
 	return &history{rng: rand.New(rand.NewPCG(seed, 1)), twins: map[raftio.NodeInfo]*twin{
 		{ShardID: 1, ReplicaID: 1}: newTwin(), {ShardID: 1, ReplicaID: 2}: newTwin(),
-		{ShardID: 2, ReplicaID: math.MaxUint64}: newTwin(), {ShardID: math.MaxUint64, ReplicaID: math.MaxUint64}: newTwin(),
+		{ShardID: 2, ReplicaID: math.MaxUint64}: newTwin(), {
+			ShardID: math.MaxUint64, ReplicaID: math.MaxUint64,
+		}: newTwin(),
 	}}
 }
 
@@ -174,7 +177,8 @@ func (h *history) entries(first, term uint64) []pb.Entry {
 	for i := range out {
 		out[i] = pb.Entry{Index: first + uint64(i), Term: term, Type: pb.EntryType(h.rng.IntN(4)), Cmd: h.command()}
 		if h.rng.IntN(2) == 0 {
-			out[i].Key, out[i].ClientID, out[i].SeriesID, out[i].RespondedTo = h.rng.Uint64(), h.rng.Uint64(), h.rng.Uint64(), h.rng.Uint64()
+			out[i].Key, out[i].ClientID, out[i].SeriesID, out[i].RespondedTo = h.rng.Uint64(), h.rng.Uint64(),
+				h.rng.Uint64(), h.rng.Uint64()
 		}
 	}
 	return out
@@ -211,13 +215,15 @@ func (h *history) update(node raftio.NodeInfo) (u pb.Update, onlyCommit bool) {
 	if st != w.state {
 		u.State = st
 	}
-	onlyCommit = len(u.EntriesToSave) == 0 && u.Snapshot.Index == 0 && st.Term == w.state.Term && st.Vote == w.state.Vote
+	onlyCommit = len(u.EntriesToSave) == 0 && u.Snapshot.Index == 0 && st.Term == w.state.Term &&
+		st.Vote == w.state.Vote
 	return u, onlyCommit
 }
 
 func (h *history) snapshot(node raftio.NodeInfo, index uint64) pb.Snapshot {
 	return pb.Snapshot{
-		Index: index, Term: h.rng.Uint64N(9) + 1, ShardID: node.ShardID, Type: pb.OnDiskStateMachine, Filepath: fmt.Sprint("snap-", index),
+		Index: index, Term: h.rng.Uint64N(9) + 1, ShardID: node.ShardID, Type: pb.OnDiskStateMachine,
+		Filepath: fmt.Sprint("snap-", index),
 		Membership: pb.Membership{
 			Addresses: map[uint64]string{1: "a"}, Removed: map[uint64]bool{4: true},
 			NonVotings: map[uint64]string{}, Witnesses: map[uint64]string{},
@@ -226,7 +232,10 @@ func (h *history) snapshot(node raftio.NodeInfo, index uint64) pb.Snapshot {
 }
 
 func (h *history) bootstrap() pb.Bootstrap {
-	return pb.Bootstrap{Join: h.rng.IntN(2) == 0, Type: pb.OnDiskStateMachine, Addresses: map[uint64]string{1: fmt.Sprint(h.rng.Uint32())}}
+	return pb.Bootstrap{
+		Join: h.rng.IntN(2) == 0, Type: pb.OnDiskStateMachine,
+		Addresses: map[uint64]string{1: fmt.Sprint(h.rng.Uint32())},
+	}
 }
 
 // step makes one change of the store and the twins. It says which replicas it
@@ -267,7 +276,9 @@ func (h *history) step(s *store) (touched []raftio.NodeInfo, durable bool, err e
 	default:
 		ss := h.snapshot(node, h.rng.Uint64N(w.last+20)+1)
 		h.twins[node] = &twin{
-			bootstrap: &pb.Bootstrap{Join: true, Type: ss.Type, Addresses: map[uint64]string{}}, state: pb.State{Term: ss.Term, Commit: ss.Index},
+			bootstrap: &pb.Bootstrap{
+				Join: true, Type: ss.Type, Addresses: map[uint64]string{},
+			}, state: pb.State{Term: ss.Term, Commit: ss.Index},
 			snapshot: ss, entries: map[uint64]pb.Entry{}, first: ss.Index + 1, last: ss.Index,
 		}
 		return []raftio.NodeInfo{node}, true, s.ImportSnapshot(ss, node.ReplicaID)

@@ -11,8 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// TestBrokenQueueGrantsNobody: where what must follow from a deletion cannot be done, who held holds on, who waits is granted nothing,
-// and the check of a grant, a snapshot and an observer say the same. Once it is mended whoever is next is granted at once.
+// TestBrokenQueueGrantsNobody: where what must follow from a deletion cannot be done, who held holds on, who waits is
+// granted nothing, and the check of a grant, a snapshot and an observer say the same. Once it is mended whoever is next
+// is granted at once.
 func TestBrokenQueueGrantsNobody(t *testing.T) {
 	semaphore := func(session int64) (coordv1.Kind, proto.Message) {
 		return coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "a", Permits: 1, Limit: 2}
@@ -28,7 +29,8 @@ func TestBrokenQueueGrantsNobody(t *testing.T) {
 		"a deletion": func(f *fixture, q *brokenQueue) { f.member.Do(func(s *recipestest.Store) { s.Revoke(5) }) },
 		"a resize": func(f *fixture, q *brokenQueue) {
 			if q.kind == coordv1.QueueKind_QUEUE_SEMAPHORE {
-				f.request(4, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "a", Limit: 3}, &coordv1.SemaphoreResized{})
+				f.request(4, coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "a", Limit: 3},
+					&coordv1.SemaphoreResized{})
 			} else {
 				q.enter(4)
 			}
@@ -44,7 +46,8 @@ func TestBrokenQueueGrantsNobody(t *testing.T) {
 				q := &brokenQueue{f, kind, layout.QueueOf(kind, "a"), request}
 				q.enter(1)
 				second, held := q.enter(2) // it holds beside the first one in a semaphore only
-				if holds := held.State == coordv1.AcquiredEntry_HOLDS; holds != (kind == coordv1.QueueKind_QUEUE_SEMAPHORE) {
+				holds := held.State == coordv1.AcquiredEntry_HOLDS
+				if holds != (kind == coordv1.QueueKind_QUEUE_SEMAPHORE) {
 					t.Fatalf("the second: %v", held)
 				}
 				third, waits := q.enter(3)
@@ -98,7 +101,8 @@ func (q *brokenQueue) check(second, third *coordv1.AcquiredEntry, holds bool) {
 			}
 			_, granted := snapshot.Granted(entry.Key)
 			if checked := recipes.RuleOf(q.queue).Holds(s, q.queue, e, e.Token); checked != want || granted != want {
-				q.Errorf("%s: the check of its grant says %v, a snapshot %v, want %v", entry.Key, checked, granted, want)
+				q.Errorf("%s: the check of its grant says %v, a snapshot %v, want %v",
+					entry.Key, checked, granted, want)
 			}
 		}
 		if holder, ok := snapshot.Holder(); ok != holds || ok && holder.Key != second.Key {

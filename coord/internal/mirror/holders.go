@@ -12,8 +12,8 @@ type queued struct {
 	inside bool // by upToToken only
 }
 
-// holders knows who holds in a mirror. It keeps up with changes by what they change, not by how many hold. The caller holds the
-// mirror's mutex.
+// holders knows who holds in a mirror. It keeps up with changes by what they change, not by how many hold. The caller
+// holds the mirror's mutex.
 type holders interface {
 	// restart has the next settle find out everything anew.
 	restart()
@@ -21,7 +21,8 @@ type holders interface {
 	recorded(*queueMirror)
 	// leaves: an entry is about to go.
 	leaves(*list.Element)
-	// settle comes after the changes of a revision and returns the keys of those who hold since then, and perhaps of others.
+	// settle comes after the changes of a revision and returns the keys of those who hold since then, and perhaps of
+	// others.
 	settle(*queueMirror) (keys []string)
 	// grantOf is the token by which the entry of key holds, 0 if it does not.
 	grantOf(m *queueMirror, key string) int64

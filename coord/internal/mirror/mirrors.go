@@ -23,14 +23,15 @@ type Source struct {
 	// View is a consistent view at the latest revision. The caller closes it.
 	View func(ctx context.Context) (View, error)
 	// Subscribe calls fn for all changes in [key, end) after the returned revision, in order, until cancel is called; a
-	// last call may be under way then. A View taken after Subscribe returned, or in answer to a delivery, is not older than
-	// the returned revision or the delivery. fn does not block.
-	Subscribe func(ctx context.Context, key, end []byte, fn func(Delivery)) (revision statemachine.Revision, cancel func(), err error)
-	Logger    *zap.Logger
+	// last call may be under way then. A View taken after Subscribe returned, or in answer to a delivery, is not older
+	// than the returned revision or the delivery. fn does not block.
+	Subscribe func(ctx context.Context, key, end []byte,
+		fn func(Delivery)) (revision statemachine.Revision, cancel func(), err error)
+	Logger *zap.Logger
 }
 
-// Delivery is what a subscriber gets: the events of one revision, or the notice that some may be missing up to Revision,
-// after which the state must be read anew.
+// Delivery is what a subscriber gets: the events of one revision, or the notice that some may be missing up to
+// Revision, after which the state must be read anew.
 type Delivery struct {
 	Revision statemachine.Revision
 	Events   []statemachine.Event

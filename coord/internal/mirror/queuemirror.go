@@ -43,7 +43,8 @@ func newQueueMirror(queue string, reload func(*queueMirror)) *queueMirror {
 	rule := recipes.RuleOf(queue)
 	m := &queueMirror{
 		queue: queue, rule: rule, record: rule.Record(queue), reload: reload, ready: make(chan struct{}), loading: true,
-		order: list.New(), entries: map[string]*list.Element{}, tickets: map[string][]*Ticket{}, observers: map[*Observer]struct{}{},
+		order: list.New(), entries: map[string]*list.Element{}, tickets: map[string][]*Ticket{},
+		observers: map[*Observer]struct{}{},
 	}
 	m.holders = newHolders(m)
 	return m
@@ -326,7 +327,9 @@ func (m *queueMirror) drop(t *Ticket) {
 }
 
 // position returns how many entries are before t's and who holds.
-func (m *queueMirror) position(ctx context.Context, t *Ticket) (ahead int64, holder recipes.Entry, rev statemachine.Revision, err error) {
+func (m *queueMirror) position(
+	ctx context.Context, t *Ticket,
+) (ahead int64, holder recipes.Entry, rev statemachine.Revision, err error) {
 	select {
 	case <-m.ready:
 	case <-ctx.Done():

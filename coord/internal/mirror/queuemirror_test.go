@@ -18,8 +18,8 @@ import (
 	"github.com/coord-dev/coord/statemachine/lease"
 )
 
-// TestSlowObserver: one that is too far behind gets the last state, flagged, and then everything again; one that keeps up
-// is not concerned.
+// TestSlowObserver: one that is too far behind gets the last state, flagged, and then everything again; one that keeps
+// up is not concerned.
 func TestSlowObserver(t *testing.T) {
 	m := newQueueMirror("job", func(*queueMirror) {})
 	m.load(&recipes.Snapshot{Queue: "job"}, 1)
@@ -33,7 +33,9 @@ func TestSlowObserver(t *testing.T) {
 	lead := func() string {
 		rev++
 		value := fmt.Sprint("value ", rev)
-		kv := &mvccpb.KeyValue{Key: []byte("job/7"), Value: []byte(value), Lease: 7, CreateRevision: 2, ModRevision: rev}
+		kv := &mvccpb.KeyValue{
+			Key: []byte("job/7"), Value: []byte(value), Lease: 7, CreateRevision: 2, ModRevision: rev,
+		}
 		m.deliver(Delivery{Revision: rev, Events: []statemachine.Event{{Type: mvccpb.Event_PUT, Kv: kv}}})
 		return value
 	}
@@ -48,7 +50,8 @@ func TestSlowObserver(t *testing.T) {
 		}
 	}
 	got, err := slow.Take()
-	if err != nil || len(got) == 0 || len(got) > maxObserved || !got[0].Gap || string(got[len(got)-1].Leader.Value) != last {
+	if err != nil || len(got) == 0 || len(got) > maxObserved || !got[0].Gap ||
+		string(got[len(got)-1].Leader.Value) != last {
 		t.Fatalf("slow observer: %d events, %v", len(got), err)
 	}
 	for i, ev := range got[1:] {
@@ -93,8 +96,8 @@ func TestMirrorAgainstScan(t *testing.T) {
 	}
 }
 
-// TestGapWhileLoading: one that the view is newer than is of no concern; for a newer one all is read again, and what was
-// delivered after it is not lost.
+// TestGapWhileLoading: one that the view is newer than is of no concern; for a newer one all is read again, and what
+// was delivered after it is not lost.
 func TestGapWhileLoading(t *testing.T) {
 	reads := 0
 	m := newQueueMirror("job", func(*queueMirror) { reads++ })
@@ -105,7 +108,11 @@ func TestGapWhileLoading(t *testing.T) {
 	}
 	m.deliver(Delivery{Revision: 7, Gap: true})
 	m.deliver(Delivery{Revision: 9, Gap: true})
-	m.deliver(Delivery{Revision: 10, Events: []statemachine.Event{{Kv: &mvccpb.KeyValue{Key: []byte("job/1"), Lease: 1, CreateRevision: 10, ModRevision: 10}}}})
+	m.deliver(Delivery{
+		Revision: 10, Events: []statemachine.Event{{
+			Kv: &mvccpb.KeyValue{Key: []byte("job/1"), Lease: 1, CreateRevision: 10, ModRevision: 10},
+		}},
+	})
 	m.load(&recipes.Snapshot{Queue: "job"}, 8)
 	if reads != 2 || !m.loading {
 		t.Errorf("read %d times", reads)
@@ -149,7 +156,8 @@ func TestRandomMirrorsAgainstScan(t *testing.T) {
 				}
 				holder, _ := want.Holder()
 				if fmt.Sprint(m.holder()) != fmt.Sprint(holder) {
-					t.Fatalf("seed %d, step %d: mirror of %q: %+v holds, scanned %+v", seed, step, queue, m.holder(), holder)
+					t.Fatalf("seed %d, step %d: mirror of %q: %+v holds, scanned %+v", seed, step, queue, m.holder(),
+						holder)
 				}
 				for e := range want.Oldest() {
 					if got, want := m.rule.Ahead(m, e), m.rule.Ahead(want, e); got != want {
@@ -216,17 +224,25 @@ func randomRequest(rng *rand.Rand, id int64, s *recipestest.Store) (coordv1.Kind
 	case 1:
 		return coordv1.Kind_KIND_RW_ACQUIRE, &coordv1.RWAcquire{Name: "a", Write: rng.IntN(2) == 0, LingerMs: linger}
 	case 2:
-		writer := &coordv1.Guard{Name: "a", Key: layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"), id, "")}
+		writer := &coordv1.Guard{
+			Name: "a", Key: layout.EntryKey(layout.QueueOf(coordv1.QueueKind_QUEUE_RWLOCK, "a"), id, ""),
+		}
 		writer.Token = s.Get([]byte(writer.Key)).GetCreateRevision()
 		return coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}
 	case 3, 4:
-		return coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{Name: "a", Permits: 1 + rng.Int64N(3), Limit: 4, LingerMs: linger}
+		return coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, &coordv1.SemaphoreAcquire{
+			Name: "a", Permits: 1 + rng.Int64N(3), Limit: 4, LingerMs: linger,
+		}
 	case 5:
-		return coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "a", Limit: 1 + rng.Int64N(6), Drain: rng.IntN(2) == 0}
+		return coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{
+			Name: "a", Limit: 1 + rng.Int64N(6), Drain: rng.IntN(2) == 0,
+		}
 	case 6:
 		return coordv1.Kind_KIND_BARRIER_ENTER, &coordv1.BarrierEnter{Name: "a", Parties: 3}
 	}
-	return coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "a", Priority: rng.Int64N(2) * (1 + rng.Int64N(3)), LingerMs: linger}
+	return coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{
+		Name: "a", Priority: rng.Int64N(2) * (1 + rng.Int64N(3)), LingerMs: linger,
+	}
 }
 
 // TestManyHoldersCostNothing: what becomes of one of many holders is judged for it alone.
@@ -257,7 +273,8 @@ func TestManyHoldersCostNothing(t *testing.T) {
 			t.Fatal("a release and an acquire had all who hold looked at")
 		}
 	}
-	if got := m.holders.grantOf(m, layout.EntryKey(queue, 350, "")); got == 0 || m.holders.grantOf(m, layout.EntryKey(queue, 351, "")) != 0 {
+	if got := m.holders.grantOf(m, layout.EntryKey(queue, 350, "")); got == 0 ||
+		m.holders.grantOf(m, layout.EntryKey(queue, 351, "")) != 0 {
 		t.Error("not the next 50 hold")
 	}
 }

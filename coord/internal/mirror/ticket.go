@@ -81,8 +81,8 @@ type ask struct {
 	revision statemachine.Revision
 }
 
-// Track returns a ticket for the entry of key, before the request is proposed that makes it. fn is called under a lock, and
-// perhaps from within Holds and Waits: it must not block, and must not call this package.
+// Track returns a ticket for the entry of key, before the request is proposed that makes it. fn is called under a lock,
+// and perhaps from within Holds and Waits: it must not block, and must not call this package.
 func (ms *Mirrors) Track(key string, fn func(Event)) *Ticket {
 	t := &Ticket{mirrors: ms, key: key, fn: fn}
 	queue, _ := layout.QueueOfKey(key)
@@ -106,8 +106,8 @@ func (t *Ticket) Holds(token int64) {
 	}
 }
 
-// Waits says that the entry waits with this token, and that claim is the revision at which the request wrote it. From now
-// on it is told what becomes of the entry, beginning with what has already.
+// Waits says that the entry waits with this token, and that claim is the revision at which the request wrote it. From
+// now on it is told what becomes of the entry, beginning with what has already.
 func (t *Ticket) Waits(token, claim int64) {
 	ms := t.mirrors
 	ms.mu.Lock()
@@ -121,8 +121,8 @@ func (t *Ticket) Waits(token, claim int64) {
 	m.join(t)
 }
 
-// Recheck has a ticket that holds looked up, for who cannot say that the entry was there when it was tracked: it hears if
-// the entry is gone, and once more of the last one who asked.
+// Recheck has a ticket that holds looked up, for who cannot say that the entry was there when it was tracked: it hears
+// if the entry is gone, and once more of the last one who asked.
 func (t *Ticket) Recheck() {
 	t.mirrors.mu.Lock()
 	defer t.mirrors.mu.Unlock()
@@ -146,9 +146,11 @@ func (t *Ticket) Close() {
 	t.state = over
 }
 
-// Position returns how many entries are before the ticket's, and who holds, if somebody does. It waits until the queue has been
-// read. Only after Waits.
-func (t *Ticket) Position(ctx context.Context) (ahead int64, holder recipes.Entry, revision statemachine.Revision, err error) {
+// Position returns how many entries are before the ticket's, and who holds, if somebody does. It waits until the queue
+// has been read. Only after Waits.
+func (t *Ticket) Position(
+	ctx context.Context,
+) (ahead int64, holder recipes.Entry, revision statemachine.Revision, err error) {
 	return t.mirror.position(ctx, t)
 }
 

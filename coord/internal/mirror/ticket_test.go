@@ -39,7 +39,8 @@ func start(t *testing.T, sessions ...int64) *fixture {
 	mirrors, err := New(Source{
 		View: func(context.Context) (View, error) { return m.View(), nil },
 		Subscribe: func(_ context.Context, key, end []byte, fn func(Delivery)) (statemachine.Revision, func(), error) {
-			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
+			rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event,
+				gap bool) {
 				fn(Delivery{Revision: rev, Events: events, Gap: gap})
 			})
 			return rev, cancel, nil
@@ -94,7 +95,9 @@ func (f *fixture) campaign(session, priority, lingerMS int64) (*listener, *coord
 }
 
 // enter makes a session's entry in a queue and follows it.
-func (f *fixture) enter(queue string, session int64, kind coordv1.Kind, req proto.Message) (*listener, *coordv1.AcquiredEntry) {
+func (f *fixture) enter(
+	queue string, session int64, kind coordv1.Kind, req proto.Message,
+) (*listener, *coordv1.AcquiredEntry) {
 	f.Helper()
 	l := f.track(layout.EntryKey(queue, session, ""))
 	resp := &coordv1.Acquired{}
@@ -170,7 +173,8 @@ func TestHolderCostsNothing(t *testing.T) {
 		l.Close()
 	}
 	if f.member.Views() > 0 || len(f.mirrors.mu.mirrors) > 0 || len(f.mirrors.mu.tracked) > 0 {
-		t.Errorf("%d views, %d mirrors, %d tracked", f.member.Views(), len(f.mirrors.mu.mirrors), len(f.mirrors.mu.tracked))
+		t.Errorf("%d views, %d mirrors, %d tracked", f.member.Views(), len(f.mirrors.mu.mirrors),
+			len(f.mirrors.mu.tracked))
 	}
 }
 
@@ -209,10 +213,13 @@ func TestGrantsInOrder(t *testing.T) {
 		b, eb := f.campaign(2, priority, 700)
 		c, _ := f.campaign(3, priority, 0)
 		d, _ := f.campaign(4, priority, 0)
-		if ahead, holder, _, err := c.Position(t.Context()); ahead != 2 || holder.Key != ea.Key || holder.Token != ea.Token || err != nil {
+		if ahead, holder, _, err := c.Position(t.Context()); ahead != 2 || holder.Key != ea.Key ||
+			holder.Token != ea.Token || err != nil {
 			t.Errorf("place: %d, %+v, %v", ahead, holder, err)
 		}
-		f.request(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: ea.Key, Token: ea.Token}}}, &coordv1.Released{})
+		f.request(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{
+			Entries: []*coordv1.Guard{{Name: "a", Key: ea.Key, Token: ea.Token}},
+		}, &coordv1.Released{})
 		a.next(Lost)
 		grant := b.next(Granted)
 		if grant.Token < eb.Token || grant.Token <= ea.Token || (priority == 0) != (grant.Token == eb.Token) {
@@ -283,7 +290,8 @@ func TestTransfer(t *testing.T) {
 	p, ep := f.campaign(1, 4, 0)
 	q, _ := f.campaign(2, 2, 0)
 	r, er := f.campaign(3, 1, 0)
-	f.request(5, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: er.Key, Priority: 1}, &coordv1.Transferred{})
+	f.request(5, coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: er.Key, Priority: 1},
+		&coordv1.Transferred{})
 	if ev := p.next(Lost); ev.Cause != coordv1.EntryLost_TRANSFERRED || ev.Token != ep.Token {
 		t.Errorf("leader by priority: %+v", ev)
 	}
@@ -299,7 +307,9 @@ func TestSuperseded(t *testing.T) {
 	second, _ := f.campaign(2, 0, 0)
 	first.next(Superseded)
 	second.quiet()
-	f.request(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: ea.Key, Token: ea.Token}}}, &coordv1.Released{})
+	f.request(1, coordv1.Kind_KIND_RELEASE, &coordv1.Release{
+		Entries: []*coordv1.Guard{{Name: "a", Key: ea.Key, Token: ea.Token}},
+	}, &coordv1.Released{})
 	second.next(Granted)
 	first.quiet()
 }
@@ -308,7 +318,8 @@ func TestSuperseded(t *testing.T) {
 func TestAsked(t *testing.T) {
 	f := start(t, 1, 2, 3)
 	ask := func(from string) {
-		f.request(3, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "a", From: from, Reason: "now"}, &coordv1.Asked{})
+		f.request(3, coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "a", From: from, Reason: "now"},
+			&coordv1.Asked{})
 	}
 	a, _ := f.campaign(1, 0, 0)
 	b, eb := f.campaign(2, 0, 0)
@@ -368,7 +379,8 @@ func TestGap(t *testing.T) {
 		_ = s.Put("b/1", "another entry", 1)
 		s.Delete("a/2")
 		for i, to := range []string{"a/5", "a/3"} {
-			if err := s.Request(6, 1000+uint64(i), coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: to}, &coordv1.Transferred{}); err != nil {
+			if err := s.Request(6, 1000+uint64(i), coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "a", To: to},
+				&coordv1.Transferred{}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -494,7 +506,9 @@ func TestManyInTurn(t *testing.T) {
 					t.Error("L1: two inside")
 				}
 				inside.Add(-1)
-				f.request(id, coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: e.Key, Token: e.Token}}}, &coordv1.Released{})
+				f.request(id, coordv1.Kind_KIND_RELEASE, &coordv1.Release{
+					Entries: []*coordv1.Guard{{Name: "a", Key: e.Key, Token: e.Token}},
+				}, &coordv1.Released{})
 				ticket.Close()
 			}
 		})
@@ -564,7 +578,8 @@ func TestObserveByPriority(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, ev := range events {
-				got = append(got, fmt.Sprintf("%s:%d", strings.TrimPrefix(ev.Leader.GetKey(), "_coord/elections/a/"), ev.Leader.GetToken()))
+				got = append(got, fmt.Sprintf("%s:%d", strings.TrimPrefix(ev.Leader.GetKey(), "_coord/elections/a/"),
+					ev.Leader.GetToken()))
 			}
 		}
 	}

@@ -15,11 +15,12 @@ import (
 // preface is how an HTTP/2 client begins.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// maxHead bounds what is read of an HTTP/1 request before a server gets it. That of a longer one is for the server to refuse.
+// maxHead bounds what is read of an HTTP/1 request before a server gets it. That of a longer one is for the server to
+// refuse.
 const maxHead = 4 << 10
 
-// Mux tells the HTTP/2 connections of a port from others, and hands each to its server once its client has shown what it speaks:
-// the whole preface of HTTP/2, or the head of a first request.
+// Mux tells the HTTP/2 connections of a port from others, and hands each to its server once its client has shown what
+// it speaks: the whole preface of HTTP/2, or the head of a first request.
 type Mux struct {
 	listener     net.Listener
 	log          *zap.Logger
@@ -36,7 +37,8 @@ func NewMux(l net.Listener, log *zap.Logger) *Mux {
 func (m *Mux) HTTP2() net.Listener { return m.http2 }
 func (m *Mux) HTTP1() net.Listener { return m.http1 }
 
-// Serve takes connections until the listener is closed. It ends those that were not handed over yet, and both listeners.
+// Serve takes connections until the listener is closed. It ends those that were not handed over yet, and both
+// listeners.
 func (m *Mux) Serve() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer m.sniffing.Wait()

@@ -1,9 +1,10 @@
-// Package netlimit bounds the connections of a port, so that none who connects can take the file descriptors that the log and
-// the store need, and none who connects and says nothing keeps others out.
+// Package netlimit bounds the connections of a port, so that none who connects can take the file descriptors that the
+// log and the store need, and none who connects and says nothing keeps others out.
 //
-// A connection is half-open until it has shown what it is: an HTTP/2 preface, the head of an HTTP/1 request, or a peer's finished
-// handshake. Half-open ones are bounded in time, and in number: beyond it the oldest is closed, as whoever speaks at once is not
-// among the oldest. All connections of a port are bounded in number: beyond it new ones are closed as they come.
+// A connection is half-open until it has shown what it is: an HTTP/2 preface, the head of an HTTP/1 request, or a
+// peer's finished handshake. Half-open ones are bounded in time, and in number: beyond it the oldest is closed, as
+// whoever speaks at once is not among the oldest. All connections of a port are bounded in number: beyond it new ones
+// are closed as they come.
 package netlimit
 
 import (
@@ -64,8 +65,8 @@ type listener struct {
 // acceptPause is the wait after accept failed, as it does while there are no descriptors or no memory.
 const acceptPause = 50 * time.Millisecond
 
-// Accept implements net.Listener. It fails only if the listener was closed, or its deadline is over: any other error passes, and
-// the servers above would take it for the end.
+// Accept implements net.Listener. It fails only if the listener was closed, or its deadline is over: any other error
+// passes, and the servers above would take it for the end.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -113,7 +114,8 @@ func (p *Port) admit(raw net.Conn) *Conn {
 		raw.Close()
 		p.opts.Metrics.closed.WithLabelValues(p.opts.Name, "limit").Inc()
 		if p.mayWarn() {
-			p.opts.Logger.Warn("too many connections: new ones are closed at once", zap.String("port", p.opts.Name), zap.Int("limit", p.opts.Max))
+			p.opts.Logger.Warn("too many connections: new ones are closed at once", zap.String("port", p.opts.Name),
+				zap.Int("limit", p.opts.Max))
 		}
 		return nil
 	}
@@ -246,7 +248,8 @@ func NewMetrics() *Metrics {
 		}, []string{"port"}),
 		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coord_connections_refused_total",
-			Help: "Connections closed because there were too many (limit), too many half-open ones (half_open), or one was half-open for too long (timeout); and failures to accept one (accept).",
+			Help: "Connections closed because there were too many (limit), too many half-open ones (half_open), or " +
+				"one was half-open for too long (timeout); and failures to accept one (accept).",
 		}, []string{"port", "reason"}),
 	}
 }

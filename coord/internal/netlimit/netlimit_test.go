@@ -170,11 +170,16 @@ func TestReadHead(t *testing.T) {
 		http2 bool
 		fails bool
 	}{
-		{preface, true, false}, {preface + "more", true, false}, {"GET / HTTP/1.1\r\n\r\n", false, false}, {"GET /\n\n", false, false},
-		{"", false, true}, {"PRI * HTTP/2.0\r\n", false, true}, {preface[:23], false, true}, {"GET / HTTP/1.1\r\n", false, true},
-		{"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", false, false}, {long, false, false}, {long + long, false, false}, {"PRI\r\n\r\n", false, false},
+		{preface, true, false}, {preface + "more", true, false}, {"GET / HTTP/1.1\r\n\r\n", false, false},
+		{"GET /\n\n", false, false},
+		{"", false, true}, {"PRI * HTTP/2.0\r\n", false, true}, {preface[:23], false, true},
+		{"GET / HTTP/1.1\r\n", false, true},
+		{"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", false, false}, {long, false, false}, {long + long, false, false},
+		{"PRI\r\n\r\n", false, false},
 	} {
-		for name, r := range map[string]io.Reader{"whole": strings.NewReader(c.sent), "byte by byte": iotest.OneByteReader(strings.NewReader(c.sent))} {
+		for name, r := range map[string]io.Reader{
+			"whole": strings.NewReader(c.sent), "byte by byte": iotest.OneByteReader(strings.NewReader(c.sent)),
+		} {
 			head, isHTTP2, err := readHead(r)
 			if isHTTP2 != c.http2 || (err != nil) != c.fails {
 				t.Errorf("%.30q %s: HTTP/2 %v, %v", c.sent, name, isHTTP2, err)
@@ -187,7 +192,8 @@ func TestReadHead(t *testing.T) {
 	}
 }
 
-// FuzzReadHead: whatever comes, in whatever pieces, reaches the server unchanged, and what is HTTP/2 does not depend on the pieces.
+// FuzzReadHead: whatever comes, in whatever pieces, reaches the server unchanged, and what is HTTP/2 does not depend on
+// the pieces.
 func FuzzReadHead(f *testing.F) {
 	f.Add([]byte(preface))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))

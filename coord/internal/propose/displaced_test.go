@@ -13,19 +13,26 @@ type silent struct{}
 
 func (silent) Propose([]byte) error { return nil }
 
-// TestDisplacedProposerEnds: what waits and what comes ends with an error that says why, whether an own entry was passed over
-// or another start of the directory was seen in the log; entries of earlier starts and of other members mean nothing.
+// TestDisplacedProposerEnds: what waits and what comes ends with an error that says why, whether an own entry was
+// passed over or another start of the directory was seen in the log; entries of earlier starts and of other members
+// mean nothing.
 func TestDisplacedProposerEnds(t *testing.T) {
 	for _, tc := range []struct {
 		what  string
 		entry statemachine.EntryResult
 		ends  bool
 	}{
-		{"own entry passed over", statemachine.EntryResult{Member: 7, Boot: 5, Start: 50, Number: 1, Displaced: true}, true},
+		{"own entry passed over", statemachine.EntryResult{
+			Member: 7, Boot: 5, Start: 50, Number: 1, Displaced: true,
+		}, true},
 		{"same boot, other start", statemachine.EntryResult{Member: 7, Boot: 5, Start: 51, Number: 9}, true},
-		{"same boot, other start, repeated", statemachine.EntryResult{Member: 7, Boot: 5, Start: 51, Number: 9, Duplicate: true}, true},
+		{"same boot, other start, repeated", statemachine.EntryResult{
+			Member: 7, Boot: 5, Start: 51, Number: 9, Duplicate: true,
+		}, true},
 		{"higher boot", statemachine.EntryResult{Member: 7, Boot: 6, Start: 60, Number: 1}, true},
-		{"the other one was passed over", statemachine.EntryResult{Member: 7, Boot: 5, Start: 51, Number: 1, Displaced: true}, false},
+		{"the other one was passed over", statemachine.EntryResult{
+			Member: 7, Boot: 5, Start: 51, Number: 1, Displaced: true,
+		}, false},
 		{"earlier boot", statemachine.EntryResult{Member: 7, Boot: 4, Start: 40, Number: 1}, false},
 		{"other member", statemachine.EntryResult{Member: 8, Boot: 6, Start: 60, Number: 1}, false},
 	} {

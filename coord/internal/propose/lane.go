@@ -12,10 +12,11 @@ import (
 
 // What a command may weigh is counted in keys that its ranges look at, about a microsecond of every replica each.
 const (
-	// LightWeight is what a command may weigh that goes straight to the proposer: an entry of 2 MiB has room for 40,000 small
-	// commands, which then hold up those behind them no longer than as many puts would, for half a second.
+	// LightWeight is what a command may weigh that goes straight to the proposer: an entry of 2 MiB has room for 40,000
+	// small commands, which then hold up those behind them no longer than as many puts would, for half a second.
 	LightWeight = 16
-	// LaneWeight is what the heavy commands that are under way may weigh together, unless there is one alone: about 50 ms.
+	// LaneWeight is what the heavy commands that are under way may weigh together, unless there is one alone: about 50
+	// ms.
 	LaneWeight = 50_000
 	// OpenWeight is what opening a session weighs beside a tenth of its bytes: see Opening.
 	OpenWeight = 100
@@ -24,16 +25,17 @@ const (
 	MaxLaneBytes = 64 << 20
 )
 
-// Opening is the weight of a command of so many bytes that opens a session, in a lane of its own for them: 500 small ones, or half
-// a megabyte, are under way at a time. So a client that opens all it can holds up neither what others do with theirs nor their
-// heartbeats.
+// Opening is the weight of a command of so many bytes that opens a session, in a lane of its own for them: 500 small
+// ones, or half a megabyte, are under way at a time. So a client that opens all it can holds up neither what others do
+// with theirs nor their heartbeats.
 func Opening(bytes int) int64 { return OpenWeight + int64(bytes)/10 }
 
-// Lane keeps heavy commands from holding up the light ones. All commands wait for those that stand before them in the log, and
-// the budget of the state machine bounds each by itself, but not how many there are: so heavy ones wait here, in order, until
-// those before them have been applied. What is behind in the log then waits for LaneWeight at most, or for one command. Weights
-// are estimates of this member. What only frees something goes before the rest, and has an eighth more of the room: a lane that
-// somebody fills must not keep others from giving up what they have. It is safe for concurrent use.
+// Lane keeps heavy commands from holding up the light ones. All commands wait for those that stand before them in the
+// log, and the budget of the state machine bounds each by itself, but not how many there are: so heavy ones wait here,
+// in order, until those before them have been applied. What is behind in the log then waits for LaneWeight at most, or
+// for one command. Weights are estimates of this member. What only frees something goes before the rest, and has an
+// eighth more of the room: a lane that somebody fills must not keep others from giving up what they have. It is safe
+// for concurrent use.
 type Lane struct {
 	proposer *Proposer
 
@@ -62,9 +64,11 @@ type heavy struct {
 // NewLane returns the lane in front of a proposer.
 func NewLane(p *Proposer) *Lane { return &Lane{proposer: p} }
 
-// Submit is Proposer.Submit for a command of a weight. frees says of requests of a session that they only give something back; of
-// other commands it is known.
-func (l *Lane) Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
+// Submit is Proposer.Submit for a command of a weight. frees says of requests of a session that they only give
+// something back; of other commands it is known.
+func (l *Lane) Submit(
+	ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result),
+) (cancel func()) {
 	if weight <= LightWeight {
 		return l.proposer.Submit(ctx, kind, body, done)
 	}
@@ -73,7 +77,9 @@ func (l *Lane) Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight
 		done(statemachine.Result{Err: err})
 		return func() {}
 	}
-	h := &heavy{by: by, kind: kind, body: body, weight: min(weight, LaneWeight), frees: frees || gives(kind), done: done}
+	h := &heavy{
+		by: by, kind: kind, body: body, weight: min(weight, LaneWeight), frees: frees || gives(kind), done: done,
+	}
 	if err := l.join(h); err != nil {
 		done(statemachine.Result{Err: err})
 		return func() {}

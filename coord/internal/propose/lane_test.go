@@ -84,12 +84,13 @@ type submitted struct {
 
 func submit(l *Lane, body string, weight int64) submitted {
 	s := submitted{results: make(chan statemachine.Result, 2)}
-	s.cancel = l.Submit(asks, raftv1.KindPut, []byte(body), weight, false, func(r statemachine.Result) { s.results <- r })
+	s.cancel = l.Submit(asks, raftv1.KindPut, []byte(body), weight, false,
+		func(r statemachine.Result) { s.results <- r })
 	return s
 }
 
-// TestLaneLetsHeavyCommandsGoOneByOne: light ones pass by, however many heavy ones wait, and these go in order: together as long
-// as their weights allow, and alone whatever its weight.
+// TestLaneLetsHeavyCommandsGoOneByOne: light ones pass by, however many heavy ones wait, and these go in order:
+// together as long as their weights allow, and alone whatever its weight.
 func TestLaneLetsHeavyCommandsGoOneByOne(t *testing.T) {
 	lane, log := newLane(t)
 	for i, weight := range []int64{1 << 40, LaneWeight - 100, 100, 101, LaneWeight} {
@@ -104,8 +105,8 @@ func TestLaneLetsHeavyCommandsGoOneByOne(t *testing.T) {
 	}
 }
 
-// TestLaneCountsWhatWasGivenUp: a client that gives a heavy command up does not make room for its next one before it was applied; one
-// that waits still is not proposed at all.
+// TestLaneCountsWhatWasGivenUp: a client that gives a heavy command up does not make room for its next one before it
+// was applied; one that waits still is not proposed at all.
 func TestLaneCountsWhatWasGivenUp(t *testing.T) {
 	lane, log := newLane(t)
 	first, second := submit(lane, "first", LaneWeight), submit(lane, "second", LaneWeight)
@@ -133,7 +134,8 @@ func TestLaneCountsWhatWasGivenUp(t *testing.T) {
 	}
 }
 
-// TestLaneIsBounded: what waits is, in number and bytes, and what was given up does not count. The end answers all that waits.
+// TestLaneIsBounded: what waits is, in number and bytes, and what was given up does not count. The end answers all that
+// waits.
 func TestLaneIsBounded(t *testing.T) {
 	lane, log := newLane(t)
 	submit(lane, "under way", LaneWeight)
@@ -165,7 +167,8 @@ func TestLaneIsBounded(t *testing.T) {
 	log.apply()
 }
 
-// TestLaneLetsWhatFreesGoFirst: who gives up what he has is neither refused nor kept waiting by others who fill the lane.
+// TestLaneLetsWhatFreesGoFirst: who gives up what he has is neither refused nor kept waiting by others who fill the
+// lane.
 func TestLaneLetsWhatFreesGoFirst(t *testing.T) {
 	lane, log := newLane(t)
 	submit(lane, "under way", LaneWeight)
@@ -180,7 +183,8 @@ func TestLaneLetsWhatFreesGoFirst(t *testing.T) {
 		kind  raftv1.Kind
 		frees bool
 	}{{raftv1.KindLeaseRevoke, false}, {raftv1.KindSessionEnd, false}, {raftv1.KindRequests, true}} {
-		lane.Submit(asks, c.kind, []byte(c.kind.String()), LaneWeight, c.frees, func(r statemachine.Result) { freed <- r })
+		lane.Submit(asks, c.kind, []byte(c.kind.String()), LaneWeight, c.frees,
+			func(r statemachine.Result) { freed <- r })
 	}
 	for _, want := range []string{"under way", "LeaseRevoke", "SessionEnd", "Requests", "0"} {
 		if got := log.bodies(t, 1); got[0] != want {

@@ -27,10 +27,11 @@ var (
 	ErrTimeout = errors.New("the result of the command is not known")
 	// ErrStopped: the member is stopping. A command that was in flight may or may not run.
 	ErrStopped = errors.New("proposer is stopped")
-	// ErrDisplaced: another process that runs from a copy of this member's data directory proposes under its name, and the log
-	// has taken its side. Nothing that this process proposes runs any more; a command that was in flight may have run. It is
-	// an ErrStopped, for the member has to stop.
-	ErrDisplaced = fmt.Errorf("%w: another process runs from a copy of this member's data directory and has taken its place in the log", ErrStopped)
+	// ErrDisplaced: another process that runs from a copy of this member's data directory proposes under its name, and
+	// the log has taken its side. Nothing that this process proposes runs any more; a command that was in flight may
+	// have run. It is an ErrStopped, for the member has to stop.
+	ErrDisplaced = fmt.Errorf("%w: another process runs from a copy of this member's data directory and has taken its "+
+		"place in the log", ErrStopped)
 	// ErrTooManyRequests: the queue is full; the command was not proposed.
 	ErrTooManyRequests = errors.New("too many requests")
 	// ErrTooLarge: the command does not fit into a log entry; it was not proposed.
@@ -47,28 +48,30 @@ type Options struct {
 	// Member, Boot and Start name this process.
 	Member, Boot, Start uint64
 	Log                 Log
-	// Check returns a command as it may go into the log, or why it must not: that is the error that is answered. Nil lets all in.
+	// Check returns a command as it may go into the log, or why it must not: that is the error that is answered. Nil
+	// lets all in.
 	Check func(raftv1.Command) (raftv1.Command, error)
 	// Version is the version of the cluster, with which entries are written. Nil: the lowest.
 	Version func() raftv1.Version
-	// Displaced is called with what says so when another start of this member's directory has taken its place in the log, once,
-	// on the goroutine that applies the log. It must not block. Nil is not called.
+	// Displaced is called with what says so when another start of this member's directory has taken its place in the
+	// log, once, on the goroutine that applies the log. It must not block. Nil is not called.
 	Displaced func(error)
 	// InFlight is how many entries may wait for their results at a time, 4 by default.
 	InFlight int
-	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default, or how many
-	// bytes of them, PipelineBytes, 16 KiB by default: one command of a native stream carries many requests.
+	// Pipeline is how many commands must wait before an entry leaves beside others in flight, 64 by default, or how
+	// many bytes of them, PipelineBytes, 16 KiB by default: one command of a native stream carries many requests.
 	Pipeline, PipelineBytes int
 	// MaxEntry is the size at which an entry takes no further command, 1 MiB by default.
 	MaxEntry int
-	// InFlightBytes is how many bytes of entries in flight keep another one back, 2 MiB by default: what is in flight every member
-	// has in memory several times, in messages and batches, and everything behind it waits until it was applied.
+	// InFlightBytes is how many bytes of entries in flight keep another one back, 2 MiB by default: what is in flight
+	// every member has in memory several times, in messages and batches, and everything behind it waits until it was
+	// applied.
 	InFlightBytes int
 	// MaxCommand is the size of the largest command, 64 MiB by default.
 	MaxCommand int
-	// MaxQueued bounds the commands that wait for an entry, 100,000 by default, and MaxQueuedBytes their bodies, 64 MiB by
-	// default. One command is taken whatever its size. What only frees or renews may use an eighth more of both: a queue that
-	// somebody fills must not keep others from giving up what they have.
+	// MaxQueued bounds the commands that wait for an entry, 100,000 by default, and MaxQueuedBytes their bodies, 64 MiB
+	// by default. One command is taken whatever its size. What only frees or renews may use an eighth more of both: a
+	// queue that somebody fills must not keep others from giving up what they have.
 	MaxQueued, MaxQueuedBytes int
 	// Retry is the time after which an entry without a result is proposed again, at first; it doubles up to 8 × Retry.
 	// 500 ms by default.
@@ -79,7 +82,8 @@ func (o *Options) setDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 1 << 20}, {&o.InFlightBytes, 2 << 20},
+	}{{&o.InFlight, 4}, {&o.Pipeline, 64}, {&o.PipelineBytes, 16 << 10}, {&o.MaxEntry, 1 << 20},
+		{&o.InFlightBytes, 2 << 20},
 		{&o.MaxCommand, 64 << 20}, {&o.MaxQueued, 100_000}, {&o.MaxQueuedBytes, 64 << 20}} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -182,13 +186,15 @@ func (p *Proposer) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (
 	}
 }
 
-// Submit is Propose for who does not wait: done is called with the result, once. It runs on the goroutine that applies the
-// log, on that of Close, or, with ErrTooManyRequests, ErrTooLarge or ErrStopped for a command that was not taken, on the
-// caller's before Submit returns. It must not block. cancel gives the command up: it may still run, and done may still be
-// called.
+// Submit is Propose for who does not wait: done is called with the result, once. It runs on the goroutine that applies
+// the log, on that of Close, or, with ErrTooManyRequests, ErrTooLarge or ErrStopped for a command that was not taken,
+// on the caller's before Submit returns. It must not block. cancel gives the command up: it may still run, and done may
+// still be called.
 //
 // ctx says who asks, see package principal; nothing else of it counts.
-func (p *Proposer) Submit(ctx context.Context, kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+func (p *Proposer) Submit(
+	ctx context.Context, kind raftv1.Kind, body []byte, done func(statemachine.Result),
+) (cancel func()) {
 	by, err := principal.Of(ctx)
 	if err != nil {
 		done(statemachine.Result{Err: err})
@@ -197,7 +203,9 @@ func (p *Proposer) Submit(ctx context.Context, kind raftv1.Kind, body []byte, do
 	return p.submit(by, kind, body, done)
 }
 
-func (p *Proposer) submit(by raftv1.Principal, kind raftv1.Kind, body []byte, done func(statemachine.Result)) (cancel func()) {
+func (p *Proposer) submit(
+	by raftv1.Principal, kind raftv1.Kind, body []byte, done func(statemachine.Result),
+) (cancel func()) {
 	c := &call{command: raftv1.Command{Kind: kind, Body: body, By: by}, done: done}
 	if err := p.enqueue(c); err != nil {
 		done(statemachine.Result{Err: err})
@@ -250,7 +258,8 @@ func frees(kind raftv1.Kind) bool {
 	return false
 }
 
-// urgent reports whether commands of a kind go before all others: they are few and small, and sessions end if they come late.
+// urgent reports whether commands of a kind go before all others: they are few and small, and sessions end if they come
+// late.
 func urgent(kind raftv1.Kind) bool {
 	switch kind {
 	case raftv1.KindTick, raftv1.KindStreamRenew, raftv1.KindLeaseRenew:
@@ -302,8 +311,8 @@ func (p *Proposer) settle(e *proposal) {
 	}
 }
 
-// moves notes that an entry was applied: those proposed after it come behind it in the log and are on their way for all that can
-// be seen, so they are not proposed again yet. A log that is slow must not get everything twice.
+// moves notes that an entry was applied: those proposed after it come behind it in the log and are on their way for all
+// that can be seen, so they are not proposed again yet. A log that is slow must not get everything twice.
 func (p *Proposer) moves(applied *proposal, now time.Time) {
 	for _, e := range p.mu.inFlight {
 		if due := now.Add(e.wait); e.number > applied.number && e.next.Before(due) {
@@ -374,8 +383,8 @@ func (p *Proposer) Applied(a *statemachine.Applied) {
 	}
 }
 
-// displacedBy says whether an entry shows that another start of this member's directory counts in its place: one of its own
-// that was passed over for that, or one that ran of another start which does not come from before this one.
+// displacedBy says whether an entry shows that another start of this member's directory counts in its place: one of its
+// own that was passed over for that, or one that ran of another start which does not come from before this one.
 func (p *Proposer) displacedBy(r statemachine.EntryResult) bool {
 	switch {
 	case r.Member != p.opts.Member:
@@ -519,7 +528,8 @@ func (p *Proposer) form(now time.Time) *proposal {
 		commands[i] = c.command
 	}
 	e.data = raftv1.AppendEntry(make([]byte, 0, size+64), &raftv1.Entry{
-		Version: p.version(), Member: p.opts.Member, Boot: p.opts.Boot, Start: p.opts.Start, Number: e.number, Settled: p.settled(), Commands: commands,
+		Version: p.version(), Member: p.opts.Member, Boot: p.opts.Boot, Start: p.opts.Start, Number: e.number,
+		Settled: p.settled(), Commands: commands,
 	})
 	p.mu.flying += len(e.data)
 	return e

@@ -146,7 +146,8 @@ func TestHeldProposerSendsNothingNew(t *testing.T) {
 	release := p.Hold()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	if _, err := p.Propose(principal.With(ctx, raftv1.Principal{}), raftv1.KindPut, []byte("x")); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.Propose(principal.With(ctx, raftv1.Principal{}), raftv1.KindPut, []byte("x")); !errors.Is(err,
+		context.DeadlineExceeded) {
 		t.Fatalf("got %v while held", err)
 	}
 	release()
@@ -233,7 +234,9 @@ func TestWhatFreesHasRoomInAFullQueue(t *testing.T) {
 	p, _ := start(t, Options{MaxQueued: 16}, func() bool { return true })
 	defer p.Hold()()
 	submit := func(kind raftv1.Kind) (refused bool) {
-		p.Submit(asks, kind, []byte("x"), func(r statemachine.Result) { refused = errors.Is(r.Err, ErrTooManyRequests) })
+		p.Submit(asks, kind, []byte("x"), func(r statemachine.Result) {
+			refused = errors.Is(r.Err, ErrTooManyRequests)
+		})
 		return refused
 	}
 	for range 16 {
@@ -241,7 +244,8 @@ func TestWhatFreesHasRoomInAFullQueue(t *testing.T) {
 			t.Fatal("refused below the bound")
 		}
 	}
-	if !submit(raftv1.KindPut) || submit(raftv1.KindSessionEnd) || submit(raftv1.KindLeaseRevoke) || !submit(raftv1.KindStreamRenew) {
+	if !submit(raftv1.KindPut) || submit(raftv1.KindSessionEnd) || submit(raftv1.KindLeaseRevoke) ||
+		!submit(raftv1.KindStreamRenew) {
 		t.Error("not two more, of what frees alone")
 	}
 }
@@ -253,12 +257,14 @@ func TestRenewalsGoFirst(t *testing.T) {
 	defer p.Close()
 	log.p = p
 	release := p.Hold()
-	for _, kind := range []raftv1.Kind{raftv1.KindPut, raftv1.KindSessionEnd, raftv1.KindStreamRenew, raftv1.KindTick, raftv1.KindLeaseRenew} {
+	for _, kind := range []raftv1.Kind{raftv1.KindPut, raftv1.KindSessionEnd, raftv1.KindStreamRenew, raftv1.KindTick,
+		raftv1.KindLeaseRenew} {
 		p.Submit(asks, kind, fmt.Append(nil, uint8(kind)), func(statemachine.Result) {})
 	}
 	release()
 	want := fmt.Sprint([]string{
-		fmt.Sprint(uint8(raftv1.KindStreamRenew)), fmt.Sprint(uint8(raftv1.KindTick)), fmt.Sprint(uint8(raftv1.KindLeaseRenew)),
+		fmt.Sprint(uint8(raftv1.KindStreamRenew)), fmt.Sprint(uint8(raftv1.KindTick)),
+		fmt.Sprint(uint8(raftv1.KindLeaseRenew)),
 		fmt.Sprint(uint8(raftv1.KindPut)), fmt.Sprint(uint8(raftv1.KindSessionEnd)),
 	})
 	if got := fmt.Sprint(log.bodies(t, 5)); got != want {
@@ -269,7 +275,10 @@ func TestRenewalsGoFirst(t *testing.T) {
 // TestBytesInFlightAreBounded: what every member has in memory several times is no more than an entry beyond the bound.
 func TestBytesInFlightAreBounded(t *testing.T) {
 	log := &waitingLog{}
-	p := New(Options{Member: 1, Boot: 1, Log: log, Retry: time.Hour, InFlight: 100, MaxEntry: 100, PipelineBytes: 1, InFlightBytes: 250})
+	p := New(Options{
+		Member: 1, Boot: 1, Log: log, Retry: time.Hour, InFlight: 100, MaxEntry: 100, PipelineBytes: 1,
+		InFlightBytes: 250,
+	})
 	defer p.Close()
 	log.p = p
 	done := make(chan bool, 20)
@@ -311,7 +320,8 @@ func TestGivenUpCommandsLeaveTheQueue(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for i := range 100 {
-		if _, err := p.Propose(principal.With(gone, raftv1.Principal{}), raftv1.KindPut, make([]byte, 90)); !errors.Is(err, context.Canceled) {
+		if _, err := p.Propose(principal.With(gone, raftv1.Principal{}), raftv1.KindPut,
+			make([]byte, 90)); !errors.Is(err, context.Canceled) {
 			t.Fatalf("command %d: %v", i, err)
 		}
 	}

@@ -22,7 +22,9 @@ func (s *Service) barrierServer() barrierServer {
 	return barrierServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_BARRIER, recipes.BarrierEnter}}
 }
 
-func (bs barrierServer) Enter(req *coordv1.BarrierEnterRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
+func (bs barrierServer) Enter(
+	req *coordv1.BarrierEnterRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
+) error {
 	a, err := bs.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
@@ -31,7 +33,9 @@ func (bs barrierServer) Enter(req *coordv1.BarrierEnterRequest, stream grpc.Serv
 	return wireError(bs.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
-func (bs barrierServer) Leave(ctx context.Context, req *coordv1.BarrierLeaveRequest) (*coordv1.BarrierLeaveResponse, error) {
+func (bs barrierServer) Leave(
+	ctx context.Context, req *coordv1.BarrierLeaveRequest,
+) (*coordv1.BarrierLeaveResponse, error) {
 	rev, err := bs.service.leave(ctx, req)
 	if err != nil {
 		return nil, wireError(err)
@@ -62,8 +66,11 @@ func (s *Service) leave(ctx context.Context, req *coordv1.BarrierLeaveRequest) (
 	return s.untilOver(ctx, queue.Queue, state.Last, rev)
 }
 
-// untilOver waits until nobody with a token up to last is inside, which somebody was at rev. It returns the revision of that.
-func (s *Service) untilOver(ctx context.Context, queue string, last int64, rev statemachine.Revision) (statemachine.Revision, error) {
+// untilOver waits until nobody with a token up to last is inside, which somebody was at rev. It returns the revision of
+// that.
+func (s *Service) untilOver(
+	ctx context.Context, queue string, last int64, rev statemachine.Revision,
+) (statemachine.Revision, error) {
 	o := s.backend.Mirrors.Observe(queue)
 	defer o.Close()
 	for {

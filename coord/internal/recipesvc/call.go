@@ -41,9 +41,11 @@ func (s *Service) call(ctx context.Context, procedure string, req, resp proto.Me
 	return s.backend.Propose.Call(ctx, procedure, req, resp)
 }
 
-// Call runs a procedure outside of sessions and returns the store's revision after it. An error is a refusal, or leaves the outcome
-// open.
-func (propose Propose) Call(ctx context.Context, procedure string, req, resp proto.Message) (statemachine.Revision, error) {
+// Call runs a procedure outside of sessions and returns the store's revision after it. An error is a refusal, or leaves
+// the outcome open.
+func (propose Propose) Call(
+	ctx context.Context, procedure string, req, resp proto.Message,
+) (statemachine.Revision, error) {
 	request, err := proto.Marshal(req)
 	if err != nil {
 		return 0, fmt.Errorf("encode request of %s: %w", procedure, err)
@@ -115,7 +117,9 @@ func (s *Service) giveUp(a *acquisition, e *recipesv1.Enqueued) {
 }
 
 // remove removes the entry by token and claim, again and again until the outcome is known or ctx ends.
-func (s *Service) remove(ctx context.Context, a *acquisition, e *recipesv1.Enqueued) (recipesv1.Removed_Outcome, statemachine.Revision, error) {
+func (s *Service) remove(
+	ctx context.Context, a *acquisition, e *recipesv1.Enqueued,
+) (recipesv1.Removed_Outcome, statemachine.Revision, error) {
 	req := &recipesv1.Remove{Name: a.Name, Key: e.Key, Token: e.Token, Claim: e.Claim}
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		resp := &recipesv1.Removed{}
@@ -124,7 +128,8 @@ func (s *Service) remove(ctx context.Context, a *acquisition, e *recipesv1.Enque
 			return resp.Outcome, rev, nil
 		}
 		if refused(err) && !transient(err) {
-			s.backend.Logger.Error("remove the entry of a request", zap.String("key", e.Key), zap.Int64("token", e.Token), zap.Error(err))
+			s.backend.Logger.Error("remove the entry of a request", zap.String("key", e.Key),
+				zap.Int64("token", e.Token), zap.Error(err))
 			return 0, 0, err
 		}
 		if !sleep(ctx, pause) {

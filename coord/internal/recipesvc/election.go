@@ -18,7 +18,9 @@ type electionServer struct {
 	service *Service
 }
 
-func (es electionServer) Campaign(req *coordv1.CampaignRequest, stream grpc.ServerStreamingServer[coordv1.CampaignEvent]) error {
+func (es electionServer) Campaign(
+	req *coordv1.CampaignRequest, stream grpc.ServerStreamingServer[coordv1.CampaignEvent],
+) error {
 	if err := checkValue(req.Value); err != nil {
 		return wireError(err)
 	}
@@ -31,7 +33,9 @@ func (es electionServer) Campaign(req *coordv1.CampaignRequest, stream grpc.Serv
 	return wireError(es.service.acquire(stream.Context(), a, campaignStream{stream}, true))
 }
 
-func (es electionServer) Proclaim(ctx context.Context, req *coordv1.ProclaimRequest) (*coordv1.ProclaimResponse, error) {
+func (es electionServer) Proclaim(
+	ctx context.Context, req *coordv1.ProclaimRequest,
+) (*coordv1.ProclaimResponse, error) {
 	if err := checkValue(req.Value); err != nil {
 		return nil, wireError(err)
 	}
@@ -45,7 +49,8 @@ func (es electionServer) Proclaim(ctx context.Context, req *coordv1.ProclaimRequ
 
 func (es electionServer) Resign(ctx context.Context, req *coordv1.ResignRequest) (*coordv1.ResignResponse, error) {
 	resp := &recipesv1.Removed{}
-	rev, err := es.service.call(ctx, recipes.ElectionResign, &recipesv1.Remove{Name: req.Name, Key: req.Key, Token: req.Term}, resp)
+	rev, err := es.service.call(ctx, recipes.ElectionResign,
+		&recipesv1.Remove{Name: req.Name, Key: req.Key, Token: req.Term}, resp)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -64,7 +69,9 @@ func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest)
 	return &coordv1.LeaderResponse{Leader: leader.Proto(), Revision: rev}, nil
 }
 
-func (es electionServer) Observe(req *coordv1.ObserveRequest, stream grpc.ServerStreamingServer[coordv1.ObserveEvent]) error {
+func (es electionServer) Observe(
+	req *coordv1.ObserveRequest, stream grpc.ServerStreamingServer[coordv1.ObserveEvent],
+) error {
 	return wireError(es.service.observe(stream.Context(), req, stream.Send))
 }
 

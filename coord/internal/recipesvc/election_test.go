@@ -11,7 +11,9 @@ import (
 	"github.com/coord-dev/coord/recipes/recipestest"
 )
 
-func (f *fixture) campaign(lease int64, value string) (*coordv1.CampaignEvent, grpc.ServerStreamingClient[coordv1.CampaignEvent]) {
+func (f *fixture) campaign(
+	lease int64, value string,
+) (*coordv1.CampaignEvent, grpc.ServerStreamingClient[coordv1.CampaignEvent]) {
 	f.Helper()
 	rpc, err := f.election.Campaign(f.ctx, &coordv1.CampaignRequest{Name: "job", Lease: lease, Value: []byte(value)})
 	if err != nil {
@@ -28,7 +30,9 @@ func TestElection(t *testing.T) {
 	f := start(t, 0xa, 0xb)
 	_, err := f.election.Leader(f.ctx, &coordv1.LeaderRequest{Name: "job"})
 	wantError(t, err, codes.NotFound, coordv1.Error_REASON_NO_LEADER, "election: no leader")
-	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{Name: "job", Key: "job/a", Term: 1, Value: make([]byte, 1<<20+1)})
+	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
+		Name: "job", Key: "job/a", Term: 1, Value: make([]byte, 1<<20+1),
+	})
 	wantError(t, err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "value has")
 	first, _ := f.campaign(0xa, "one")
 	waiter, rpc := f.campaign(0xb, "two")
@@ -36,9 +40,13 @@ func TestElection(t *testing.T) {
 	if a == nil || b == nil || b.Holder.GetToken() != a.Token || string(b.Holder.Value) != "one" {
 		t.Fatalf("%v, then %v", first, waiter)
 	}
-	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{Name: "job", Key: b.Key, Term: b.Token, Value: []byte("me")})
+	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
+		Name: "job", Key: b.Key, Term: b.Token, Value: []byte("me"),
+	})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, "job/b")
-	if _, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{Name: "job", Key: a.Key, Term: a.Token, Value: []byte("uno")}); err != nil {
+	if _, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
+		Name: "job", Key: a.Key, Term: a.Token, Value: []byte("uno"),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	l, err := f.election.Leader(f.ctx, &coordv1.LeaderRequest{Name: "job"})
@@ -54,7 +62,9 @@ func TestElection(t *testing.T) {
 	if ev, err := rpc.Recv(); err != nil || ev.GetElected().GetToken() != b.Token {
 		t.Errorf("next: %v, %v", ev, err)
 	}
-	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{Name: "job", Key: a.Key, Term: a.Token, Value: []byte("still me")})
+	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
+		Name: "job", Key: a.Key, Term: a.Token, Value: []byte("still me"),
+	})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, "job/a")
 }
 

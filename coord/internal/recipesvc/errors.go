@@ -19,15 +19,16 @@ var (
 	errStopped    = errors.New("the member is stopping: repeat the request")
 )
 
-// errorTable says what goes over the wire for a refusal that has no reason of its own. An empty text stands for that of the
-// error.
+// errorTable says what goes over the wire for a refusal that has no reason of its own. An empty text stands for that of
+// the error.
 var errorTable = []struct {
 	err    error
 	code   codes.Code
 	reason coordv1.Error_Reason
 	text   string
 }{
-	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)},
+	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND,
+		rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound)},
 	{errSuperseded, codes.Aborted, coordv1.Error_REASON_SUPERSEDED, ""},
 	{raftv1.ErrEarly, codes.FailedPrecondition, coordv1.Error_REASON_CLUSTER_VERSION, ""},
 	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID, ""},

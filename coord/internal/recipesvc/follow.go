@@ -20,8 +20,9 @@ type follower interface {
 	changed(rev statemachine.Revision, events []*mvccpb.Event) (over bool, err error)
 }
 
-// follow tells to what stands in [key, end), or at key if end is nil, beginning with a state that shows all that was committed
-// before the call, until it is over, ctx ends or the member stops. to runs on the goroutine of the caller, who may be slow.
+// follow tells to what stands in [key, end), or at key if end is nil, beginning with a state that shows all that was
+// committed before the call, until it is over, ctx ends or the member stops. to runs on the goroutine of the caller,
+// who may be slow.
 func (s *Service) follow(ctx context.Context, key, end []byte, to follower) error {
 	if err := s.backend.ReadIndex(ctx); err != nil {
 		return fmt.Errorf("read index: %w", err)

@@ -31,7 +31,9 @@ func (gs groupServer) Leave(ctx context.Context, req *coordv1.GroupLeave) (*coor
 	return called(ctx, gs.service, recipes.GroupLeave, req, &coordv1.GroupLeft{})
 }
 
-func (gs groupServer) Members(ctx context.Context, req *coordv1.GroupMembersRequest) (*coordv1.GroupMembersResponse, error) {
+func (gs groupServer) Members(
+	ctx context.Context, req *coordv1.GroupMembersRequest,
+) (*coordv1.GroupMembersResponse, error) {
 	if err := recipes.CheckName(req.Name); err != nil {
 		return nil, wireError(err)
 	}
@@ -43,7 +45,9 @@ func (gs groupServer) Members(ctx context.Context, req *coordv1.GroupMembersRequ
 	return &coordv1.GroupMembersResponse{Members: objects.Members(req.Name, kvs), Revision: rev}, nil
 }
 
-func (gs groupServer) Watch(req *coordv1.GroupWatchRequest, stream grpc.ServerStreamingServer[coordv1.GroupChange]) error {
+func (gs groupServer) Watch(
+	req *coordv1.GroupWatchRequest, stream grpc.ServerStreamingServer[coordv1.GroupChange],
+) error {
 	if err := recipes.CheckName(req.Name); err != nil {
 		return wireError(err)
 	}

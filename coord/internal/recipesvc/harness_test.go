@@ -66,7 +66,9 @@ func startMember(t *testing.T, m *recipestest.Member, leases ...int64) *fixture 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return listener.DialContext(ctx)
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +92,8 @@ func startMember(t *testing.T, m *recipestest.Member, leases ...int64) *fixture 
 func backendOf(t *testing.T, m *recipestest.Member) recipesvc.Backend {
 	t.Helper()
 	view := func(context.Context) (mirror.View, error) { return m.View(), nil }
-	subscribe := func(_ context.Context, key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
+	subscribe := func(_ context.Context, key, end []byte,
+		fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
 		rev, cancel := m.Subscribe(key, end, func(rev statemachine.Revision, events []statemachine.Event, gap bool) {
 			fn(mirror.Delivery{Revision: rev, Events: events, Gap: gap})
 		})

@@ -20,7 +20,9 @@ func (s *Service) lockServer() lockServer {
 	return lockServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_LOCK, recipes.LockAcquire}}
 }
 
-func (ls lockServer) Acquire(req *coordv1.AcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
+func (ls lockServer) Acquire(
+	req *coordv1.AcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
+) error {
 	a, err := ls.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
@@ -29,7 +31,9 @@ func (ls lockServer) Acquire(req *coordv1.AcquireRequest, stream grpc.ServerStre
 	return wireError(ls.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
-func (ls lockServer) TryAcquire(ctx context.Context, req *coordv1.TryAcquireRequest) (*coordv1.TryAcquireResponse, error) {
+func (ls lockServer) TryAcquire(
+	ctx context.Context, req *coordv1.TryAcquireRequest,
+) (*coordv1.TryAcquireResponse, error) {
 	a, err := ls.acquisition(req, req.WaitMs, 0)
 	if err != nil {
 		return nil, wireError(err)

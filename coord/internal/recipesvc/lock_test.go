@@ -102,7 +102,8 @@ func TestTryAcquire(t *testing.T) {
 	try := func(lease, wait int64) *coordv1.TryAcquireResponse {
 		t.Helper()
 		resp, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{
-			Name: "job", Lease: lease, Owner: fmt.Sprint("owner of ", lease), Labels: map[string]string{"why": "test"}, WaitMs: wait})
+			Name: "job", Lease: lease, Owner: fmt.Sprint("owner of ", lease), Labels: map[string]string{"why": "test"},
+			WaitMs: wait})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,7 +115,8 @@ func TestTryAcquire(t *testing.T) {
 	}
 	for _, wait := range []int64{0, 20} {
 		b := try(0xb, wait)
-		if h := b.NotAcquired.GetHolder(); h.GetToken() != a.Token || h.GetOwner() != "owner of 10" || h.GetLabels()["why"] != "test" {
+		if h := b.NotAcquired.GetHolder(); h.GetToken() != a.Token || h.GetOwner() != "owner of 10" ||
+			h.GetLabels()["why"] != "test" {
 			t.Errorf("try with wait %d: %v", wait, b)
 		}
 		if keys := f.keys(); !slices.Equal(keys, []string{"job/a"}) {
@@ -246,7 +248,8 @@ func TestReleaseByTokenOnly(t *testing.T) {
 
 func TestCheckTokenAndDescribe(t *testing.T) {
 	f := start(t, 0xa, 0xb, 0xc)
-	if d, err := f.lock.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job"}); err != nil || d.Holder != nil || d.Waiting != 0 {
+	if d, err := f.lock.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job"}); err != nil || d.Holder != nil ||
+		d.Waiting != 0 {
 		t.Errorf("free: %v, %v", d, err)
 	}
 	a := f.acquire(job(0xa)).granted()
@@ -256,7 +259,8 @@ func TestCheckTokenAndDescribe(t *testing.T) {
 	f.acquire(job(0xc)).queued()
 	d, err := f.lock.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job", Limit: 1})
 	if err != nil || d.Holder.GetToken() != a.token || d.Waiting != 2 || len(d.Waiters) != 1 ||
-		d.Waiters[0].Owner != "host-b" || d.Waiters[0].Labels["pid"] != "12" || string(d.Waiters[0].Value) != "host-b\na=\npid=12" {
+		d.Waiters[0].Owner != "host-b" || d.Waiters[0].Labels["pid"] != "12" ||
+		string(d.Waiters[0].Value) != "host-b\na=\npid=12" {
 		t.Errorf("describe: %v, %v", d, err)
 	}
 	check := func(key string, token int64, holds, waits bool) {

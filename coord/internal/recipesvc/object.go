@@ -12,7 +12,9 @@ import (
 )
 
 // called runs a procedure whose request and response are those of the RPC.
-func called[Resp proto.Message](ctx context.Context, s *Service, procedure string, req proto.Message, resp Resp) (Resp, error) {
+func called[Resp proto.Message](
+	ctx context.Context, s *Service, procedure string, req proto.Message, resp Resp,
+) (Resp, error) {
 	if _, err := s.call(ctx, procedure, req, resp); err != nil {
 		var none Resp
 		return none, wireError(err)
@@ -21,7 +23,9 @@ func called[Resp proto.Message](ctx context.Context, s *Service, procedure strin
 }
 
 // object reads the key of a named object, nil if there is none, linearizably.
-func (s *Service) object(ctx context.Context, kind layout.Kind, name string) (*mvccpb.KeyValue, statemachine.Revision, error) {
+func (s *Service) object(
+	ctx context.Context, kind layout.Kind, name string,
+) (*mvccpb.KeyValue, statemachine.Revision, error) {
 	if err := recipes.CheckName(name); err != nil {
 		return nil, 0, err
 	}

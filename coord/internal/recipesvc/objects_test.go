@@ -57,8 +57,8 @@ func TestCounterAndSequence(t *testing.T) {
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_WRONG_KIND, "foreign")
 }
 
-// TestLatchAwait: a thousand who wait go on by one commit; who comes later goes on at once; who names an earlier generation is
-// not held up by the next one.
+// TestLatchAwait: a thousand who wait go on by one commit; who comes later goes on at once; who names an earlier
+// generation is not held up by the next one.
 func TestLatchAwait(t *testing.T) {
 	f := start(t)
 	latch := coordv1.NewLatchClient(f.conn)
@@ -93,7 +93,8 @@ func TestLatchAwait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err := latch.Await(f.ctx, &coordv1.LatchAwait{Name: "l", Generation: set.Generation}); err != nil || l.Generation != again.Generation {
+	if l, err := latch.Await(f.ctx, &coordv1.LatchAwait{Name: "l", Generation: set.Generation}); err != nil ||
+		l.Generation != again.Generation {
 		t.Errorf("the generation before: %v, %v", l, err)
 	}
 	_, err = latch.Set(f.ctx, &coordv1.LatchSet{Name: "l", Count: 1})
@@ -128,8 +129,8 @@ func (f *fixture) receive(done <-chan error) error {
 	}
 }
 
-// TestLatchAwaitThroughGaps: a generation whose end fell into what the member did not see of the store has ended; one whose
-// key was deleted is not set.
+// TestLatchAwaitThroughGaps: a generation whose end fell into what the member did not see of the store has ended; one
+// whose key was deleted is not set.
 func TestLatchAwaitThroughGaps(t *testing.T) {
 	f := start(t)
 	latch := coordv1.NewLatchClient(f.conn)
@@ -197,7 +198,8 @@ func TestGateAwait(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g, err := gate.Get(f.ctx, &coordv1.GateGet{Name: "g"}); err != nil || g.Since != closed.Since || g.Session != 7 || g.Reason != "work" {
+		if g, err := gate.Get(f.ctx, &coordv1.GateGet{Name: "g"}); err != nil || g.Since != closed.Since ||
+			g.Session != 7 || g.Reason != "work" {
 			t.Errorf("get: %v, %v", g, err)
 		}
 		done := awaiting(f, await)
@@ -218,8 +220,8 @@ func TestGateAwait(t *testing.T) {
 	wantError(t, err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "negative")
 }
 
-// TestGoneWaitersLeaveNothing: who gives up waiting leaves no goroutine (TestMain looks) and no subscription; a member that stops
-// says so.
+// TestGoneWaitersLeaveNothing: who gives up waiting leaves no goroutine (TestMain looks) and no subscription; a member
+// that stops says so.
 func TestGoneWaitersLeaveNothing(t *testing.T) {
 	f := start(t)
 	gate := coordv1.NewGateClient(f.conn)
@@ -257,8 +259,8 @@ func text(c *coordv1.GroupChange) string {
 	return strings.Join(sorted(parts), " ")
 }
 
-// TestGroup: the whole membership, each change, all of a revision at once, and what was missed as one difference with the
-// notice of a gap.
+// TestGroup: the whole membership, each change, all of a revision at once, and what was missed as one difference with
+// the notice of a gap.
 func TestGroup(t *testing.T) {
 	f := start(t, 1, 2)
 	group := coordv1.NewGroupClient(f.conn)
@@ -333,7 +335,8 @@ func TestGroup(t *testing.T) {
 	wantError(t, err, codes.NotFound, coordv1.Error_REASON_NOT_SET, "nobody")
 }
 
-// TestGroupWatchOfASlowReader: who does not read for long is told the difference, flagged, and nothing is missing after it.
+// TestGroupWatchOfASlowReader: who does not read for long is told the difference, flagged, and nothing is missing after
+// it.
 func TestGroupWatchOfASlowReader(t *testing.T) {
 	f := start(t, 1)
 	group := coordv1.NewGroupClient(f.conn)
@@ -357,7 +360,9 @@ func TestGroupWatchOfASlowReader(t *testing.T) {
 	defer cancel()
 	f.member.Do(func(s *recipestest.Store) {
 		for i := range updates {
-			req := &coordv1.GroupJoin{Name: "g", Member: fmt.Sprint(i % members), Data: fmt.Append(nil, i, data), Lease: 1}
+			req := &coordv1.GroupJoin{
+				Name: "g", Member: fmt.Sprint(i % members), Data: fmt.Append(nil, i, data), Lease: 1,
+			}
 			if err := call(s, "group.join.v1", req); err != nil {
 				t.Error(err)
 			}

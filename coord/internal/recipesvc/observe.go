@@ -9,7 +9,9 @@ import (
 )
 
 // observe sends the state and every change of it until ctx ends.
-func (s *Service) observe(ctx context.Context, req *coordv1.ObserveRequest, send func(*coordv1.ObserveEvent) error) error {
+func (s *Service) observe(
+	ctx context.Context, req *coordv1.ObserveRequest, send func(*coordv1.ObserveEvent) error,
+) error {
 	if err := recipes.CheckName(req.Name); err != nil {
 		return err
 	}

@@ -38,7 +38,8 @@ func (qs queueServer) acquisition(req ownersRequest, waitMS, graceMS int64) (*ac
 	if a.Value, err = recipes.EncodeIdentity(req.GetOwner(), req.GetLabels()); err != nil {
 		return nil, err
 	}
-	a.Name, a.Lease, a.OwnerId, a.queue = req.GetName(), req.GetLease(), req.GetOwnerId(), layout.QueueOf(qs.kind, req.GetName())
+	a.Name, a.Lease, a.OwnerId, a.queue = req.GetName(), req.GetLease(), req.GetOwnerId(),
+		layout.QueueOf(qs.kind, req.GetName())
 	a.enqueueBy, a.removeBy = qs.enqueueBy, recipes.LockRelease
 	return a, nil
 }
@@ -56,7 +57,8 @@ func (s *Service) try(ctx context.Context, a *acquisition) (*coordv1.TryAcquireR
 // Release removes the entry of a token.
 func (qs queueServer) Release(ctx context.Context, req *coordv1.ReleaseRequest) (*coordv1.ReleaseResponse, error) {
 	resp := &recipesv1.Removed{}
-	rev, err := qs.service.call(ctx, recipes.LockRelease, &recipesv1.Remove{Name: req.Name, Key: req.Key, Token: req.Token}, resp)
+	rev, err := qs.service.call(ctx, recipes.LockRelease,
+		&recipesv1.Remove{Name: req.Name, Key: req.Key, Token: req.Token}, resp)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -64,7 +66,9 @@ func (qs queueServer) Release(ctx context.Context, req *coordv1.ReleaseRequest) 
 }
 
 // CheckToken says whether an entry, in a queue of whatever kind, holds or waits.
-func (qs queueServer) CheckToken(ctx context.Context, req *coordv1.CheckTokenRequest) (*coordv1.CheckTokenResponse, error) {
+func (qs queueServer) CheckToken(
+	ctx context.Context, req *coordv1.CheckTokenRequest,
+) (*coordv1.CheckTokenResponse, error) {
 	queue, rev, err := qs.service.currentQueue(ctx, layout.KindOf(req.Key), req.Name)
 	if err != nil {
 		return nil, wireError(err)

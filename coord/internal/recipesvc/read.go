@@ -26,7 +26,9 @@ func (s *Service) queue(ctx context.Context, queue string) (*recipes.Snapshot, s
 }
 
 // currentQueue is queue after everything that was committed before the call.
-func (s *Service) currentQueue(ctx context.Context, kind coordv1.QueueKind, name string) (*recipes.Snapshot, statemachine.Revision, error) {
+func (s *Service) currentQueue(
+	ctx context.Context, kind coordv1.QueueKind, name string,
+) (*recipes.Snapshot, statemachine.Revision, error) {
 	if err := recipes.CheckName(name); err != nil {
 		return nil, 0, err
 	}

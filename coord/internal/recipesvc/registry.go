@@ -17,8 +17,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// registryServer implements coordv1.RegistryServer; see the proto for the contract of each method. It checks what a record says
-// and encodes what is stored, so that the commit does not depend on the libraries of a release.
+// registryServer implements coordv1.RegistryServer; see the proto for the contract of each method. It checks what a
+// record says and encodes what is stored, so that the commit does not depend on the libraries of a release.
 type registryServer struct {
 	coordv1.UnimplementedRegistryServer
 	service *Service
@@ -57,11 +57,13 @@ func (rs registryServer) recordOf(said *coordv1.ServiceInstance) ([]byte, error)
 	return proto.MarshalOptions{Deterministic: true}.Marshal(record)
 }
 
-// leftTTL is for how long there is a note that an instance left: so that a watch that missed it does not take the instance for
-// expired.
+// leftTTL is for how long there is a note that an instance left: so that a watch that missed it does not take the
+// instance for expired.
 const leftTTL = time.Minute
 
-func (rs registryServer) Remove(ctx context.Context, req *coordv1.ServiceRemoveRequest) (*coordv1.ServiceRemoveResponse, error) {
+func (rs registryServer) Remove(
+	ctx context.Context, req *coordv1.ServiceRemoveRequest,
+) (*coordv1.ServiceRemoveResponse, error) {
 	lease, err := rs.grant(ctx, leftTTL)
 	if refused(err) {
 		lease, err = 0, nil // there is no room for a note, which must not keep anybody from leaving
@@ -70,7 +72,8 @@ func (rs registryServer) Remove(ctx context.Context, req *coordv1.ServiceRemoveR
 		return nil, wireError(err)
 	}
 	return called(ctx, rs.service, recipes.RegistryRemove, &recipesv1.ServiceRemove{
-		Service: req.Service, Id: req.Id, Lease: req.Lease, Note: instances.DrainOrder("itself", time.Now()), NoteLease: lease,
+		Service: req.Service, Id: req.Id, Lease: req.Lease, Note: instances.DrainOrder("itself", time.Now()),
+		NoteLease: lease,
 	}, &coordv1.ServiceRemoveResponse{})
 }
 
@@ -84,6 +87,8 @@ func (rs registryServer) grant(ctx context.Context, ttl time.Duration) (statemac
 	return id, err
 }
 
-func (rs registryServer) Order(ctx context.Context, req *coordv1.ServiceOrderRequest) (*coordv1.ServiceOrderResponse, error) {
+func (rs registryServer) Order(
+	ctx context.Context, req *coordv1.ServiceOrderRequest,
+) (*coordv1.ServiceOrderResponse, error) {
 	return called(ctx, rs.service, recipes.RegistryOrder, req, &coordv1.ServiceOrderResponse{})
 }

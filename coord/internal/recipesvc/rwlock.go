@@ -19,7 +19,9 @@ func (s *Service) rwLockServer() rwLockServer {
 	return rwLockServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_RWLOCK, recipes.RWLockAcquire}}
 }
 
-func (rs rwLockServer) Acquire(req *coordv1.RWAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
+func (rs rwLockServer) Acquire(
+	req *coordv1.RWAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
+) error {
 	a, err := rs.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
@@ -28,7 +30,9 @@ func (rs rwLockServer) Acquire(req *coordv1.RWAcquireRequest, stream grpc.Server
 	return wireError(rs.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
-func (rs rwLockServer) TryAcquire(ctx context.Context, req *coordv1.RWTryAcquireRequest) (*coordv1.TryAcquireResponse, error) {
+func (rs rwLockServer) TryAcquire(
+	ctx context.Context, req *coordv1.RWTryAcquireRequest,
+) (*coordv1.TryAcquireResponse, error) {
 	a, err := rs.acquisition(req, req.WaitMs, 0)
 	if err != nil {
 		return nil, wireError(err)

@@ -19,7 +19,9 @@ func (s *Service) semaphoreServer() semaphoreServer {
 	return semaphoreServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_SEMAPHORE, recipes.SemaphoreAcquire}}
 }
 
-func (ss semaphoreServer) Acquire(req *coordv1.SemaphoreAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
+func (ss semaphoreServer) Acquire(
+	req *coordv1.SemaphoreAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
+) error {
 	a, err := ss.acquisition(req, req.WaitMs, req.GraceMs)
 	if err != nil {
 		return wireError(err)
@@ -28,7 +30,9 @@ func (ss semaphoreServer) Acquire(req *coordv1.SemaphoreAcquireRequest, stream g
 	return wireError(ss.service.acquire(stream.Context(), a, acquireStream{stream}, true))
 }
 
-func (ss semaphoreServer) TryAcquire(ctx context.Context, req *coordv1.SemaphoreTryAcquireRequest) (*coordv1.TryAcquireResponse, error) {
+func (ss semaphoreServer) TryAcquire(
+	ctx context.Context, req *coordv1.SemaphoreTryAcquireRequest,
+) (*coordv1.TryAcquireResponse, error) {
 	a, err := ss.acquisition(req, req.WaitMs, 0)
 	if err != nil {
 		return nil, wireError(err)

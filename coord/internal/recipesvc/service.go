@@ -24,7 +24,8 @@ type Service struct {
 
 // New returns a Service. The caller closes it, after the gRPC server has stopped or while its streams end.
 func New(backend Backend) *Service {
-	ctx, cancel := context.WithCancel(principal.Member(context.Background())) // entries of clients that are gone are removed for the cluster's sake
+	// entries of clients that are gone are removed for the cluster's sake
+	ctx, cancel := context.WithCancel(principal.Member(context.Background()))
 	return &Service{backend: backend, ctx: ctx, cancel: cancel}
 }
 

@@ -55,7 +55,9 @@ func TestRWLock(t *testing.T) {
 	f := start(t, 0xa, 0xb, 0xc)
 	rw := coordv1.NewRWLockClient(f.conn)
 	acquire := func(lease int64, write bool) events {
-		return f.events(rw.Acquire(f.ctx, &coordv1.RWAcquireRequest{Name: "job", Lease: lease, Write: write, Owner: "me"}))
+		return f.events(rw.Acquire(f.ctx, &coordv1.RWAcquireRequest{
+			Name: "job", Lease: lease, Write: write, Owner: "me",
+		}))
 	}
 	writer := acquire(0xa, true).granted()
 	waiting := acquire(0xb, false)
@@ -69,16 +71,20 @@ func TestRWLock(t *testing.T) {
 		t.Fatalf("downgrade: %v, %v", r, err)
 	}
 	reader := waiting.granted()
-	if r, err := rw.TryAcquire(f.ctx, &coordv1.RWTryAcquireRequest{Name: "job", Lease: 0xc, Write: true}); err != nil || r.NotAcquired.GetHolder().GetKey() != writer.Key {
+	if r, err := rw.TryAcquire(f.ctx, &coordv1.RWTryAcquireRequest{Name: "job", Lease: 0xc, Write: true}); err != nil ||
+		r.NotAcquired.GetHolder().GetKey() != writer.Key {
 		t.Errorf("try: %v, %v", r, err)
 	}
-	if d, err := rw.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job"}); err != nil || d.Holding != 2 || d.Holders[1].Owner != "me" || d.Holder.Write {
+	if d, err := rw.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job"}); err != nil || d.Holding != 2 ||
+		d.Holders[1].Owner != "me" || d.Holder.Write {
 		t.Errorf("describe: %v, %v", d, err)
 	}
-	if r, err := rw.Release(f.ctx, &coordv1.ReleaseRequest{Name: "job", Key: writer.Key, Token: writer.Token}); err != nil || !r.Released {
+	if r, err := rw.Release(f.ctx,
+		&coordv1.ReleaseRequest{Name: "job", Key: writer.Key, Token: writer.Token}); err != nil || !r.Released {
 		t.Errorf("release: %v, %v", r, err)
 	}
-	if c, err := rw.CheckToken(f.ctx, &coordv1.CheckTokenRequest{Name: "job", Key: reader.Key, Token: reader.Token}); err != nil || !c.Holds {
+	if c, err := rw.CheckToken(f.ctx,
+		&coordv1.CheckTokenRequest{Name: "job", Key: reader.Key, Token: reader.Token}); err != nil || !c.Holds {
 		t.Errorf("check: %v, %v", c, err)
 	}
 }
@@ -87,7 +93,9 @@ func TestSemaphore(t *testing.T) {
 	f := start(t, 0xa, 0xb, 0xc)
 	sem := coordv1.NewSemaphoreClient(f.conn)
 	acquire := func(lease, permits, limit int64) events {
-		return f.events(sem.Acquire(f.ctx, &coordv1.SemaphoreAcquireRequest{Name: "job", Lease: lease, Permits: permits, Limit: limit}))
+		return f.events(sem.Acquire(f.ctx, &coordv1.SemaphoreAcquireRequest{
+			Name: "job", Lease: lease, Permits: permits, Limit: limit,
+		}))
 	}
 	_, err := acquire(0xa, 1, 0).rpc.Recv()
 	wantError(t, err, codes.NotFound, coordv1.Error_REASON_NOT_SET, "has no limit")
@@ -102,20 +110,24 @@ func TestSemaphore(t *testing.T) {
 	}
 	_, err = sem.Resize(f.ctx, &coordv1.SemaphoreResize{Name: "job", Limit: 1, Drain: true})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_LIMIT_BELOW_HELD, "waits for 2")
-	if r, err := sem.Resize(f.ctx, &coordv1.SemaphoreResize{Name: "job", Limit: 4}); err != nil || r.Before != 3 || r.Held != 4 {
+	if r, err := sem.Resize(f.ctx, &coordv1.SemaphoreResize{Name: "job", Limit: 4}); err != nil || r.Before != 3 ||
+		r.Held != 4 {
 		t.Errorf("resize: %v, %v", r, err)
 	}
 	second := waiting.granted()
 	f.member.Do(func(s *recipestest.Store) { s.Revoke(0xa) })
-	if c, err := sem.CheckToken(f.ctx, &coordv1.CheckTokenRequest{Name: "job", Key: first.Key, Token: first.Token}); err != nil || c.Holds {
+	if c, err := sem.CheckToken(f.ctx,
+		&coordv1.CheckTokenRequest{Name: "job", Key: first.Key, Token: first.Token}); err != nil || c.Holds {
 		t.Errorf("check of a dead session's: %v, %v", c, err)
 	}
-	if d, err := sem.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job"}); err != nil || d.Semaphore.Held != 2 || d.Semaphore.Limit != 4 || d.Holder.Key != second.Key {
+	if d, err := sem.Describe(f.ctx, &coordv1.DescribeRequest{Name: "job"}); err != nil || d.Semaphore.Held != 2 ||
+		d.Semaphore.Limit != 4 || d.Holder.Key != second.Key {
 		t.Errorf("describe: %v, %v", d, err)
 	}
 }
 
-// Who leaves waits for all of its generation, whether they leave or die; whose generation is over does not wait for the next.
+// Who leaves waits for all of its generation, whether they leave or die; whose generation is over does not wait for the
+// next.
 func TestBarrier(t *testing.T) {
 	f := start(t, 0xa, 0xb, 0xc, 0xd)
 	b := coordv1.NewBarrierClient(f.conn)
@@ -161,7 +173,8 @@ func TestBarrier(t *testing.T) {
 		}
 	}
 	enter(0xd).queued()
-	if _, err := b.Leave(f.ctx, &coordv1.BarrierLeaveRequest{Name: "job", Key: third.Key, Token: third.Token}); err != nil {
+	if _, err := b.Leave(f.ctx,
+		&coordv1.BarrierLeaveRequest{Name: "job", Key: third.Key, Token: third.Token}); err != nil {
 		t.Errorf("leave again: %v", err)
 	}
 	if i := described(); i.Generation != 1 || i.Open || i.Arrived != 1 {

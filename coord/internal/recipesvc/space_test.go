@@ -9,8 +9,8 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Where there is no space for something new, requests for it are refused before the log, as those of streams are; what frees, and
-// what a holder does, goes on.
+// Where there is no space for something new, requests for it are refused before the log, as those of streams are; what
+// frees, and what a holder does, goes on.
 func TestNothingNewWithoutSpace(t *testing.T) {
 	f := start(t, 1, 2)
 	held, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "held", Lease: 1})
@@ -39,17 +39,22 @@ func TestNothingNewWithoutSpace(t *testing.T) {
 		return err
 	}
 	put := func() error {
-		in := &coordv1.ServiceInstance{Service: "pay", Id: "a", Addr: "h:1", Weight: 1, State: coordv1.ServiceState_SERVICE_STATE_PASSING}
+		in := &coordv1.ServiceInstance{
+			Service: "pay", Id: "a", Addr: "h:1", Weight: 1, State: coordv1.ServiceState_SERVICE_STATE_PASSING,
+		}
 		_, err := coordv1.NewRegistryClient(f.conn).Put(f.ctx, &coordv1.ServicePutRequest{Instance: in, Lease: 1})
 		return err
 	}
 	all := map[string]func() error{"try": try, "acquire": wait, "counter": add, "group": group, "instance": put}
 	for what, do := range all {
-		if err := do(); status.Code(err) != codes.ResourceExhausted || status.Convert(err).Message() != "etcdserver: mvcc: database space exceeded" {
+		if err := do(); status.Code(err) != codes.ResourceExhausted ||
+			status.Convert(err).Message() != "etcdserver: mvcc: database space exceeded" {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if _, err := f.lock.Release(f.ctx, &coordv1.ReleaseRequest{Name: "held", Key: held.Granted.GetKey(), Token: held.Granted.GetToken()}); err != nil {
+	if _, err := f.lock.Release(f.ctx, &coordv1.ReleaseRequest{
+		Name: "held", Key: held.Granted.GetKey(), Token: held.Granted.GetToken(),
+	}); err != nil {
 		t.Errorf("a release: %v", err)
 	}
 	f.full.Store(false)

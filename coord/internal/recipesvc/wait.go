@@ -30,7 +30,8 @@ func newAcquisition(waitMS, graceMS int64) (*acquisition, error) {
 	case waitMS < 0:
 		return nil, fmt.Errorf("%w: wait_ms %d is negative", statemachine.ErrInvalid, waitMS)
 	case graceMS < 0 || graceMS > maxGrace.Milliseconds():
-		return nil, fmt.Errorf("%w: grace_ms %d is not between 0 and %d", statemachine.ErrInvalid, graceMS, maxGrace.Milliseconds())
+		return nil, fmt.Errorf("%w: grace_ms %d is not between 0 and %d", statemachine.ErrInvalid, graceMS,
+			maxGrace.Milliseconds())
 	}
 	return &acquisition{
 		wait:  time.Duration(min(waitMS, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
@@ -38,8 +39,8 @@ func newAcquisition(waitMS, graceMS int64) (*acquisition, error) {
 	}, nil
 }
 
-// listener is told what becomes of an acquisition, in this order: queued at most once, then granted or notAcquired, then lost;
-// lost may come at any point. An error of one ends it.
+// listener is told what becomes of an acquisition, in this order: queued at most once, then granted or notAcquired,
+// then lost; lost may come at any point. An error of one ends it.
 type listener interface {
 	queued(*coordv1.Queued) error
 	granted(*coordv1.Granted) error
@@ -47,8 +48,8 @@ type listener interface {
 	lost(*coordv1.Lost) error
 }
 
-// acquire enqueues and waits until the acquisition is over: not acquired, lost, or its client gone. If stay is false it is
-// over when granted, too.
+// acquire enqueues and waits until the acquisition is over: not acquired, lost, or its client gone. If stay is false it
+// is over when granted, too.
 func (s *Service) acquire(ctx context.Context, a *acquisition, to listener, stay bool) error {
 	t := s.newTicket(a)
 	defer t.Close()
@@ -213,7 +214,9 @@ func (w *waiting) tellQueued(ctx context.Context) error {
 	if w.acquisition.Parties == 0 {
 		ahead = max(1, ahead) // whom it waits for may have gone meanwhile; who waits for those to come may be the first
 	}
-	resp := &coordv1.Queued{Key: w.entry.Key, Token: w.entry.Token, Position: ahead, Revision: max(rev, w.entry.revision)}
+	resp := &coordv1.Queued{
+		Key: w.entry.Key, Token: w.entry.Token, Position: ahead, Revision: max(rev, w.entry.revision),
+	}
 	if holder.Key != "" && holder.Key != w.entry.Key {
 		resp.Holder = holder.Proto()
 	}

@@ -106,8 +106,11 @@ func (d *DNS) answerService(resp *dns.Msg, own *dns.OPT, name, tag string) (exis
 	case dns.TypeANY: // RFC 8482: not all there is, but an answer
 		resp.Answer = append(resp.Answer, &dns.HINFO{Hdr: d.header(q.Name, dns.TypeHINFO), Cpu: "RFC8482"})
 	}
-	if own != nil && len(resp.Answer) > 0 && slices.ContainsFunc(found, func(in *instances.Instance) bool { return in.Stale }) {
-		own.Option = append(own.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "most instances expired at once"})
+	if own != nil && len(resp.Answer) > 0 &&
+		slices.ContainsFunc(found, func(in *instances.Instance) bool { return in.Stale }) {
+		own.Option = append(own.Option, &dns.EDNS0_EDE{
+			InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: "most instances expired at once",
+		})
 	}
 	return exists
 }

@@ -31,9 +31,9 @@ const maxRecords = 1000
 //	TAG.SERVICE.service.coord.    of those that have the tag
 //	HEX.addr.coord.               A or AAAA of the address in hex: the targets of SRV
 //
-// Case does not count. The instances come in random order. Those that are kept although they have expired are answered, too;
-// to who speaks EDNS that is said by the extended error "Stale Answer", and their TXT has stale=true. An instance whose
-// address has a host name has no A or AAAA; its SRV names the host.
+// Case does not count. The instances come in random order. Those that are kept although they have expired are answered,
+// too; to who speaks EDNS that is said by the extended error "Stale Answer", and their TXT has stale=true. An instance
+// whose address has a host name has no A or AAAA; its SRV names the host.
 type DNS struct {
 	mirror *mirror
 	ttl    uint32 // seconds
@@ -63,10 +63,13 @@ func ListenDNS(addr string) (udp net.PacketConn, tcp net.Listener, err error) {
 	return nil, nil, err
 }
 
-// NewDNS returns a server on open ports, which it closes. It answers SERVFAIL until ready is closed: the copy of a member
-// that has just started may be old. TTL is rounded down to seconds.
+// NewDNS returns a server on open ports, which it closes. It answers SERVFAIL until ready is closed: the copy of a
+// member that has just started may be old. TTL is rounded down to seconds.
 func NewDNS(b Backend, udp net.PacketConn, tcp net.Listener, ttl time.Duration, ready <-chan struct{}) *DNS {
-	d := &DNS{ttl: uint32(ttl / time.Second), ready: ready, log: b.Logger, udp: udp, tcp: tcp, names: map[string]map[string]bool{}}
+	d := &DNS{
+		ttl: uint32(ttl / time.Second), ready: ready, log: b.Logger, udp: udp, tcp: tcp,
+		names: map[string]map[string]bool{},
+	}
 	d.mirror = newMirror(&b, d.changed)
 	return d
 }

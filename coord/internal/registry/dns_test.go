@@ -76,7 +76,8 @@ func TestDNS(t *testing.T) {
 		"pay.service.coord.": {
 			dns.TypeA:    "7 IN A 10.0.0.1\n7 IN A 10.0.0.2",
 			dns.TypeAAAA: "7 IN AAAA 2001:db8::1",
-			dns.TypeSRV: "7 IN SRV 1 3 81 0a000001.addr.coord.\n7 IN SRV 1 3 82 0a000002.addr.coord.\n7 IN SRV 1 3 83 0a000002.addr.coord.\n" +
+			dns.TypeSRV: "7 IN SRV 1 3 81 0a000001.addr.coord.\n7 IN SRV 1 3 82 0a000002.addr.coord.\n" +
+				"7 IN SRV 1 3 83 0a000002.addr.coord.\n" +
 				"7 IN SRV 1 3 84 20010db8000000000000000000000001.addr.coord.\n7 IN SRV 1 3 85 host.example.",
 		},
 		"V2.PAY.service.COORD.": {
@@ -127,19 +128,32 @@ func TestDNSRefuses(t *testing.T) {
 		"no address in hex":      {question("zz.addr.coord.", dns.TypeA), dns.RcodeNameError, true, 0},
 		"too short an address":   {question("0a00.addr.coord.", dns.TypeA), dns.RcodeNameError, true, 0},
 		"between the names":      {question("service.coord.", dns.TypeA), dns.RcodeSuccess, true, 0},
-		"wrong class": {&dns.Msg{MsgHdr: dns.MsgHdr{Id: 1}, Question: []dns.Question{{Name: "pay.service.coord.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS}}},
+		"wrong class": {&dns.Msg{
+			MsgHdr: dns.MsgHdr{Id: 1}, Question: []dns.Question{{
+				Name: "pay.service.coord.", Qtype: dns.TypeTXT, Qclass: dns.ClassCHAOS,
+			}},
+		},
 			dns.RcodeRefused, false, 0},
-		"two questions": {&dns.Msg{MsgHdr: dns.MsgHdr{Id: 1}, Question: slices.Repeat(question("pay.service.coord.", dns.TypeA).Question, 2)},
+		"two questions": {&dns.Msg{
+			MsgHdr: dns.MsgHdr{Id: 1}, Question: slices.Repeat(question("pay.service.coord.", dns.TypeA).Question, 2),
+		},
 			dns.RcodeFormatError, false, 0},
-		"no question":  {&dns.Msg{MsgHdr: dns.MsgHdr{Id: 1}}, dns.RcodeFormatError, false, 0},
-		"an update":    {&dns.Msg{MsgHdr: dns.MsgHdr{Id: 1, Opcode: dns.OpcodeUpdate}, Question: question("pay.service.coord.", dns.TypeA).Question}, dns.RcodeNotImplemented, false, 0},
-		"a notify":     {&dns.Msg{MsgHdr: dns.MsgHdr{Id: 1, Opcode: dns.OpcodeNotify}, Question: question("pay.service.coord.", dns.TypeSOA).Question}, dns.RcodeNotImplemented, false, 0},
+		"no question": {&dns.Msg{MsgHdr: dns.MsgHdr{Id: 1}}, dns.RcodeFormatError, false, 0},
+		"an update": {&dns.Msg{
+			MsgHdr: dns.MsgHdr{Id: 1, Opcode: dns.OpcodeUpdate}, Question: question("pay.service.coord.",
+				dns.TypeA).Question,
+		}, dns.RcodeNotImplemented, false, 0},
+		"a notify": {&dns.Msg{
+			MsgHdr: dns.MsgHdr{Id: 1, Opcode: dns.OpcodeNotify}, Question: question("pay.service.coord.",
+				dns.TypeSOA).Question,
+		}, dns.RcodeNotImplemented, false, 0},
 		"EDNS version": {edns(question("pay.service.coord.", dns.TypeA), 1232, 1), dns.RcodeBadVers, false, 0},
 	} {
 		for _, network := range []string{"udp", "tcp"} {
 			resp := ask(t, server, c.msg, network)
 			if resp.Rcode != c.rcode || len(resp.Answer) != c.answers || c.soa != (len(resp.Ns) == 1) {
-				t.Errorf("%s over %s: %s, %d answers, %d in authority", name, network, dns.RcodeToString[resp.Rcode], len(resp.Answer), len(resp.Ns))
+				t.Errorf("%s over %s: %s, %d answers, %d in authority", name, network, dns.RcodeToString[resp.Rcode],
+					len(resp.Answer), len(resp.Ns))
 			}
 		}
 	}
@@ -212,7 +226,8 @@ func TestDNSTruncates(t *testing.T) {
 		}
 		resp.Compress = true
 		if n := resp.Len(); !resp.Truncated || n > c.max || len(resp.Answer) < 10 {
-			t.Errorf("%s: %d bytes of at most %d, %d answers, truncated %v", name, n, c.max, len(resp.Answer), resp.Truncated)
+			t.Errorf("%s: %d bytes of at most %d, %d answers, truncated %v", name, n, c.max, len(resp.Answer),
+				resp.Truncated)
 		}
 	}
 }
@@ -238,7 +253,8 @@ func TestDNSAfterMassExpiry(t *testing.T) {
 		if records(resp) != all {
 			t.Fatalf("answered is %s", records(resp))
 		}
-		if opt := resp.IsEdns0(); len(opt.Option) == 1 && opt.Option[0].(*dns.EDNS0_EDE).InfoCode == dns.ExtendedErrorCodeStaleAnswer {
+		if opt := resp.IsEdns0(); len(opt.Option) == 1 &&
+			opt.Option[0].(*dns.EDNS0_EDE).InfoCode == dns.ExtendedErrorCodeStaleAnswer {
 			break
 		}
 		if time.Now().After(end) {
@@ -258,7 +274,9 @@ func TestDig(t *testing.T) {
 	}
 	w, server := startDNS(t)
 	for i := range 100 {
-		w.register(registry.Instance{Service: "pay", Addr: fmt.Sprintf("10.0.1.%d:80", i), Tags: []string{fmt.Sprint("t", i)}})
+		w.register(registry.Instance{
+			Service: "pay", Addr: fmt.Sprintf("10.0.1.%d:80", i), Tags: []string{fmt.Sprint("t", i)},
+		})
 	}
 	eventually(t, server, "t99.pay.service.coord.", dns.TypeA, "7 IN A 10.0.1.99")
 	_, port, _ := net.SplitHostPort(server)
@@ -276,7 +294,8 @@ func TestDig(t *testing.T) {
 		"-c CH t7.pay.service.coord. TXT":               {"status: REFUSED"},
 		"+header-only":                                  {"status: FORMERR"},
 	} {
-		out, err := exec.Command("dig", append([]string{"@127.0.0.1", "-p", port, "+tries=3", "+timeout=10"}, strings.Fields(args)...)...).CombinedOutput()
+		out, err := exec.Command("dig", append([]string{"@127.0.0.1", "-p", port, "+tries=3", "+timeout=10"},
+			strings.Fields(args)...)...).CombinedOutput()
 		for _, text := range want {
 			if err != nil || !strings.Contains(string(out), text) {
 				t.Errorf("dig %s lacks %q: %v\n%s", args, text, err, out)

@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/coord/internal/netlimit"
 )
 
-// sound keeps from the library what would make its parser panic, on a goroutine of its own that nothing guards, and errors that
-// would end its server although the port is still open.
+// sound keeps from the library what would make its parser panic, on a goroutine of its own that nothing guards, and
+// errors that would end its server although the port is still open.
 func (d *DNS) sound(r dns.Reader) dns.Reader { return reader{r, d.log} }
 
 type reader struct {
@@ -66,7 +66,8 @@ func (r reader) checked(m []byte) (sound []byte) {
 	return m
 }
 
-// announces reports whether the library would parse the message: by its header it does not announce more than a query has.
+// announces reports whether the library would parse the message: by its header it does not announce more than a query
+// has.
 func announces(m []byte) bool {
 	if len(m) < 12 {
 		return false

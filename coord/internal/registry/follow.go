@@ -17,7 +17,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Backend is the member that the registry's services run on. All fields are required but for what a service does not use.
+// Backend is the member that the registry's services run on. All fields are required but for what a service does not
+// use.
 type Backend struct {
 	// View is the latest state of this member's store.
 	View func(ctx context.Context) (View, error)

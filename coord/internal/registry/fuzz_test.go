@@ -55,7 +55,10 @@ func populated(t testing.TB) *DNS {
 		{Service: "pay", ID: "b", Addr: "[2001:db8::1]:81", State: instances.Passing, Weight: 1},
 		{Service: "pay", ID: "c", Addr: "host.example:81", State: instances.Passing, Weight: 1},
 	} {
-		kvs = append(kvs, &mvccpb.KeyValue{Key: []byte(layout.InstanceKey(in.Service, in.ID)), Value: in.Encode(), Lease: 7, CreateRevision: 2, ModRevision: 2})
+		kvs = append(kvs, &mvccpb.KeyValue{
+			Key: []byte(layout.InstanceKey(in.Service, in.ID)), Value: in.Encode(), Lease: 7, CreateRevision: 2,
+			ModRevision: 2,
+		})
 	}
 	d.mirror.apply(func() { d.mirror.set.Replace(time.Now(), kvs) })
 	return d
@@ -127,11 +130,13 @@ func (failing) ReadUDP(*net.UDPConn, time.Duration) ([]byte, *dns.SessionUDP, er
 	return nil, nil, errors.New("no buffer space available")
 }
 
-// No packet makes the handler panic, gets an answer that cannot be encoded, or one over UDP that is larger than it may be.
+// No packet makes the handler panic, gets an answer that cannot be encoded, or one over UDP that is larger than it may
+// be.
 func FuzzDNS(f *testing.F) {
 	ask := func(name string, kind uint16) *dns.Msg { return new(dns.Msg).SetQuestion(name, kind) }
 	for _, name := range []string{"pay.service.coord.", "V2.pay.service.coord.", "0a000001.addr.coord.", "coord.", `\000\255.service.coord.`, "."} {
-		for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeANY, dns.TypeSOA, dns.TypeAXFR} {
+		for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeANY, dns.TypeSOA,
+			dns.TypeAXFR} {
 			f.Add(packed(f, ask(name, kind)))
 		}
 	}

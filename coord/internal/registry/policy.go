@@ -17,12 +17,13 @@ import (
 // ErrProbeDenied: a probe's target is an address that no client may make a member connect to.
 var ErrProbeDenied = errors.New("probes of this address are denied: a member's --probe-allow permits it")
 
-// alwaysDenied are addresses behind which no service stands that clients could mean, or that give credentials to whoever
-// connects from the machine.
+// alwaysDenied are addresses behind which no service stands that clients could mean, or that give credentials to
+// whoever connects from the machine.
 var alwaysDenied = prefixes(
 	"0.0.0.0/8", "::/128", // unspecified: the machine itself
 	"169.254.0.0/16", "fe80::/10", // link-local, with the metadata services of most clouds
-	"fd00:ec2::254/128", "fd20:ce::254/128", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", // and of the others
+	// and of the others
+	"fd00:ec2::254/128", "fd20:ce::254/128", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
 	"224.0.0.0/4", "ff00::/8", // multicast
 	"240.0.0.0/4", // reserved, and broadcast
 )
@@ -50,8 +51,8 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// Policy says which addresses probes may connect to. The longest range that holds an address decides; where one is both denied
-// and allowed, it is allowed. What no range holds is allowed.
+// Policy says which addresses probes may connect to. The longest range that holds an address decides; where one is both
+// denied and allowed, it is allowed. What no range holds is allowed.
 type Policy struct{ deny, allow []netip.Prefix }
 
 // NewPolicy denies deny beside what is always denied, and this machine's loopback addresses unless local.
@@ -98,14 +99,15 @@ func embedded(ip netip.Addr) (netip.Addr, bool) {
 		return four(12)
 	case first>>16 == 0x2002: // 6to4
 		return four(2)
-	case first == 0 && binary.BigEndian.Uint64(b[4:]) == 0 && !ip.IsLoopback() && !ip.IsUnspecified(): // IPv4-compatible
+	case first == 0 && binary.BigEndian.Uint64(b[4:]) == 0 && !ip.IsLoopback() && !ip.IsUnspecified():
+		// IPv4-compatible
 		return four(12)
 	}
 	return netip.Addr{}, false
 }
 
-// CheckTarget refuses a probe whose target is an address, as far as it can be told without looking up a name: which address
-// that gives is checked whenever it is connected to.
+// CheckTarget refuses a probe whose target is an address, as far as it can be told without looking up a name: which
+// address that gives is checked whenever it is connected to.
 func (p *Policy) CheckTarget(probe *instances.Probe) error {
 	ip, err := netip.ParseAddr(strings.Trim(hostOf(probe), "[]"))
 	if err != nil {
@@ -130,8 +132,8 @@ func hostOf(p *instances.Probe) string {
 	return target
 }
 
-// dialer connects to what the policy allows. It is asked with the address itself, behind any lookup of a name and for each
-// attempt, so that no answer of a name server gets around it.
+// dialer connects to what the policy allows. It is asked with the address itself, behind any lookup of a name and for
+// each attempt, so that no answer of a name server gets around it.
 func (p *Policy) dialer() *net.Dialer {
 	return &net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)

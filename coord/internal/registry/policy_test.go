@@ -40,25 +40,34 @@ func TestPolicy(t *testing.T) {
 		address string
 		allowed bool
 	}{
-		{standard, "10.0.0.1", true}, {standard, "192.168.1.1", true}, {standard, "8.8.8.8", true}, {standard, "2001:db8::1", true}, {standard, "fd00::1", true},
-		{standard, "127.0.0.1", false}, {standard, "127.8.8.8", false}, {standard, "::1", false}, {local, "127.0.0.1", true}, {local, "::1", true},
-		{local, "169.254.169.254", false}, {local, "169.254.0.1", false}, {local, "fe80::1", false}, {local, "fe80::1%eth0", false},
-		{local, "fd00:ec2::254", false}, {local, "fd20:ce::254", false}, {local, "100.100.100.200", false}, {local, "168.63.129.16", false}, {local, "192.0.0.192", false},
-		{local, "0.0.0.0", false}, {local, "0.1.2.3", false}, {local, "::", false}, {local, "224.0.0.1", false}, {local, "ff02::1", false}, {local, "255.255.255.255", false}, {local, "240.0.0.1", false},
-		{local, "::ffff:169.254.169.254", false}, {local, "64:ff9b::a9fe:a9fe", false}, {local, "2002:a9fe:a9fe::1", false}, {local, "::169.254.169.254", false}, {standard, "::ffff:127.0.0.1", false},
+		{standard, "10.0.0.1", true}, {standard, "192.168.1.1", true}, {standard, "8.8.8.8", true},
+		{standard, "2001:db8::1", true}, {standard, "fd00::1", true},
+		{standard, "127.0.0.1", false}, {standard, "127.8.8.8", false}, {standard, "::1", false},
+		{local, "127.0.0.1", true}, {local, "::1", true},
+		{local, "169.254.169.254", false}, {local, "169.254.0.1", false}, {local, "fe80::1", false},
+		{local, "fe80::1%eth0", false},
+		{local, "fd00:ec2::254", false}, {local, "fd20:ce::254", false}, {local, "100.100.100.200", false},
+		{local, "168.63.129.16", false}, {local, "192.0.0.192", false},
+		{local, "0.0.0.0", false}, {local, "0.1.2.3", false}, {local, "::", false}, {local, "224.0.0.1", false},
+		{local, "ff02::1", false}, {local, "255.255.255.255", false}, {local, "240.0.0.1", false},
+		{local, "::ffff:169.254.169.254", false}, {local, "64:ff9b::a9fe:a9fe", false}, {local, "2002:a9fe:a9fe::1",
+			false}, {local, "::169.254.169.254", false}, {standard, "::ffff:127.0.0.1", false},
 		{standard, "64:ff9b::10.0.0.1", true}, {local, "::ffff:10.0.0.1", true},
-		{closed, "10.1.2.3", true}, {closed, "11.0.0.1", false}, {closed, "127.0.0.1", false}, {closed, "2001:db8::1", true}, {closed, "2001:db9::1", false},
+		{closed, "10.1.2.3", true}, {closed, "11.0.0.1", false}, {closed, "127.0.0.1", false},
+		{closed, "2001:db8::1", true}, {closed, "2001:db9::1", false},
 		{closed, "169.254.7.7", true}, {closed, "169.254.169.254", false},
 		{NewPolicy(ranges(t, "10.1.0.0/16"), ranges(t, "10.0.0.0/8"), true), "10.1.0.1", false},
 		{NewPolicy(nil, ranges(t, "0.0.0.0/0"), true), "169.254.169.254", false},
 		{NewPolicy(nil, ranges(t, "169.254.0.0/16"), true), "169.254.169.254", true},
 		{NewPolicy(nil, ranges(t, "127.0.0.1"), false), "127.0.0.1", true},
 	} {
-		if err := c.policy.Check(netip.MustParseAddr(c.address)); (err == nil) != c.allowed || err != nil && !errors.Is(err, ErrProbeDenied) {
+		if err := c.policy.Check(netip.MustParseAddr(c.address)); (err == nil) != c.allowed ||
+			err != nil && !errors.Is(err, ErrProbeDenied) {
 			t.Errorf("%s: %v, want allowed %v", c.address, err, c.allowed)
 		}
 	}
-	for _, bad := range []string{"", "10.0.0.0/33", "fe80::1%eth0", "example.org", "::ffff:10.0.0.0/104", "10.0.0.1-10.0.0.9"} {
+	for _, bad := range []string{"", "10.0.0.0/33", "fe80::1%eth0", "example.org", "::ffff:10.0.0.0/104",
+		"10.0.0.1-10.0.0.9"} {
 		if p, err := ParsePrefix(bad); err == nil {
 			t.Errorf("%q is taken for %v", bad, p)
 		}
@@ -72,9 +81,11 @@ func TestTargetsAreChecked(t *testing.T) {
 		target  string
 		allowed bool
 	}{
-		{instances.ProbeTCP, "169.254.169.254:80", false}, {instances.ProbeTCP, "[fe80::1%eth0]:80", false}, {instances.ProbeTCP, "10.0.0.1:80", true},
+		{instances.ProbeTCP, "169.254.169.254:80", false}, {instances.ProbeTCP, "[fe80::1%eth0]:80", false},
+		{instances.ProbeTCP, "10.0.0.1:80", true},
 		{instances.ProbeGRPC, "169.254.169.254:80/pay", false}, {instances.ProbeGRPC, "host:80/169.254.169.254", true},
-		{instances.ProbeHTTP, "http://169.254.169.254/latest/meta-data", false}, {instances.ProbeHTTP, "https://[fd00:ec2::254]:443/", false},
+		{instances.ProbeHTTP, "http://169.254.169.254/latest/meta-data", false},
+		{instances.ProbeHTTP, "https://[fd00:ec2::254]:443/", false},
 		{instances.ProbeHTTP, "http://u@127.0.0.1:1/", false}, {instances.ProbeHTTP, "http://example.org/", true},
 	} {
 		if err := p.CheckTarget(&instances.Probe{Kind: c.kind, Target: c.target}); (err == nil) != c.allowed {
@@ -132,8 +143,8 @@ func (speaker) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.H
 	return nil, status.Error(codes.NotFound, "secret")
 }
 
-// Who registers a probe does not learn what the target says to the member: redirections are not followed, and what it says
-// in words is not passed on.
+// Who registers a probe does not learn what the target says to the member: redirections are not followed, and what it
+// says in words is not passed on.
 func TestProbesTellNothing(t *testing.T) {
 	hits := 0
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -192,7 +203,9 @@ func TestProbedInstancesAreBounded(t *testing.T) {
 	term.mirror = newMirror(&p.backend, term.changed)
 	cancel() // targets begin and end at once
 	in := func(id string) *instances.Instance {
-		i := &instances.Instance{Service: "pay", ID: id, Addr: "10.0.0.1:1", Probe: &instances.Probe{Kind: instances.ProbeTCP}}
+		i := &instances.Instance{
+			Service: "pay", ID: id, Addr: "10.0.0.1:1", Probe: &instances.Probe{Kind: instances.ProbeTCP},
+		}
 		i.EnsureDefaults()
 		return i
 	}

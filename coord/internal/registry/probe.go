@@ -29,9 +29,9 @@ type asker struct {
 	http   *http.Client
 }
 
-// newAsker makes connections that the policy allows: one for each probe. It follows nothing, uses no proxy and verifies no
-// certificate: who wants to know that a target answers does not tell it anything. What the target says is not passed on to
-// whoever registered it: a member may reach what clients do not.
+// newAsker makes connections that the policy allows: one for each probe. It follows nothing, uses no proxy and verifies
+// no certificate: who wants to know that a target answers does not tell it anything. What the target says is not passed
+// on to whoever registered it: a member may reach what clients do not.
 func newAsker(p *Policy) *asker {
 	d := p.dialer()
 	return &asker{dialer: d, http: &http.Client{
@@ -79,7 +79,8 @@ func (a *asker) askGRPC(ctx context.Context, target string) error {
 	addr, service, _ := strings.Cut(target, "/")
 	dialled := make(chan error, 1) // how the first attempt to connect ended
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithUserAgent(probeAgent), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithMaxHeaderListSize(maxProbeAnswer),
+		grpc.WithUserAgent(probeAgent), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+		grpc.WithMaxHeaderListSize(maxProbeAnswer),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxProbeAnswer)),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (conn net.Conn, err error) {
 			conn, err = a.dialer.DialContext(ctx, "tcp", addr)

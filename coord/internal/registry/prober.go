@@ -25,8 +25,8 @@ type ProbeLimits struct {
 	Targets int
 	// Rate is how many probes begin in a second. Default 1,000: all targets, at the default interval.
 	Rate int
-	// Answering and Hanging are how many may be under way: of targets that answered last time or were never asked, and of
-	// those that did not. Default 256 and 64. Each may have a connection.
+	// Answering and Hanging are how many may be under way: of targets that answered last time or were never asked, and
+	// of those that did not. Default 256 and 64. Each may have a connection.
 	Answering, Hanging int
 }
 
@@ -56,7 +56,8 @@ type Prober struct {
 func NewProber(b Backend, policy *Policy, limits ProbeLimits) *Prober {
 	limits.EnsureDefaults()
 	return &Prober{
-		backend: b, limits: limits, probe: newAsker(policy).ask, pace: pace{step: time.Second / time.Duration(limits.Rate)},
+		backend: b, limits: limits, probe: newAsker(policy).ask,
+		pace:      pace{step: time.Second / time.Duration(limits.Rate)},
 		answering: make(chan struct{}, limits.Answering), hanging: make(chan struct{}, limits.Hanging),
 	}
 }
@@ -155,7 +156,8 @@ func (t *term) admits(in *instances.Instance) bool {
 	t.waiting[name] = true
 	if now := time.Now(); now.Sub(t.warned) > time.Minute {
 		t.warned = now
-		t.backend.Logger.Warn("too many instances ask for probes: some are not probed", zap.Int("probed", len(t.targets)),
+		t.backend.Logger.Warn("too many instances ask for probes: some are not probed",
+			zap.Int("probed", len(t.targets)),
 			zap.Int("waiting", len(t.waiting)), zap.String("service", in.Service), zap.String("id", in.ID))
 	}
 	return false
@@ -188,7 +190,9 @@ type target struct {
 
 func (t *term) begin(in *instances.Instance) *target {
 	ctx, stop := context.WithCancel(t.ctx)
-	target := &target{term: t, stop: stop, news: make(chan *instances.Instance, 1), in: in, verdict: in.Probed, since: time.Now()}
+	target := &target{
+		term: t, stop: stop, news: make(chan *instances.Instance, 1), in: in, verdict: in.Probed, since: time.Now(),
+	}
 	t.running.Go(func() { guard.Loop(ctx, t.backend.Logger, "probe", func() { target.run(ctx) }) })
 	return target
 }
@@ -306,7 +310,8 @@ func (t *target) settle(ctx context.Context) bool {
 	defer cancel()
 	noted := &recipesv1.ServiceNoted{}
 	_, err := t.term.backend.Propose.Call(ctx, recipes.RegistryProbed, &recipesv1.ServiceFound{
-		Service: t.in.Service, Id: t.in.ID, Lease: t.in.Lease, Record: instances.ProbedValue(t.verdict, t.detail, t.since, t.in.Lease),
+		Service: t.in.Service, Id: t.in.ID, Lease: t.in.Lease, Record: instances.ProbedValue(t.verdict, t.detail,
+			t.since, t.in.Lease),
 	}, noted)
 	if err != nil || !noted.Written {
 		return false // the instance is another one by now: news will come

@@ -26,7 +26,9 @@ func TestFlapsAreDamped(t *testing.T) {
 		{instances.Critical, "++---++", "cpppccp"},
 	} {
 		target := &target{
-			term: &term{Prober: NewProber(Backend{Logger: zap.NewNop()}, NewPolicy(nil, nil, true), ProbeLimits{})}, verdict: c.begin,
+			term: &term{
+				Prober: NewProber(Backend{Logger: zap.NewNop()}, NewPolicy(nil, nil, true), ProbeLimits{}),
+			}, verdict: c.begin,
 			in: &instances.Instance{Probe: &instances.Probe{Failures: 3, Successes: 2}},
 		}
 		got := ""

@@ -49,7 +49,9 @@ func start(t testing.TB, members int, configure func(*coord.Config)) *world {
 			configure(c)
 		}
 	}})
-	c, err := clientv3.New(clientv3.Config{Endpoints: cluster.Endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: cluster.Endpoints(), DialTimeout: 10 * time.Second, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,8 @@ func start(t testing.TB, members int, configure func(*coord.Config)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t, cluster, c, registry.New(c, registry.Options{Retry: 5 * time.Millisecond}), func(context.Context) (registry.Session, error) { return s, nil }}
+	return &world{t, cluster, c, registry.New(c, registry.Options{Retry: 5 * time.Millisecond}),
+		func(context.Context) (registry.Session, error) { return s, nil }}
 }
 
 // leased is a session that its lease is all of.
@@ -196,8 +199,8 @@ func TestProbesSetTheState(t *testing.T) {
 	})
 }
 
-// A target that takes connections and says nothing costs its own timeout: more of them than there are slots, and others are
-// still probed.
+// A target that takes connections and says nothing costs its own timeout: more of them than there are slots, and others
+// are still probed.
 func TestHangingTargetsHoldUpNobody(t *testing.T) {
 	w := start(t, 1, nil)
 	l := listen(t)
@@ -218,9 +221,12 @@ func TestHangingTargetsHoldUpNobody(t *testing.T) {
 	}()
 	const hanging = 1000
 	for i := range hanging {
-		w.register(probed(fmt.Sprint("hangs", i), registry.Probe{Kind: registry.ProbeHTTP, Target: "http://" + l.Addr().String(), Timeout: time.Second}))
+		w.register(probed(fmt.Sprint("hangs", i), registry.Probe{
+			Kind: registry.ProbeHTTP, Target: "http://" + l.Addr().String(), Timeout: time.Second,
+		}))
 	}
-	for ctx := bounded(t); accepted.Load() < hanging+100; time.Sleep(5 * time.Millisecond) { // all of them hang, and begin to again
+	// all of them hang, and begin to again
+	for ctx := bounded(t); accepted.Load() < hanging+100; time.Sleep(5 * time.Millisecond) {
 		if ctx.Err() != nil {
 			t.Fatalf("%d were probed", accepted.Load())
 		}
@@ -233,8 +239,8 @@ func TestHangingTargetsHoldUpNobody(t *testing.T) {
 	before := accepted.Load()
 	w.register(probed("answers", registry.Probe{Kind: registry.ProbeHTTP, Target: s.URL}))
 	w.wait("answers", registry.StatePassing)
-	// In the 256 slots that it would share with the others, it would stand behind 1000 - 256 of their probes. They have 64
-	// slots, for a second each: it would take very long until so many have passed it.
+	// In the 256 slots that it would share with the others, it would stand behind 1000 - 256 of their probes. They have
+	// 64 slots, for a second each: it would take very long until so many have passed it.
 	if n := accepted.Load() - before; n > 500 {
 		t.Errorf("%d probes of those that hang came before that of the one that answers", n)
 	}

@@ -16,8 +16,8 @@ type announcedEntry struct {
 	claim statemachine.Revision
 }
 
-// answerAnnounced answers those who announced entries when they attached, with the truth: read from one view, each queue
-// once. The entries are tracked before, so that what becomes of them after the view is told.
+// answerAnnounced answers those who announced entries when they attached, with the truth: read from one view, each
+// queue once. The entries are tracked before, so that what becomes of them after the view is told.
 func (st *stream) answerAnnounced(all []*attaching) {
 	announced := make([][]announcedEntry, len(all))
 	for i, a := range all {

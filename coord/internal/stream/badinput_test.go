@@ -50,29 +50,37 @@ func TestWhoBreaksTheProtocolIsToldHow(t *testing.T) {
 	open := &coordv1.ChannelFrame{Id: 3, Open: coordv1.ChannelKind_CHANNEL_WATCH}
 	large := make([]byte, 100<<10)
 	for want, frames := range map[string][]any{
-		"no hello":            {batch(0)},
-		"version 2":           {&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 2}}},
-		"a second hello":      {&coordv1.ClientFrame{Hello: hello}, &coordv1.ClientFrame{Hello: hello}},
-		"frame:":              {&coordv1.ClientFrame{Hello: hello}, []byte{0xff}},
-		"batch:":              {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 2, 0x1a, 5}},
-		"request:":            {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 4, 0x1a, 2, 0x1a, 5}},
-		"sequence number 0":   {&coordv1.ClientFrame{Hello: hello}, batch(9, &coordv1.Request{Kind: 1})},
-		"channel frame:":      {&coordv1.ClientFrame{Hello: hello}, []byte{0x22, 1, 0xff}},
-		"channel 3 was not":   {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Credit: 1})},
-		"kind 77 is unknown":  {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 77})},
-		"opened twice":        {&coordv1.ClientFrame{Hello: hello}, channel(open, open)},
-		"a credit of -1":      {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 1, Credit: -1})},
-		"after the last one":  {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Close: true}, &coordv1.ChannelFrame{Id: 3, Messages: [][]byte{{1}}})},
-		"3073 messages":       {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 2, Messages: make([][]byte, 3073)})},
-		"channel 3: messages": {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Messages: make([][]byte, 3000)})},
-		"without credit":      {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Messages: [][]byte{large, large, large}})},
+		"no hello":           {batch(0)},
+		"version 2":          {&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 2}}},
+		"a second hello":     {&coordv1.ClientFrame{Hello: hello}, &coordv1.ClientFrame{Hello: hello}},
+		"frame:":             {&coordv1.ClientFrame{Hello: hello}, []byte{0xff}},
+		"batch:":             {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 2, 0x1a, 5}},
+		"request:":           {&coordv1.ClientFrame{Hello: hello}, []byte{0x12, 4, 0x1a, 2, 0x1a, 5}},
+		"sequence number 0":  {&coordv1.ClientFrame{Hello: hello}, batch(9, &coordv1.Request{Kind: 1})},
+		"channel frame:":     {&coordv1.ClientFrame{Hello: hello}, []byte{0x22, 1, 0xff}},
+		"channel 3 was not":  {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Credit: 1})},
+		"kind 77 is unknown": {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{Id: 3, Open: 77})},
+		"opened twice":       {&coordv1.ClientFrame{Hello: hello}, channel(open, open)},
+		"a credit of -1": {&coordv1.ClientFrame{Hello: hello},
+			channel(&coordv1.ChannelFrame{Id: 3, Open: 1, Credit: -1})},
+		"after the last one": {&coordv1.ClientFrame{Hello: hello},
+			channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Close: true},
+				&coordv1.ChannelFrame{Id: 3, Messages: [][]byte{{1}}})},
+		"3073 messages": {&coordv1.ClientFrame{Hello: hello},
+			channel(&coordv1.ChannelFrame{Id: 3, Open: 2, Messages: make([][]byte, 3073)})},
+		"channel 3: messages": {&coordv1.ClientFrame{Hello: hello},
+			channel(&coordv1.ChannelFrame{Id: 3, Open: 4, Messages: make([][]byte, 3000)})},
+		"without credit": {&coordv1.ClientFrame{Hello: hello}, channel(&coordv1.ChannelFrame{
+			Id: 3, Open: 4, Messages: [][]byte{large, large, large},
+		})},
 	} {
 		c := silent(t, endpoint, grpc.ForceCodec(bytesCodec{}))
 		for _, f := range frames {
 			_ = c.stream.SendMsg(f) // the stream may have ended already
 		}
 		st, reason := c.fate()
-		if st.Code() != codes.InvalidArgument || reason != coordv1.Error_REASON_PROTOCOL || !strings.Contains(st.Message(), want) {
+		if st.Code() != codes.InvalidArgument || reason != coordv1.Error_REASON_PROTOCOL ||
+			!strings.Contains(st.Message(), want) {
 			t.Errorf("%q: ended with %v, %v", want, st, reason)
 		}
 		if want == "no hello" && c.frames > 0 {
@@ -81,7 +89,8 @@ func TestWhoBreaksTheProtocolIsToldHow(t *testing.T) {
 	}
 	c := connect(t, endpoint)
 	_ = c.stream.Send(batch(0, &coordv1.Request{Body: make([]byte, 3<<20)}))
-	if st, _ := c.fate(); st.Code() != codes.ResourceExhausted || !strings.Contains(st.Message(), "message larger than max") {
+	if st, _ := c.fate(); st.Code() != codes.ResourceExhausted ||
+		!strings.Contains(st.Message(), "message larger than max") {
 		t.Errorf("a frame that is too large: ended with %v", st) // gRPC's own words
 	}
 	witness.put("k", "v")
@@ -100,25 +109,38 @@ func TestRefusedRequests(t *testing.T) {
 		text    string
 	}{
 		{"no key", put(&pb.PutRequest{}), coordv1.Error_REASON_ETCD, "etcdserver: key is not provided"},
-		{"value provided", put(&pb.PutRequest{Key: []byte("k"), Value: []byte("v"), IgnoreValue: true}), coordv1.Error_REASON_ETCD, "etcdserver: value is provided"},
-		{"unknown lease", put(&pb.PutRequest{Key: []byte("k"), Lease: 12345}), coordv1.Error_REASON_LEASE_NOT_FOUND, "etcdserver: requested lease not found"},
-		{"too large", put(&pb.PutRequest{Key: []byte("k"), Value: make([]byte, 3<<19)}), coordv1.Error_REASON_TOO_LARGE, "etcdserver: request is too large"},
-		{"no key to delete", request(0, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{}), coordv1.Error_REASON_ETCD, "etcdserver: key is not provided"},
+		{"value provided", put(&pb.PutRequest{
+			Key: []byte("k"), Value: []byte("v"), IgnoreValue: true,
+		}), coordv1.Error_REASON_ETCD, "etcdserver: value is provided"},
+		{"unknown lease", put(&pb.PutRequest{Key: []byte("k"), Lease: 12345}), coordv1.Error_REASON_LEASE_NOT_FOUND,
+			"etcdserver: requested lease not found"},
+		{"too large", put(&pb.PutRequest{Key: []byte("k"), Value: make([]byte, 3<<19)}), coordv1.Error_REASON_TOO_LARGE,
+			"etcdserver: request is too large"},
+		{"no key to delete", request(0, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{}),
+			coordv1.Error_REASON_ETCD, "etcdserver: key is not provided"},
 		{"duplicate key", request(0, coordv1.Kind_KIND_TXN, &pb.TxnRequest{Success: []*pb.RequestOp{
 			{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}},
 			{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}},
 		}}), coordv1.Error_REASON_ETCD, "etcdserver: duplicate key given in txn request"},
-		{"TTL", request(0, coordv1.Kind_KIND_LEASE_GRANT, &pb.LeaseGrantRequest{TTL: 9_000_000_001}), coordv1.Error_REASON_ETCD, "etcdserver: too large lease TTL"},
-		{"revoke", request(0, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 12345}), coordv1.Error_REASON_LEASE_NOT_FOUND, "etcdserver: requested lease not found"},
-		{"body", &coordv1.Request{Kind: coordv1.Kind_KIND_PUT, Body: []byte{0xff}}, coordv1.Error_REASON_INVALID, "body is not a PutRequest"},
+		{"TTL", request(0, coordv1.Kind_KIND_LEASE_GRANT, &pb.LeaseGrantRequest{TTL: 9_000_000_001}),
+			coordv1.Error_REASON_ETCD, "etcdserver: too large lease TTL"},
+		{"revoke", request(0, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 12345}),
+			coordv1.Error_REASON_LEASE_NOT_FOUND, "etcdserver: requested lease not found"},
+		{"body", &coordv1.Request{Kind: coordv1.Kind_KIND_PUT, Body: []byte{0xff}}, coordv1.Error_REASON_INVALID,
+			"body is not a PutRequest"},
 		{"kind 0", &coordv1.Request{}, coordv1.Error_REASON_INVALID, "kind 0"},
 		{"kind 99", &coordv1.Request{Kind: 99}, coordv1.Error_REASON_INVALID, "kind 99"},
 		{"negative kind", &coordv1.Request{Kind: -5}, coordv1.Error_REASON_INVALID, "kind -5"},
 		{"a read", &coordv1.Request{Kind: coordv1.Kind_KIND_RANGE}, coordv1.Error_REASON_INVALID, "kind 131"},
-		{"guard", request(0, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")}, &coordv1.Guard{Name: "l", Key: "l/1", Token: 1}), coordv1.Error_REASON_FENCED, "guard"},
-		{"65 guards", &coordv1.Request{Kind: 1, Guards: make([]*coordv1.Guard, 65)}, coordv1.Error_REASON_INVALID, "65 guards"},
-		{"withdraw itself", request(0, coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{}), coordv1.Error_REASON_SEQUENCE_PAST, "acknowledged before"},
-		{"far future", &coordv1.Request{Sequence: 200_000, Kind: 1, Body: put(&pb.PutRequest{Key: []byte("k")}).Body}, coordv1.Error_REASON_SEQUENCE_FUTURE, "too far ahead"},
+		{"guard", request(0, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")},
+			&coordv1.Guard{Name: "l", Key: "l/1", Token: 1}), coordv1.Error_REASON_FENCED, "guard"},
+		{"65 guards", &coordv1.Request{Kind: 1, Guards: make([]*coordv1.Guard, 65)}, coordv1.Error_REASON_INVALID,
+			"65 guards"},
+		{"withdraw itself", request(0, coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{}),
+			coordv1.Error_REASON_SEQUENCE_PAST, "acknowledged before"},
+		{"far future", &coordv1.Request{
+			Sequence: 200_000, Kind: 1, Body: put(&pb.PutRequest{Key: []byte("k")}).Body,
+		}, coordv1.Error_REASON_SEQUENCE_FUTURE, "too far ahead"},
 	}
 	for i, test := range tests {
 		if test.request.Sequence == 0 {
@@ -137,26 +159,37 @@ func TestRefusedRequests(t *testing.T) {
 		reason coordv1.Error_Reason
 		text   string
 	}{
-		"range without key":  {coordv1.Kind_KIND_RANGE, &pb.RangeRequest{}, coordv1.Error_REASON_ETCD, "key is not provided"},
-		"future revision":    {coordv1.Kind_KIND_RANGE, &pb.RangeRequest{Key: []byte("k"), Revision: 1 << 40}, coordv1.Error_REASON_FUTURE_REVISION, "future revision"},
-		"writing read txn":   {coordv1.Kind_KIND_READ_TXN, &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}}}}, coordv1.Error_REASON_ETCD, "does not only read"},
-		"compact the future": {coordv1.Kind_KIND_COMPACT, &pb.CompactionRequest{Revision: 1 << 40}, coordv1.Error_REASON_FUTURE_REVISION, "future revision"},
-		"put":                {coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")}, coordv1.Error_REASON_INVALID, "kind 1 "},
-		"no leader":          {coordv1.Kind_KIND_LEADER, &coordv1.LeaderRequest{Name: "nobody"}, coordv1.Error_REASON_NO_LEADER, "no leader"},
-		"empty name":         {coordv1.Kind_KIND_DESCRIBE, &coordv1.DescribeRequest{}, coordv1.Error_REASON_INVALID, "name is empty"},
-		"unknown session":    {coordv1.Kind_KIND_SESSION_END, &coordv1.SessionEnd{Session: 5}, coordv1.Error_REASON_SESSION_NOT_FOUND, "session not found"},
+		"range without key": {coordv1.Kind_KIND_RANGE, &pb.RangeRequest{}, coordv1.Error_REASON_ETCD,
+			"key is not provided"},
+		"future revision": {coordv1.Kind_KIND_RANGE, &pb.RangeRequest{Key: []byte("k"), Revision: 1 << 40},
+			coordv1.Error_REASON_FUTURE_REVISION, "future revision"},
+		"writing read txn": {coordv1.Kind_KIND_READ_TXN, &pb.TxnRequest{
+			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}}},
+		}, coordv1.Error_REASON_ETCD, "does not only read"},
+		"compact the future": {coordv1.Kind_KIND_COMPACT, &pb.CompactionRequest{Revision: 1 << 40},
+			coordv1.Error_REASON_FUTURE_REVISION, "future revision"},
+		"put": {coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")}, coordv1.Error_REASON_INVALID,
+			"kind 1 "},
+		"no leader": {coordv1.Kind_KIND_LEADER, &coordv1.LeaderRequest{Name: "nobody"},
+			coordv1.Error_REASON_NO_LEADER, "no leader"},
+		"empty name": {coordv1.Kind_KIND_DESCRIBE, &coordv1.DescribeRequest{}, coordv1.Error_REASON_INVALID,
+			"name is empty"},
+		"unknown session": {coordv1.Kind_KIND_SESSION_END, &coordv1.SessionEnd{Session: 5},
+			coordv1.Error_REASON_SESSION_NOT_FOUND, "session not found"},
 	} {
 		wantRefusal(t, what, c.ask(test.kind, test.body, nil), test.reason, test.text)
 	}
 	foreign := connect(t, cluster.Endpoints()[0])
 	foreign.send(batch(s.Id, request(900, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")})))
-	wantRefusal(t, "a foreign session", decode(t, foreign.response(s.Id, 900), nil), coordv1.Error_REASON_SESSION_ELSEWHERE, "another stream")
+	wantRefusal(t, "a foreign session", decode(t, foreign.response(s.Id, 900), nil),
+		coordv1.Error_REASON_SESSION_ELSEWHERE, "another stream")
 	foreign.send(batch(77, request(900, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")})))
-	wantRefusal(t, "an unknown session", decode(t, foreign.response(77, 900), nil), coordv1.Error_REASON_SESSION_NOT_FOUND, "session not found")
+	wantRefusal(t, "an unknown session", decode(t, foreign.response(77, 900), nil),
+		coordv1.Error_REASON_SESSION_NOT_FOUND, "session not found")
 }
 
-// A client that sends without ever waiting is read no further once so much is under way; others are served, and what it sent
-// is executed.
+// A client that sends without ever waiting is read no further once so much is under way; others are served, and what it
+// sent is executed.
 func TestAFloodIsHeldBack(t *testing.T) {
 	cluster := start(t, coordtest.Options{Configure: limit(func(l *limits) { l.Requests = 100 })})
 	endpoint := cluster.Endpoints()[0]
@@ -170,7 +203,8 @@ func TestAFloodIsHeldBack(t *testing.T) {
 		for f := range frames {
 			var requests []*coordv1.Request
 			for i := range each {
-				requests = append(requests, request(uint64(f*each+i+1), coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("flood"), Value: value}))
+				requests = append(requests, request(uint64(f*each+i+1), coordv1.Kind_KIND_PUT,
+					&pb.PutRequest{Key: []byte("flood"), Value: value}))
 			}
 			if err := flood.stream.Send(batch(s.Id, requests...)); err != nil {
 				sent <- err
@@ -200,7 +234,9 @@ func TestAFloodIsHeldBack(t *testing.T) {
 // A client that does not read what it is sent costs bounded memory, and loses its stream by name; others are served.
 func TestAClientThatNeverReadsIsEnded(t *testing.T) {
 	const limitBytes = 4 << 20
-	cluster := start(t, coordtest.Options{Configure: limit(func(l *limits) { l.OutBytes, l.Patience = limitBytes, time.Second })})
+	cluster := start(t, coordtest.Options{Configure: limit(func(l *limits) {
+		l.OutBytes, l.Patience = limitBytes, time.Second
+	})})
 	endpoint := cluster.Endpoints()[0]
 	witness := connect(t, endpoint).open(time.Minute)
 	witness.put("large", strings.Repeat("x", 1<<20))
@@ -212,7 +248,8 @@ func TestAClientThatNeverReadsIsEnded(t *testing.T) {
 	for i := range 10 {
 		var reads []*coordv1.Request
 		for j := range 100 {
-			reads = append(reads, request(uint64(100*i+j+1), coordv1.Kind_KIND_RANGE, &pb.RangeRequest{Key: []byte("large")}))
+			reads = append(reads, request(uint64(100*i+j+1), coordv1.Kind_KIND_RANGE,
+				&pb.RangeRequest{Key: []byte("large")}))
 		}
 		if deaf.stream.Send(batch(0, reads...)) != nil {
 			break
@@ -231,8 +268,8 @@ func TestAClientThatNeverReadsIsEnded(t *testing.T) {
 	}
 }
 
-// What gRPC holds of a stream whose client ended it, and does not read, is not there for ever: its connection is closed. Else who ends one
-// stream after another like that would take the room of all.
+// What gRPC holds of a stream whose client ended it, and does not read, is not there for ever: its connection is
+// closed. Else who ends one stream after another like that would take the room of all.
 func TestWhoEndsItsStreamAndDoesNotReadMakesRoom(t *testing.T) {
 	configure := func(_ int, c *coord.Config) { c.StreamLimits.Patience, c.ClientMemoryBytes = 2*time.Second, 16<<20 }
 	endpoint := start(t, coordtest.Options{Configure: configure}).Endpoints()[0]
@@ -244,7 +281,8 @@ func TestWhoEndsItsStreamAndDoesNotReadMakesRoom(t *testing.T) {
 		deaf.send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}})
 		deaf.send(batch(0, request(1, coordv1.Kind_KIND_RANGE, &pb.RangeRequest{Key: []byte("large")})))
 		held(t, endpoint, func(bytes float64) bool { return bytes > 1<<20 })
-		_ = deaf.stream.Send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}}) // a second one, unless it was given up meanwhile
+		// a second one, unless it was given up meanwhile
+		_ = deaf.stream.Send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}})
 	}
 	held(t, endpoint, func(bytes float64) bool { return bytes < 1<<20 })
 	session.put("k", "v")
@@ -265,7 +303,9 @@ func held(t testing.TB, endpoint string, good func(bytes float64) bool) {
 func waitStreams(t testing.TB, endpoint string, n int) {
 	t.Helper()
 	want := fmt.Sprintf("\ncoord_stream_streams %d\n", n)
-	waitMetrics(t, endpoint, fmt.Sprintf("there are not %d streams", n), func(page string) bool { return strings.Contains(page, want) })
+	waitMetrics(t, endpoint, fmt.Sprintf("there are not %d streams", n), func(page string) bool {
+		return strings.Contains(page, want)
+	})
 }
 
 // waitMetrics waits until a member's metrics are good; complaint says that they are not.

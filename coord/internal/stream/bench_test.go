@@ -80,7 +80,9 @@ func BenchmarkPuts(b *testing.B) {
 	s := c.open(time.Minute)
 	bodies := make([][]byte, 10_000)
 	for i := range bodies {
-		bodies[i] = request(1, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: fmt.Append(nil, "key-", i), Value: make([]byte, 256)}).Body
+		bodies[i] = request(1, coordv1.Kind_KIND_PUT, &pb.PutRequest{
+			Key: fmt.Append(nil, "key-", i), Value: make([]byte, 256),
+		}).Body
 	}
 	keepBusy(b, c, s.Id, b.N, func(i int) *coordv1.Request {
 		return &coordv1.Request{Sequence: uint64(i + 1), Kind: coordv1.Kind_KIND_PUT, Body: bodies[i%len(bodies)]}
@@ -96,14 +98,16 @@ func BenchmarkGets(b *testing.B) {
 	})
 }
 
-// BenchmarkLocks measures pairs of acquire and release, each a request of its own: 512 locks, each taken and given back by
-// one caller. A release names the token of its acquire, so half of the requests wait for an answer before they can go.
+// BenchmarkLocks measures pairs of acquire and release, each a request of its own: 512 locks, each taken and given back
+// by one caller. A release names the token of its acquire, so half of the requests wait for an answer before they can
+// go.
 func BenchmarkLocks(b *testing.B) {
 	c := connect(b, start(b, coordtest.Options{}).Endpoints()[0])
 	s := c.open(time.Minute)
 	acquires := make([][]byte, callers)
 	for i := range acquires {
-		acquires[i] = request(1, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{fmt.Sprint("lock-", i)}}).Body
+		acquires[i] = request(1, coordv1.Kind_KIND_ACQUIRE,
+			&coordv1.Acquire{Names: []string{fmt.Sprint("lock-", i)}}).Body
 	}
 	caller := make(map[uint64]int, callers) // by sequence
 	var sequence uint64

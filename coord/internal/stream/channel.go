@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// channelWindow is how many bytes of messages a client may have sent that were not taken: with so much it begins, and it
-	// gets more when half of it was taken.
+	// channelWindow is how many bytes of messages a client may have sent that were not taken: with so much it begins,
+	// and it gets more when half of it was taken.
 	channelWindow = 64 << 10
-	// messageOverhead is what each message counts beside its bytes, in credit and in memory: an empty one is not for nothing.
-	// Client and server count alike, see stream.proto.
+	// messageOverhead is what each message counts beside its bytes, in credit and in memory: an empty one is not for
+	// nothing. Client and server count alike, see stream.proto.
 	messageOverhead = 64
 	// channelCost is what an open channel counts in memory: its goroutines, mostly.
 	channelCost = 12 << 10
@@ -38,8 +38,8 @@ type channels struct {
 
 	mu   sync.Mutex
 	open map[uint64]*channel
-	// over holds the ids of the last channels that are over, as many as may be open: the client may not know of their end
-	// when it sends. order has them, oldest at next.
+	// over holds the ids of the last channels that are over, as many as may be open: the client may not know of their
+	// end when it sends. order has them, oldest at next.
 	over  map[uint64]struct{}
 	order []uint64
 	next  int
@@ -162,7 +162,8 @@ func (st *stream) channelHandler(kind coordv1.ChannelKind) func(*channel) error 
 		}
 	case coordv1.ChannelKind_CHANNEL_LEASE_KEEP_ALIVE:
 		return func(c *channel) error {
-			return o.Etcd.KeepAlive(&grpc.GenericServerStream[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]{ServerStream: c})
+			return o.Etcd.KeepAlive(&grpc.GenericServerStream[pb.LeaseKeepAliveRequest,
+				pb.LeaseKeepAliveResponse]{ServerStream: c})
 		}
 	case coordv1.ChannelKind_CHANNEL_OBSERVE:
 		return func(c *channel) error {
@@ -170,7 +171,8 @@ func (st *stream) channelHandler(kind coordv1.ChannelKind) func(*channel) error 
 			if err := c.RecvMsg(request); err != nil {
 				return err
 			}
-			return o.Election.Observe(request, &grpc.GenericServerStream[coordv1.ObserveRequest, coordv1.ObserveEvent]{ServerStream: c})
+			return o.Election.Observe(request, &grpc.GenericServerStream[coordv1.ObserveRequest,
+				coordv1.ObserveEvent]{ServerStream: c})
 		}
 	case coordv1.ChannelKind_CHANNEL_RANGE:
 		return func(c *channel) error {
@@ -178,14 +180,15 @@ func (st *stream) channelHandler(kind coordv1.ChannelKind) func(*channel) error 
 			if err := c.RecvMsg(request); err != nil {
 				return err
 			}
-			return o.Etcd.RangeStream(request, &grpc.GenericServerStream[pb.RangeRequest, pb.RangeStreamResponse]{ServerStream: c})
+			return o.Etcd.RangeStream(request, &grpc.GenericServerStream[pb.RangeRequest,
+				pb.RangeStreamResponse]{ServerStream: c})
 		}
 	}
 	return nil
 }
 
-// channel is a stream inside the stream: a grpc.ServerStream for its handler. What a slow client does not take stays with the
-// handler: nothing more than a message goes out without credit.
+// channel is a stream inside the stream: a grpc.ServerStream for its handler. What a slow client does not take stays
+// with the handler: nothing more than a message goes out without credit.
 type channel struct {
 	st     *stream
 	id     uint64
@@ -232,7 +235,8 @@ func (c *channel) close(why *coordv1.Refusal) {
 	c.st.out.channel(&coordv1.ChannelFrame{Id: c.id, Close: true, Refusal: why})
 }
 
-// take takes a frame of the client. Who closes with a refusal, or for the second time, or a watch, wants no more answers.
+// take takes a frame of the client. Who closes with a refusal, or for the second time, or a watch, wants no more
+// answers.
 func (c *channel) take(f *coordv1.ChannelFrame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -260,8 +264,8 @@ func (c *channel) take(f *coordv1.ChannelFrame) error {
 	return nil
 }
 
-// keep queues a message. It reports false where the channel is over, or is now, as there is no room for more. The caller
-// holds the mutex.
+// keep queues a message. It reports false where the channel is over, or is now, as there is no room for more. The
+// caller holds the mutex.
 func (c *channel) keep(m []byte) bool {
 	if c.over || c.why != nil {
 		return false

@@ -63,7 +63,9 @@ func marshal(m proto.Message) []byte {
 }
 
 func watchFrame(id uint64, key string, credit int64) *coordv1.ClientFrame {
-	create := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(key)}}}
+	create := &pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(key)}},
+	}
 	return &coordv1.ClientFrame{Channels: []*coordv1.ChannelFrame{{
 		Id: id, Open: coordv1.ChannelKind_CHANNEL_WATCH, Messages: [][]byte{marshal(create)}, Credit: credit,
 	}}}

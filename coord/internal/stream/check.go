@@ -18,8 +18,8 @@ const (
 	maxLabelBytes  = 4096
 )
 
-// check says why a request of a session must not go into the log, nil if it may. It may replace r.raw: by what the server
-// has to choose.
+// check says why a request of a session must not go into the log, nil if it may. It may replace r.raw: by what the
+// server has to choose.
 func (s *Server) check(r *request) *coordv1.Refusal {
 	etcd := s.opts.Etcd
 	if r.guards > maxGuards {

@@ -64,7 +64,8 @@ func connect(t testing.TB, endpoint string) *raw {
 	c := silent(t, endpoint)
 	c.send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1, Client: "test"}})
 	f, err := c.stream.Recv()
-	if err != nil || f.Welcome == nil || f.Welcome.ClusterId == 0 || f.Welcome.MemberId == 0 || f.Welcome.MaxRequestBytes == 0 {
+	if err != nil || f.Welcome == nil || f.Welcome.ClusterId == 0 || f.Welcome.MemberId == 0 ||
+		f.Welcome.MaxRequestBytes == 0 {
 		t.Fatalf("no welcome: %v, %v", f, err)
 	}
 	return c
@@ -180,7 +181,8 @@ type session struct {
 func (c *raw) open(ttl time.Duration) *session {
 	c.t.Helper()
 	s := &session{raw: c, SessionOpened: &coordv1.SessionOpened{}}
-	if r := c.ask(coordv1.Kind_KIND_SESSION_OPEN, &coordv1.SessionOpen{TtlMs: ttl.Milliseconds()}, s.SessionOpened); r != nil {
+	if r := c.ask(coordv1.Kind_KIND_SESSION_OPEN, &coordv1.SessionOpen{TtlMs: ttl.Milliseconds()},
+		s.SessionOpened); r != nil {
 		c.t.Fatalf("open a session: %v", r)
 	}
 	return s

@@ -10,9 +10,9 @@ import (
 	"github.com/coord-dev/coord/coord/internal/transit"
 )
 
-// Codec is gRPC's codec for protobuf, except that frames of a native stream pass through it as the bytes they are (requests
-// go into the log, and outcomes to the client, without being decoded), and messages that are followed until they are written. It is
-// for grpc.ForceServerCodecV2.
+// Codec is gRPC's codec for protobuf, except that frames of a native stream pass through it as the bytes they are
+// (requests go into the log, and outcomes to the client, without being decoded), and messages that are followed until
+// they are written. It is for grpc.ForceServerCodecV2.
 func Codec(log *zap.Logger) encoding.CodecV2 { return codec{encoding.GetCodecV2(proto.Name), log} }
 
 type codec struct {
@@ -30,7 +30,8 @@ func (r *received) free() {
 	r.buffer = nil
 }
 
-// Unmarshal runs outside of any interceptor: who sends what makes it panic gets an error, as for whatever does not parse.
+// Unmarshal runs outside of any interceptor: who sends what makes it panic gets an error, as for whatever does not
+// parse.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 	defer guard.Recover(c.log, "decode", func(cause any) { err = guard.Status(cause) })
 	if r, ok := v.(*received); ok {

@@ -10,8 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// entries are what the sessions of a stream hold and wait for. Package mirror tells what becomes of each, under locks of its
-// own: mu comes before those, and they before the stream's mutex.
+// entries are what the sessions of a stream hold and wait for. Package mirror tells what becomes of each, under locks
+// of its own: mu comes before those, and they before the stream's mutex.
 type entries struct {
 	st *stream
 	mu sync.Mutex

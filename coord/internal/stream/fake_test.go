@@ -43,7 +43,9 @@ type submitted struct {
 
 func (m *fakeMember) Weigh(coordv1.Kind, []byte, []string) int64 { return 0 }
 
-func (m *fakeMember) Submit(_ context.Context, kind raftv1.Kind, body []byte, _ int64, _ bool, done func(statemachine.Result)) func() {
+func (m *fakeMember) Submit(
+	_ context.Context, kind raftv1.Kind, body []byte, _ int64, _ bool, done func(statemachine.Result),
+) func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &submitted{kind: kind, body: body, done: done}
@@ -151,10 +153,14 @@ type fakeServer struct {
 // withServer runs a test in a bubble of its own time.
 func withServer(t *testing.T, test func(t *testing.T, s *fakeServer)) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fakeServer{member: &fakeMember{elsewhere: map[int64]bool{}}, streams: &Streams{}, metrics: prometheus.NewRegistry()}
+		s := &fakeServer{
+			member: &fakeMember{elsewhere: map[int64]bool{}}, streams: &Streams{}, metrics: prometheus.NewRegistry(),
+		}
 		var err error
 		s.Server, err = New(Options{
-			Backend: s.member, Etcd: api.NewServices(api.Options{QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128}),
+			Backend: s.member, Etcd: api.NewServices(api.Options{
+				QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128,
+			}),
 			Features: map[string]uint32{"old": 1, "new": uint32(raftv1.MaxVersion) + 1},
 			History:  statemachine.NewHistory(1), Streams: s.streams, Metrics: s.metrics,
 		})
@@ -168,7 +174,10 @@ func withServer(t *testing.T, test func(t *testing.T, s *fakeServer)) {
 // connect opens a stream, which the end of the test ends.
 func (s *fakeServer) connect(t *testing.T) *fakeClient {
 	ctx, cancel := context.WithCancel(t.Context())
-	c := &fakeClient{ctx: ctx, in: make(chan *coordv1.ClientFrame, 100), out: make(chan *coordv1.ServerFrame, 100), ended: make(chan error, 1)}
+	c := &fakeClient{
+		ctx: ctx, in: make(chan *coordv1.ClientFrame, 100), out: make(chan *coordv1.ServerFrame, 100),
+		ended: make(chan error, 1),
+	}
 	go func() {
 		c.ended <- s.Open(&grpc.GenericServerStream[coordv1.ClientFrame, coordv1.ServerFrame]{ServerStream: c})
 	}()
@@ -184,7 +193,9 @@ func (s *fakeServer) connect(t *testing.T) *fakeClient {
 func (c *fakeClient) open(t *testing.T, s *fakeServer, id int64) {
 	t.Helper()
 	c.in <- lone(1, coordv1.Kind_KIND_SESSION_OPEN, &coordv1.SessionOpen{TtlMs: 1000})
-	s.member.next(t, raftv1.KindSessionOpen).done(statemachine.Result{Response: statemachine.SessionOpened{ID: id, Created: 1, Epoch: 1}})
+	s.member.next(t, raftv1.KindSessionOpen).done(statemachine.Result{
+		Response: statemachine.SessionOpened{ID: id, Created: 1, Epoch: 1},
+	})
 	if f := c.frame(t); len(f.Responses) != 1 || f.Responses[0].Outcome.Response == nil {
 		t.Fatalf("open: %v", f)
 	}
@@ -195,7 +206,11 @@ func lone(sequence uint64, kind coordv1.Kind, body proto.Message) *coordv1.Clien
 }
 
 func ofSession(id int64, sequence uint64, kind coordv1.Kind, body proto.Message) *coordv1.ClientFrame {
-	return &coordv1.ClientFrame{Batches: []*coordv1.Batch{{Session: id, Requests: []*coordv1.Request{{Sequence: sequence, Kind: kind, Body: encode(body)}}}}}
+	return &coordv1.ClientFrame{
+		Batches: []*coordv1.Batch{{
+			Session: id, Requests: []*coordv1.Request{{Sequence: sequence, Kind: kind, Body: encode(body)}},
+		}},
+	}
 }
 
 var aPut = &pb.PutRequest{Key: []byte("k")}
@@ -265,7 +280,8 @@ func TestSessionsAreLookedAtAfterASnapshot(t *testing.T) {
 		if len(f.Pushes) == 0 { // two frames, but in this order
 			t.Fatalf("the heartbeat was answered first: %v", f)
 		}
-		if p := f.Pushes[0]; p.Session != 6 || p.GetSessionLost().GetCause() != coordv1.SessionLost_MOVED || len(f.Pushes) > 1 {
+		if p := f.Pushes[0]; p.Session != 6 || p.GetSessionLost().GetCause() != coordv1.SessionLost_MOVED ||
+			len(f.Pushes) > 1 {
 			t.Errorf("pushes: %v", f.Pushes)
 		}
 	})
@@ -278,7 +294,9 @@ func TestNothingFollowsTheLossOfASession(t *testing.T) {
 		c.open(t, s, 5)
 		c.in <- ofSession(5, 1, coordv1.Kind_KIND_PUT, aPut)
 		put := s.member.next(t, raftv1.KindRequests)
-		s.streams.Applied(&statemachine.Applied{Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id, Ended: true}}})
+		s.streams.Applied(&statemachine.Applied{
+			Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id, Ended: true}},
+		})
 		if p := c.frame(t).Pushes[0]; p.GetSessionLost().GetCause() != coordv1.SessionLost_ENDED {
 			t.Errorf("push: %v", p)
 		}
@@ -297,8 +315,14 @@ func TestASessionLostWhileItIsAttached(t *testing.T) {
 		c.in <- lone(1, coordv1.Kind_KIND_SESSION_ATTACH, &coordv1.SessionAttach{Session: 5, Created: 1, Epoch: 3})
 		attach := s.member.next(t, raftv1.KindSessionAttach)
 		s.member.elsewhere[5] = true
-		s.streams.Applied(&statemachine.Applied{Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id}}})
-		attach.done(statemachine.Result{Response: statemachine.SessionsAttached{Outcomes: []statemachine.AttachOutcome{statemachine.Attached}, TTLs: []int64{1000}}})
+		s.streams.Applied(&statemachine.Applied{
+			Sessions: []statemachine.SessionChange{{ID: 5, Created: 1, Stream: s.only().id}},
+		})
+		attach.done(statemachine.Result{
+			Response: statemachine.SessionsAttached{
+				Outcomes: []statemachine.AttachOutcome{statemachine.Attached}, TTLs: []int64{1000},
+			},
+		})
 		var responses []*coordv1.Response
 		var pushes []*coordv1.Push
 		for len(pushes) == 0 {
@@ -328,7 +352,8 @@ func TestErrorsOfTheProposer(t *testing.T) {
 		} {
 			c.in <- ofSession(5, uint64(i+1), coordv1.Kind_KIND_PUT, aPut)
 			s.member.next(t, raftv1.KindRequests).done(statemachine.Result{Err: test.err})
-			if r := c.frame(t).Responses[0].Outcome.Refusal; r.GetReason() != test.reason || r.GetCode() != uint32(test.code) {
+			if r := c.frame(t).Responses[0].Outcome.Refusal; r.GetReason() != test.reason ||
+				r.GetCode() != uint32(test.code) {
 				t.Errorf("%v: %v", test.err, r)
 			}
 		}
@@ -345,7 +370,8 @@ func TestTheEndOfAStreamGivesUpItsCommands(t *testing.T) {
 		put, renew := s.member.next(t, raftv1.KindRequests), s.member.next(t, raftv1.KindStreamRenew)
 		c.in <- &coordv1.ClientFrame{Heartbeat: 2}
 		synctest.Wait()
-		if streams, sessions := s.metric(t, "coord_stream_streams"), s.metric(t, "coord_stream_sessions"); streams != 1 || sessions != 1 {
+		if streams, sessions := s.metric(t, "coord_stream_streams"),
+			s.metric(t, "coord_stream_sessions"); streams != 1 || sessions != 1 {
 			t.Errorf("%v streams, %v sessions", streams, sessions)
 		}
 		c.in <- &coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}} // a second hello
@@ -361,7 +387,8 @@ func TestTheEndOfAStreamGivesUpItsCommands(t *testing.T) {
 		if len(s.member.submitted) > 0 {
 			t.Errorf("something was submitted for it: %v", s.member.submitted)
 		}
-		if streams, sessions := s.metric(t, "coord_stream_streams"), s.metric(t, "coord_stream_sessions"); streams != 0 || sessions != 0 {
+		if streams, sessions := s.metric(t, "coord_stream_streams"),
+			s.metric(t, "coord_stream_sessions"); streams != 0 || sessions != 0 {
 			t.Errorf("after the end %v streams, %v sessions", streams, sessions)
 		}
 	})

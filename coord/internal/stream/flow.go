@@ -29,7 +29,8 @@ const requestOverhead = 256
 
 func cost(requests, bytes int) int64 { return int64(bytes) + int64(requests)*requestOverhead }
 
-// acquire waits for room for the requests of a frame; a lone frame fits whatever its size. False if the stream has ended.
+// acquire waits for room for the requests of a frame; a lone frame fits whatever its size. False if the stream has
+// ended.
 func (f *flow) acquire(requests, bytes int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,8 +45,8 @@ func (f *flow) acquire(requests, bytes int) bool {
 	return true
 }
 
-// fits reports whether there is room, by the stream's own limits and by the member's, and takes the member's. The caller
-// holds the mutex, and waits if not: release tells, or whoever makes room elsewhere.
+// fits reports whether there is room, by the stream's own limits and by the member's, and takes the member's. The
+// caller holds the mutex, and waits if not: release tells, or whoever makes room elsewhere.
 func (f *flow) fits(requests, bytes int) bool {
 	if f.requests > 0 && (f.requests+requests > f.maxRequests || f.bytes+bytes > f.maxBytes) {
 		return false

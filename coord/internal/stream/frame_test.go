@@ -17,7 +17,8 @@ func sampleFrame() []byte {
 		Hello: &coordv1.Hello{Protocol: 1, Client: "c"}, Heartbeat: 7,
 		Batches: []*coordv1.Batch{
 			{Session: 5, Acknowledged: 3, Requests: []*coordv1.Request{
-				{Sequence: 4, Kind: coordv1.Kind_KIND_PUT, Body: []byte("b"), Guards: []*coordv1.Guard{{Name: "n"}, {}}}, {},
+				{Sequence: 4, Kind: coordv1.Kind_KIND_PUT, Body: []byte("b"), Guards: []*coordv1.Guard{{Name: "n"},
+					{}}}, {},
 			}},
 			{Requests: []*coordv1.Request{{Sequence: 1, Kind: coordv1.Kind_KIND_RANGE}}},
 		},
@@ -40,7 +41,11 @@ func sessionsProcedures() map[coordv1.Kind]statemachine.Procedure {
 // checks let no kind through that the state machine does not know.
 func FuzzFrame(f *testing.F) {
 	s := &Server{
-		opts:    Options{Backend: &fakeMember{}, Etcd: api.NewServices(api.Options{QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128})},
+		opts: Options{
+			Backend: &fakeMember{}, Etcd: api.NewServices(api.Options{
+				QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128,
+			}),
+		},
 		recipes: sessionsProcedures(),
 	}
 	f.Add(sampleFrame())
@@ -59,7 +64,8 @@ func FuzzFrame(f *testing.F) {
 			}
 			t.Fatalf("%x is a frame: %v", data, err)
 		}
-		if (got.hello != nil) != (want.Hello != nil) || got.heartbeat != want.Heartbeat || len(got.channels) != len(want.Channels) || len(got.batches) != len(want.Batches) {
+		if (got.hello != nil) != (want.Hello != nil) || got.heartbeat != want.Heartbeat ||
+			len(got.channels) != len(want.Channels) || len(got.batches) != len(want.Batches) {
 			t.Fatalf("%+v, want %v", got, want)
 		}
 		for i, b := range got.batches {
@@ -70,10 +76,12 @@ func FuzzFrame(f *testing.F) {
 			}
 			for j, r := range requests {
 				w := w.Requests[j]
-				if r.sequence != w.Sequence || r.kind != w.Kind || !bytes.Equal(r.body, w.Body) || r.guards != len(w.Guards) {
+				if r.sequence != w.Sequence || r.kind != w.Kind || !bytes.Equal(r.body, w.Body) ||
+					r.guards != len(w.Guards) {
 					t.Fatalf("request %d: %+v, want %v", j, r, w)
 				}
-				if s.check(&r) == nil && (w.Kind < coordv1.Kind_KIND_PUT || w.Kind > coordv1.Kind_KIND_WITHDRAW) && s.recipes[w.Kind] == nil {
+				if s.check(&r) == nil && (w.Kind < coordv1.Kind_KIND_PUT || w.Kind > coordv1.Kind_KIND_WITHDRAW) &&
+					s.recipes[w.Kind] == nil {
 					t.Fatalf("request %d of kind %d is let through", j, w.Kind)
 				}
 			}
@@ -87,7 +95,8 @@ func TestOutboxFrames(t *testing.T) {
 	refused := &coordv1.Outcome{Refusal: &coordv1.Refusal{Reason: coordv1.Error_REASON_FENCED, Message: "m"}}
 	o.respond(5, 5, answer{1, encode(refused)}, answer{2, outcomeOf(outcomeResponse, nil)})
 	o.push(&coordv1.Push{Session: 5})
-	o.respond(6, 6, answer{3, outcomeOf(outcomeResponse, []byte("x"))}) // of another session: it may come before the push
+	// of another session: it may come before the push
+	o.respond(6, 6, answer{3, outcomeOf(outcomeResponse, []byte("x"))})
 	o.heartbeat(8)
 	o.heartbeat(9)
 	o.respond(5, 5, answer{4, nil}) // must come after the push

@@ -10,8 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// busyPause is the time after which heartbeats that found the proposer's queue full are offered again: who sends too much
-// must not cost others their sessions.
+// busyPause is the time after which heartbeats that found the proposer's queue full are offered again: who sends too
+// much must not cost others their sessions.
 const busyPause = 20 * time.Millisecond
 
 // renewer makes one command of all heartbeats of a member that wait: while one is under way the next ones gather.

@@ -9,8 +9,8 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Where all streams together have too many requests without an answer, those that have more than their share wait, and the
-// others go on.
+// Where all streams together have too many requests without an answer, those that have more than their share wait, and
+// the others go on.
 func TestFlowSharesTheMembersRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := limit.NewPool("requests", 100_000, "")
@@ -65,8 +65,8 @@ func TestFlowHearsOfRoomElsewhere(t *testing.T) {
 	})
 }
 
-// A client that does not read is behind when all hold half of what the member may hold and it more than its share; it is
-// given up in a second when that is exceeded, others never.
+// A client that does not read is behind when all hold half of what the member may hold and it more than its share; it
+// is given up in a second when that is exceeded, others never.
 func TestOutboxesShareTheMembersRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := limit.NewPool("responses", 100_000, "")
@@ -109,7 +109,8 @@ func TestOutboxesShareTheMembersRoom(t *testing.T) {
 	})
 }
 
-// Small frames that wait behind a large one hold no more than they count, though what comes next is often as large as what came last.
+// Small frames that wait behind a large one hold no more than they count, though what comes next is often as large as
+// what came last.
 func TestFramesThatWaitHoldWhatTheyCount(t *testing.T) {
 	o := newOutbox(1<<30, nil, time.Hour, func() {})
 	o.respond(5, 5, answer{1, make([]byte, 1<<20)})
@@ -150,8 +151,8 @@ func TestOutboxHearsOfRoomElsewhere(t *testing.T) {
 	})
 }
 
-// A channel whose client sends more than there is room for in all is ended with the reason; one of a stream within its share
-// goes on.
+// A channel whose client sends more than there is room for in all is ended with the reason; one of a stream within its
+// share goes on.
 func TestChannelsShareTheMembersRoom(t *testing.T) {
 	st := &stream{server: &Server{}, out: newOutbox(1<<30, nil, time.Hour, func() {}), ctx: t.Context()}
 	st.server.opts.Limits.Channels = 100
@@ -174,7 +175,8 @@ func TestChannelsShareTheMembersRoom(t *testing.T) {
 	if err := other.add(c); err != nil {
 		t.Errorf("of another stream: %v", err)
 	}
-	if err := all[0].take(&coordv1.ChannelFrame{Messages: [][]byte{{}}}); err != nil || all[0].why == nil || all[0].ctx.Err() == nil {
+	if err := all[0].take(&coordv1.ChannelFrame{Messages: [][]byte{{}}}); err != nil || all[0].why == nil ||
+		all[0].ctx.Err() == nil {
 		t.Errorf("a message without room: %v, %v", err, all[0].why)
 	}
 	st.channels.remove(all[1])

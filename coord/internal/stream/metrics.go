@@ -31,8 +31,12 @@ func newMetrics(registry prometheus.Registerer, s *Server) (*metrics, error) {
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.framesIn, m.framesOut, m.requests, m.perFrame,
-		gauge("coord_stream_streams", "Native streams that are open.", func() float64 { return float64(s.opts.Streams.count()) }),
-		gauge("coord_stream_sessions", "Sessions attached to this member's native streams.", func() float64 { return float64(s.sessions.Load()) }),
+		gauge("coord_stream_streams", "Native streams that are open.", func() float64 {
+			return float64(s.opts.Streams.count())
+		}),
+		gauge("coord_stream_sessions", "Sessions attached to this member's native streams.", func() float64 {
+			return float64(s.sessions.Load())
+		}),
 	} {
 		errs = append(errs, registry.Register(c))
 	}

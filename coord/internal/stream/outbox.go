@@ -105,12 +105,12 @@ func (o *outbox) fill(fits func(*outFrame) bool, fn func(*outFrame)) {
 // hurried is the patience with a client that holds more than its share while the member holds more than it may.
 const hurried = time.Second
 
-// behind reports whether nothing more is to be read of the client: it is behind by itself, or by more than its share of what
-// waits for all clients. The caller holds the mutex.
+// behind reports whether nothing more is to be read of the client: it is behind by itself, or by more than its share of
+// what waits for all clients. The caller holds the mutex.
 func (o *outbox) behind() bool { return o.mu.bytes >= o.limit || o.holder.Greedy(nil) }
 
-// watch runs the timer while the client is behind; sent says that it has just read something. Pushes and the outcomes of what is
-// under way cannot be held back, so a client that is behind by as much again is given up at once.
+// watch runs the timer while the client is behind; sent says that it has just read something. Pushes and the outcomes
+// of what is under way cannot be held back, so a client that is behind by as much again is given up at once.
 func (o *outbox) watch(sent bool) {
 	if !o.behind() {
 		if o.mu.timer != nil {

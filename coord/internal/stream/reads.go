@@ -102,8 +102,8 @@ func (st *stream) refuseReads(all []read, stale bool, err error) {
 	}
 }
 
-// answerFromView answers those that are stale, or those that are not. It waits while the client does not read: a response
-// can be far larger than the request.
+// answerFromView answers those that are stale, or those that are not. It waits while the client does not read: a
+// response can be far larger than the request.
 func (st *stream) answerFromView(all []read, stale bool) {
 	view, err := st.server.opts.Backend.View(st.ctx)
 	if err != nil {

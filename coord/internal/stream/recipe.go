@@ -14,8 +14,8 @@ type recipe struct {
 	removes []*entry
 }
 
-// prepare makes the stream follow what a request is about to make, and not tell of what it is about to remove. nil if it is
-// neither. Requests that the procedure will refuse do no harm.
+// prepare makes the stream follow what a request is about to make, and not tell of what it is about to remove. nil if
+// it is neither. Requests that the procedure will refuse do no harm.
 func (es *entries) prepare(s *session, r *request) *recipe {
 	switch r.kind {
 	case coordv1.Kind_KIND_ACQUIRE:
@@ -111,8 +111,8 @@ func (es *entries) withdrawal(s *session, sequence uint64) *recipe {
 	return c
 }
 
-// done takes over the outcome of a request, after the client was answered. Of outcomes that are unknown the client will send
-// the request again.
+// done takes over the outcome of a request, after the client was answered. Of outcomes that are unknown the client will
+// send the request again.
 func (es *entries) done(c *recipe, outcome []byte) {
 	response, refused := splitOutcome(outcome)
 	if len(c.makes) > 0 {

@@ -45,7 +45,8 @@ func guard(e *coordv1.AcquiredEntry) *coordv1.Guard {
 func (s *session) release(guards ...*coordv1.Guard) {
 	s.t.Helper()
 	resp := &coordv1.Released{}
-	if r := s.do(coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: guards}, resp); r != nil || resp.Removed != int64(len(guards)) {
+	if r := s.do(coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: guards}, resp); r != nil ||
+		resp.Removed != int64(len(guards)) {
 		s.t.Fatalf("release: %v, %v", r, resp)
 	}
 }
@@ -86,16 +87,19 @@ func TestGrantsArePushed(t *testing.T) {
 	b.quiet()
 	a.holds("l")
 	waiting := b.waits("l")
-	if r := a.ask(coordv1.Kind_KIND_SESSION_END, &coordv1.SessionEnd{Session: a.Id, Created: a.Created}, &coordv1.SessionEnded{}); r != nil {
+	if r := a.ask(coordv1.Kind_KIND_SESSION_END, &coordv1.SessionEnd{Session: a.Id, Created: a.Created},
+		&coordv1.SessionEnded{}); r != nil {
 		t.Fatal(r)
 	}
 	b.wantGranted(waiting)
 	b.put("fenced", "")
-	if r := b.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(waiting.Key)}, &pb.DeleteRangeResponse{}); r != nil {
+	if r := b.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(waiting.Key)},
+		&pb.DeleteRangeResponse{}); r != nil {
 		t.Fatal(r)
 	}
 	lost := b.push(b.Id).GetLost()
-	if lost.GetKey() != waiting.Key || lost.GetToken() != waiting.Token || lost.GetName() != "l" || !lost.GetHeld() || lost.GetCause() != coordv1.EntryLost_REMOVED {
+	if lost.GetKey() != waiting.Key || lost.GetToken() != waiting.Token || lost.GetName() != "l" || !lost.GetHeld() ||
+		lost.GetCause() != coordv1.EntryLost_REMOVED {
 		t.Errorf("lost: %v", lost)
 	}
 }
@@ -133,7 +137,8 @@ func TestWithdrawnWaitersHearNothing(t *testing.T) {
 	held := holder.holds("l")
 	waiter.waits("l")
 	withdrawn := &coordv1.Withdrawn{}
-	if r := waiter.do(coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{Sequence: waiter.sequence}, withdrawn); r != nil || !withdrawn.Removed {
+	if r := waiter.do(coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{Sequence: waiter.sequence}, withdrawn); r != nil ||
+		!withdrawn.Removed {
 		t.Fatalf("withdraw: %v, %v", r, withdrawn)
 	}
 	waiter.quiet()
@@ -149,7 +154,8 @@ func TestWithdrawnWaitersHearNothing(t *testing.T) {
 	}
 	waiter.quiet()
 	gone := waiter.waits("l")
-	if r := holder.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(gone.Key)}, &pb.DeleteRangeResponse{}); r != nil {
+	if r := holder.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(gone.Key)},
+		&pb.DeleteRangeResponse{}); r != nil {
 		t.Fatal(r)
 	}
 	if lost := waiter.push(waiter.Id).GetLost(); lost.GetKey() != gone.Key || lost.GetHeld() {
@@ -160,9 +166,11 @@ func TestWithdrawnWaitersHearNothing(t *testing.T) {
 	// A release that is refused removes nothing: what was kept back is told.
 	held = holder.holds("l")
 	wrong := &coordv1.Guard{Name: "l", Key: held.Key, Token: held.Token + 1000}
-	wantRefusal(t, "a token that was never given", holder.do(coordv1.Kind_KIND_RELEASE, &coordv1.Release{Entries: []*coordv1.Guard{wrong}}, nil),
+	wantRefusal(t, "a token that was never given", holder.do(coordv1.Kind_KIND_RELEASE,
+		&coordv1.Release{Entries: []*coordv1.Guard{wrong}}, nil),
 		coordv1.Error_REASON_TOKEN_MISMATCH, "never had")
-	if r := waiter.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(held.Key)}, &pb.DeleteRangeResponse{}); r != nil {
+	if r := waiter.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(held.Key)},
+		&pb.DeleteRangeResponse{}); r != nil {
 		t.Fatal(r)
 	}
 	if lost := holder.push(holder.Id).GetLost(); lost.GetKey() != held.Key || !lost.GetHeld() {
@@ -183,10 +191,12 @@ func TestAnnouncedEntriesAreAnsweredWithTheTruth(t *testing.T) {
 	granted := s.waits("granted")
 	first.cancel()
 	other.release(theirs) // granted while the session has no stream
-	if r := other.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(gone.Key)}, &pb.DeleteRangeResponse{}); r != nil {
+	if r := other.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(gone.Key)},
+		&pb.DeleteRangeResponse{}); r != nil {
 		t.Fatal(r)
 	}
-	if r := other.do(coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "held", Reason: "please"}, &coordv1.Asked{}); r != nil {
+	if r := other.do(coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "held", Reason: "please"},
+		&coordv1.Asked{}); r != nil {
 		t.Fatal(r)
 	}
 	second := &session{raw: connect(t, cluster.Endpoints()[2]), SessionOpened: s.SessionOpened, sequence: 100}
@@ -194,12 +204,14 @@ func TestAnnouncedEntriesAreAnsweredWithTheTruth(t *testing.T) {
 	newer := &coordv1.Guard{Name: "held", Key: held.Key, Token: held.Token + 1}
 	resp := &coordv1.SessionAttached{}
 	if r := second.ask(coordv1.Kind_KIND_SESSION_ATTACH, &coordv1.SessionAttach{
-		Session: s.Id, Created: s.Created, Epoch: 2, Entries: []*coordv1.Guard{held, gone, waits, granted, foreign, newer},
+		Session: s.Id, Created: s.Created, Epoch: 2, Entries: []*coordv1.Guard{held, gone, waits, granted, foreign,
+			newer},
 	}, resp); r != nil {
 		t.Fatalf("attach: %v", r)
 	}
 	want := []coordv1.AcquiredEntry_State{
-		coordv1.AcquiredEntry_HOLDS, coordv1.AcquiredEntry_NONE, coordv1.AcquiredEntry_WAITS, coordv1.AcquiredEntry_HOLDS,
+		coordv1.AcquiredEntry_HOLDS, coordv1.AcquiredEntry_NONE, coordv1.AcquiredEntry_WAITS,
+		coordv1.AcquiredEntry_HOLDS,
 		coordv1.AcquiredEntry_NONE, coordv1.AcquiredEntry_NONE,
 	}
 	if len(resp.Entries) != len(want) || resp.TtlMs != 60_000 {
@@ -218,7 +230,8 @@ func TestAnnouncedEntriesAreAnsweredWithTheTruth(t *testing.T) {
 	}
 	other.release(mine)
 	second.wantGranted(waits)
-	if r := other.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(granted.Key)}, &pb.DeleteRangeResponse{}); r != nil {
+	if r := other.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(granted.Key)},
+		&pb.DeleteRangeResponse{}); r != nil {
 		t.Fatal(r)
 	}
 	if lost := second.push(s.Id).GetLost(); lost.GetKey() != granted.Key || !lost.GetHeld() {
@@ -238,7 +251,8 @@ func TestARepeatedAcquireHearsWhatItMissed(t *testing.T) {
 	granted := s.waits("granted")
 	first.cancel()
 	other.release(theirs)
-	if r := other.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(lost.Key)}, &pb.DeleteRangeResponse{}); r != nil {
+	if r := other.do(coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte(lost.Key)},
+		&pb.DeleteRangeResponse{}); r != nil {
 		t.Fatal(r)
 	}
 	second := &session{raw: connect(t, cluster.Endpoints()[0]), SessionOpened: s.SessionOpened}
@@ -264,24 +278,28 @@ func TestAskedAndTransferred(t *testing.T) {
 	leader, between, target := c.open(time.Minute), c.open(time.Minute), c.open(time.Minute)
 	campaign := func(s *session) *coordv1.AcquiredEntry {
 		resp := &coordv1.Acquired{}
-		if r := s.do(coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Value: fmt.Append(nil, s.Id)}, resp); r != nil {
+		if r := s.do(coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Value: fmt.Append(nil, s.Id)},
+			resp); r != nil {
 			t.Fatal(r)
 		}
 		return resp.Entries[0]
 	}
 	first, second, third := campaign(leader), campaign(between), campaign(target)
 	asked := &coordv1.Asked{}
-	if r := target.do(coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "e", From: "me", Reason: "because"}, asked); r != nil || asked.Holder.GetKey() != first.Key {
+	if r := target.do(coordv1.Kind_KIND_ASK_RELEASE, &coordv1.AskRelease{Name: "e", From: "me", Reason: "because"},
+		asked); r != nil || asked.Holder.GetKey() != first.Key {
 		t.Fatalf("ask: %v, %v", r, asked)
 	}
-	if p := leader.push(leader.Id).GetAsked(); p.GetKey() != first.Key || p.GetToken() != first.Token || p.GetFrom() != "me" || p.GetReason() != "because" {
+	if p := leader.push(leader.Id).GetAsked(); p.GetKey() != first.Key || p.GetToken() != first.Token ||
+		p.GetFrom() != "me" || p.GetReason() != "because" {
 		t.Errorf("asked: %v", p)
 	}
 	transferred := &coordv1.Transferred{}
 	if r := between.do(coordv1.Kind_KIND_TRANSFER, &coordv1.Transfer{Name: "e", To: third.Key}, transferred); r != nil {
 		t.Fatalf("transfer: %v", r)
 	}
-	if p := leader.push(leader.Id).GetLost(); p.GetKey() != first.Key || p.GetCause() != coordv1.EntryLost_TRANSFERRED || !p.GetHeld() {
+	if p := leader.push(leader.Id).GetLost(); p.GetKey() != first.Key ||
+		p.GetCause() != coordv1.EntryLost_TRANSFERRED || !p.GetHeld() {
 		t.Errorf("the leader: %v", p)
 	}
 	if p := target.push(target.Id).GetGranted(); p.GetKey() != third.Key || p.GetToken() != transferred.Term {

@@ -29,6 +29,8 @@ func (st *stream) prepareRecipeRead(r *request, out *read) *coordv1.Refusal {
 }
 
 // asked answers a read by a method of a service, which takes a view of its own: it is at least as new.
-func asked[Q any, R proto.Message](body Q, method func(context.Context, Q) (R, error)) func(context.Context, api.View) (proto.Message, error) {
+func asked[Q any, R proto.Message](
+	body Q, method func(context.Context, Q) (R, error),
+) func(context.Context, api.View) (proto.Message, error) {
 	return func(ctx context.Context, _ api.View) (proto.Message, error) { return message(method(ctx, body)) }
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// proposerErrors are those of commands that the state machine does not know. Where the outcome is unknown the client sends
-// the request again, which is safe: it runs once.
+// proposerErrors are those of commands that the state machine does not know. Where the outcome is unknown the client
+// sends the request again, which is safe: it runs once.
 var proposerErrors = []struct {
 	err    error
 	reason coordv1.Error_Reason
@@ -102,4 +102,5 @@ func broken(format string, args ...any) error {
 	return ending(codes.InvalidArgument, coordv1.Error_REASON_PROTOCOL, "protocol: "+fmt.Sprintf(format, args...))
 }
 
-var errSlowConsumer = ending(codes.ResourceExhausted, coordv1.Error_REASON_SLOW_CONSUMER, "the client does not read what it is sent")
+var errSlowConsumer = ending(codes.ResourceExhausted, coordv1.Error_REASON_SLOW_CONSUMER,
+	"the client does not read what it is sent")

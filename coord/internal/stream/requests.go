@@ -91,8 +91,8 @@ func (st *stream) takeLone(r *request) {
 	}
 }
 
-// takeBatch proposes the requests of a session as one command, but for those that look at many keys: these must not keep the others
-// waiting, nor stand in one entry of the log by the hundred.
+// takeBatch proposes the requests of a session as one command, but for those that look at many keys: these must not
+// keep the others waiting, nor stand in one entry of the log by the hundred.
 func (st *stream) takeBatch(b batch, requests []request) error {
 	for i := range requests {
 		if requests[i].sequence == 0 {
@@ -141,7 +141,8 @@ type command struct {
 	frees   bool
 }
 
-// newCommands makes the commands of those requests that pass the checks; the others are refused. Those that are light are one.
+// newCommands makes the commands of those requests that pass the checks; the others are refused. Those that are light
+// are one.
 func (st *stream) newCommands(s *session, b batch, requests []request) (light *command, heavy []*command) {
 	light = st.newCommand(s, b, len(requests), size(requests))
 	for i := range requests {

@@ -23,9 +23,10 @@ import (
 
 // Backend is the member behind the streams. All methods are safe for concurrent use.
 type Backend interface {
-	// Submit sends a command through the log, for whom ctx says, see propose.Lane. weight is that of the requests in it, frees
-	// that they only give something back.
-	Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func())
+	// Submit sends a command through the log, for whom ctx says, see propose.Lane. weight is that of the requests in
+	// it, frees that they only give something back.
+	Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool,
+		done func(statemachine.Result)) (cancel func())
 	// Weigh is the weight of a request of a session that removes entries of these keys.
 	Weigh(kind coordv1.Kind, body []byte, removes []string) int64
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
@@ -43,11 +44,11 @@ type Backend interface {
 
 // Limits bound what one stream may cost. Zero values mean the defaults.
 type Limits struct {
-	// Requests and RequestBytes are how many requests, and how many bytes of them, may be without an answer before no more
-	// are read: 20,000 and 64 MiB.
+	// Requests and RequestBytes are how many requests, and how many bytes of them, may be without an answer before no
+	// more are read: 20,000 and 64 MiB.
 	Requests, RequestBytes int
-	// OutBytes is how much may wait for the client before nothing more of it is read: 64 MiB. Patience is how long the client
-	// may leave it so: 30 s.
+	// OutBytes is how much may wait for the client before nothing more of it is read: 64 MiB. Patience is how long the
+	// client may leave it so: 30 s.
 	OutBytes int
 	Patience time.Duration
 	// Sessions is the number of sessions, 200,000; Channels that of channels, 10,000.
@@ -58,7 +59,8 @@ func (l *Limits) ensureDefaults() {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&l.Requests, 20_000}, {&l.RequestBytes, 64 << 20}, {&l.OutBytes, 64 << 20}, {&l.Sessions, 200_000}, {&l.Channels, 10_000}} {
+	}{{&l.Requests, 20_000}, {&l.RequestBytes, 64 << 20}, {&l.OutBytes, 64 << 20}, {&l.Sessions, 200_000},
+		{&l.Channels, 10_000}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -116,7 +118,8 @@ type Server struct {
 	sessions atomic.Int64 // of all streams
 }
 
-// New makes the service and registers its metrics. Its owner registers it with a gRPC server that has Codec, and closes it.
+// New makes the service and registers its metrics. Its owner registers it with a gRPC server that has Codec, and closes
+// it.
 func New(opts Options) (*Server, error) {
 	opts.Limits.ensureDefaults()
 	if opts.Memory == nil {
@@ -146,8 +149,8 @@ func New(opts Options) (*Server, error) {
 // Register adds the service to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) { coordv1.RegisterStreamServer(r, s) }
 
-// Close ends all streams with "server stopped", after what is under way was answered if that is quick. It does not wait for
-// them: the gRPC server does.
+// Close ends all streams with "server stopped", after what is under way was answered if that is quick. It does not wait
+// for them: the gRPC server does.
 func (s *Server) Close() {
 	s.drained()
 	s.renewer.close()

@@ -15,11 +15,12 @@ import (
 // attach attaches a session, whoever opened it.
 func (c *raw) attach(s *session, epoch uint64) *coordv1.Refusal {
 	c.t.Helper()
-	return c.ask(coordv1.Kind_KIND_SESSION_ATTACH, &coordv1.SessionAttach{Session: s.Id, Created: s.Created, Epoch: epoch}, &coordv1.SessionAttached{})
+	return c.ask(coordv1.Kind_KIND_SESSION_ATTACH,
+		&coordv1.SessionAttach{Session: s.Id, Created: s.Created, Epoch: epoch}, &coordv1.SessionAttached{})
 }
 
-// A request that is sent again, on another stream and through another member, is answered by its first outcome, byte for
-// byte, and not executed again.
+// A request that is sent again, on another stream and through another member, is answered by its first outcome, byte
+// for byte, and not executed again.
 func TestARetryThroughAnotherMemberIsAnsweredByTheFirstOutcome(t *testing.T) {
 	cluster := start(t, coordtest.Options{Members: 3})
 	var clients []*raw
@@ -71,7 +72,8 @@ func TestASessionMovesWithItsEpoch(t *testing.T) {
 	if lost.GetCause() != coordv1.SessionLost_MOVED {
 		t.Errorf("the first stream was told %v", lost)
 	}
-	if r := s.do(coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")}, nil); r.GetReason() != coordv1.Error_REASON_SESSION_ELSEWHERE {
+	if r := s.do(coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k")},
+		nil); r.GetReason() != coordv1.Error_REASON_SESSION_ELSEWHERE {
 		t.Errorf("a request of the first stream: %v", r)
 	}
 	if r := first.attach(s, 7); r.GetReason() != coordv1.Error_REASON_SESSION_ELSEWHERE {
@@ -102,7 +104,8 @@ func TestManySessionsAreAttachedTogether(t *testing.T) {
 	for i, r := range first.responses {
 		o := &coordv1.SessionOpened{}
 		decode(t, r.Outcome, o)
-		attaches = append(attaches, request(uint64(i+1), coordv1.Kind_KIND_SESSION_ATTACH, &coordv1.SessionAttach{Session: o.Id, Created: o.Created, Epoch: 2}))
+		attaches = append(attaches, request(uint64(i+1), coordv1.Kind_KIND_SESSION_ATTACH,
+			&coordv1.SessionAttach{Session: o.Id, Created: o.Created, Epoch: 2}))
 	}
 	first.cancel()
 	second := connect(t, cluster.Endpoints()[0])
@@ -138,7 +141,8 @@ func TestHeartbeatsRenewAndLossComesFirst(t *testing.T) {
 	if len(c.pushes) > 0 {
 		t.Fatalf("lost in spite of heartbeats: %v", c.pushes)
 	}
-	if r := kept.do(coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k"), Lease: kept.Id}, &pb.PutResponse{}); r != nil {
+	if r := kept.do(coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("k"), Lease: kept.Id},
+		&pb.PutResponse{}); r != nil {
 		t.Fatalf("the session is gone though its stream sent heartbeats: %v", r)
 	}
 	for began := time.Now(); len(c.get("k").Kvs) > 0; time.Sleep(20 * time.Millisecond) {
@@ -188,7 +192,9 @@ func TestSessionLimits(t *testing.T) {
 		"identity.process": {TtlMs: 1000, Identity: &coordv1.Identity{Process: long}},
 		"65 labels":        {TtlMs: 1000, Identity: &coordv1.Identity{Labels: labels}},
 		"empty key":        {TtlMs: 1000, Identity: &coordv1.Identity{Labels: map[string]string{"": "x"}}},
-		"labels has 4097":  {TtlMs: 1000, Identity: &coordv1.Identity{Labels: map[string]string{"k": string(make([]byte, 4096))}}},
+		"labels has 4097": {
+			TtlMs: 1000, Identity: &coordv1.Identity{Labels: map[string]string{"k": string(make([]byte, 4096))}},
+		},
 	} {
 		wantRefusal(t, field, c.ask(coordv1.Kind_KIND_SESSION_OPEN, o, nil), coordv1.Error_REASON_INVALID, field)
 	}
@@ -196,7 +202,8 @@ func TestSessionLimits(t *testing.T) {
 	s := c.open(time.Minute)
 	wantRefusal(t, "a third session", c.ask(coordv1.Kind_KIND_SESSION_OPEN, &coordv1.SessionOpen{TtlMs: 1000}, nil),
 		coordv1.Error_REASON_TOO_MANY_SESSIONS, "2 sessions")
-	if r := c.ask(coordv1.Kind_KIND_SESSION_END, &coordv1.SessionEnd{Session: s.Id, Created: s.Created}, &coordv1.SessionEnded{}); r != nil {
+	if r := c.ask(coordv1.Kind_KIND_SESSION_END, &coordv1.SessionEnd{Session: s.Id, Created: s.Created},
+		&coordv1.SessionEnded{}); r != nil {
 		t.Fatal(r)
 	}
 	c.open(time.Minute)

@@ -68,7 +68,8 @@ func (st *stream) release(n int) {
 }
 
 func tooManySessions(max int) *coordv1.Refusal {
-	return refuse(coordv1.Error_REASON_TOO_MANY_SESSIONS, codes.ResourceExhausted, fmt.Sprintf("the stream has %d sessions already", max))
+	return refuse(coordv1.Error_REASON_TOO_MANY_SESSIONS, codes.ResourceExhausted,
+		fmt.Sprintf("the stream has %d sessions already", max))
 }
 
 // open opens a session. Its place is reserved for that long.
@@ -90,7 +91,9 @@ func (st *stream) open(r *request) {
 		st.refuse(r.item(), refused)
 		return
 	}
-	command := &raftv1.SessionOpen{Id: api.DrawLeaseID(), TtlMs: body.TtlMs, Stream: st.id, Identity: encode(body.GetIdentity())}
+	command := &raftv1.SessionOpen{
+		Id: api.DrawLeaseID(), TtlMs: body.TtlMs, Stream: st.id, Identity: encode(body.GetIdentity()),
+	}
 	item := r.item()
 	st.submit(raftv1.KindSessionOpen, encode(command), func(result statemachine.Result) {
 		opened, ok := result.Response.(statemachine.SessionOpened)
@@ -112,8 +115,8 @@ func (st *stream) opened(item item, o statemachine.SessionOpened) {
 	st.relook(st.attached(o.ID, o.Created, o.Epoch))
 }
 
-// attached adds a session that a command has attached, after the response was queued. It may be lost again already: by the
-// same batch, which was told before. The caller holds the mutex. It returns nil where the stream has ended.
+// attached adds a session that a command has attached, after the response was queued. It may be lost again already: by
+// the same batch, which was told before. The caller holds the mutex. It returns nil where the stream has ended.
 func (st *stream) attached(id int64, created, epoch uint64) *session {
 	if st.mu.closed {
 		return nil
@@ -153,7 +156,9 @@ func (st *stream) lose(s *session) {
 	if st.lostError(s) == statemachine.ErrSessionElsewhere {
 		cause = coordv1.SessionLost_MOVED
 	}
-	st.out.push(&coordv1.Push{Session: s.id, Event: &coordv1.Push_SessionLost{SessionLost: &coordv1.SessionLost{Cause: cause}}})
+	st.out.push(&coordv1.Push{
+		Session: s.id, Event: &coordv1.Push_SessionLost{SessionLost: &coordv1.SessionLost{Cause: cause}},
+	})
 }
 
 // lostError is why a session is not the stream's any more.
@@ -215,7 +220,9 @@ func (st *stream) attach(requests []*request) {
 func (st *stream) submitAttach(all []attaching) {
 	command := &raftv1.SessionAttach{Stream: st.id}
 	for _, a := range all {
-		command.Items = append(command.Items, &raftv1.SessionAttach_Item{Id: a.body.Session, Created: a.body.Created, Epoch: a.body.Epoch})
+		command.Items = append(command.Items, &raftv1.SessionAttach_Item{
+			Id: a.body.Session, Created: a.body.Created, Epoch: a.body.Epoch,
+		})
 	}
 	st.submit(raftv1.KindSessionAttach, encode(command), func(result statemachine.Result) {
 		done, ok := result.Response.(statemachine.SessionsAttached)

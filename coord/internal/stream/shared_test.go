@@ -25,7 +25,8 @@ const (
 	waits = coordv1.AcquiredEntry_WAITS
 )
 
-// What a writer, a big request or an incomplete barrier keeps waiting is told of its grant together, on whatever member.
+// What a writer, a big request or an incomplete barrier keeps waiting is told of its grant together, on whatever
+// member.
 func TestSharedGrantsArePushed(t *testing.T) {
 	cluster := start(t, coordtest.Options{Members: 3})
 	a, b := connect(t, cluster.Endpoints()[0]).open(time.Minute), connect(t, cluster.Endpoints()[1]).open(time.Minute)
@@ -36,7 +37,8 @@ func TestSharedGrantsArePushed(t *testing.T) {
 	second := a.enter(rw, &coordv1.RWAcquire{Name: "x", OwnerId: "2"}, waits)
 	last := b.enter(rw, &coordv1.RWAcquire{Name: "x", OwnerId: "3", Write: true}, waits)
 	down := &coordv1.RWDowngraded{}
-	if r := a.do(coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}, down); r != nil || !down.Downgraded {
+	if r := a.do(coordv1.Kind_KIND_RW_DOWNGRADE, &coordv1.RWDowngrade{Entry: writer}, down); r != nil ||
+		!down.Downgraded {
 		t.Fatalf("downgrade: %v, %v", r, down)
 	}
 	b.wantGranted(first)
@@ -50,7 +52,8 @@ func TestSharedGrantsArePushed(t *testing.T) {
 	big := b.enter(take, &coordv1.SemaphoreAcquire{Name: "x", Permits: 2}, waits)
 	small := b.enter(take, &coordv1.SemaphoreAcquire{Name: "x", OwnerId: "2", Permits: 1}, waits)
 	resized := &coordv1.SemaphoreResized{}
-	if r := a.do(coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "x", Limit: 4}, resized); r != nil || resized.Held != 4 {
+	if r := a.do(coordv1.Kind_KIND_SEMAPHORE_RESIZE, &coordv1.SemaphoreResize{Name: "x", Limit: 4},
+		resized); r != nil || resized.Held != 4 {
 		t.Fatalf("resize: %v, %v", r, resized)
 	}
 	b.wantGranted(big)
@@ -61,7 +64,8 @@ func TestSharedGrantsArePushed(t *testing.T) {
 	one := a.enter(enter, &coordv1.BarrierEnter{Name: "x", Parties: 2}, waits)
 	other := b.enter(enter, &coordv1.BarrierEnter{Name: "x", Parties: 2}, holds)
 	a.wantGranted(one)
-	if r := a.do(enter, &coordv1.BarrierEnter{Name: "x", OwnerId: "2", Parties: 2}, &coordv1.Acquired{}); r.GetReason() != coordv1.Error_REASON_BARRIER_FULL {
+	if r := a.do(enter, &coordv1.BarrierEnter{Name: "x", OwnerId: "2", Parties: 2},
+		&coordv1.Acquired{}); r.GetReason() != coordv1.Error_REASON_BARRIER_FULL {
 		t.Errorf("a third party: %v", r)
 	}
 	a.quiet()
@@ -81,13 +85,15 @@ func TestSharedGrantsArePushed(t *testing.T) {
 		}
 		return resp
 	}
-	if d := describe(coordv1.QueueKind_QUEUE_SEMAPHORE); d.Semaphore.GetLimit() != 4 || d.Semaphore.GetHeld() != 3 || d.Holding != 2 || d.Holder.GetPermits() != 2 {
+	if d := describe(coordv1.QueueKind_QUEUE_SEMAPHORE); d.Semaphore.GetLimit() != 4 || d.Semaphore.GetHeld() != 3 ||
+		d.Holding != 2 || d.Holder.GetPermits() != 2 {
 		t.Errorf("semaphore: %v", d)
 	}
 	if d := describe(coordv1.QueueKind_QUEUE_RWLOCK); d.Holding != 1 || !d.Holder.GetWrite() || d.Semaphore != nil {
 		t.Errorf("read-write lock: %v", d)
 	}
-	if d := describe(coordv1.QueueKind_QUEUE_BARRIER); !d.Barrier.GetOpen() || d.Barrier.GetGeneration() != 1 || d.Holding != 2 {
+	if d := describe(coordv1.QueueKind_QUEUE_BARRIER); !d.Barrier.GetOpen() || d.Barrier.GetGeneration() != 1 ||
+		d.Holding != 2 {
 		t.Errorf("barrier: %v", d)
 	}
 }
@@ -103,12 +109,15 @@ func TestSharedEntriesAnnounced(t *testing.T) {
 	b := *a
 	b.raw = connect(t, cluster.Endpoints()[1])
 	resp := &coordv1.SessionAttached{}
-	req := &coordv1.SessionAttach{Session: a.Id, Created: a.Created, Epoch: a.Epoch + 1, Entries: []*coordv1.Guard{one, two, three}}
+	req := &coordv1.SessionAttach{
+		Session: a.Id, Created: a.Created, Epoch: a.Epoch + 1, Entries: []*coordv1.Guard{one, two, three},
+	}
 	if r := b.ask(coordv1.Kind_KIND_SESSION_ATTACH, req, resp); r != nil {
 		t.Fatal(r)
 	}
 	attached := resp.Entries
-	if len(attached) != 3 || attached[0].State != holds || attached[1].State != holds || attached[2].State != waits || attached[2].Position != 2 {
+	if len(attached) != 3 || attached[0].State != holds || attached[1].State != holds || attached[2].State != waits ||
+		attached[2].Position != 2 {
 		t.Fatalf("attached: %v", attached)
 	}
 	b.release(two)

@@ -40,8 +40,8 @@ type stream struct {
 	working     sync.WaitGroup // what the handler waits for
 	compactions chan struct{}  // has a token for each under way
 
-	// mu guards the sessions, and that nothing of a session is queued after the news that it is lost. It is taken before
-	// the outbox's.
+	// mu guards the sessions, and that nothing of a session is queued after the news that it is lost. It is taken
+	// before the outbox's.
 	mu struct {
 		sync.Mutex
 		sessions map[int64]*session
@@ -63,7 +63,9 @@ func newStream(s *Server, grpc grpc.ServerStream) *stream {
 	l := &s.opts.Limits
 	memory := s.opts.Memory
 	st.out = newOutbox(l.OutBytes, memory.Responses.Holder(), l.Patience, func() { st.end(errSlowConsumer) })
-	st.transit = s.opts.Conns.NewStream(grpc.Context(), coordv1.Stream_Open_FullMethodName, func(cost int64) { st.out.written(int(cost)) })
+	st.transit = s.opts.Conns.NewStream(grpc.Context(), coordv1.Stream_Open_FullMethodName, func(cost int64) {
+		st.out.written(int(cost))
+	})
 	st.flow = newFlow(l.Requests, l.RequestBytes, memory.Requests.Holder())
 	st.channels.holder = memory.Channels.Holder()
 	st.reads.wake = make(chan struct{}, 1)
@@ -81,8 +83,8 @@ func (st *stream) end(err error) {
 	})
 }
 
-// serve runs the stream until it ends. The receiver, and a sender whose client does not read, return only after the handler
-// has: nobody waits for them.
+// serve runs the stream until it ends. The receiver, and a sender whose client does not read, return only after the
+// handler has: nobody waits for them.
 func (st *stream) serve() error {
 	go func() {
 		defer st.recovered()
@@ -103,11 +105,12 @@ func (st *stream) serve() error {
 	return err
 }
 
-// closePatience is how long a client whose stream has ended because it does not read may leave it so before its connection is closed:
-// what gRPC holds for it ends in no other way.
+// closePatience is how long a client whose stream has ended because it does not read may leave it so before its
+// connection is closed: what gRPC holds for it ends in no other way.
 const closePatience = time.Second
 
-// unread is how long a client may leave unread what gRPC holds of its stream, which has ended with err, whoever ended it.
+// unread is how long a client may leave unread what gRPC holds of its stream, which has ended with err, whoever ended
+// it.
 func (st *stream) unread(err error) time.Duration {
 	if err == errSlowConsumer || st.out.holder.Over() {
 		return closePatience
@@ -206,8 +209,8 @@ func (st *stream) send() {
 	}
 }
 
-// receive takes frames until the stream ends. When there is no room for their requests, or the client does not read what it
-// is sent, it reads no further.
+// receive takes frames until the stream ends. When there is no room for their requests, or the client does not read
+// what it is sent, it reads no further.
 func (st *stream) receive() {
 	var in received
 	var f frame
@@ -232,8 +235,8 @@ func (st *stream) receive() {
 	}
 }
 
-// receiveError is the status of a stream of which nothing more can be read; nil where the client has closed its side. That
-// of a frame that is too large comes from gRPC, which has sent it already.
+// receiveError is the status of a stream of which nothing more can be read; nil where the client has closed its side.
+// That of a frame that is too large comes from gRPC, which has sent it already.
 func receiveError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -294,7 +297,9 @@ func (st *stream) greet(f *frame, greeted *bool) error {
 			return err
 		}
 	}
-	st.out.welcome(&coordv1.Welcome{ClusterId: o.History.ID(), MemberId: o.MemberID, MaxRequestBytes: int64(o.MaxRequestBytes)})
+	st.out.welcome(&coordv1.Welcome{
+		ClusterId: o.History.ID(), MemberId: o.MemberID, MaxRequestBytes: int64(o.MaxRequestBytes),
+	})
 	return nil
 }
 

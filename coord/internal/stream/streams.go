@@ -8,9 +8,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Streams knows the streams of a member. It is an observer that has to be told before the watch hub and the proposer: so a
-// session that is lost is told to its client before the loss of its entries, and before the answer to anything that ran after
-// it. The zero value is ready.
+// Streams knows the streams of a member. It is an observer that has to be told before the watch hub and the proposer:
+// so a session that is lost is told to its client before the loss of its entries, and before the answer to anything
+// that ran after it. The zero value is ready.
 type Streams struct {
 	revision atomic.Int64
 

@@ -52,8 +52,8 @@ func (st *stream) submitHeavy(kind raftv1.Kind, body []byte, weight int64, frees
 	}
 }
 
-// close gives up everything. The proposer may be answering meanwhile, with the results of commands that it gives back here:
-// so nothing is cancelled under the mutex.
+// close gives up everything. The proposer may be answering meanwhile, with the results of commands that it gives back
+// here: so nothing is cancelled under the mutex.
 func (u *underway) close() {
 	u.mu.Lock()
 	cancels := u.cancels

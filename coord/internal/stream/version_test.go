@@ -15,8 +15,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// TestHelloNamesFeatures: who needs a feature that the release does not know, or the cluster's version does not have, is told its name and
-// gets no welcome.
+// TestHelloNamesFeatures: who needs a feature that the release does not know, or the cluster's version does not have,
+// is told its name and gets no welcome.
 func TestHelloNamesFeatures(t *testing.T) {
 	for _, c := range []struct {
 		features []string
@@ -30,7 +30,10 @@ func TestHelloNamesFeatures(t *testing.T) {
 		withServer(t, func(t *testing.T, s *fakeServer) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			f := &fakeClient{ctx: ctx, in: make(chan *coordv1.ClientFrame, 1), out: make(chan *coordv1.ServerFrame, 1), ended: make(chan error, 1)}
+			f := &fakeClient{
+				ctx: ctx, in: make(chan *coordv1.ClientFrame, 1), out: make(chan *coordv1.ServerFrame, 1),
+				ended: make(chan error, 1),
+			}
 			go func() {
 				f.ended <- s.Open(&grpc.GenericServerStream[coordv1.ClientFrame, coordv1.ServerFrame]{ServerStream: f})
 			}()
@@ -46,14 +49,16 @@ func TestHelloNamesFeatures(t *testing.T) {
 				t.Fatalf("%q: welcome", c.features)
 			}
 			st := status.Convert(<-f.ended)
-			if st.Code() != codes.FailedPrecondition || detailed(st) != coordv1.Error_REASON_CLUSTER_VERSION || !strings.Contains(st.Message(), c.want) {
+			if st.Code() != codes.FailedPrecondition || detailed(st) != coordv1.Error_REASON_CLUSTER_VERSION ||
+				!strings.Contains(st.Message(), c.want) {
 				t.Errorf("%q: ended with %v, %v", c.features, st, detailed(st))
 			}
 		})
 	}
 }
 
-// TestEarlyRequest: a request of a kind that the cluster's version does not have is refused by name, and the others of its frame are not.
+// TestEarlyRequest: a request of a kind that the cluster's version does not have is refused by name, and the others of
+// its frame are not.
 func TestEarlyRequest(t *testing.T) {
 	withServer(t, func(t *testing.T, s *fakeServer) {
 		s.member.early = coordv1.Kind_KIND_WITHDRAW
@@ -64,8 +69,10 @@ func TestEarlyRequest(t *testing.T) {
 			{Sequence: 2, Kind: coordv1.Kind_KIND_PUT, Body: encode(aPut)},
 		}}}}
 		r := c.frame(t).Responses
-		if len(r) != 1 || r[0].Sequence != 1 || r[0].Outcome.GetRefusal().GetReason() != coordv1.Error_REASON_CLUSTER_VERSION ||
-			codes.Code(r[0].Outcome.Refusal.Code) != codes.FailedPrecondition || !strings.Contains(r[0].Outcome.Refusal.Message, "KIND_WITHDRAW needs version 9") {
+		if len(r) != 1 || r[0].Sequence != 1 ||
+			r[0].Outcome.GetRefusal().GetReason() != coordv1.Error_REASON_CLUSTER_VERSION ||
+			codes.Code(r[0].Outcome.Refusal.Code) != codes.FailedPrecondition ||
+			!strings.Contains(r[0].Outcome.Refusal.Message, "KIND_WITHDRAW needs version 9") {
 			t.Errorf("the early one: %v", r)
 		}
 		s.member.next(t, raftv1.KindRequests).done(done(nil))

@@ -1,12 +1,14 @@
-// Package transit follows messages from where they are handed to gRPC until they are written to the client's connection.
+// Package transit follows messages from where they are handed to gRPC until they are written to the client's
+// connection.
 //
-// gRPC queues one message of a stream whole, of whatever size, and small ones up to 64 KiB, for a client that does not read, and
-// tells nobody when they are gone: SendMsg has returned long before. It holds them beyond the end of the stream's handler, as the status
-// comes behind them. Three hundred streams with a megabyte each are 300 MB that nobody counts.
+// gRPC queues one message of a stream whole, of whatever size, and small ones up to 64 KiB, for a client that does not
+// read, and tells nobody when they are gone: SendMsg has returned long before. It holds them beyond the end of the
+// stream's handler, as the status comes behind them. Three hundred streams with a megabyte each are 300 MB that nobody
+// counts.
 //
-// So a Message carries a buffer that gRPC frees when it has written the message, or has been told that the client does not want
-// it any more. What it frees not at all it has lost with the connection, which is why the connections are known here, too; and with
-// the connection can be closed what a client does not read by any other means.
+// So a Message carries a buffer that gRPC frees when it has written the message, or has been told that the client does
+// not want it any more. What it frees not at all it has lost with the connection, which is why the connections are
+// known here, too; and with the connection can be closed what a client does not read by any other means.
 package transit
 
 import (
@@ -83,8 +85,9 @@ func (c *conn) Close() error {
 
 // Stream is what gRPC holds of one stream, or of one call. Safe for concurrent use.
 type Stream struct {
-	conn    *conn           // nil: gRPC cannot be followed
-	call    context.Context // gRPC's own: it ends when the client has gone or reset the stream, or the handler has returned
+	conn *conn // nil: gRPC cannot be followed
+	// gRPC's own: it ends when the client has gone or reset the stream, or the handler has returned
+	call    context.Context
 	written func(cost int64)
 
 	mu    sync.Mutex
@@ -96,10 +99,10 @@ type Stream struct {
 	lost  bool  // gRPC holds nothing any more, and gets nothing that counts
 }
 
-// NewStream begins with a stream of a method whose handler runs with ctx; its owner calls Received and End. written is told what messages cost when
-// gRPC holds them no longer, from any goroutine; it must not block. Where ctx is of no connection that is known here, messages count
-// until they are handed over; so they do where ctx is of a call of another method, whose handler has made this stream inside the
-// process: gRPC does not get its messages.
+// NewStream begins with a stream of a method whose handler runs with ctx; its owner calls Received and End. written is
+// told what messages cost when gRPC holds them no longer, from any goroutine; it must not block. Where ctx is of no
+// connection that is known here, messages count until they are handed over; so they do where ctx is of a call of
+// another method, whose handler has made this stream inside the process: gRPC does not get its messages.
 func (c *Conns) NewStream(ctx context.Context, method string, written func(cost int64)) *Stream {
 	s := &Stream{call: ctx, written: written}
 	known := c.find(ctx)
@@ -141,9 +144,9 @@ func (s *Stream) Held() int64 {
 	return s.held
 }
 
-// Received is told when nothing is received from the stream any more, with the error of RecvMsg if that is why. The call ends in two ways
-// that look alike: the client has gone, and gRPC drops what it holds; or gRPC itself has sent a status, as of a message that does not
-// parse, and what it holds waits for the client still, the status behind it.
+// Received is told when nothing is received from the stream any more, with the error of RecvMsg if that is why. The
+// call ends in two ways that look alike: the client has gone, and gRPC drops what it holds; or gRPC itself has sent a
+// status, as of a message that does not parse, and what it holds waits for the client still, the status behind it.
 func (s *Stream) Received(err error) {
 	code := status.Code(err)
 	s.mu.Lock()
@@ -159,8 +162,8 @@ func (s *Stream) Received(err error) {
 // gone reports whether the client had gone when the handler returned. The caller holds the mutex.
 func (s *Stream) gone() bool { return s.cut && s.read && !s.told }
 
-// End is called when the handler is about to return. Where the client has gone before, gRPC drops what it holds; else that waits for
-// the client still, the status behind it.
+// End is called when the handler is about to return. Where the client has gone before, gRPC drops what it holds; else
+// that waits for the client still, the status behind it.
 func (s *Stream) End() {
 	s.mu.Lock()
 	s.ended, s.cut = true, s.call.Err() != nil
@@ -174,8 +177,8 @@ func (s *Stream) End() {
 	}
 }
 
-// CloseUnlessWritten, behind End, closes the connection if after a while some of what gRPC held is not written yet: a client that does not
-// read cannot be made to give it back in any other way. closed is called then.
+// CloseUnlessWritten, behind End, closes the connection if after a while some of what gRPC held is not written yet: a
+// client that does not read cannot be made to give it back in any other way. closed is called then.
 func (s *Stream) CloseUnlessWritten(after time.Duration, closed func()) {
 	if s.conn == nil || s.Held() == 0 {
 		return
@@ -227,7 +230,8 @@ func (s *Stream) give(cost int64) {
 	}
 }
 
-// Message is a message for gRPC: the parts of its encoding, which nobody changes any more. It needs the codec that calls Buffers.
+// Message is a message for gRPC: the parts of its encoding, which nobody changes any more. It needs the codec that
+// calls Buffers.
 type Message struct {
 	stream *Stream
 	cost   int64
@@ -236,8 +240,8 @@ type Message struct {
 	token  []byte
 }
 
-// Message makes a message, which counts from now on. Its owner calls Handed. It does not count behind the end of the handler: gRPC takes it
-// no more, or drops it without telling.
+// Message makes a message, which counts from now on. Its owner calls Handed. It does not count behind the end of the
+// handler: gRPC takes it no more, or drops it without telling.
 func (s *Stream) Message(cost int64, parts ...[]byte) *Message {
 	m := &Message{stream: s, cost: cost, parts: parts}
 	s.mu.Lock()
@@ -260,7 +264,8 @@ func (m *Message) Handed(err error) {
 	}
 }
 
-// Written says that gRPC, or who takes messages in its place, does not hold the message any more. Only the first call counts.
+// Written says that gRPC, or who takes messages in its place, does not hold the message any more. Only the first call
+// counts.
 func (m *Message) Written() {
 	if m.gone.CompareAndSwap(false, true) {
 		m.stream.give(m.cost)
@@ -270,8 +275,8 @@ func (m *Message) Written() {
 // Parts are those of the message.
 func (m *Message) Parts() [][]byte { return m.parts }
 
-// tokens is what the tokens of all messages are cut from: gRPC tells only of buffers with a capacity beyond a threshold that they are
-// free.
+// tokens is what the tokens of all messages are cut from: gRPC tells only of buffers with a capacity beyond a threshold
+// that they are free.
 var tokens = make([]byte, 4<<10)
 
 // Buffers is the message for gRPC, in order: its parts, and an empty buffer, freed with the last of them.

@@ -30,7 +30,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// server sends, on each watch stream, messages of a megabyte: as many as the watch's id says. Its handler returns when end is closed.
+// server sends, on each watch stream, messages of a megabyte: as many as the watch's id says. Its handler returns when
+// end is closed.
 type server struct {
 	pb.UnimplementedWatchServer
 	t       *testing.T
@@ -48,7 +49,10 @@ type server struct {
 const cost = 7
 
 func serve(t *testing.T, listen func(*server, net.Listener) net.Listener) *server {
-	s := &server{t: t, streams: make(chan *Stream, 10), sent: make(chan error, 10), end: make(chan struct{}), returned: make(chan struct{}, 10)}
+	s := &server{
+		t: t, streams: make(chan *Stream, 10), sent: make(chan error, 10), end: make(chan struct{}),
+		returned: make(chan struct{}, 10),
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +106,9 @@ func (s *server) Watch(w pb.Watch_WatchServer) error {
 // large is a field that nobody knows, of a megabyte.
 var large = append([]byte{15<<3 | 2, 0x80, 0x80, 0x40}, make([]byte, 1<<20)...)
 
-func (s *server) watch(t *testing.T, ctx context.Context, messages int64) (*grpc.ClientConn, pb.Watch_WatchClient, *Stream) {
+func (s *server) watch(
+	t *testing.T, ctx context.Context, messages int64,
+) (*grpc.ClientConn, pb.Watch_WatchClient, *Stream) {
 	conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{encoding.GetCodecV2(proto.Name)})))
 	if err != nil {
@@ -114,7 +120,9 @@ func (s *server) watch(t *testing.T, ctx context.Context, messages int64) (*grpc
 		t.Fatal(err)
 	}
 	create := &pb.WatchCreateRequest{WatchId: messages}
-	if err := w.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+	if err := w.Send(&pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return conn, w, <-s.streams
@@ -151,8 +159,8 @@ func TestCountsUntilTheClientReads(t *testing.T) {
 	}
 }
 
-// It counts no longer when the client resets the stream or is gone, whether the handler has returned or not; nor does a message that
-// gRPC did not take.
+// It counts no longer when the client resets the stream or is gone, whether the handler has returned or not; nor does a
+// message that gRPC did not take.
 func TestCountsNoLongerThanTheClientIsThere(t *testing.T) {
 	for name, leave := range map[string]func(conn *grpc.ClientConn, cancel func()){
 		"reset": func(_ *grpc.ClientConn, cancel func()) { cancel() },
@@ -202,8 +210,8 @@ func TestWhatIsDroppedCountsUntilTheEnd(t *testing.T) {
 	}
 }
 
-// The call ends also where gRPC itself tells the client, of a message that does not parse: it holds what the client has not read, which
-// counts until it is.
+// The call ends also where gRPC itself tells the client, of a message that does not parse: it holds what the client has
+// not read, which counts until it is.
 func TestCountsBehindAStatusOfGRPC(t *testing.T) {
 	s := serve(t, followed)
 	_, w, stream := s.watch(t, t.Context(), 1)
@@ -223,8 +231,8 @@ func TestCountsBehindAStatusOfGRPC(t *testing.T) {
 	stream.forgotten(t)
 }
 
-// A message that a sender makes when the handler has returned already does not count: the stream may be forgotten by then, and gRPC
-// frees nothing of what it drops.
+// A message that a sender makes when the handler has returned already does not count: the stream may be forgotten by
+// then, and gRPC frees nothing of what it drops.
 func TestWhatComesBehindTheEndDoesNotCount(t *testing.T) {
 	s := serve(t, followed)
 	_, _, stream := s.watch(t, t.Context(), 0)

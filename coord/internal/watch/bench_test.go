@@ -121,7 +121,8 @@ func TestManyWatchers(t *testing.T) {
 	elapsed := time.Since(begin)
 	perWatcher := float64(heap()-before) / float64(n)
 	perStream := float64(runtime.NumGoroutine()-goroutines) / float64(streams)
-	t.Logf("%d watchers: created in %s, %.0f bytes each, %.1f goroutines per stream with both ends", n, elapsed, perWatcher, perStream)
+	t.Logf("%d watchers: created in %s, %.0f bytes each, %.1f goroutines per stream with both ends", n, elapsed,
+		perWatcher, perStream)
 	if got := c.hub.Stats().Watchers; got != int64(n) {
 		t.Errorf("%d watchers", got)
 	}
@@ -137,8 +138,8 @@ func TestManyWatchers(t *testing.T) {
 	c.await(t, &c.events, 10)
 }
 
-// benchmarkPuts measures commits until all matching watchers' clients have them, in windows of some commits, and reports
-// the events that arrive per second.
+// benchmarkPuts measures commits until all matching watchers' clients have them, in windows of some commits, and
+// reports the events that arrive per second.
 func benchmarkPuts(b *testing.B, c *crowd, matching int, key func(int) []byte) {
 	value := make([]byte, 256)
 	const window = 64
@@ -206,7 +207,9 @@ func BenchmarkHub(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range events {
-				f.hub.Applied(&statemachine.Applied{Revision: events[i].Kv.ModRevision, Compacted: -1, Events: events[i : i+1]})
+				f.hub.Applied(&statemachine.Applied{
+					Revision: events[i].Kv.ModRevision, Compacted: -1, Events: events[i : i+1],
+				})
 				if i%256 == 255 {
 					f.hub.settle()
 					taken := s.take(spare)

@@ -16,8 +16,8 @@ import (
 const retryScan = 100 * time.Millisecond
 
 // keyScanFactor decides between reading one key's history and a shared scan of everybody's: the shared scan is taken
-// unless it is longer than this many revisions for each watcher that is behind, because one read of a key costs about as
-// much as that many revisions of a scan.
+// unless it is longer than this many revisions for each watcher that is behind, because one read of a key costs about
+// as much as that many revisions of a scan.
 const keyScanFactor = 32
 
 // job asks for a chunk of history.
@@ -53,8 +53,8 @@ func (h *Hub) drained(s *stream) {
 	}
 }
 
-// advance lets the watchers that are behind catch up by one chunk: at once if memory has it, else by starting a scan. It
-// reports whether there is more to do at once.
+// advance lets the watchers that are behind catch up by one chunk: at once if memory has it, else by starting a scan.
+// It reports whether there is more to do at once.
 func (h *Hub) advance() bool {
 	if h.scanning {
 		return false

@@ -11,8 +11,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// record is what one watcher asked for and saw, over any number of streams. Responses of all its lives follow each other;
-// a life begins with a created response.
+// record is what one watcher asked for and saw, over any number of streams. Responses of all its lives follow each
+// other; a life begins with a created response.
 type record struct {
 	key, end         []byte
 	noPut, noDelete  bool
@@ -168,8 +168,8 @@ func atomicRevisions(_ *history, r *record) error {
 	return nil
 }
 
-// resumable (W5): a life begins after the last event or bookmark of the one before, and later only where a compaction said
-// so; with the other guarantees this makes all lives together complete.
+// resumable (W5): a life begins after the last event or bookmark of the one before, and later only where a compaction
+// said so; with the other guarantees this makes all lives together complete.
 func resumable(_ *history, r *record) error {
 	next := r.starts[0]
 	for n, life := range r.lives() {
@@ -260,8 +260,8 @@ func filtered(_ *history, r *record) error {
 	return nil
 }
 
-// compaction (W9): a watcher is ended by the server only by saying the compacted revision, which is beyond what it still
-// needed, and after that nothing comes.
+// compaction (W9): a watcher is ended by the server only by saying the compacted revision, which is beyond what it
+// still needed, and after that nothing comes.
 func compaction(_ *history, r *record) error {
 	for n, life := range r.lives() {
 		ended, next := false, r.starts[n]

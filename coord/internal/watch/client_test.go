@@ -69,9 +69,11 @@ type client struct {
 func dial(server *Server, buffered int) *client {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &client{
-		fakeStream: &fakeStream{ctx: ctx, requests: make(chan *pb.WatchRequest), responses: make(chan *pb.WatchResponse, buffered)},
-		cancel:     cancel,
-		result:     make(chan error, 1),
+		fakeStream: &fakeStream{
+			ctx: ctx, requests: make(chan *pb.WatchRequest), responses: make(chan *pb.WatchResponse, buffered),
+		},
+		cancel: cancel,
+		result: make(chan error, 1),
 	}
 	go func() {
 		err := server.Watch(c.fakeStream)
@@ -107,7 +109,9 @@ func createRequest(r *pb.WatchCreateRequest) *pb.WatchRequest {
 }
 
 func cancelRequest(id int64) *pb.WatchRequest {
-	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+	return &pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+	}
 }
 
 func progressRequest() *pb.WatchRequest {

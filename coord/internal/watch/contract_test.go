@@ -289,7 +289,9 @@ func TestFilters(t *testing.T) { // W8
 	c := f.dial(t)
 	const noPut, noDelete = pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE
 	for id, filters := range [][]pb.WatchCreateRequest_FilterType{nil, {noPut}, {noDelete}, {noPut, noDelete}, {99}} {
-		c.create(t, &pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte("c"), WatchId: int64(id + 1), Filters: filters})
+		c.create(t, &pb.WatchCreateRequest{
+			Key: []byte("a"), RangeEnd: []byte("c"), WatchId: int64(id + 1), Filters: filters,
+		})
 	}
 	get := func(want ...string) {
 		t.Helper()
@@ -382,7 +384,8 @@ func TestStreamEnds(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		// The same if the receiver's error is seen first, which is chance.
-		if err := (&watchCall{grpc: stream}).cause(status.Error(codes.Unknown, "receive")); !errors.Is(err, rpctypes.ErrGRPCNoLeader) {
+		if err := (&watchCall{grpc: stream}).cause(status.Error(codes.Unknown, "receive")); !errors.Is(err,
+			rpctypes.ErrGRPCNoLeader) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -9,15 +9,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Merging saves work on both ends when a client is slower than the commits. A client that keeps up gets one response per
-// revision, as from etcd; one that is behind gets several revisions at once, as from etcd.
+// Merging saves work on both ends when a client is slower than the commits. A client that keeps up gets one response
+// per revision, as from etcd; one that is behind gets several revisions at once, as from etcd.
 const (
 	mergeFrom = 32       // responses that must wait before any are merged
 	maxMerged = 64 << 10 // size up to which responses are merged, bytes
 )
 
-// merge makes one response of the first n in list: those that follow each other with events for the same watcher, unless
-// they may be cut.
+// merge makes one response of the first n in list: those that follow each other with events for the same watcher,
+// unless they may be cut.
 func merge(list []response) (merged response, n int) {
 	merged = list[0]
 	for n = 1; n < len(list); n++ {
@@ -72,8 +72,8 @@ func (c *watchCall) hand(m *pb.WatchResponse, events []*event, prev bool, size i
 	return err
 }
 
-// sharedPart is the size from which on an event's encoding is a part of its own of each message that has it; what is smaller is
-// copied.
+// sharedPart is the size from which on an event's encoding is a part of its own of each message that has it; what is
+// smaller is copied.
 const sharedPart = 4 << 10
 
 // parts are the encoding of m with events: the same bytes as with setEvents.
@@ -132,8 +132,8 @@ func (c *watchCall) message(r response) *pb.WatchResponse {
 	}
 }
 
-// setEvents puts encoded events into m. They are given as unknown fields, which marshalling copies as they are to the end
-// of the message; events is its last field, so the bytes are the same as those of m.Events.
+// setEvents puts encoded events into m. They are given as unknown fields, which marshalling copies as they are to the
+// end of the message; events is its last field, so the bytes are the same as those of m.Events.
 func setEvents(m *pb.WatchResponse, events []*event, prev bool) {
 	switch len(events) {
 	case 0:

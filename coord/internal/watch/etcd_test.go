@@ -16,8 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// watchResyncPeriod is how long etcd waits between two looks at the watchers that are behind, 100 ms. Most of the time of
-// the test would be spent waiting for it.
+// watchResyncPeriod is how long etcd waits between two looks at the watchers that are behind, 100 ms. Most of the time
+// of the test would be spent waiting for it.
 //
 //go:linkname watchResyncPeriod go.etcd.io/etcd/server/v3/storage/mvcc.watchResyncPeriod
 var watchResyncPeriod time.Duration
@@ -75,7 +75,9 @@ func newDuel(t *testing.T) *duel {
 		t.Fatal(err)
 	}
 	f := newFixture(t, Options{}, ServerOptions{FragmentBytes: 2 << 20})
-	d := &duel{t: t, kv: pb.NewKVClient(conn), etcd: stream, said: make(chan *pb.WatchResponse, 1000), ours: f.dial(t), f: f}
+	d := &duel{
+		t: t, kv: pb.NewKVClient(conn), etcd: stream, said: make(chan *pb.WatchResponse, 1000), ours: f.dial(t), f: f,
+	}
 	go func() {
 		for {
 			r, err := stream.Recv()
@@ -136,9 +138,9 @@ func sameCounts(a, b map[int64][]*pb.WatchResponse) bool {
 	return maps.EqualFunc(a, b, func(x, y []*pb.WatchResponse) bool { return len(x) == len(y) })
 }
 
-// agree collects what the hub and etcd say until both have said as much to each watcher, and compares: one of them may make a pause
-// between two watchers, and then it is not the same ones that have heard. Responses for different watchers may come in any order,
-// those for one watcher may not.
+// agree collects what the hub and etcd say until both have said as much to each watcher, and compares: one of them may
+// make a pause between two watchers, and then it is not the same ones that have heard. Responses for different watchers
+// may come in any order, those for one watcher may not.
 func (d *duel) agree(step string) {
 	d.t.Helper()
 	d.f.hub.settle()
@@ -171,8 +173,8 @@ func (d *duel) agree(step string) {
 	}
 }
 
-// TestLikeEtcd goes through the contract side by side with a real etcd and compares every response, byte for byte but for
-// the ids and the term in the header.
+// TestLikeEtcd goes through the contract side by side with a real etcd and compares every response, byte for byte but
+// for the ids and the term in the header.
 func TestLikeEtcd(t *testing.T) {
 	d := newDuel(t)
 	k := func(s string) []byte { return []byte(s) }
@@ -183,7 +185,9 @@ func TestLikeEtcd(t *testing.T) {
 	d.agree("progress without watchers")
 	create(&pb.WatchCreateRequest{Key: k("a"), PrevKv: true})
 	create(&pb.WatchCreateRequest{Key: k("a"), RangeEnd: k("c"), WatchId: 7})
-	create(&pb.WatchCreateRequest{RangeEnd: []byte{0}, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}})
+	create(&pb.WatchCreateRequest{
+		RangeEnd: []byte{0}, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE},
+	})
 	create(&pb.WatchCreateRequest{Key: k("a"), WatchId: 7})
 	create(&pb.WatchCreateRequest{Key: k("b"), RangeEnd: k("a")})
 	create(&pb.WatchCreateRequest{Key: k("b"), RangeEnd: k("b")})
@@ -204,14 +208,18 @@ func TestLikeEtcd(t *testing.T) {
 	d.ask(progressRequest())
 	d.agree("progress")
 	for i, start := range []int64{1, 2, 5, 9, 10, 11} {
-		create(&pb.WatchCreateRequest{Key: k("a"), RangeEnd: k("z"), StartRevision: start, WatchId: int64(20 + i), PrevKv: i%2 == 0})
+		create(&pb.WatchCreateRequest{
+			Key: k("a"), RangeEnd: k("z"), StartRevision: start, WatchId: int64(20 + i), PrevKv: i%2 == 0,
+		})
 		d.agree(fmt.Sprintf("start revision %d", start))
 	}
 	d.ask(progressRequest())
 	d.agree("progress with a watcher two revisions ahead")
 	d.compact(6)
 	for i, start := range []int64{1, 5, 6, 7} {
-		create(&pb.WatchCreateRequest{Key: k("a"), RangeEnd: k("z"), StartRevision: start, WatchId: int64(30 + i), PrevKv: true})
+		create(&pb.WatchCreateRequest{
+			Key: k("a"), RangeEnd: k("z"), StartRevision: start, WatchId: int64(30 + i), PrevKv: true,
+		})
 		d.agree(fmt.Sprintf("start revision %d after a compaction at 6", start))
 	}
 	d.commit(put("a", "")) // 10

@@ -47,7 +47,9 @@ func (h *history) commit(ops ...op) []statemachine.Event {
 		e := statemachine.Event{PrevKv: old}
 		switch {
 		case o.value != nil:
-			kv := &mvccpb.KeyValue{Key: o.key, Value: o.value, CreateRevision: revision, ModRevision: revision, Version: 1}
+			kv := &mvccpb.KeyValue{
+				Key: o.key, Value: o.value, CreateRevision: revision, ModRevision: revision, Version: 1,
+			}
 			if old != nil {
 				kv.CreateRevision, kv.Version = old.CreateRevision, old.Version+1
 			}
@@ -128,21 +130,28 @@ func (v *historyView) Revision() statemachine.Revision {
 	return firstRevision - 1 + int64(len(v.commits))
 }
 
-func (v *historyView) Changes(_ context.Context, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool) error {
+func (v *historyView) Changes(
+	_ context.Context, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool,
+) error {
 	v.h.mu.Lock()
 	v.h.scans++
 	v.h.mu.Unlock()
 	return v.changes(nil, from, prev, fn)
 }
 
-func (v *historyView) KeyChanges(_ context.Context, key []byte, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool) error {
+func (v *historyView) KeyChanges(
+	_ context.Context, key []byte, from statemachine.Revision, prev bool,
+	fn func(statemachine.Revision, []statemachine.Event) bool,
+) error {
 	v.h.mu.Lock()
 	v.h.keyScans++
 	v.h.mu.Unlock()
 	return v.changes(key, from, prev, fn)
 }
 
-func (v *historyView) changes(key []byte, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool) error {
+func (v *historyView) changes(
+	key []byte, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool,
+) error {
 	if from < v.compacted {
 		return statemachine.ErrCompacted
 	}

@@ -173,8 +173,8 @@ func (h *Hub) do(t task) {
 	t.run()
 }
 
-// restart forgets what a panic may have left half-changed. All streams end with the error upon which clients come back and go on
-// from the revision that they have seen; subscribers are told of a gap up to l and read anew.
+// restart forgets what a panic may have left half-changed. All streams end with the error upon which clients come back
+// and go on from the revision that they have seen; subscribers are told of a gap up to l and read anew.
 func (h *Hub) restart(l loss) {
 	h.skip(l)
 	h.synced, h.behind, h.order = newIndex(), newIndex(), queue{}
@@ -292,8 +292,8 @@ func (h *Hub) send(w *watcher, revision statemachine.Revision) bool {
 	return true
 }
 
-// endStalled comes after an event found no room. It ends the streams whose clients have taken nothing for some seconds, so
-// that others get theirs. It looks again soon as long as there may be such clients.
+// endStalled comes after an event found no room. It ends the streams whose clients have taken nothing for some seconds,
+// so that others get theirs. It looks again soon as long as there may be such clients.
 func (h *Hub) endStalled() {
 	if h.looks {
 		return
@@ -321,8 +321,8 @@ func (h *Hub) endStalled() {
 	}
 }
 
-// lose goes on at a revision whose commits, or some of them, did not come as events: synced watchers are behind from the
-// first revision that they may have missed.
+// lose goes on at a revision whose commits, or some of them, did not come as events: synced watchers are behind from
+// the first revision that they may have missed.
 func (h *Hub) lose(l loss) {
 	from := h.revision + 1
 	known := h.started

@@ -15,8 +15,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// TestSlowClientCostsItself: a client that does not read holds a bounded number of bytes, others get everything at once,
-// and it gets everything when it reads again.
+// TestSlowClientCostsItself: a client that does not read holds a bounded number of bytes, others get everything at
+// once, and it gets everything when it reads again.
 func TestSlowClientCostsItself(t *testing.T) {
 	f := newFixture(t, Options{StreamBytes: 8 << 10, RecentRevisions: 50}, ServerOptions{})
 	slow, fast := f.dial(t), f.dial(t)
@@ -181,7 +181,8 @@ func TestSnapshotMakesWatchersCatchUp(t *testing.T) {
 	}
 }
 
-// TestSharedScan: watchers that are behind together cost one scan, and a single key far behind does not cost a scan of all.
+// TestSharedScan: watchers that are behind together cost one scan, and a single key far behind does not cost a scan of
+// all.
 func TestSharedScan(t *testing.T) {
 	f := newFixture(t, Options{ScanRevisions: 100}, ServerOptions{})
 	for i := range 50 {
@@ -219,9 +220,11 @@ func TestSubscribe(t *testing.T) {
 	if err != nil || revision != 2 {
 		t.Fatalf("revision %d, error %v", revision, err)
 	}
-	f.hub.Applied(f.apply([]op{{[]byte("b"), []byte("1")}, {[]byte("c"), []byte("1")}, {[]byte("a"), []byte("1")}}, []op{{[]byte("c"), nil}}))
+	f.hub.Applied(f.apply([]op{{[]byte("b"), []byte("1")}, {[]byte("c"), []byte("1")}, {[]byte("a"), []byte("1")}},
+		[]op{{[]byte("c"), nil}}))
 	d := <-deliveries
-	if d.Revision != 3 || len(d.Events) != 2 || string(d.Events[0].Kv.Key) != "b" || string(d.Events[1].Kv.Key) != "a" || d.Gap {
+	if d.Revision != 3 || len(d.Events) != 2 || string(d.Events[0].Kv.Key) != "b" ||
+		string(d.Events[1].Kv.Key) != "a" || d.Gap {
 		t.Errorf("got %+v", d)
 	}
 	f.hub.Recovered(f.apply([]op{{[]byte("x"), []byte("1")}}), nil)
@@ -372,8 +375,8 @@ func TestViewAheadOfHub(t *testing.T) {
 	c.quiet(t, f.hub)
 }
 
-// TestHubStartsFromStore: the first request learns the revision from the store, and commits that the store already had are
-// not repeated.
+// TestHubStartsFromStore: the first request learns the revision from the store, and commits that the store already had
+// are not repeated.
 func TestHubStartsFromStore(t *testing.T) {
 	f := newFixture(t, Options{}, ServerOptions{})
 	known := f.apply([]op{{[]byte("a"), []byte("1")}}, []op{{[]byte("a"), []byte("2")}})
@@ -442,8 +445,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestPanicEndsStreamsOnly: what makes the hub panic ends the streams, whose clients come back, and tells subscribers of a gap; the
-// hub goes on, and its counts are right.
+// TestPanicEndsStreamsOnly: what makes the hub panic ends the streams, whose clients come back, and tells subscribers
+// of a gap; the hub goes on, and its counts are right.
 func TestPanicEndsStreamsOnly(t *testing.T) {
 	f := newFixture(t, Options{}, ServerOptions{})
 	c := f.dial(t)

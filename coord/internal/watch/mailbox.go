@@ -17,8 +17,8 @@ type mailbox struct {
 	wake   chan struct{} // holds a token while there may be something to take
 }
 
-// task is run, and lost says what is missed where that fails; or, where run is nil, a loss: events up to lost.revision were
-// dropped.
+// task is run, and lost says what is missed where that fails; or, where run is nil, a loss: events up to lost.revision
+// were dropped.
 type task struct {
 	run  func()
 	cost int

@@ -21,8 +21,8 @@ import (
 	"github.com/coord-dev/coord/coord/internal/transit"
 )
 
-// TestWatchersShareTheMembersRoom: watchers count with their keys; a stream with more than its share gets no further one, another
-// one does, and what is cancelled makes room.
+// TestWatchersShareTheMembersRoom: watchers count with their keys; a stream with more than its share gets no further
+// one, another one does, and what is cancelled makes room.
 func TestWatchersShareTheMembersRoom(t *testing.T) {
 	const cost = watcherCost + 1
 	pool := limit.NewPool("watchers", 8*cost, "cancel some")
@@ -35,7 +35,8 @@ func TestWatchersShareTheMembersRoom(t *testing.T) {
 		t.Helper()
 		c.requests <- createRequest(&pb.WatchCreateRequest{Key: []byte(key)})
 		r := c.next(t)
-		if !r.Created || !r.Canceled || r.WatchId != -1 || !strings.Contains(r.CancelReason, "watchers") || !strings.Contains(r.CancelReason, "cancel some") {
+		if !r.Created || !r.Canceled || r.WatchId != -1 || !strings.Contains(r.CancelReason, "watchers") ||
+			!strings.Contains(r.CancelReason, "cancel some") {
 			t.Fatalf("one too many: %v", r)
 		}
 	}
@@ -55,8 +56,8 @@ func TestWatchersShareTheMembersRoom(t *testing.T) {
 	}
 }
 
-// TestSlowClientsShareTheMembersRoom: what waits for clients that do not read is bounded for all together. Others get their
-// events meanwhile, large ones too: who takes nothing is ended.
+// TestSlowClientsShareTheMembersRoom: what waits for clients that do not read is bounded for all together. Others get
+// their events meanwhile, large ones too: who takes nothing is ended.
 func TestSlowClientsShareTheMembersRoom(t *testing.T) {
 	const large = 32 << 10
 	pool := limit.NewPool("events", 10*large, "read")
@@ -113,13 +114,15 @@ func (c transitCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// TestWhatGRPCHoldsCounts: an event that gRPC holds for a client that does not read counts until it is read: others wait for it, until
-// the client's stream is ended and its connection closed. Who reads gets every event once.
+// TestWhatGRPCHoldsCounts: an event that gRPC holds for a client that does not read counts until it is read: others
+// wait for it, until the client's stream is ended and its connection closed. Who reads gets every event once.
 func TestWhatGRPCHoldsCounts(t *testing.T) {
 	const large = 256 << 10
 	pool := limit.NewPool("events", 3*large, "read")
 	conns := &transit.Conns{}
-	f := newFixture(t, Options{StallTime: 200 * time.Millisecond, Memory: &limit.Member{Events: pool}}, ServerOptions{Conns: conns})
+	f := newFixture(t, Options{
+		StallTime: 200 * time.Millisecond, Memory: &limit.Member{Events: pool},
+	}, ServerOptions{Conns: conns})
 	watch := f.served(t, conns)
 	slow, quick := watch("slow"), watch("quick")
 	for pool.Used() != 0 {
@@ -136,7 +139,8 @@ func TestWhatGRPCHoldsCounts(t *testing.T) {
 	for n := range 5 { // each needs room that the slow client has
 		put("quick")
 		r, err := quick.Recv()
-		if err != nil || len(r.Events) != 1 || r.Events[0].Kv.Version != int64(n)+1 || len(r.Events[0].Kv.Value) != large {
+		if err != nil || len(r.Events) != 1 || r.Events[0].Kv.Version != int64(n)+1 ||
+			len(r.Events[0].Kv.Value) != large {
 			t.Fatalf("event %d: %v", n, err)
 		}
 	}
@@ -150,7 +154,8 @@ func TestWhatGRPCHoldsCounts(t *testing.T) {
 	}
 }
 
-// served serves f by gRPC on connections that are known, and returns what begins to watch a key, each time on a connection of its own.
+// served serves f by gRPC on connections that are known, and returns what begins to watch a key, each time on a
+// connection of its own.
 func (f *fixture) served(t *testing.T, conns *transit.Conns) func(key string) pb.Watch_WatchClient {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -191,13 +196,15 @@ func (c rawCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// TestWhoEndsItsStreamAndDoesNotReadMakesRoom: what gRPC holds of a stream that its client ended, by a message that does not parse, counts
-// until it is read; where others find no room the connection of who does not read it is closed.
+// TestWhoEndsItsStreamAndDoesNotReadMakesRoom: what gRPC holds of a stream that its client ended, by a message that
+// does not parse, counts until it is read; where others find no room the connection of who does not read it is closed.
 func TestWhoEndsItsStreamAndDoesNotReadMakesRoom(t *testing.T) {
 	const large = 256 << 10
 	pool := limit.NewPool("events", large, "read")
 	conns := &transit.Conns{}
-	f := newFixture(t, Options{StallTime: 100 * time.Millisecond, Memory: &limit.Member{Events: pool}}, ServerOptions{Conns: conns})
+	f := newFixture(t, Options{
+		StallTime: 100 * time.Millisecond, Memory: &limit.Member{Events: pool},
+	}, ServerOptions{Conns: conns})
 	watch := f.served(t, conns)
 	slow := watch("slow")
 	for pool.Used() != 0 {

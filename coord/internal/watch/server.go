@@ -27,14 +27,14 @@ type ServerOptions struct {
 	// Permit says whether the stream's client may watch this. A gRPC status error becomes the cancel reason, any other
 	// error "permission denied". Nil: everything is permitted. It is called on the stream's own goroutine.
 	Permit func(context.Context, *pb.WatchCreateRequest) error
-	// FragmentBytes is the size from which a response is cut for clients that asked for fragments: the server's limit on
-	// a request plus 512 KiB, in etcd. Default 2 MiB.
+	// FragmentBytes is the size from which a response is cut for clients that asked for fragments: the server's limit
+	// on a request plus 512 KiB, in etcd. Default 2 MiB.
 	FragmentBytes int
 	// ProgressInterval is the time between progress notifications, to which each stream adds up to a tenth. Default 10
 	// minutes, at least 100 ms.
 	ProgressInterval time.Duration
-	// Conns are the connections of the gRPC server that serves this, which has a codec for their messages: what waits for a client
-	// then counts until it is written, else until gRPC has taken it. Nil: there are none.
+	// Conns are the connections of the gRPC server that serves this, which has a codec for their messages: what waits
+	// for a client then counts until it is written, else until gRPC has taken it. Nil: there are none.
 	Conns *transit.Conns
 	// Logger, default: none.
 	Logger *zap.Logger
@@ -77,18 +77,19 @@ type watchCall struct {
 	ended   chan struct{}
 }
 
-// Watch serves one stream. The calling goroutine waits for its end; a second one sends, a third one receives. It ends with
-// ErrGRPCWatchCanceled when the client goes away, with the error of the stream's context where that has one of its own (no
-// leader), with ErrGRPCStopped when the hub is closed or the store is not open, and with ResourceExhausted for a client that
-// does not read while others find no room. What gRPC holds for such a client only ends with its connection, which is closed if
-// it has not read after as long again.
+// Watch serves one stream. The calling goroutine waits for its end; a second one sends, a third one receives. It ends
+// with ErrGRPCWatchCanceled when the client goes away, with the error of the stream's context where that has one of its
+// own (no leader), with ErrGRPCStopped when the hub is closed or the store is not open, and with ResourceExhausted for
+// a client that does not read while others find no room. What gRPC holds for such a client only ends with its
+// connection, which is closed if it has not read after as long again.
 func (s *Server) Watch(grpc pb.Watch_WatchServer) error {
 	c := &watchCall{Server: s, grpc: grpc, stream: s.hub.newStream(), ended: make(chan struct{})}
 	if !s.hub.open(c.stream) {
 		return rpctypes.ErrGRPCStopped
 	}
 	defer close(c.ended)
-	c.transit = s.opts.Conns.NewStream(grpc.Context(), pb.Watch_Watch_FullMethodName, func(bytes int64) { c.written(int(bytes)) })
+	c.transit = s.opts.Conns.NewStream(grpc.Context(), pb.Watch_Watch_FullMethodName,
+		func(bytes int64) { c.written(int(bytes)) })
 	defer c.end()
 	failed := make(chan error, 1)
 	// Nobody waits for the receiver: Recv may block until this method has returned, and then it ends.
@@ -126,8 +127,10 @@ func (c *watchCall) end() {
 	})
 }
 
-var errSlowConsumer = status.Error(codes.ResourceExhausted, "etcdserver: too many requests: this member holds as many events for "+
-	"slow clients as it may, and this one has taken none for some seconds: watch again from the last revision that was seen")
+var errSlowConsumer = status.Error(codes.ResourceExhausted, "etcdserver: too many requests: this member holds as many "+
+	"events for "+
+	"slow clients as it may, and this one has taken none for some seconds: watch again from the last revision that "+
+	"was seen")
 
 // sendAndRelease sends until the end, and has the hub forget the stream.
 func (c *watchCall) sendAndRelease(failed <-chan error) (err error) {
@@ -177,8 +180,8 @@ func (c *watchCall) receive() (err error) {
 	}
 }
 
-// admitted waits while the client leaves more unread than its share of what all may: none of its requests is answered before it
-// reads. False if the stream has ended.
+// admitted waits while the client leaves more unread than its share of what all may: none of its requests is answered
+// before it reads. False if the stream has ended.
 func (c *watchCall) admitted() bool {
 	for {
 		roomy := make(chan struct{})

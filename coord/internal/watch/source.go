@@ -16,9 +16,11 @@ type View interface {
 	Compacted() statemachine.Revision
 	// Changes calls fn for each revision in [from, Revision()] in order, with all its events, until fn returns false.
 	// statemachine.ErrCompacted if from < Compacted().
-	Changes(ctx context.Context, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool) error
+	Changes(ctx context.Context, from statemachine.Revision, prev bool,
+		fn func(statemachine.Revision, []statemachine.Event) bool) error
 	// KeyChanges is Changes for the events of one key.
-	KeyChanges(ctx context.Context, key []byte, from statemachine.Revision, prev bool, fn func(statemachine.Revision, []statemachine.Event) bool) error
+	KeyChanges(ctx context.Context, key []byte, from statemachine.Revision, prev bool,
+		fn func(statemachine.Revision, []statemachine.Event) bool) error
 }
 
 // Source opens views. A view opened after Hub.Applied(a) was called shows at least a.Revision.

@@ -55,7 +55,9 @@ type machineStore struct {
 func newMachineStore(t testing.TB, truth *history) *machineStore {
 	s := &machineStore{t: t, truth: truth}
 	s.leader = statemachine.New(statemachine.Options{Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1})
-	s.follower = statemachine.New(statemachine.Options{Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 2, Boot: 1, Observer: s, SweepFrom: 1})
+	s.follower = statemachine.New(statemachine.Options{
+		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 2, Boot: 1, Observer: s, SweepFrom: 1,
+	})
 	for _, m := range []*statemachine.Machine{s.leader, s.follower} {
 		if _, err := m.Open(nil); err != nil {
 			t.Fatal(err)
@@ -151,7 +153,8 @@ func txn(ops []op) *pb.TxnRequest {
 	for _, o := range ops {
 		r := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: o.key, Value: o.value}}}
 		if o.value == nil {
-			one := &pb.DeleteRangeRequest{Key: o.key, RangeEnd: append(bytes.Clone(o.key), 0)} // a range, which can be swept
+			// a range, which can be swept
+			one := &pb.DeleteRangeRequest{Key: o.key, RangeEnd: append(bytes.Clone(o.key), 0)}
 			r = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: one}}
 		}
 		t.Success = append(t.Success, r)

@@ -12,7 +12,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// storm is a randomized run: a writer with compactions and snapshots, and clients that read slowly, leave and come back.
+// storm is a randomized run: a writer with compactions and snapshots, and clients that read slowly, leave and come
+// back.
 type storm struct {
 	t      *testing.T
 	seed   uint64
@@ -50,7 +51,8 @@ func TestStorm(t *testing.T) {
 	}
 	t.Logf("compacted %d, fragments %d, bookmarks %d, prev_kvs %d, overflows %d, scans %d, key scans %d",
 		compacted, fragments, bookmarks, prevs, overflows, scans, keyScans)
-	if compacted == 0 || fragments == 0 || bookmarks == 0 || prevs == 0 || overflows == 0 || scans == 0 || keyScans == 0 {
+	if compacted == 0 || fragments == 0 || bookmarks == 0 || prevs == 0 || overflows == 0 || scans == 0 ||
+		keyScans == 0 {
 		t.Error("the runs did not reach everything they should test")
 	}
 }

@@ -25,7 +25,8 @@ type response struct {
 	claim bool // it answers a request: sending it returns the request's slot
 }
 
-// responseOverhead is what a response counts beyond its events, in bytes: itself, its header, and what gRPC makes of it.
+// responseOverhead is what a response counts beyond its events, in bytes: itself, its header, and what gRPC makes of
+// it.
 const responseOverhead = 512
 
 // maxRequests is how many requests of one stream may be unanswered before the receiver stops reading.
@@ -92,7 +93,8 @@ func (s *stream) offer(r response) bool {
 	return true
 }
 
-// smallResponse is the size up to which a client that waits for nothing gets a response from what is kept spare for such.
+// smallResponse is the size up to which a client that waits for nothing gets a response from what is kept spare for
+// such.
 const smallResponse = 16 << 10
 
 // fits takes room for a response from what all streams may hold. The caller holds the mutex.
@@ -128,7 +130,8 @@ func (s *stream) room() bool {
 	return was && !s.out.full
 }
 
-// stalled reports whether something waits for the client, and whether it has taken nothing for so long that it may be ended.
+// stalled reports whether something waits for the client, and whether it has taken nothing for so long that it may be
+// ended.
 func (s *stream) stalled(now time.Time, patience time.Duration) (holds, stalled bool) {
 	s.out.Lock()
 	defer s.out.Unlock()
@@ -136,7 +139,8 @@ func (s *stream) stalled(now time.Time, patience time.Duration) (holds, stalled 
 	return holds, holds && now.Sub(s.out.moved) > patience
 }
 
-// push queues a response in any case; the number of those is bounded by the requests of the client, see watchCall.admitted.
+// push queues a response in any case; the number of those is bounded by the requests of the client, see
+// watchCall.admitted.
 func (s *stream) push(r response) {
 	s.out.Lock()
 	defer s.out.Unlock()
@@ -201,8 +205,8 @@ func (s *stream) written(bytes int) bool {
 	return true
 }
 
-// shut drops what is queued and returns how many events that was. Nothing is queued afterwards. What gRPC has counts until it is
-// written.
+// shut drops what is queued and returns how many events that was. Nothing is queued afterwards. What gRPC has counts
+// until it is written.
 func (s *stream) shut() (events int) {
 	s.out.Lock()
 	defer s.out.Unlock()

@@ -15,15 +15,15 @@ type Delivery struct {
 	Revision statemachine.Revision
 	// Events of the revision that match, in order. They are shared: nobody may change them. Nil in case of a gap.
 	Events []statemachine.Event
-	// Gap says that events up to Revision may be missing, because the store was replaced by a snapshot or because the hub
-	// was overrun: read the state anew. Everything after Revision is delivered again.
+	// Gap says that events up to Revision may be missing, because the store was replaced by a snapshot or because the
+	// hub was overrun: read the state anew. Everything after Revision is delivered again.
 	Gap bool
 }
 
 // Subscribe calls fn for all changes of key, or of [key, end) if end is not empty ("\x00": all keys >= key), after the
 // returned revision, in order. fn runs on the hub goroutine, on which all watchers wait: it must not block and must not
-// call Subscribe. It may call cancel, which ends the subscription; one call of fn may be under way while cancel returns.
-// The errors are ErrEmptyRange, ErrClosed and that of Source.View.
+// call Subscribe. It may call cancel, which ends the subscription; one call of fn may be under way while cancel
+// returns. The errors are ErrEmptyRange, ErrClosed and that of Source.View.
 func (h *Hub) Subscribe(key, end []byte, fn func(Delivery)) (revision statemachine.Revision, cancel func(), err error) {
 	w, err := newWatcher(key, end)
 	if err != nil {

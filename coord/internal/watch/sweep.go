@@ -10,14 +10,15 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// A commit may delete a million keys by one sweep. To make their events for nobody, and to ask for each key who watches it, would cost
-// more than the commit. So here each watcher is asked which of the keys it watches, and events are made for those alone.
+// A commit may delete a million keys by one sweep. To make their events for nobody, and to ask for each key who watches
+// it, would cost more than the commit. So here each watcher is asked which of the keys it watches, and events are made
+// for those alone.
 
 const (
 	// maxTold is how many events of such a commit a subscriber is told; where there are more it is to read anew.
 	maxTold = 1 << 12
-	// maxLooked is how many keys' versions before are looked up on the hub's goroutine for a watcher that wants them; where there are
-	// more, they are read as those of the past are.
+	// maxLooked is how many keys' versions before are looked up on the hub's goroutine for a watcher that wants them;
+	// where there are more, they are read as those of the past are.
 	maxLooked = 1 << 12
 )
 
@@ -144,7 +145,11 @@ func (x *expansion) event(i, k int, prev bool) (*event, error) {
 	}
 	e := x.made[i][k]
 	if e == nil {
-		e = &event{Event: statemachine.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: sweep.Key(k), ModRevision: x.revision}}}
+		e = &event{
+			Event: statemachine.Event{
+				Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: sweep.Key(k), ModRevision: x.revision},
+			},
+		}
 		x.made[i][k] = e
 	}
 	if !prev || e.PrevKv != nil {
@@ -153,14 +158,15 @@ func (x *expansion) event(i, k int, prev bool) (*event, error) {
 	if err := x.open(); err != nil {
 		return nil, err
 	}
-	err := x.view.KeyChanges(context.Background(), e.Kv.Key, x.revision, true, func(_ statemachine.Revision, changes []statemachine.Event) bool {
-		for _, change := range changes { // of one revision, so they have the same version before
-			if change.Type == mvccpb.Event_DELETE {
-				e.PrevKv = change.PrevKv
+	err := x.view.KeyChanges(context.Background(), e.Kv.Key, x.revision, true,
+		func(_ statemachine.Revision, changes []statemachine.Event) bool {
+			for _, change := range changes { // of one revision, so they have the same version before
+				if change.Type == mvccpb.Event_DELETE {
+					e.PrevKv = change.PrevKv
+				}
 			}
-		}
-		return false
-	})
+			return false
+		})
 	return e, err
 }
 
@@ -171,8 +177,8 @@ func (x *expansion) open() (err error) {
 	return err
 }
 
-// forgotten reports whether the history of the commit has been compacted by now. Then nobody can be told what the keys were, but those
-// who heard of all before it are to hear of it still: as from etcd, with an empty prev_kv.
+// forgotten reports whether the history of the commit has been compacted by now. Then nobody can be told what the keys
+// were, but those who heard of all before it are to hear of it still: as from etcd, with an empty prev_kv.
 func (x *expansion) forgotten() bool { return x.open() == nil && x.view.Compacted() >= x.revision }
 
 func (x *expansion) close() {

@@ -37,8 +37,8 @@ func putOp(key string) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key)}}}
 }
 
-// TestSweep: of a revision with a sweep each watcher is told what it watches, in order, with what was before where it asked for
-// that, and the others nothing.
+// TestSweep: of a revision with a sweep each watcher is told what it watches, in order, with what was before where it
+// asked for that, and the others nothing.
 func TestSweep(t *testing.T) {
 	s, f := newSwept(t)
 	for _, key := range "abcdefg" {
@@ -50,8 +50,14 @@ func TestSweep(t *testing.T) {
 		2: {Key: []byte("c"), PrevKv: true},
 		3: {Key: []byte("a"), RangeEnd: []byte("d"), PrevKv: true},
 		4: {Key: []byte("e"), RangeEnd: []byte{0}},
-		5: {Key: []byte("a"), RangeEnd: []byte{0}, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}},
-		6: {Key: []byte("a"), RangeEnd: []byte{0}, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}},
+		5: {
+			Key: []byte("a"), RangeEnd: []byte{0},
+			Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE},
+		},
+		6: {
+			Key: []byte("a"), RangeEnd: []byte{0},
+			Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT},
+		},
 		7: {Key: []byte("a")},
 		8: {Key: []byte("b"), StartRevision: 11},
 	} {
@@ -64,7 +70,9 @@ func TestSweep(t *testing.T) {
 	if _, _, err := f.hub.Subscribe([]byte("b"), []byte("e"), func(d Delivery) { deliveries <- d }); err != nil {
 		t.Fatal(err)
 	}
-	s.do(command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{putOp("x"), deleteOp(deletion("b", "f")), putOp("e")}}),
+	s.do(command(raftv1.KindTxn, &pb.TxnRequest{
+		Success: []*pb.RequestOp{putOp("x"), deleteOp(deletion("b", "f")), putOp("e")},
+	}),
 		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b")}))
 	got := map[int64]string{}
 	for n := 0; n < 7; n++ { // of 1, 2, 3, 4, 5, 6, 3 again and 5 again
@@ -122,15 +130,16 @@ func TestLargeSweep(t *testing.T) {
 			t.Fatalf("watcher %d: %d events at revision %d", r.WatchId, len(r.Events), r.Header.Revision)
 		}
 		for i, e := range r.Events {
-			if want := fmt.Sprintf("k%05d", i); string(e.Kv.Key) != want || e.Kv.ModRevision != 3 || (e.PrevKv.GetModRevision() == 2) != (r.WatchId == 2) {
+			if want := fmt.Sprintf("k%05d", i); string(e.Kv.Key) != want || e.Kv.ModRevision != 3 ||
+				(e.PrevKv.GetModRevision() == 2) != (r.WatchId == 2) {
 				t.Fatalf("watcher %d, event %d: %v", r.WatchId, i, e)
 			}
 		}
 	}
 }
 
-// TestSweepThenCompaction: who is told of all is told of a sweep, too, whose history is compacted before the hub comes to it. What the keys
-// were is gone then.
+// TestSweepThenCompaction: who is told of all is told of a sweep, too, whose history is compacted before the hub comes
+// to it. What the keys were is gone then.
 func TestSweepThenCompaction(t *testing.T) {
 	for _, keys := range []int{3, maxLooked + 1} {
 		for _, compacted := range []int64{3, 4} {
@@ -142,11 +151,13 @@ func TestSweepThenCompaction(t *testing.T) {
 			s.do(command(raftv1.KindTxn, ops))
 			c := f.dial(t)
 			c.create(t, &pb.WatchCreateRequest{Key: []byte("k"), RangeEnd: []byte("l"), PrevKv: true, WatchId: 1})
-			s.do(command(raftv1.KindDeleteRange, deletion("k", "l")), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("ka")}),
+			s.do(command(raftv1.KindDeleteRange, deletion("k", "l")),
+				command(raftv1.KindPut, &pb.PutRequest{Key: []byte("ka")}),
 				command(raftv1.KindCompact, &pb.CompactionRequest{Revision: compacted}))
 			r := c.next(t)
 			if r.Canceled || len(r.Events) != keys || r.Header.Revision != 3 || r.Events[0].PrevKv != nil {
-				t.Fatalf("of %d keys, compacted at %d: canceled %v (%d), %d events at revision %d", keys, compacted, r.Canceled, r.CompactRevision, len(r.Events), r.Header.Revision)
+				t.Fatalf("of %d keys, compacted at %d: canceled %v (%d), %d events at revision %d", keys, compacted,
+					r.Canceled, r.CompactRevision, len(r.Events), r.Header.Revision)
 			}
 			expect(t, c, "1 @4 PUT ka@4")
 		}

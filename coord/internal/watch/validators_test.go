@@ -43,7 +43,8 @@ func sample() (*history, *record) {
 		resp.Created = true
 		return resp
 	}
-	r.responses = []*pb.WatchResponse{created(4), with(2, 4), head(4), created(6), with(5, 6), with(7), head(7), with(8), head(8)}
+	r.responses = []*pb.WatchResponse{created(4), with(2, 4), head(4), created(6), with(5, 6), with(7), head(7),
+		with(8), head(8)}
 	return h, r
 }
 
@@ -77,7 +78,9 @@ func TestValidatorsReject(t *testing.T) {
 		}},
 		{"response twice", "unique", func(r *record) { r.responses = slices.Insert(r.responses, 5, r.responses[5]) }},
 		{"event lost", "reliable", func(r *record) { r.responses[4].Events = r.responses[4].Events[1:] }},
-		{"half a revision lost", "reliable", func(r *record) { r.responses[4].Events = slices.Delete(r.responses[4].Events, 1, 2) }},
+		{"half a revision lost", "reliable", func(r *record) {
+			r.responses[4].Events = slices.Delete(r.responses[4].Events, 1, 2)
+		}},
 		{"last event lost", "reliable", func(r *record) { r.responses = slices.Delete(r.responses, 7, 8) }},
 		{"value changed", "reliable", func(r *record) { r.responses[5].Events[0].Kv.Version = 7 }},
 		{"type changed", "reliable", func(r *record) { r.responses[5].Events[0].Type = mvccpb.Event_PUT }},
@@ -97,7 +100,9 @@ func TestValidatorsReject(t *testing.T) {
 		{"bookmark goes back", "bookmarkable", func(r *record) { r.responses[8].Header.Revision = 6 }},
 		{"header behind events", "bookmarkable", func(r *record) { r.responses[4].Header.Revision = 5 }},
 		{"prev_kv missing", "prev_kv", func(r *record) { r.responses[5].Events[0].PrevKv = nil }},
-		{"prev_kv of another version", "prev_kv", func(r *record) { r.responses[5].Events[0].PrevKv.Value = []byte("2") }},
+		{"prev_kv of another version", "prev_kv", func(r *record) {
+			r.responses[5].Events[0].PrevKv.Value = []byte("2")
+		}},
 		{"prev_kv not asked for", "prev_kv", func(r *record) { r.prev = false }},
 		{"outside the range", "filter", func(r *record) { r.end = []byte("b") }},
 		{"filtered type", "filter", func(r *record) { r.noDelete = true }},

@@ -60,8 +60,8 @@ type watcher struct {
 	batch []*event // events being collected for the next response; nil between tasks
 }
 
-// watcherCost is what a watcher costs in memory beside its key and its end: itself, and its places in the maps of its stream
-// and in an index.
+// watcherCost is what a watcher costs in memory beside its key and its end: itself, and its places in the maps of its
+// stream and in an index.
 const watcherCost = 512
 
 func (w *watcher) cost() int64 { return int64(watcherCost + len(w.key) + len(w.end)) }
