@@ -16,9 +16,9 @@ import (
 // process.
 var unguarded = map[string]string{
 	"coord.Start":                   "it waits for a reason to stop, and stops",
-	"coord/internal/assembly.Drain": "the member is stopping",
-	"coord/internal/node.confirm":   "it passes on what a channel of Dragonboat says",
-	"coord/internal/node.startLoops": "they drive Dragonboat, each is needed, and what they read from " +
+	"coord/internal/keyspace.Drain": "the member is stopping",
+	"coord/internal/group.confirm":  "it passes on what a channel of Dragonboat says",
+	"coord/internal/group.Start": "they drive Dragonboat, each is needed, and what they read from " +
 		"peers is decoded by json",
 	"coord/internal/propose.New":                "all requests pass it: after a panic nobody knows which were proposed",
 	"coord/internal/stream.again":               "it hands numbers to the proposer",

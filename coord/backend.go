@@ -11,14 +11,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/internal/api"
-	"github.com/coord-dev/coord/coord/internal/assembly"
-	"github.com/coord-dev/coord/coord/internal/node"
+	"github.com/coord-dev/coord/coord/internal/group"
+	"github.com/coord-dev/coord/coord/internal/keyspace"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // backend is the member as the services see it.
 type backend struct {
-	*assembly.Replica
+	*keyspace.Keyspace
 	s *Server
 }
 
@@ -26,11 +26,11 @@ var _ api.Backend = (*backend)(nil)
 
 // errorTable says what the services know the errors of the node as.
 var errorTable = []struct{ err, known error }{
-	{node.ErrClosed, api.ErrStopped},
-	{node.ErrNoLeader, api.ErrNoLeader},
-	{node.ErrUnknown, api.ErrTimeout},
-	{node.ErrNoMoreMembers, api.ErrNoMoreMembers},
-	{node.ErrRejected, api.ErrUnhealthy},
+	{group.ErrClosed, api.ErrStopped},
+	{group.ErrNoLeader, api.ErrNoLeader},
+	{group.ErrUnknown, api.ErrTimeout},
+	{group.ErrNoMoreMembers, api.ErrNoMoreMembers},
+	{group.ErrRejected, api.ErrUnhealthy},
 }
 
 func known(err error) error {
@@ -45,19 +45,19 @@ func known(err error) error {
 	return err
 }
 
-func (b *backend) ReadIndex(ctx context.Context) error { return known(b.s.node.ReadIndex(ctx)) }
+func (b *backend) ReadIndex(ctx context.Context) error { return known(b.s.system.group.ReadIndex(ctx)) }
 
 // Status takes the applied index for the committed one: Dragonboat tells the latter to nobody, and applies at once.
 func (b *backend) Status() api.Status {
-	leader, term := b.s.node.Leader()
-	applied := b.s.node.Applied()
-	return api.Status{Leader: leader, Term: term, Learner: b.s.node.Learner(), Applied: applied, Committed: applied}
+	leader, term := b.s.system.group.Leader()
+	applied := b.s.system.group.Applied()
+	return api.Status{Leader: leader, Term: term, Learner: b.s.system.group.Learner(), Applied: applied, Committed: applied}
 }
 
 func (b *backend) Members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
 	raft := b.s.members.known()
 	if linearizable || raft == nil {
-		read, err := b.s.node.Membership(ctx)
+		read, err := b.s.system.group.Membership(ctx)
 		if err != nil && linearizable {
 			return nil, known(err)
 		}
@@ -73,7 +73,7 @@ func (b *backend) Connected(id uint64) bool {
 	if id == b.s.identity.MemberID {
 		return true
 	}
-	for _, peer := range b.s.node.Transport().Stats() {
+	for _, peer := range b.s.host.Transport().Stats() {
 		if peer.Member == id {
 			return peer.Connected
 		}
@@ -84,7 +84,7 @@ func (b *backend) Connected(id uint64) bool {
 // AddMember writes the member's addresses first: Raft knows members by id alone. Of several that are added at once through
 // different members, with one id or address, the log takes the first.
 func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool, check api.MembersCheck) (*pb.Member, error) {
-	raft, err := b.s.node.Membership(ctx)
+	raft, err := b.s.system.group.Membership(ctx)
 	if err != nil {
 		return nil, known(err)
 	}
@@ -104,12 +104,12 @@ func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool
 		return nil, known(err)
 	}
 	checked := b.checked(check)
-	err = b.s.node.AddLearner(ctx, id, checked.ask)
+	err = b.s.system.group.AddLearner(ctx, id, checked.ask)
 	if err == nil && !learner {
-		err = b.s.node.Promote(ctx, id, nil) // what the check says of a voter was said when it was added
+		err = b.s.system.group.Promote(ctx, id, nil) // what the check says of a voter was said when it was added
 	}
 	if err != nil {
-		if !errors.Is(err, node.ErrUnknown) {
+		if !errors.Is(err, group.ErrUnknown) {
 			b.forget(id)
 		}
 		return nil, checked.outcome(err)
@@ -123,7 +123,7 @@ func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool
 func (b *backend) forget(id uint64) {
 	ctx, cancel := context.WithTimeout(b.s.ctx, publishTimeout)
 	defer cancel()
-	raft, err := b.s.node.Membership(ctx)
+	raft, err := b.s.system.group.Membership(ctx)
 	if err == nil && !slices.Contains(raft.Voters, id) && !slices.Contains(raft.Learners, id) {
 		err = b.s.members.remove(ctx, id)
 	}
@@ -143,7 +143,7 @@ func (b *backend) checked(check api.MembersCheck) *checkedChange {
 	return &checkedChange{b: b, check: check}
 }
 
-func (c *checkedChange) ask(raft node.Membership) error {
+func (c *checkedChange) ask(raft group.Membership) error {
 	c.refused = c.check(c.b.s.members.describe(&raft))
 	return c.refused
 }
@@ -172,12 +172,12 @@ func (b *backend) PromoteMember(ctx context.Context, id uint64, check api.Member
 	if err := check(members); err != nil {
 		return err
 	}
-	progress, err := b.s.node.PeerProgress(ctx, id)
-	if err != nil || progress.Applied*10 < b.s.node.Applied()*9 {
+	progress, err := b.s.system.group.PeerProgress(ctx, id)
+	if err != nil || progress.Applied*10 < b.s.system.group.Applied()*9 {
 		return api.ErrLearnerNotReady
 	}
 	checked := b.checked(check)
-	if err := b.s.node.Promote(ctx, id, checked.ask); err != nil {
+	if err := b.s.system.group.Promote(ctx, id, checked.ask); err != nil {
 		return checked.outcome(err)
 	}
 	return b.refresh(ctx)
@@ -192,7 +192,7 @@ func (b *backend) RemoveMember(ctx context.Context, id uint64, check api.Members
 		return err
 	}
 	checked := b.checked(check)
-	if err := b.s.node.Remove(ctx, id, checked.ask); err != nil {
+	if err := b.s.system.group.Remove(ctx, id, checked.ask); err != nil {
 		return checked.outcome(err)
 	}
 	if id == b.s.identity.MemberID {
@@ -216,7 +216,7 @@ func (b *backend) UpdateMember(ctx context.Context, id uint64, peerURLs []string
 }
 
 func (b *backend) TransferLeader(ctx context.Context, target uint64) error {
-	err := b.s.node.TransferLeadership(ctx, target, b.Proposer.Hold)
+	err := b.s.system.group.TransferLeadership(ctx, target, b.Proposer.Hold)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return api.ErrTransferTimeout
 	}

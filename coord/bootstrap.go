@@ -168,6 +168,10 @@ func (l *refusalLog) fresh(err *handshake.RefusedError) bool {
 
 // outcast ends the member because a majority of the voters, each proven to be who it says, does not let it in.
 func (s *Server) outcast(err *handshake.RefusedError) {
+	if err.Kind == handshake.Removed {
+		s.fail(ErrRemoved)
+		return
+	}
 	s.fail(fmt.Errorf("a majority of the voters refuses this member and its data directory %q; member %s says: %s", s.cfg.DataDir, hex(err.Peer), err.Reason))
 }
 

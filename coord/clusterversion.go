@@ -6,15 +6,15 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/coord-dev/coord/coord/internal/node"
+	"github.com/coord-dev/coord/coord/internal/group"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // raiseVersion raises the cluster's version, by one, if this member leads and all members have announced that they know the next one.
 // The log decides: it refuses a raise that a row speaks against by then.
-func (m *members) raiseVersion(raft *node.Membership) {
-	next := m.s.replica.Machine.Version() + 1
-	if next > raftv1.MaxVersion || !m.s.node.IsLeader() || !m.allKnow(raft, next) {
+func (m *members) raiseVersion(raft *group.Membership) {
+	next := m.s.system.Machine.Version() + 1
+	if next > raftv1.MaxVersion || !m.s.system.group.IsLeader() || !m.allKnow(raft, next) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
@@ -28,7 +28,7 @@ func (m *members) raiseVersion(raft *node.Membership) {
 }
 
 // allKnow says whether all voters and learners have announced that they know a version.
-func (m *members) allKnow(raft *node.Membership, v raftv1.Version) bool {
+func (m *members) allKnow(raft *group.Membership, v raftv1.Version) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, id := range slices.Concat(raft.Voters, raft.Learners) {

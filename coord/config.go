@@ -5,12 +5,13 @@ import (
 	"math"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/coord-dev/coord/coord/internal/host"
 	"github.com/coord-dev/coord/coord/internal/limit"
-	"github.com/coord-dev/coord/coord/internal/node"
 	"github.com/coord-dev/coord/coord/internal/registry"
 	"github.com/coord-dev/coord/coord/internal/stream"
 )
@@ -131,6 +132,10 @@ type Config struct {
 	// range that holds an address decides. Denied by default are link-local addresses, those of clouds' metadata services,
 	// multicast and unspecified ones, and this machine's loopback unless clients are served on loopback alone.
 	ProbeDeny, ProbeAllow []string
+
+	// OnFatal is called with one line, logged before, when the member cannot go on and the process must end: its disk failed, or what
+	// is in the log cannot be applied. It should not return. Nil: the process exits with status 1.
+	OnFatal func(line string)
 
 	// LogLevel is debug, info, warn, error, panic or fatal. Default info.
 	LogLevel string
@@ -258,7 +263,7 @@ func (c *Config) checkTimes() error {
 	if 5*heartbeat > election {
 		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]", election.Milliseconds(), heartbeat.Milliseconds())
 	}
-	if err := node.CheckTiming(heartbeat, election); err != nil {
+	if err := host.CheckTiming(heartbeat, election); err != nil {
 		return fmt.Errorf("--heartbeat-interval and --election-timeout: %w", err)
 	}
 	if c.WatchProgressNotifyInterval < minProgressInterval {
@@ -336,4 +341,12 @@ func checkOneOf(flag, value string, allowed ...string) error {
 		return nil
 	}
 	return fmt.Errorf("%s %q is unknown: must be one of %s", flag, value, strings.Join(allowed, ", "))
+}
+
+// onFatal is OnFatal, or what is done without.
+func (c *Config) onFatal() func(line string) {
+	if c.OnFatal != nil {
+		return c.OnFatal
+	}
+	return func(string) { os.Exit(1) }
 }

@@ -12,10 +12,11 @@
 //	leaseclock Runner.Run            proposes ticks while this member leads
 //	propose    Proposer.run          forms log entries and proposes them
 //	watch      Hub                   two, see there; two for each watch stream
-//	node       Node                  Dragonboat's, and five of its own
-//	recipes    service               see coord/internal/recipesvc
+//	host       Host                  Dragonboat's
+//	group      Group                 five for each raft group
+//	recipesvc  Service               see coord/internal/recipesvc
 //	stream     stream                four for each native stream, and one for each channel in it
 //
 // The apply goroutine is Dragonboat's. It calls the state machine, which tells the observers in a fixed order: lease clock,
-// watch hub, members, native streams, proposer. Whoever waits for a result therefore finds everything else up to date.
+// native streams, watch hub, members, proposer. Whoever waits for a result therefore finds everything else up to date.
 package coord

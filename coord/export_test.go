@@ -10,7 +10,7 @@ import (
 
 // Rows returns the rows of members, of whom Raft knows or not.
 func (s *Server) Rows() []*raftv1.Member {
-	view, err := s.replica.Read(s.ctx)
+	view, err := s.system.Read(s.ctx)
 	if err != nil {
 		return nil
 	}
@@ -25,7 +25,7 @@ func (s *Server) PutRow(ctx context.Context, row *raftv1.Member) error {
 
 // Sweep looks at rows without a member as if it were later than now.
 func (s *Server) Sweep(ctx context.Context, later time.Duration) error {
-	raft, err := s.node.Membership(ctx)
+	raft, err := s.system.group.Membership(ctx)
 	if err == nil {
 		s.members.sweep(&raft, time.Now().Add(later))
 	}
@@ -34,5 +34,5 @@ func (s *Server) Sweep(ctx context.Context, later time.Duration) error {
 
 // AddLearner adds a member without looking at rows.
 func (s *Server) AddLearner(ctx context.Context, id uint64) error {
-	return s.node.AddLearner(ctx, id, nil)
+	return s.system.group.AddLearner(ctx, id, nil)
 }

@@ -12,7 +12,7 @@ import (
 // beginHistory draws the identity of this cluster's history if there is none and this member leads. Nothing else is proposed before, by
 // any member: see statemachine.CheckProposal. Of two leaders in a row that draw one, the log keeps the first.
 func (m *members) beginHistory() {
-	if m.s.replica.Machine.History().ID() != 0 || !m.s.node.IsLeader() {
+	if m.s.system.Machine.History().ID() != 0 || !m.s.system.group.IsLeader() {
 		return
 	}
 	id := rand.Uint64N(1<<64-1) + 1

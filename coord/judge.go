@@ -2,13 +2,11 @@ package coord
 
 import (
 	"fmt"
-	"io"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
-	"github.com/coord-dev/coord/statemachine"
 )
 
-// judge makes node.Config.CheckCommand of what says whether a command may go into the log. Who proposes an entry names itself in it:
+// judge makes group.Config.CheckCommand of what says whether a command may go into the log. Who proposes an entry names itself in it:
 // an entry in another's name, with a high boot counter, would make that one's own entries pass for old ones on all members.
 // What is proposed is of the cluster's version at most; what is in the leader's log may be of one that this member has yet to apply.
 func judge(command func(raftv1.Command) error, version func() raftv1.Version) func(proposer uint64, entry []byte) error {
@@ -30,6 +28,3 @@ func judge(command func(raftv1.Command) error, version func() raftv1.Version) fu
 		return nil
 	}
 }
-
-// checkSnapshot is node.Config.CheckSnapshot.
-func checkSnapshot(r io.Reader) (uint64, error) { return statemachine.CheckSnapshot(r, Shard) }

@@ -12,8 +12,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"github.com/coord-dev/coord/coord/internal/assembly"
 	"github.com/coord-dev/coord/coord/internal/guard"
+	"github.com/coord-dev/coord/coord/internal/keyspace"
 	"github.com/coord-dev/coord/coord/internal/netlimit"
 	"github.com/coord-dev/coord/coord/internal/registry"
 )
@@ -113,7 +113,7 @@ func (l *listeners) close() {
 }
 
 // serveClients serves gRPC and HTTP/1 on one port until the listener closes.
-func serveClients(log *zap.Logger, l net.Listener, rpc *assembly.Services, pages *http.Server) error {
+func serveClients(log *zap.Logger, l net.Listener, rpc *keyspace.Services, pages *http.Server) error {
 	mux := netlimit.NewMux(l, log)
 	results := make(chan error, 3)
 	failed := func(cause any) { results <- guard.Status(cause) }

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-dev/coord/coord/internal/datadir"
-	"github.com/coord-dev/coord/coord/internal/node"
+	"github.com/coord-dev/coord/coord/internal/group"
 	"github.com/coord-dev/coord/coord/internal/peer"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -25,8 +25,8 @@ type members struct {
 	kick chan struct{}
 
 	mu      sync.Mutex
-	book    *peer.Book       // nil before attach
-	raft    *node.Membership // nil before it was first read
+	book    *peer.Book        // nil before attach
+	raft    *group.Membership // nil before it was first read
 	rows    map[uint64]*raftv1.Member
 	initial map[uint64]InitialMember
 	// strays are the rows without a member, and since when this member leads and sees them.
@@ -72,7 +72,7 @@ func (m *members) attach(book *peer.Book) {
 func (m *members) load() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	view, err := m.s.replica.Read(m.s.ctx)
+	view, err := m.s.system.Read(m.s.ctx)
 	if err != nil {
 		return
 	}
@@ -121,11 +121,11 @@ const (
 // sweep deletes rows that have no member, if this member leads: of those removed through themselves, who could not do it, and
 // of those never added, whose outcome nobody learnt or whose adder died. The latter are excluded first, so that a request
 // which is still under way adds nobody without a row. Who leads next does what is left.
-func (m *members) sweep(raft *node.Membership, now time.Time) {
+func (m *members) sweep(raft *group.Membership, now time.Time) {
 	ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
 	defer cancel()
 	for _, id := range m.strayed(raft, now) {
-		if err := m.s.node.Exclude(ctx, id); err != nil {
+		if err := m.s.system.group.Exclude(ctx, id); err != nil {
 			m.s.log.Warn("excluding a member that was not added", zap.String("member", hex(id)), zap.Error(err))
 			continue
 		}
@@ -134,7 +134,7 @@ func (m *members) sweep(raft *node.Membership, now time.Time) {
 			m.s.log.Warn("deleting the row of a member that was not added", zap.String("member", hex(id)), zap.Error(err))
 		}
 	}
-	if !m.s.node.IsLeader() {
+	if !m.s.system.group.IsLeader() {
 		return
 	}
 	if err := m.removeRows(ctx, raft); err != nil {
@@ -143,8 +143,8 @@ func (m *members) sweep(raft *node.Membership, now time.Time) {
 }
 
 // strayed returns the rows that have had no member for strayPatience, and remembers the younger ones.
-func (m *members) strayed(raft *node.Membership, now time.Time) (old []uint64) {
-	leads := m.s.node.IsLeader()
+func (m *members) strayed(raft *group.Membership, now time.Time) (old []uint64) {
+	leads := m.s.system.group.IsLeader()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := m.strays
@@ -167,7 +167,7 @@ func (m *members) strayed(raft *node.Membership, now time.Time) (old []uint64) {
 }
 
 // removeRows deletes the rows of removed members.
-func (m *members) removeRows(ctx context.Context, raft *node.Membership) error {
+func (m *members) removeRows(ctx context.Context, raft *group.Membership) error {
 	for _, id := range raft.Removed {
 		if m.row(id) == nil {
 			continue
@@ -210,7 +210,7 @@ func (m *members) changed() {
 func (m *members) refresh() error {
 	for {
 		ctx, cancel := context.WithTimeout(m.s.ctx, 5*time.Second)
-		raft, err := m.s.node.Membership(ctx)
+		raft, err := m.s.system.group.Membership(ctx)
 		cancel()
 		if err == nil {
 			m.learn(&raft)
@@ -239,7 +239,7 @@ func (m *members) look() <-chan time.Time {
 	return time.After(strayPause)
 }
 
-func (m *members) learn(raft *node.Membership) {
+func (m *members) learn(raft *group.Membership) {
 	m.mu.Lock()
 	newer := m.raft == nil || raft.Version >= m.raft.Version
 	if newer {
@@ -250,16 +250,16 @@ func (m *members) learn(raft *node.Membership) {
 		return
 	}
 	for _, id := range raft.Removed {
-		m.s.node.Book().Remove(id)
+		m.s.host.Book().Remove(id)
 		if err := m.s.dir.ForgetPeer(id); err != nil {
 			m.s.log.Warn("forgetting a removed member", zap.Error(err))
 		}
-		m.s.node.Book().Set(id, nil) // whoever named it, row or flags
+		m.s.host.Book().Set(id, nil) // whoever named it, row or flags
 	}
 }
 
 // describe is the list of members of a membership, by id.
-func (m *members) describe(raft *node.Membership) []*pb.Member {
+func (m *members) describe(raft *group.Membership) []*pb.Member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var list []*pb.Member
@@ -287,8 +287,8 @@ func (m *members) describe(raft *node.Membership) []*pb.Member {
 }
 
 // guess is the membership before Raft was first asked.
-func (m *members) guess() *node.Membership {
-	raft := &node.Membership{}
+func (m *members) guess() *group.Membership {
+	raft := &group.Membership{}
 	for id := range m.rows {
 		raft.Voters = append(raft.Voters, id)
 	}
@@ -301,7 +301,7 @@ func (m *members) guess() *node.Membership {
 }
 
 // known is Raft's membership as last read, nil before.
-func (m *members) known() *node.Membership {
+func (m *members) known() *group.Membership {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.raft
@@ -322,7 +322,7 @@ func (m *members) cluster() datadir.Cluster {
 	return datadir.Cluster{Members: m.list, Removed: func(id uint64) bool {
 		raft := m.known()
 		return raft != nil && slices.Contains(raft.Removed, id)
-	}, Version: m.s.replica.Machine.Version, History: m.s.replica.Machine.History().ID}
+	}, Version: m.s.system.Machine.Version, History: m.s.system.Machine.History().ID}
 }
 
 // row is a member's row, nil if there is none.
@@ -347,7 +347,7 @@ func (s *Server) propose(ctx context.Context, kind raftv1.Kind, message proto.Me
 	if err != nil {
 		return err
 	}
-	_, err = s.replica.Propose(ctx, kind, body)
+	_, err = s.system.Propose(ctx, kind, body)
 	return err
 }
 
@@ -366,7 +366,7 @@ func (s *Server) publish() error {
 		if err == nil {
 			s.log.Info("ready to serve client requests",
 				zap.String("member", hex(s.identity.MemberID)), zap.String("cluster", hex(s.identity.ClusterID)),
-				zap.String("history", hex(s.replica.Machine.History().ID())), zap.Strings("client-urls", s.cfg.ListenClientURLs))
+				zap.String("history", hex(s.system.Machine.History().ID())), zap.Strings("client-urls", s.cfg.ListenClientURLs))
 			close(s.ready)
 			return nil
 		}
@@ -377,11 +377,11 @@ func (s *Server) publish() error {
 
 func (s *Server) tryPublish(ctx context.Context) error {
 	select {
-	case <-s.replica.Machine.History().Begun(): // before, nothing is proposed
+	case <-s.system.Machine.History().Begun(): // before, nothing is proposed
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := s.node.ReadIndex(ctx); err != nil {
+	if err := s.system.group.ReadIndex(ctx); err != nil {
 		return err
 	}
 	me := &raftv1.Member{
@@ -402,7 +402,7 @@ func (s *Server) tryPublish(ctx context.Context) error {
 // publishFounders writes the addresses of the other founding members that have no row yet, so that nobody depends on
 // flags any more.
 func (s *Server) publishFounders(ctx context.Context) error {
-	raft, err := s.node.Membership(ctx)
+	raft, err := s.system.group.Membership(ctx)
 	if err != nil {
 		return err
 	}
@@ -423,6 +423,6 @@ func (s *Server) leaderChanged(leader, term uint64) {
 	s.log.Info("leader changed", zap.String("leader", hex(leader)), zap.Uint64("term", term))
 	s.members.changed() // a new leader has rows to sweep
 	if leader != 0 {
-		s.replica.Proposer.LeaderChanged()
+		s.system.Proposer.LeaderChanged()
 	}
 }

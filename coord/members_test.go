@@ -16,7 +16,7 @@ import (
 
 	"github.com/coord-dev/coord/coord"
 	"github.com/coord-dev/coord/coord/coordtest"
-	"github.com/coord-dev/coord/coord/internal/node"
+	"github.com/coord-dev/coord/coord/internal/group"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
@@ -138,7 +138,7 @@ func TestRowsWithoutMembersAreSwept(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkRows(t, c, 1)
-	if err := s.AddLearner(t.Context(), row.Id); !errors.Is(err, node.ErrRejected) {
+	if err := s.AddLearner(t.Context(), row.Id); !errors.Is(err, group.ErrRejected) {
 		t.Errorf("a member whose row was swept is added: %v", err)
 	}
 	if _, err := clusterClients(t, c)[0].MemberAdd(t.Context(), &pb.MemberAddRequest{PeerURLs: row.PeerUrls, IsLearner: true}); err != nil {

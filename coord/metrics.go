@@ -28,15 +28,18 @@ func (s *Server) registerMetrics() error {
 	for _, g := range s.gauges() {
 		errs = append(errs, s.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)))
 	}
-	for reason := range s.node.Transport().Rejected() {
+	for reason := range s.host.Transport().Rejected() {
 		errs = append(errs, s.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "coord_peer_rejected_messages_total", Help: "Messages of peers that no member sends, by reason; each closed its connection.",
 			ConstLabels: prometheus.Labels{"reason": reason},
-		}, func() float64 { return float64(s.node.Transport().Rejected()[reason]) })))
+		}, func() float64 { return float64(s.host.Transport().Rejected()[reason]) })))
 	}
 	errs = append(errs, s.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coord_peer_dropped_proposals_total", Help: "Proposals of peers that were dropped because too many bytes waited for raft; they are sent again.",
-	}, func() float64 { return float64(s.node.Transport().Overdue()) })))
+	}, func() float64 { return float64(s.host.Transport().Overdue()) })))
+	errs = append(errs, s.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "coord_peer_stray_messages_total", Help: "Messages of peers for shards of which this member has no replica; they are dropped.",
+	}, func() float64 { return float64(s.host.Transport().Strays()) })))
 	return errors.Join(errs...)
 }
 
@@ -53,14 +56,14 @@ func (s *Server) gauges() []gauge {
 		return 0
 	}
 	size := func(total bool) float64 {
-		all, inUse := s.replica.Machine.DiskUsage()
+		all, inUse := s.system.Machine.DiskUsage()
 		if total {
 			return float64(all)
 		}
 		return float64(inUse)
 	}
 	revision := func(compacted bool) float64 {
-		v, err := s.replica.Read(s.ctx)
+		v, err := s.system.Read(s.ctx)
 		if err != nil {
 			return 0
 		}
@@ -71,7 +74,7 @@ func (s *Server) gauges() []gauge {
 		return float64(v.Revision())
 	}
 	broken := func() float64 {
-		v, err := s.replica.Read(s.ctx)
+		v, err := s.system.Read(s.ctx)
 		if err != nil {
 			return 0
 		}
@@ -80,32 +83,32 @@ func (s *Server) gauges() []gauge {
 	}
 	return []gauge{
 		{"etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func() float64 { return truth(s.hasLeader()) }},
-		{"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.IsLeader()) }},
-		{"etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", func() float64 { return truth(s.node.Learner()) }},
-		{"etcd_server_proposals_applied_total", "The index of the last log entry applied.", func() float64 { return float64(s.node.Applied()) }},
+		{"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func() float64 { return truth(s.system.group.IsLeader()) }},
+		{"etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", func() float64 { return truth(s.system.group.Learner()) }},
+		{"etcd_server_proposals_applied_total", "The index of the last log entry applied.", func() float64 { return float64(s.system.group.Applied()) }},
 		{"etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func() float64 { return float64(s.cfg.QuotaBackendBytes) }},
 		{"etcd_mvcc_db_total_size_in_bytes", "Total size of the store's files in bytes.", func() float64 { return size(true) }},
 		{"etcd_mvcc_db_total_size_in_use_in_bytes", "Size of the live part of the store in bytes.", func() float64 { return size(false) }},
 		{"etcd_debugging_mvcc_current_revision", "The current revision of store.", func() float64 { return revision(false) }},
 		{"etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func() float64 { return revision(true) }},
-		{"etcd_debugging_mvcc_watcher_total", "Total number of watchers.", func() float64 { return float64(s.replica.Hub.Stats().Watchers) }},
-		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.replica.Hub.Stats().Slow) }},
-		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.replica.Hub.Stats().Streams) }},
-		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.replica.Hub.Stats().Pending) }},
-		{"coord_cluster_version", "The version of the cluster: what its log and its rows may hold.", func() float64 { return float64(s.replica.Machine.Version()) }},
+		{"etcd_debugging_mvcc_watcher_total", "Total number of watchers.", func() float64 { return float64(s.system.Hub.Stats().Watchers) }},
+		{"etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func() float64 { return float64(s.system.Hub.Stats().Slow) }},
+		{"etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func() float64 { return float64(s.system.Hub.Stats().Streams) }},
+		{"coord_watch_pending_events", "Events accepted for watch streams and not sent yet.", func() float64 { return float64(s.system.Hub.Stats().Pending) }},
+		{"coord_cluster_version", "The version of the cluster: what its log and its rows may hold.", func() float64 { return float64(s.system.Machine.Version()) }},
 		{"coord_broken_queues", "Queues for which what must follow from a deletion could not be done: nobody is granted anything there.", func() float64 { return broken() }},
-		{"coord_log_unparsed_total", "Entries, commands and requests of the log that do not parse, since the start: all members refuse them.", func() float64 { return float64(s.replica.Machine.Unparsed()) }},
-		{"coord_outcomes_bytes", "Outcomes that no session has acknowledged, in bytes of memory.", func() float64 { n, _ := s.replica.Machine.Held(); return float64(n) }},
+		{"coord_log_unparsed_total", "Entries, commands and requests of the log that do not parse, since the start: all members refuse them.", func() float64 { return float64(s.system.Machine.Unparsed()) }},
+		{"coord_outcomes_bytes", "Outcomes that no session has acknowledged, in bytes of memory.", func() float64 { n, _ := s.system.Machine.Held(); return float64(n) }},
 		{"coord_outcomes_limit_bytes", "What they may be at most.", func() float64 { return float64(statemachine.DefaultRoom.OutcomeBytes) }},
-		{"coord_sessions_bytes", "Sessions, in bytes of memory.", func() float64 { _, n := s.replica.Machine.Held(); return float64(n) }},
+		{"coord_sessions_bytes", "Sessions, in bytes of memory.", func() float64 { _, n := s.system.Machine.Held(); return float64(n) }},
 		{"coord_sessions_limit_bytes", "What they may be at most.", func() float64 { return float64(statemachine.DefaultRoom.SessionBytes) }},
-		{"coord_outcomes_refused", "Requests refused since the start because of the outcomes that all sessions have.", func() float64 { n, _ := s.replica.Machine.Refused(); return float64(n) }},
-		{"coord_sessions_refused", "Sessions refused since the start because of those that there are.", func() float64 { _, n := s.replica.Machine.Refused(); return float64(n) }},
-		{"coord_leases", "Number of leases.", func() float64 { return float64(s.replica.Clock.Facts().Count) }},
+		{"coord_outcomes_refused", "Requests refused since the start because of the outcomes that all sessions have.", func() float64 { n, _ := s.system.Machine.Refused(); return float64(n) }},
+		{"coord_sessions_refused", "Sessions refused since the start because of those that there are.", func() float64 { _, n := s.system.Machine.Refused(); return float64(n) }},
+		{"coord_leases", "Number of leases.", func() float64 { return float64(s.system.Clock.Facts().Count) }},
 	}
 }
 
 func (s *Server) hasLeader() bool {
-	leader, _ := s.node.Leader()
+	leader, _ := s.system.group.Leader()
 	return leader != 0
 }

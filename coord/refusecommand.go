@@ -32,7 +32,7 @@ func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
 	before := false
 	err = datadir.RefuseCommand(o.DataDir, o.WALDir, r.String(), log, func(d *datadir.Dir) error {
 		check := func(applied uint64) error { return o.check(d, r, applied) }
-		err := statemachine.RefuseCommand(nil, d.DBPath(), r, check, log)
+		err := statemachine.RefuseCommand(nil, d.StorePath(SystemShard), r, check, log)
 		before = errors.Is(err, statemachine.ErrRefusedBefore)
 		if before {
 			return nil
@@ -59,7 +59,7 @@ func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
 
 // check declines a command that the log of a member, which was applied up to an index, does not hold.
 func (o Refusal) check(d *datadir.Dir, r statemachine.Refused, applied uint64) error {
-	last, entry, err := logstore.ReadStopped(vfs.Default, d.WALPath(), Shard, d.Identity().MemberID, r.Index)
+	last, entry, err := logstore.ReadStopped(vfs.Default, d.WALPath(), SystemShard, d.Identity().MemberID, r.Index)
 	switch {
 	case errors.Is(err, logstore.ErrNoLog):
 		return fmt.Errorf("%w; if the member runs with --wal-dir, say it here too", err)
@@ -94,7 +94,7 @@ func (s *Server) refusals() (list []statemachine.Refused, err error) {
 
 // keepRefusals has the directory know what the store refuses: a state that was brought in from elsewhere may have a list of its own.
 func (s *Server) keepRefusals() error {
-	view, err := s.replica.Read(s.ctx)
+	view, err := s.system.Read(s.ctx)
 	if err != nil {
 		return err
 	}

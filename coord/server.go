@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 
@@ -13,21 +11,16 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/coord-dev/coord/coord/internal/assembly"
 	"github.com/coord-dev/coord/coord/internal/datadir"
+	"github.com/coord-dev/coord/coord/internal/group"
 	"github.com/coord-dev/coord/coord/internal/guard"
-	"github.com/coord-dev/coord/coord/internal/leaseclock"
+	"github.com/coord-dev/coord/coord/internal/host"
+	"github.com/coord-dev/coord/coord/internal/keyspace"
 	"github.com/coord-dev/coord/coord/internal/limit"
 	"github.com/coord-dev/coord/coord/internal/logstore"
-	"github.com/coord-dev/coord/coord/internal/node"
 	"github.com/coord-dev/coord/proto/principal"
 	"github.com/coord-dev/coord/statemachine/mvcc"
-
-	sm "github.com/lni/dragonboat/v4/statemachine"
 )
-
-// Shard is the raft group of the one keyspace there is.
-const Shard = 1
 
 // ErrRemoved: the member was removed from the cluster. From Server.Err.
 var ErrRemoved = errors.New("the member has been permanently removed from the cluster; its data directory is of no further use")
@@ -42,14 +35,14 @@ type Server struct {
 	files     files
 	listeners *listeners
 	ports     *ports
-	replica   *assembly.Replica
-	node      *node.Node
-	services  *assembly.Services
+	memory    *limit.Member
+	host      *host.Host
+	system    *servedKeyspace // of SystemShard
 	members   *members
 	refused   refusalLog
 	registry  *prometheus.Registry
 
-	group   *errgroup.Group
+	running *errgroup.Group
 	ctx     context.Context // of everything that runs until Stop
 	cancel  context.CancelFunc
 	ready   chan struct{}
@@ -73,7 +66,7 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 		diskLow: make(chan struct{}, 1), ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(principal.Member(context.Background()))
-	s.group = &errgroup.Group{}
+	s.running = &errgroup.Group{}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -104,12 +97,19 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if disk != nil {
 		s.room = disk.Room
 	}
-	if err := s.assemble(); err != nil {
+	if s.memory, err = limit.NewMember(s.cfg.ClientMemoryBytes, s.registry); err != nil {
 		return err
 	}
-	if err := s.startNode(ctx, founding); err != nil {
+	if err := s.makeSystem(); err != nil {
 		return err
 	}
+	if err := s.startHost(founding); err != nil {
+		return err
+	}
+	if err := s.system.open(ctx, s, founding); err != nil {
+		return err
+	}
+	s.members.attach(s.host.Book())
 	if err := s.dir.MarkPopulated(); err != nil {
 		return err
 	}
@@ -133,8 +133,8 @@ func (s *Server) openDir() (*datadir.Dir, error) {
 		Expect: s.cfg.ExpectedIdentity(),
 		Choices: map[string]string{
 			"log store":          logstore.Factory{}.Name(),
-			"log store shards":   fmt.Sprint(node.LogDBShards),
-			"execution shards":   fmt.Sprint(node.ExecShards),
+			"log store shards":   fmt.Sprint(host.LogDBShards),
+			"execution shards":   fmt.Sprint(host.ExecShards),
 			"member addresses":   "book.v1",
 			"store comparer":     mvcc.Comparer.Name,
 			"state machine type": "on-disk.v1",
@@ -142,61 +142,52 @@ func (s *Server) openDir() (*datadir.Dir, error) {
 	})
 }
 
-// assemble makes the parts that hear from the state machine. None of them does anything before the node runs.
-func (s *Server) assemble() error {
-	began := time.Now()
-	memory, err := limit.NewMember(s.cfg.ClientMemoryBytes, s.registry)
-	if err != nil {
-		return err
-	}
+// makeSystem makes the keyspace in which the members stand. Nothing of it does anything before it is opened.
+func (s *Server) makeSystem() error {
 	refused, err := s.refusals()
 	if err != nil {
 		return err
 	}
 	s.members = newMembers(s)
-	s.replica = assembly.NewReplica(assembly.ReplicaOptions{
-		Log: lateRaft{s}, Retry: 2 * s.cfg.ElectionTimeout,
-		Dir: s.dir.DBPath(), MaxOpenFiles: s.files.store, Shard: Shard, Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
-		Displaced: s.fail,
-		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
-		Members: s.members, Memory: memory, End: func(string) { os.Exit(1) }, Refused: refused, Logger: s.log,
+	s.system, err = s.newKeyspace(keyspaceOptions{
+		shard: SystemShard, refused: refused, members: s.members,
+		events: group.Events{
+			Leader:     func(_, _ uint64) { s.members.changed() }, // a new leader has rows to sweep
+			Membership: s.members.changed,
+			Removed:    func() { s.fail(ErrRemoved) },
+		},
 	})
-	return nil
+	return err
 }
 
-// startNode starts raft. founding are the members of a cluster that is being founded.
-func (s *Server) startNode(ctx context.Context, founding map[uint64]string) (err error) {
-	s.node, err = node.Start(ctx, node.Config{
-		ClusterID: s.identity.ClusterID, Shard: Shard, Replica: s.identity.MemberID,
+// startHost opens the raft log and the peer port. founding are the members of a cluster that is being founded.
+func (s *Server) startHost(founding map[uint64]string) (err error) {
+	peers := s.knownPeers()
+	for id, addr := range founding {
+		if peers[id] == nil {
+			peers[id] = []string{addr}
+		}
+	}
+	s.host, err = host.Start(host.Config{
+		ClusterID: s.identity.ClusterID, Member: s.identity.MemberID,
 		Incarnation: s.dir.Incarnation(), Boot: s.dir.Boot(), Start: s.dir.Start(),
-		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer),
-		Initial: founding, Join: founding == nil, Peers: s.knownPeers(),
-		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout, SnapshotEntries: s.cfg.SnapshotCount,
-		Machine:      func(_, _ uint64) sm.IOnDiskStateMachine { return s.replica.Machine },
-		CheckCommand: judge(s.replica.Machine.CheckCommand, s.replica.Machine.Version), CheckSnapshot: checkSnapshot, Room: s.room,
-		PeerHandler: s.dir.Handler(s.members.cluster()),
-		PeerRecords:      s.dir.PeerRecords(s.members.cluster()), Refused: s.refusedByPeer,
-		Events: node.Events{
-			Leader:     s.leaderChanged,
-			Membership: s.members.changed,
-			Dropped:    s.replica.Proposer.LeaderChanged,
-			Removed:    func() { s.fail(ErrRemoved) },
-			Outcast:    s.outcast,
-		},
-		Logger: s.log.Named("raft"),
+		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer), Peers: peers,
+		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout,
+		Room: s.room, PeerHandler: s.dir.Handler(s.members.cluster()),
+		PeerRecords: s.dir.PeerRecords(s.members.cluster()), Refused: s.refusedByPeer, Outcast: s.outcast, Voters: SystemShard,
+		OnFatal: s.cfg.onFatal(), Logger: s.log.Named("raft"),
 	})
 	if err != nil {
 		return err
 	}
-	s.listeners.peer = nil // the node's now
-	s.members.attach(s.node.Book())
+	s.listeners.peer = nil // the host's now
 	return nil
 }
 
 // startServices starts what clients see, and what keeps the member's affairs in order.
 func (s *Server) startServices() (err error) {
-	s.services, err = assembly.NewServices(assembly.ServicesOptions{
-		Backend: &backend{s.replica, s}, Replica: s.replica,
+	s.system.services, err = keyspace.NewServices(keyspace.ServicesOptions{
+		Backend: &backend{s.system.Keyspace, s}, Keyspace: s.system.Keyspace,
 		MemberID:        s.identity.MemberID,
 		ElectionTimeout: s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
@@ -210,22 +201,18 @@ func (s *Server) startServices() (err error) {
 	if err := s.registerMetrics(); err != nil {
 		return err
 	}
-	runner := &leaseclock.Runner{
-		Clock: s.replica.Clock, Leads: s.node.IsLeader,
-		Propose: s.replica.Proposer.Propose, Patience: 2 * s.cfg.ElectionTimeout,
-	}
-	s.spawn(func() error { runner.Run(s.ctx); return nil })
+	s.spawn(func() error { s.system.tick(s.ctx, 2*s.cfg.ElectionTimeout); return nil })
 	s.startRegistry()
-	s.spawn(func() error { return s.services.API.Run(s.ctx) })
+	s.spawn(func() error { return s.system.services.API.Run(s.ctx) })
 	s.spawn(s.members.refresh)
 	if s.cfg.ClusterState == ClusterStateExisting {
 		s.spawn(s.findPeers)
 	}
 	s.spawn(s.publish)
-	s.listeners.servePages(s.log, s.services.API.HTTP())
+	s.listeners.servePages(s.log, s.system.services.API.HTTP())
 	for _, l := range s.listeners.client {
 		s.spawn(func() error {
-			return serveClients(s.log, s.ports.client.Listen(l), s.services, s.listeners.pages)
+			return serveClients(s.log, s.ports.client.Listen(l), s.system.services, s.listeners.pages)
 		})
 	}
 	return nil
@@ -234,7 +221,7 @@ func (s *Server) startServices() (err error) {
 // spawn runs f until it returns, again where it panics; an error ends the member. Errors that only say that the member is
 // stopping do not count.
 func (s *Server) spawn(f func() error) {
-	s.group.Go(func() error {
+	s.running.Go(func() error {
 		guard.Loop(s.ctx, s.log, "member", func() {
 			if err := f(); err != nil && s.ctx.Err() == nil {
 				s.fail(err)
@@ -298,13 +285,13 @@ func (s *Server) finish(ctx context.Context, why error) {
 
 // handOver gives leadership to the voter that is furthest, so that a stop costs the cluster no election.
 func (s *Server) handOver(ctx context.Context) {
-	if s.node == nil || !s.node.IsLeader() {
+	if s.system == nil || !s.system.group.IsLeader() {
 		return
 	}
 	// A target that does not take over soon is stopping too; then an election is all there is left.
 	ctx, cancel := context.WithTimeout(ctx, time.Second+2*s.cfg.ElectionTimeout)
 	defer cancel()
-	if err := s.node.HandOver(ctx, s.replica.Proposer.Hold); err != nil {
+	if err := s.system.group.HandOver(ctx, s.system.Proposer.Hold); err != nil {
 		s.log.Warn("leadership was not handed over", zap.Error(err))
 	}
 }
@@ -314,13 +301,13 @@ const drainTimeout = 5 * time.Second
 
 // drain ends the streams, each with a status that says why, and lets the other requests finish.
 func (s *Server) drain(ctx context.Context) {
-	if s.services == nil {
+	if s.system == nil || s.system.services == nil {
 		return
 	}
 	s.listeners.closeClients()
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	s.services.Drain(ctx)
+	s.system.services.Drain(ctx)
 }
 
 // close stops what runs and releases everything, as far as start got.
@@ -330,15 +317,18 @@ func (s *Server) close() error {
 	if s.listeners != nil {
 		s.listeners.close()
 	}
-	if s.replica != nil {
-		s.replica.Close()
+	if s.system != nil {
+		s.system.Close()
 	}
-	errs = append(errs, s.group.Wait())
-	if s.services != nil {
-		s.services.Close()
+	errs = append(errs, s.running.Wait())
+	if s.system != nil && s.system.services != nil {
+		s.system.services.Close()
 	}
-	if s.node != nil {
-		errs = append(errs, s.node.Close())
+	if s.host != nil {
+		errs = append(errs, s.host.Close())
+	}
+	if s.system != nil {
+		errs = append(errs, s.system.close())
 	}
 	if s.dir != nil {
 		errs = append(errs, s.dir.Close())
@@ -350,4 +340,4 @@ func (s *Server) close() error {
 func (s *Server) Config() Config { return s.cfg }
 
 // Leads reports whether this member believes that it leads.
-func (s *Server) Leads() bool { return s.node.IsLeader() }
+func (s *Server) Leads() bool { return s.system.group.IsLeader() }

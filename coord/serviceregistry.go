@@ -10,13 +10,13 @@ import (
 func (s *Server) startRegistry() {
 	backend := registry.Backend{
 		View: func(ctx context.Context) (registry.View, error) {
-			v, err := s.replica.Read(ctx)
+			v, err := s.system.Read(ctx)
 			if err != nil {
 				return nil, err
 			}
 			return v, nil
 		},
-		Subscribe: s.replica.Subscribe, Propose: s.replica.Propose, Leads: s.node.IsLeader,
+		Subscribe: s.system.Subscribe, Propose: s.system.Propose, Leads: s.system.group.IsLeader,
 		Logger: s.log.Named("registry"),
 	}
 	if !s.cfg.NoServiceProbes {

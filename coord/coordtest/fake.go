@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
-	"github.com/coord-dev/coord/coord/internal/assembly"
+	"github.com/coord-dev/coord/coord/internal/keyspace"
 	"github.com/coord-dev/coord/coord/internal/propose"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -32,8 +32,8 @@ import (
 // real time. All methods are safe for concurrent use.
 type Fake struct {
 	log      *fakeLog
-	replica  *assembly.Replica
-	services *assembly.Services
+	replica  *keyspace.Keyspace
+	services *keyspace.Services
 	listener *fakeListener
 	losses   losses
 
@@ -71,13 +71,13 @@ func startFake(front func(propose.Log) propose.Log, options ...grpc.ServerOption
 		return nil, fmt.Errorf("start a fake server: %w", err)
 	}
 	f = &Fake{log: &fakeLog{}, listener: &fakeListener{Listener: port}}
-	f.replica = assembly.NewReplica(assembly.ReplicaOptions{
+	f.replica = keyspace.New(keyspace.Options{
 		Log: front(f.log), Dir: "/coord", FS: vfs.NewMem(), Shard: 1, Member: fakeID, Boot: 1,
 		Procedures: []statemachine.Procedure{overwrite{}}, Now: f.Clock, Logger: zap.NewNop(),
 	})
 	if err = f.log.open(f.replica); err == nil {
-		f.services, err = assembly.NewServices(assembly.ServicesOptions{
-			Backend: &fakeMember{f.replica, f}, Replica: f.replica, MemberID: fakeID,
+		f.services, err = keyspace.NewServices(keyspace.ServicesOptions{
+			Backend: &fakeMember{f.replica, f}, Keyspace: f.replica, MemberID: fakeID,
 			ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, QuotaBytes: -1,
 			GRPC:     append(options, grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)),
 			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),

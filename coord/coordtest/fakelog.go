@@ -11,13 +11,13 @@ import (
 	sm "github.com/lni/dragonboat/v4/statemachine"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/coord-dev/coord/coord/internal/assembly"
+	"github.com/coord-dev/coord/coord/internal/keyspace"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // fakeLog applies each entry when it is proposed, and lets time pass.
 type fakeLog struct {
-	replica *assembly.Replica // set once, by open
+	replica *keyspace.Keyspace // set once, by open
 	// Both change under mu only.
 	now   atomic.Int64  // a time.Duration
 	index atomic.Uint64 // of the last entry
@@ -33,7 +33,7 @@ type fakeLog struct {
 
 var errNotOpen = errors.New("the log is not open")
 
-func (l *fakeLog) open(r *assembly.Replica) error {
+func (l *fakeLog) open(r *keyspace.Keyspace) error {
 	index, err := r.Machine.Open(nil)
 	if err != nil {
 		return err

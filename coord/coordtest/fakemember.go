@@ -8,12 +8,12 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/coord-dev/coord/coord/internal/api"
-	"github.com/coord-dev/coord/coord/internal/assembly"
+	"github.com/coord-dev/coord/coord/internal/keyspace"
 )
 
 // fakeMember is the one member of a fake cluster, as the services see it.
 type fakeMember struct {
-	*assembly.Replica
+	*keyspace.Keyspace
 	fake *Fake
 }
 

@@ -55,7 +55,7 @@ type progress struct {
 func progressOf(t *testing.T, m *member) progress {
 	t.Helper()
 	var p progress
-	resp, err := http.Get(fmt.Sprintf("http://%s/coord/raft/progress", m.peer))
+	resp, err := http.Get(fmt.Sprintf("http://%s/coord/raft/shards/1/progress", m.peer))
 	if err != nil {
 		t.Fatal(err)
 	}

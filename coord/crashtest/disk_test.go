@@ -221,7 +221,7 @@ func checkRecovers(t *testing.T, c *cluster, d *disk, victim *member, cli *clien
 // the store compacts. The store deletes it when it is opened.
 func leaveOrphan(t *testing.T, d *disk) {
 	t.Helper()
-	manifests, err := filepath.Glob(d.file("member/db/*/MANIFEST-*"))
+	manifests, err := filepath.Glob(d.file("member/db/1/*/MANIFEST-*"))
 	if err != nil || len(manifests) == 0 {
 		t.Fatalf("no store on the disk: %v", err)
 	}

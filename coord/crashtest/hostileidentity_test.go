@@ -295,7 +295,7 @@ func TestHostileIncarnationStaysHome(t *testing.T) {
 	var shown [][]byte
 	for _, m := range c.members {
 		for _, addr := range []string{m.peer, m.client} {
-			for _, path := range []string{"/members", "/metrics", "/health", "/version", "/debug/vars", "/coord/introduce", "/coord/raft/progress", "/coord/raft/leader", "/"} {
+			for _, path := range []string{"/members", "/metrics", "/health", "/version", "/debug/vars", "/coord/introduce", "/coord/raft/shards/1/progress", "/coord/raft/shards/1/leader", "/"} {
 				shown = append(shown, get(t, fmt.Sprintf("http://%s%s", addr, path)))
 			}
 		}

@@ -217,7 +217,6 @@ func (p *impostor) poison(other uint64) map[string]struct {
 		"an unknown type":                                   plain("type", 99, func(*raftpb.Message) {}),
 		"a snapshot in a message":                           plain("type", raftpb.InstallSnapshot, func(m *raftpb.Message) { m.Snapshot.Index = 1 << 40 }),
 		"a transfer to nobody (panics)":                     plain("type", raftpb.LeaderTransfer, func(m *raftpb.Message) { m.Term = 0 }),
-		"another shard":                                     plain("address", raftpb.Heartbeat, func(m *raftpb.Message) { m.ShardID = 9 }),
 		"a commit behind the log (panics)":                  plain("index", raftpb.Heartbeat, func(m *raftpb.Message) { m.Term, m.Commit = p.term+1, 1<<40 }),
 		"an index of term 0 (panics)":                       plain("index", raftpb.Replicate, func(m *raftpb.Message) { m.Term, m.LogIndex, m.Commit = p.term+1, 1<<40, 1<<41 }),
 		"an index of 2^63":                                  plain("index", raftpb.ReplicateResp, func(m *raftpb.Message) { m.LogIndex = 1 << 63 }),

@@ -17,13 +17,13 @@ func nextRelease(t *testing.T) string {
 		edit{version, "MaxVersion Version = 1", " + 1"},
 		edit{version, "var Since = map[string]Version{", `"StateHash": 2, "made-up.v1": 2`},
 		edit{"recipes/procedure.go", "	return []statemachine.Procedure{\n", `called("made-up.v1", gateClose),` + "\n"},
-		edit{"coord/internal/assembly/replica.go", "func (r *Replica) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {\n",
+		edit{"coord/internal/keyspace/keyspace.go", "func (k *Keyspace) Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error) {\n",
 			"if kind == raftv1.KindPut && bytes.Contains(body, []byte(\"made-up-command\")) {\n" +
-				"if _, err := r.Proposer.Propose(ctx, raftv1.KindStateHash, nil); err != nil {\nreturn nil, err\n}\n}\n" +
+				"if _, err := k.Proposer.Propose(ctx, raftv1.KindStateHash, nil); err != nil {\nreturn nil, err\n}\n}\n" +
 				"if kind == raftv1.KindPut && bytes.Contains(body, []byte(\"made-up-procedure\")) {\n" +
 				"call := []byte(\"\\n\\nmade-up.v1\\x12\\t\\n\\amade-up\")\n" + // a Call of it with a GateClose of the name "made-up"
-				"if _, err := r.Proposer.Propose(ctx, raftv1.KindCall, call); err != nil {\nreturn nil, err\n}\n}\n"},
-		edit{"coord/internal/assembly/replica.go", "import (\n", "\t\"bytes\"\n"})
+				"if _, err := k.Proposer.Propose(ctx, raftv1.KindCall, call); err != nil {\nreturn nil, err\n}\n}\n"},
+		edit{"coord/internal/keyspace/keyspace.go", "import (\n", "\t\"bytes\"\n"})
 }
 
 // become stops a member and starts it with another program.

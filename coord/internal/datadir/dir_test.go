@@ -329,12 +329,12 @@ func TestDamagedMetadata(t *testing.T) {
 }
 
 func TestNewerFormat(t *testing.T) {
-	m := metadata{Format: 3, ClusterID: 1, MemberID: 2, Incarnation: secret{incarnation(3)}, Boot: 4}
+	m := metadata{Format: formatVersion + 1, ClusterID: 1, MemberID: 2, Incarnation: secret{incarnation(3)}, Boot: 4}
 	b, err := encodeMeta(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "it has format 3, this version of coord reads format 2"
+	want := "it has format 4, this version of coord reads format 3"
 	if _, err := decodeMeta(b); err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
 	}

@@ -6,7 +6,7 @@
 //	<data-dir>/LOCK                 exclusive flock while a process runs; holds that process' id
 //	<data-dir>/member/meta.json     {"crc32c": "…", "meta": {…}}, replaced atomically and durably
 //	<data-dir>/member/wal/          Dragonboat's directory (or --wal-dir)      part "wal"
-//	<data-dir>/member/db/           the state machine's store                  part "db"
+//	<data-dir>/member/db/SHARD/     a keyspace's state machine's store         part "db"
 //	<data-dir>/member/ballast       space given back when the disk fills up
 //
 // Each part holds a file COORD-PART that names the directory's incarnation, a random number drawn when the directory

@@ -45,8 +45,8 @@ func FuzzDecodeMeta(f *testing.F) {
 
 // FuzzDecodeMetaBody is FuzzDecodeMeta behind a checksum that always fits.
 func FuzzDecodeMetaBody(f *testing.F) {
-	f.Add([]byte(`{"format":2,"clusterID":"1","memberID":"2","incarnation":"` + incarnation(3).Reveal() + `","boot":1}`))
-	f.Add([]byte(`{"format":2,"peers":{"x":"y"}}`))
+	f.Add([]byte(`{"format":3,"clusterID":"1","memberID":"2","incarnation":"` + incarnation(3).Reveal() + `","boot":1}`))
+	f.Add([]byte(`{"format":3,"peers":{"x":"y"}}`))
 	f.Add([]byte(`{"format":1e400}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, body []byte) {

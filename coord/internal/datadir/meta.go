@@ -13,7 +13,7 @@ import (
 )
 
 // formatVersion is the version of the directory's layout and of the metadata. A directory with another one is refused.
-const formatVersion = 2
+const formatVersion = 3
 
 // metadata is the content of meta.json.
 type metadata struct {

@@ -65,7 +65,7 @@
 // damage for a write that a crash tore and drop what follows. Damage of the last
 // two or three writes cannot be told from that, nor can a log file that was cut
 // short, and the end is cut off; the state machine may then be ahead of the log,
-// which coord/internal/node refuses.
+// which coord/internal/group refuses.
 //
 // Create also reads all tables. Damage that is found later makes every write fail
 // from then on. Rows that do not decode or are missing from the middle of a log

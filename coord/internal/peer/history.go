@@ -30,8 +30,8 @@ const (
 // entries a second.
 const maxGrowth = 1 << 40
 
-// history judges messages by what came before them: the terms that were reached, who leads, what was sent. It is one for all
-// connections.
+// history judges messages by what came before them: the terms that were reached, who leads, what was sent. It is one for a
+// group, and for all connections.
 type history struct {
 	// log tells of this member's log, false before it is open. Nil: nothing is known of it.
 	log func() (LogState, bool)
@@ -185,12 +185,14 @@ func (h *history) admitSnapshot(c *pb.Chunk) error {
 // prepare notes what is about to be sent, and takes out what others proposed: raft passes a proposal on when the leader has
 // changed meanwhile. Each member answers for its own entries alone, and proposes them again by itself.
 func (t *Transport) prepare(batch *pb.MessageBatch) {
-	passedOn := func(m pb.Message) bool { return m.Type == pb.Propose && !t.own(m.Entries) }
+	passedOn := func(m pb.Message) bool { return m.Type == pb.Propose && !t.own(m.ShardID, m.Entries) }
 	for i := range batch.Requests {
 		m := &batch.Requests[i]
-		t.history.sending(m)
+		if g := t.opt.Groups(m.ShardID); g != nil {
+			g.history.sending(m)
+		}
 		if m.Type == pb.Heartbeat {
-			t.inbound(m.To).proposals.stepped()
+			t.inbound(m.To).proposals.stepped(m.ShardID)
 		}
 	}
 	if slices.ContainsFunc(batch.Requests, passedOn) {
@@ -198,10 +200,14 @@ func (t *Transport) prepare(batch *pb.MessageBatch) {
 	}
 }
 
-func (t *Transport) own(entries []pb.Entry) bool {
+func (t *Transport) own(shard uint64, entries []pb.Entry) bool {
+	group := t.opt.Groups(shard)
+	if group == nil || group.content.CheckCommand == nil {
+		return true
+	}
 	for i := range entries {
 		e := &entries[i]
-		if e.Type == pb.EncodedEntry && t.validator.command != nil && t.validator.command(t.opt.Self.Member, e.Cmd[1:]) != nil {
+		if e.Type == pb.EncodedEntry && group.content.CheckCommand(t.opt.Self.Member, e.Cmd[1:]) != nil {
 			return false
 		}
 	}

@@ -35,6 +35,7 @@ func snapshotName(index uint64) string { return fmt.Sprintf("snapshot-%016X.gbsn
 // state machine then refuses ends this member at each start. What does not get so far is removed with its connection.
 type intake struct {
 	t     *Transport
+	group *Group
 	first pb.Chunk
 	next  uint64
 
@@ -47,6 +48,11 @@ type intake struct {
 	over bool
 }
 
+// source is where a snapshot comes from: a member sends one of each group at a time.
+type source struct{ member, shard uint64 }
+
+func (s *intake) source() source { return source{s.first.From, s.first.ShardID} }
+
 // takeChunk takes one chunk; s is the intake of the connection, nil before the first.
 func (t *Transport) takeChunk(s *intake, from uint64, payload []byte) (*intake, error) {
 	var c pb.Chunk
@@ -57,10 +63,14 @@ func (t *Transport) takeChunk(s *intake, from uint64, payload []byte) (*intake, 
 		return s, err
 	}
 	if s == nil {
-		if err := t.admitFirst(&c); err != nil {
+		group := t.opt.Groups(c.ShardID)
+		if group == nil {
+			return nil, reject(ReasonAddress, "a snapshot of shard %d, of which this member has no replica", c.ShardID)
+		}
+		if err := t.admitFirst(group, &c); err != nil {
 			return nil, err
 		}
-		s = t.newIntake(c)
+		s = t.newIntake(group, c)
 	}
 	return s, s.take(c)
 }
@@ -70,8 +80,6 @@ func (v *validator) checkChunk(c *pb.Chunk, from uint64) error {
 	switch {
 	case c.From != from || c.ReplicaID != v.self:
 		return reject(ReasonAddress, "a snapshot chunk from %x to %x", c.From, c.ReplicaID)
-	case v.shard != 0 && c.ShardID != v.shard:
-		return reject(ReasonAddress, "a snapshot chunk for shard %d", c.ShardID)
 	case c.DeploymentId != v.deployment || c.BinVer != raftio.TransportBinVersion:
 		return reject(ReasonAddress, "a snapshot chunk of deployment %d, version %d", c.DeploymentId, c.BinVer)
 	case c.HasFileInfo || c.Witness:
@@ -89,7 +97,7 @@ func (v *validator) checkChunk(c *pb.Chunk, from uint64) error {
 }
 
 // admitFirst judges the chunk that a snapshot begins with.
-func (t *Transport) admitFirst(c *pb.Chunk) error {
+func (t *Transport) admitFirst(group *Group, c *pb.Chunk) error {
 	if c.ChunkId != 0 {
 		return reject(ReasonSnapshot, "a snapshot begins with chunk %d", c.ChunkId)
 	}
@@ -99,12 +107,12 @@ func (t *Transport) admitFirst(c *pb.Chunk) error {
 	if err := checkStreamHeader(c.Data); err != nil {
 		return err
 	}
-	if t.opt.Content.AdmitMembers != nil {
-		if err := t.opt.Content.AdmitMembers(c.Index, c.Membership); err != nil {
+	if group.content.AdmitMembers != nil {
+		if err := group.content.AdmitMembers(c.Index, c.Membership); err != nil {
 			return reject(ReasonChange, "a snapshot of index %d: %v", c.Index, err)
 		}
 	}
-	return t.history.admitSnapshot(c)
+	return group.history.admitSnapshot(c)
 }
 
 // checkMembers checks the membership that a snapshot brings: this member takes part in it, and nobody is two things.
@@ -151,14 +159,14 @@ func checkStreamHeader(data []byte) error {
 	return nil
 }
 
-// newIntake begins to take a snapshot, in place of one that the same peer began before.
-func (t *Transport) newIntake(first pb.Chunk) *intake {
+// newIntake begins to take a snapshot, in place of one of the group that the same peer began before.
+func (t *Transport) newIntake(group *Group, first pb.Chunk) *intake {
 	r, w := io.Pipe()
-	s := &intake{t: t, first: first, content: w, checked: make(chan error, 1)}
+	s := &intake{t: t, group: group, first: first, content: w, checked: make(chan error, 1)}
 	s.first.Data = nil
 	t.mu.Lock()
-	before := t.mu.intakes[first.From]
-	t.mu.intakes[first.From] = s
+	before := t.mu.intakes[s.source()]
+	t.mu.intakes[s.source()] = s
 	t.mu.Unlock()
 	if before != nil {
 		before.end(errors.New("another snapshot came"))
@@ -189,8 +197,8 @@ func (s *intake) check(r io.Reader) (err error) {
 	if binary.LittleEndian.Uint64(sessions[:]) != sessionTable || binary.LittleEndian.Uint64(sessions[8:]) != 0 {
 		return reject(ReasonSnapshot, "a snapshot with client sessions %x", sessions)
 	}
-	if s.t.opt.Content.CheckSnapshot != nil {
-		applied, err := s.t.opt.Content.CheckSnapshot(r)
+	if s.group.content.CheckSnapshot != nil {
+		applied, err := s.group.content.CheckSnapshot(r)
 		if err != nil {
 			return reject(ReasonSnapshot, "a snapshot's content: %v", err)
 		}
@@ -219,10 +227,8 @@ func (s *intake) take(c pb.Chunk) error {
 	if c.ChunkId != s.next || c.Index != first.Index || c.Term != first.Term || c.OnDiskIndex != first.OnDiskIndex || c.ShardID != first.ShardID {
 		return reject(ReasonSnapshot, "chunk %d of a snapshot of index %d in the place of chunk %d of index %d", c.ChunkId, c.Index, s.next, first.Index)
 	}
-	if s.t.opt.Content.Room != nil {
-		if err := s.t.opt.Content.Room(); err != nil {
-			return fmt.Errorf("no room for the snapshot of index %d: %w", first.Index, err)
-		}
+	if err := s.t.opt.Room(); err != nil {
+		return fmt.Errorf("no room for the snapshot of index %d: %w", first.Index, err)
 	}
 	data := c.Data
 	if c.ChunkId == 0 {
@@ -254,8 +260,8 @@ func (s *intake) forget() {
 	s.over = true
 	s.t.mu.Lock()
 	defer s.t.mu.Unlock()
-	if s.t.mu.intakes[s.first.From] == s {
-		delete(s.t.mu.intakes, s.first.From)
+	if s.t.mu.intakes[s.source()] == s {
+		delete(s.t.mu.intakes, s.source())
 	}
 }
 

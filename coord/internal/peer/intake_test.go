@@ -70,7 +70,7 @@ func TestSnapshotPoisonIsRejected(t *testing.T) {
 	for what, p := range snapshotPoison {
 		t.Run(what, func(t *testing.T) {
 			var taken []pb.Chunk
-			tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Content: Content{Shard: 1, CheckSnapshot: zeros}}).
+			tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: only(Content{CheckSnapshot: zeros})}).
 				Create(config.NodeHostConfig{}, nil, func(c pb.Chunk) bool { taken = append(taken, c); return true }).(*Transport)
 			defer tr.cancel()
 			var s *intake

@@ -2,12 +2,10 @@ package peer
 
 import (
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"time"
 
-	pb "github.com/lni/dragonboat/v4/raftpb"
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/internal/handshake"
@@ -44,8 +42,12 @@ type Options struct {
 	// Gone is called when Transport.Gone becomes true for a member. It must not
 	// block. Nil is not called.
 	Gone func(member uint64)
-	// Content is what messages of peers are judged by.
-	Content Content
+	// Groups returns a raft group of this member, by which the messages for it are judged, or nil if it has none of that number:
+	// its messages are dropped and counted, as the peer may have started it a moment earlier. It is asked for each message, and must
+	// be fast. Nil: all shards are one group of which nothing is known.
+	Groups func(shard uint64) *Group
+	// Room returns why there is no room on disk for more of a snapshot. Nil: there always is.
+	Room func() error
 	// TLS encrypts the connections; nil does not.
 	TLS *TLS
 	// Patience is how long a message waits for a connection that was not tried
@@ -62,24 +64,6 @@ type Options struct {
 	ProbeTimeout time.Duration
 	// Logger receives connects, losses and refusals. Nil is silent.
 	Logger *zap.Logger
-}
-
-// Content is what is known of the one raft group whose messages are taken, beside what raft itself prescribes. The zero
-// value knows nothing and judges the form alone. Its functions must be safe for concurrent use.
-type Content struct {
-	// Shard is the group, 0 for any.
-	Shard uint64
-	// Log tells of this member's log; false before it is open.
-	Log func() (LogState, bool)
-	// CheckCommand returns what is wrong with the command in an entry that proposer wants in the log, or that is in the
-	// leader's log when proposer is 0. It is called for each, and must be fast.
-	CheckCommand func(proposer uint64, cmd []byte) error
-	// AdmitMembers returns why this member cannot take a snapshot of index with these members.
-	AdmitMembers func(index uint64, m pb.Membership) error
-	// CheckSnapshot reads a snapshot's content and returns the index of its state, or what is wrong with it.
-	CheckSnapshot func(r io.Reader) (applied uint64, err error)
-	// Room returns why there is no room on disk for more of a snapshot.
-	Room func() error
 }
 
 const (
@@ -122,6 +106,12 @@ func (o *Options) ensureDefaults() {
 	}
 	if o.ProbeTimeout == 0 {
 		o.ProbeTimeout = 450 * time.Millisecond
+	}
+	if o.Groups == nil {
+		o.Groups = anyGroup()
+	}
+	if o.Room == nil {
+		o.Room = func() error { return nil }
 	}
 	if o.TakeOver == nil {
 		o.TakeOver = func(uint64) {}

@@ -14,7 +14,7 @@ import (
 // A peer that sends proposals faster than raft takes them has them dropped, and may go on when it has.
 func TestProposalsThatWaitAreBounded(t *testing.T) {
 	taken := 0
-	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Content: Content{Shard: 1}}).
+	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: only(Content{})}).
 		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken += len(b.Requests) }, nil).(*Transport)
 	defer tr.cancel()
 	m := goodMessages()["proposal"]
@@ -39,8 +39,9 @@ func TestProposalsThatWaitAreBounded(t *testing.T) {
 		t.Error("other messages do not pass")
 	}
 	beat := func() {
-		tr.prepare(&pb.MessageBatch{Requests: []pb.Message{{Type: pb.Heartbeat, From: 2, To: 1, Term: 7}}})
+		tr.prepare(&pb.MessageBatch{Requests: []pb.Message{{Type: pb.Heartbeat, From: 2, To: 1, Term: 7, ShardID: 1}}})
 	}
+	tr.prepare(&pb.MessageBatch{Requests: []pb.Message{{Type: pb.Heartbeat, From: 2, To: 1, Term: 7, ShardID: 2}}})
 	beat()
 	send(payload)
 	if taken != room+1 {

@@ -278,20 +278,21 @@ func (t *Transport) handle(c *peerConn, k kind, payload []byte) (err error) {
 }
 
 func (t *Transport) handleBatch(from handshake.Hello, payload []byte, in *inbound) error {
-	batch, err := t.validator.decodeBatch(payload, from.Member)
+	batch, groups, strays, err := t.decodeBatch(payload, from.Member)
 	if err != nil {
 		return err
 	}
-	in.messages.Add(uint64(len(batch.Requests)))
+	in.messages.Add(uint64(len(batch.Requests) + strays))
+	t.strays.Add(uint64(strays))
 	// The source address would be recorded in the registry, which has no use for it.
 	batch.SourceAddress = ""
 	now, taken := time.Now(), batch.Requests[:0]
 	for i := range batch.Requests {
-		fate, err := t.history.admit(&batch.Requests[i], now)
+		fate, err := groups[i].history.admit(&batch.Requests[i], now)
 		if err != nil {
 			return err
 		}
-		if m := &batch.Requests[i]; m.Type == pb.Propose && !in.proposals.admit(m.Entries) {
+		if m := &batch.Requests[i]; m.Type == pb.Propose && !in.proposals.admit(m.ShardID, m.Entries) {
 			t.overdue.Add(1)
 			continue
 		}

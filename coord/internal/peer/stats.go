@@ -48,6 +48,9 @@ type inbound struct {
 // Overdue returns how many proposals of peers were dropped because too many bytes of the peer's waited for raft.
 func (t *Transport) Overdue() uint64 { return t.overdue.Load() }
 
+// Strays returns how many messages of peers were dropped because this member has no replica of their shard.
+func (t *Transport) Strays() uint64 { return t.strays.Load() }
+
 // Rejected returns how many messages of peers were not taken, by reason.
 func (t *Transport) Rejected() map[string]uint64 {
 	counts := make(map[string]uint64)

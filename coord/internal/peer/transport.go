@@ -65,9 +65,9 @@ type Transport struct {
 	batches    raftio.MessageHandler
 	chunks     raftio.ChunkHandler
 	validator  validator
-	history    history
 	rejections map[string]*atomic.Uint64
 	overdue    atomic.Uint64
+	strays     atomic.Uint64
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -85,7 +85,7 @@ type Transport struct {
 		links     map[uint64]*link
 		conns     map[net.Conn]struct{}
 		inbound   map[uint64]*inbound
-		intakes   map[uint64]*intake // by sender
+		intakes   map[source]*intake
 	}
 }
 
@@ -95,9 +95,8 @@ func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler,
 	t := &Transport{
 		opt: opt, deployment: deployment, batches: batches, chunks: chunks,
 		validator: validator{
-			self: opt.Self.Member, deployment: deployment, shard: opt.Content.Shard, command: opt.Content.CheckCommand,
+			self: opt.Self.Member, deployment: deployment,
 		},
-		history:    history{log: opt.Content.Log},
 		rejections: make(map[string]*atomic.Uint64),
 	}
 	for _, reason := range reasons {
@@ -108,7 +107,7 @@ func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler,
 	t.mu.links = make(map[uint64]*link)
 	t.mu.conns = make(map[net.Conn]struct{})
 	t.mu.inbound = make(map[uint64]*inbound)
-	t.mu.intakes = make(map[uint64]*intake)
+	t.mu.intakes = make(map[source]*intake)
 	t.peerHTTP = t.newClient()
 	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn, func(id uint64) bool { return len(opt.Book.Addrs(id)) > 0 })
 	return t

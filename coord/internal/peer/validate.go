@@ -71,32 +71,43 @@ var remoteTypes = map[pb.MessageType]bool{
 // termless are the messages that carry no term; one with a term would set the receiver's.
 var termless = map[pb.MessageType]bool{pb.Propose: true, pb.ReadIndex: true, pb.LeaderTransfer: true, pb.SnapshotReceived: true}
 
-// decodeBatch decodes a batch and makes sure that it is one from may send to to.
-func (v *validator) decodeBatch(payload []byte, from uint64) (pb.MessageBatch, error) {
-	var batch pb.MessageBatch
+// decodeBatch decodes a batch and makes sure that it is one from may send to this member. What is for groups that this member does not
+// have is left out; strays is how many messages that were. groups are those of the messages that are left.
+func (t *Transport) decodeBatch(payload []byte, from uint64) (batch pb.MessageBatch, groups []*Group, strays int, err error) {
+	v := t.validator
 	if err := checkBatchSize(payload); err != nil {
-		return batch, err
+		return batch, nil, 0, err
 	}
 	if err := unmarshal(&batch, payload); err != nil {
-		return batch, reject(ReasonFrame, "a batch of messages does not decode: %v", err)
+		return batch, nil, 0, reject(ReasonFrame, "a batch of messages does not decode: %v", err)
 	}
 	if batch.DeploymentId != v.deployment || batch.BinVer != raftio.TransportBinVersion {
-		return batch, reject(ReasonAddress, "messages of deployment %d, version %d", batch.DeploymentId, batch.BinVer)
+		return batch, nil, 0, reject(ReasonAddress, "messages of deployment %d, version %d", batch.DeploymentId, batch.BinVer)
 	}
+	known := batch.Requests[:0]
 	for i := range batch.Requests {
-		if err := v.checkMessage(&batch.Requests[i], from); err != nil {
-			return batch, err
+		group := t.opt.Groups(batch.Requests[i].ShardID)
+		if v.command = nil; group != nil {
+			v.command = group.content.CheckCommand
 		}
+		if err := v.checkMessage(&batch.Requests[i], from); err != nil {
+			return batch, nil, 0, err
+		}
+		if group == nil {
+			strays++
+			continue
+		}
+		known, groups = append(known, batch.Requests[i]), append(groups, group)
 	}
-	return batch, nil
+	batch.Requests = known
+	return batch, groups, strays, nil
 }
 
 // validator is the part of the judgement that needs no memory of what came before.
 type validator struct {
 	self, deployment uint64
-	// shard is the only raft group there is, 0 for any.
-	shard uint64
-	// command judges an entry's command; from is 0 for one that is in the leader's log already. Nil takes all.
+	// command judges an entry's command; from is 0 for one that is in the leader's log already. It is that of the message's group; nil
+	// takes all.
 	command func(from uint64, cmd []byte) error
 }
 
@@ -106,8 +117,6 @@ func (v *validator) checkMessage(m *pb.Message, from uint64) error {
 		return reject(ReasonType, "message of type %d", m.Type)
 	case m.From != from || m.To != v.self:
 		return reject(ReasonAddress, "a message from %x to %x", m.From, m.To)
-	case v.shard != 0 && m.ShardID != v.shard:
-		return reject(ReasonAddress, "a message for shard %d", m.ShardID)
 	case m.Snapshot.Index != 0:
 		return reject(ReasonType, "%s with a snapshot", m.Type)
 	case len(m.Entries) > 0 && m.Type != pb.Replicate && m.Type != pb.Propose:

@@ -8,20 +8,38 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lni/dragonboat/v4/config"
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/coord-dev/coord/coord/internal/handshake"
 )
 
 // errForeign is what the tests' judge of commands says of one that begins with 'x', or with another member's id.
 var errForeign = errors.New("not one of ours")
 
-func testValidator() *validator {
-	return &validator{self: 2, deployment: 1, shard: 1, command: func(proposer uint64, cmd []byte) error {
+func testTransport() *Transport {
+	ours := func(proposer uint64, cmd []byte) error {
 		if cmd[0] == 'x' || proposer != 0 && uint64(cmd[0]) != proposer {
 			return errForeign
 		}
 		return nil
-	}}
+	}
+	return &Transport{
+		validator: validator{self: 2, deployment: 1},
+		opt:       Options{Groups: only(Content{CheckCommand: ours})},
+	}
+}
+
+// only is Options.Groups of a member that has a replica of shard 1 alone.
+func only(c Content) func(shard uint64) *Group {
+	g := NewGroup(c)
+	return func(shard uint64) *Group {
+		if shard != 1 {
+			return nil
+		}
+		return g
+	}
 }
 
 func goodEntry(index, term uint64) pb.Entry {
@@ -88,7 +106,7 @@ func encodeBatch(messages ...pb.Message) []byte {
 
 func TestWhatMembersSendPasses(t *testing.T) {
 	for what, m := range goodMessages() {
-		if _, err := testValidator().decodeBatch(encodeBatch(m), 1); err != nil {
+		if _, _, _, err := testTransport().decodeBatch(encodeBatch(m), 1); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -109,7 +127,6 @@ var poison = map[string]struct {
 	"another's message":       {"heartbeat", ReasonAddress, func(m *pb.Message) { m.From = 3 }},
 	"to another":              {"heartbeat", ReasonAddress, func(m *pb.Message) { m.To = 3 }},
 	"to nobody":               {"heartbeat", ReasonAddress, func(m *pb.Message) { m.To = 0 }},
-	"other shard":             {"heartbeat", ReasonAddress, func(m *pb.Message) { m.ShardID = 77 }},
 	"entries in a vote":       {"vote", ReasonType, func(m *pb.Message) { m.Entries = []pb.Entry{goodEntry(1, 1)} }},
 	"snapshot in a heartbeat": {"heartbeat", ReasonType, func(m *pb.Message) { m.Snapshot.Index = 5 }},
 	"members in a heartbeat": {"snapshot taken", ReasonType, func(m *pb.Message) {
@@ -187,7 +204,7 @@ func TestPoisonIsRejected(t *testing.T) {
 	for what, p := range poison {
 		m := goodMessages()[p.of]
 		p.edit(&m)
-		_, err := testValidator().decodeBatch(encodeBatch(goodMessages()["nothing"], m), 1)
+		_, _, _, err := testTransport().decodeBatch(encodeBatch(goodMessages()["nothing"], m), 1)
 		var rejected *RejectedError
 		if !errors.As(err, &rejected) || rejected.Reason != p.reason {
 			t.Errorf("%s: %v, want a rejection for %s", what, err, p.reason)
@@ -203,7 +220,7 @@ func TestBatchThatSwells(t *testing.T) {
 		"entries":  append([]byte{0x0a, 0x80, 0x80, 0x80, 2}, bytes.Repeat([]byte{0x5a, 0}, 2<<20)...),
 	} {
 		before := testing.AllocsPerRun(1, func() {
-			_, err := testValidator().decodeBatch(b, 1)
+			_, _, _, err := testTransport().decodeBatch(b, 1)
 			var rejected *RejectedError
 			if !errors.As(err, &rejected) || rejected.Reason != ReasonFrame {
 				t.Errorf("%s: %v", what, err)
@@ -304,9 +321,33 @@ func TestIndexesBeyondTheLog(t *testing.T) {
 	}
 }
 
+// What is said of one group is no news of another, and what is for a group that this member has no replica of is dropped alone.
+func TestGroupsAreJudgedApart(t *testing.T) {
+	var taken []pb.Message
+	groups := map[uint64]*Group{1: NewGroup(Content{}), 2: NewGroup(Content{})}
+	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: func(shard uint64) *Group { return groups[shard] }}).
+		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken = append(taken, b.Requests...) }, nil).(*Transport)
+	defer tr.cancel()
+	from := func(leader, shard uint64) pb.Message {
+		return edited(goodMessages()["heartbeat"], func(m *pb.Message) { m.From, m.ShardID = leader, shard })
+	}
+	send := func(leader uint64, messages ...pb.Message) error {
+		return tr.handleBatch(handshake.Hello{Member: leader}, encodeBatch(messages...), tr.inbound(leader))
+	}
+	if err := send(1, from(1, 77), from(1, 1), from(1, 78)); err != nil || len(taken) != 1 || taken[0].ShardID != 1 || tr.Strays() != 2 {
+		t.Errorf("%v, taken: %+v, strays: %d", err, taken, tr.Strays())
+	}
+	if err := send(3, from(3, 2)); err != nil || len(taken) != 2 {
+		t.Errorf("another member leads another group in the same term: %v, taken: %+v", err, taken)
+	}
+	if err := send(3, from(3, 1)); err == nil || len(taken) != 2 {
+		t.Error("two members lead one group in one term")
+	}
+}
+
 // Nobody sends what another proposed: it could not be told from a forgery.
 func TestProposalsArePassedOnByNobody(t *testing.T) {
-	tr := &Transport{validator: *testValidator()}
+	tr := testTransport()
 	tr.opt.Self.Member = 2
 	own := pb.Message{Type: pb.Propose, Entries: []pb.Entry{{Type: pb.EncodedEntry, Cmd: []byte{plainHeader, 2}}}}
 	change := pb.Message{Type: pb.Propose, Entries: []pb.Entry{changeEntry(0, addLearner)}}
@@ -338,8 +379,9 @@ func FuzzMessages(f *testing.F) {
 		f.Add(pb.MustMarshal(&c))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		v := testValidator()
-		if batch, err := v.decodeBatch(b, 1); err == nil {
+		tr := testTransport()
+		v := &tr.validator
+		if batch, _, _, err := tr.decodeBatch(b, 1); err == nil {
 			for i := range batch.Requests {
 				mustBeHarmless(t, &batch.Requests[i])
 			}
