@@ -59,8 +59,9 @@ type Dir struct {
 	log          *zap.Logger
 	lock         io.Closer
 
-	// mu guards meta and is held while meta is written: that is rare, and the order of the writes must be that of the
-	// changes. meta is nil until the directory was given an identity.
+	// mu guards meta and closed, and is held while meta is written: that is rare, and the order of the writes must be
+	// that of the changes. Cluster.Members is called under it. meta is nil until the directory was given an identity;
+	// it is replaced as a whole, never changed.
 	mu     sync.Mutex
 	meta   *metadata
 	closed bool
@@ -344,8 +345,8 @@ func (d *Dir) StorePath(shard uint64) string {
 	return d.fs.PathJoin(d.DBPath(), strconv.FormatUint(shard, 10))
 }
 
-// MakeStore makes StorePath where it does not exist, so that it survives a crash of the machine: a store syncs what is in
-// its directory, and not that the directory is there.
+// MakeStore makes StorePath where it does not exist, so that it survives a crash of the machine: a store syncs what is
+// in its directory, and not that the directory is there.
 func (d *Dir) MakeStore(shard uint64) (path string, err error) {
 	path = d.StorePath(shard)
 	if err := errors.Join(makeDir(d.fs, path), syncDir(d.fs, d.DBPath())); err != nil {

@@ -8,8 +8,6 @@
 //
 // A guarded function must not leave a mutex locked behind a panic: it unlocks by defer, or what it holds belongs to the
 // connection that ends with it.
-//
-// The package stands here and not in coord because services of recipes start goroutines, too.
 package guard
 
 import (

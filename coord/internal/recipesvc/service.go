@@ -17,7 +17,7 @@ type Service struct {
 	ctx     context.Context // ends with Close: of what outlives its stream
 	cancel  context.CancelFunc
 
-	mu      sync.Mutex // guards closed, and background.Add against Close
+	mu      sync.Mutex // guards closed; nothing is added to running once it is set, so that Close can wait
 	closed  bool
 	running sync.WaitGroup
 }

@@ -42,6 +42,7 @@ type mirror struct {
 	backend *Backend
 	changed func([]instances.Name) // called on run's goroutine, the mutex not held, behind each change
 
+	// mu guards set, which run alone changes; what it returns is shared and nobody changes it.
 	mu  sync.RWMutex
 	set *instances.Set
 }

@@ -11,10 +11,11 @@ type flow struct {
 	maxRequests, maxBytes int
 	holder                *limit.Holder // of as much as requests and bytes, see cost
 
+	// mu guards what follows. requests and bytes are those without an answer; the holder holds as much.
 	mu              sync.Mutex
-	room            sync.Cond
+	room            sync.Cond // the receiver waits for it, alone
 	requests, bytes int
-	looking         bool // look will be called
+	looking         bool // the holder's pool will call look when it has room again
 	closed          bool
 }
 

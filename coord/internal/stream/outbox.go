@@ -48,7 +48,7 @@ type outbox struct {
 		timer  *time.Timer // runs while the client is behind
 		// hurried: the timer runs for less than patience, as the member holds too much for all clients.
 		hurried bool
-		looking bool // look will be called
+		looking bool // the holder's pool will call look when it has room again
 		closed  bool
 	}
 }

@@ -1,0 +1,92 @@
+package coord_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// ARCHITECTURE.md names files, metrics and types. What is renamed or gone is found here.
+func TestArchitectureNamesWhatThereIs(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := allSource(t)
+	files := trackedFiles(t)
+	file := regexp.MustCompile(`^[\w./-]+\.(go|proto|md)$`)
+	metric := regexp.MustCompile(`^coord_[a-z_]+`)
+	folder := regexp.MustCompile(`^(proto|coord|client|statemachine)/[\w/]+$`)
+	member := regexp.MustCompile(`^[a-z]\w*(\.[A-Za-z]\w*)+$`)
+	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(string(page), -1) {
+		switch name := m[1]; {
+		case file.MatchString(name):
+			if !anyHas(files, "/"+name) {
+				t.Errorf("there is no file %s", name)
+			}
+		case folder.MatchString(name):
+			if d, err := os.Stat(name); err != nil || !d.IsDir() {
+				t.Errorf("there is no folder %s", name)
+			}
+		case metric.MatchString(name):
+			if m := metric.FindString(name); !strings.Contains(source, `"`+m+`"`) {
+				t.Errorf("there is no metric %s", m)
+			}
+		case member.MatchString(name) && !strings.HasPrefix(name, "coord.v1") && !strings.HasPrefix(name, "clientv3"):
+			last := name[strings.LastIndexByte(name, '.')+1:]
+			if !regexp.MustCompile(`(?m)(^(type|func|var|const) |^func \([^)]*\) |^\t)` + last + `\b`).MatchString(source) {
+				t.Errorf("nothing is declared as %s, of %s", last, name)
+			}
+		}
+	}
+}
+
+func anyHas(files []string, suffix string) bool {
+	for _, f := range files {
+		if strings.HasSuffix("/"+f, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// trackedFiles are the files of the repository, without those that are ignored; where there is no git all in the
+// folder.
+func trackedFiles(t *testing.T) (files []string) {
+	t.Helper()
+	if out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard").Output(); err == nil {
+		return strings.Fields(string(out))
+	}
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files = append(files, filepath.ToSlash(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// allSource is all Go that is no test, generated code included.
+func allSource(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all.Write(b)
+		all.WriteByte('\n')
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
+}
