@@ -28,48 +28,52 @@ func (s *Session) Barrier(name string, parties int64) *Barrier {
 	return &Barrier{through{s.client, s}, name, parties}
 }
 
-// Inside is a party that has entered, with all others. Guards and KV say that it is inside still. Lost, Release: for the others
+// Party is a party that has entered, with all others. Guards and KV say that it is inside still. Lost, Release: for the others
 // it has left, and nobody waits for them. Safe for concurrent use.
-type Inside struct{ Held }
+type Party struct{ Held }
 
 // Enter waits until all parties are there, alive, at one revision; who was there and died is not one of them. The error is one
-// of Lock.Acquire, ErrBarrierFull if the barrier is open with others, or ErrPartiesMismatch. Reentrant and Delay do nothing here.
+// of Lock.Acquire, ErrBarrierFull if the barrier is open with others, or ErrPartiesMismatch.
 //
 // A party counts for as long as the servers have its session. If the shared session is lost, Enter waits in the next one until
 // they have the last one no more: so that no party is two. Who opens sessions must see to that, as must a process that was
 // started again.
-func (b *Barrier) Enter(ctx context.Context, opts ...AcquireOption) (*Inside, error) {
-	o := b.client.acquireOptions(opts)
+func (b *Barrier) Enter(ctx context.Context, opts ...BarrierOption) (*Party, error) {
+	o := ofAcquire(b.client, opts)
 	c, err := b.through.acquire(ctx, coordv1.Kind_KIND_BARRIER_ENTER, b.name, o, func(owner string) proto.Message {
 		return &coordv1.BarrierEnter{Name: b.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Parties: b.parties}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Inside{Held{c, false}}, nil
+	return &Party{Held{c, false}}, nil
 }
 
 // Describe returns what the barrier is and who is there.
-func (b *Barrier) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
+func (b *Barrier) Describe(ctx context.Context) (BarrierState, error) {
 	resp, err := b.describe(ctx, coordv1.QueueKind_QUEUE_BARRIER, b.name)
 	if err != nil {
-		return nil, fmt.Errorf("describe barrier %q: %w", b.name, err)
+		return BarrierState{}, fmt.Errorf("describe barrier %q: %w", b.name, err)
 	}
-	return resp, nil
+	info := resp.GetBarrier()
+	return BarrierState{
+		Queue: queueOf(resp), Generation: info.GetGeneration(), Parties: info.GetParties(), Arrived: info.GetArrived(),
+		Open: info.GetOpen(),
+	}, nil
 }
 
 // Leave leaves, and waits until all who are inside have left or died. It can be repeated: if ctx ended while it waited, the
 // party has left. The error wraps ErrLost if we had been lost, and so left, before.
-func (i *Inside) Leave(ctx context.Context) error {
-	if err := i.leave(ctx); err != nil {
-		return fmt.Errorf("leave %s: %w", i.what(), err)
+func (p *Party) Leave(ctx context.Context) error {
+	if err := p.leave(ctx); err != nil {
+		return fmt.Errorf("leave %s: %w", p.what(), err)
 	}
 	return nil
 }
 
-func (i *Inside) leave(ctx context.Context) error {
+func (p *Party) leave(ctx context.Context) error {
 	var ours *coordv1.BarrierState // of our generation, as long as that is not over
-	for update, err := range i.s.client.WatchKey(ctx, i.stateKey()) {
+	for update, err := range p.s.client.WatchKey(ctx, p.stateKey()) {
 		if err != nil {
 			return err
 		}
@@ -78,11 +82,11 @@ func (i *Inside) leave(ctx context.Context) error {
 			return err
 		}
 		if ours == nil { // before we leave, it shows the generation that we are in
-			if err := i.release(ctx); err != nil {
+			if err := p.release(ctx); err != nil {
 				return err
 			}
 			ours = state
-			if i.Token() < state.First || i.Token() > state.Last {
+			if p.Token() < state.First || p.Token() > state.Last {
 				return nil
 			}
 		}
@@ -94,8 +98,8 @@ func (i *Inside) leave(ctx context.Context) error {
 }
 
 // stateKey is the key of the barrier's state, which stands beside its parties.
-func (i *Inside) stateKey() string {
-	queue, _ := layout.QueueOfKey(i.Key())
+func (p *Party) stateKey() string {
+	queue, _ := layout.QueueOfKey(p.Key())
 	return layout.RecordKey(queue, layout.State)
 }
 

@@ -119,9 +119,9 @@ func (c *Client) Session(ctx context.Context) (*Session, error) {
 	if s := c.live(); s != nil {
 		return s, nil
 	}
-	o := sessionOptions{ttl: c.config.SessionTTL, identity: c.config.identity(), onState: c.config.Hooks.OnState}
-	if o.onState == nil {
-		o.onState = func(State) {}
+	o := c.config.session()
+	if c.config.Hooks.OnState != nil {
+		o.onState = c.config.Hooks.OnState
 	}
 	s, err := c.openSession(ctx, o)
 	if err != nil {

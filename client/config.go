@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // Config says where the servers are and how to talk to them. Only Endpoints is required.
@@ -119,9 +117,9 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// identity is that of a session that is not given one.
-func (c *Config) identity() *coordv1.Identity {
-	labels := map[string]string{}
-	maps.Copy(labels, c.Labels)
-	return &coordv1.Identity{Host: c.Host, Process: c.Process, Labels: labels}
+// session is what a session is that no option says anything of.
+func (c *Config) session() options {
+	return options{
+		ttl: c.SessionTTL, host: c.Host, process: c.Process, labels: maps.Clone(c.Labels), onState: func(State) {},
+	}
 }

@@ -29,8 +29,8 @@ func (s *Session) Election(name string) *Election {
 	return &Election{through: through{s.client, s}, name: name}
 }
 
-// WithPriorities returns the election with priorities of the same name, which is another one: its candidates campaign with
-// Priority, and the greatest leads next. Leader, Observe and Transfer are about it.
+// WithPriorities returns the election with priorities of the same name, which is another one: its candidates campaign
+// WithPriority, and the greatest leads next. Leader, Observe and Transfer are about it.
 func (e *Election) WithPriorities() *Election {
 	return &Election{through: e.through, name: e.name, priority: 1}
 }
@@ -108,18 +108,16 @@ func transfer(ctx context.Context, s *Session, req *coordv1.Transfer) error {
 }
 
 // Campaign waits until we lead, with value for others to see. Errors are those of Lock.Acquire.
-func (e *Election) Campaign(ctx context.Context, value []byte, opts ...AcquireOption) (*Leadership, error) {
-	return e.campaign(ctx, value, e.client.acquireOptions(opts))
+func (e *Election) Campaign(ctx context.Context, value []byte, opts ...CampaignOption) (*Leadership, error) {
+	return e.campaign(ctx, value, ofAcquire(e.client, opts))
 }
 
 // TryCampaign leads if nobody else does, and never waits. The error wraps ErrNotAcquired if somebody leads.
-func (e *Election) TryCampaign(ctx context.Context, value []byte, opts ...AcquireOption) (*Leadership, error) {
-	o := e.client.acquireOptions(opts)
-	o.try = true
-	return e.campaign(ctx, value, o)
+func (e *Election) TryCampaign(ctx context.Context, value []byte, opts ...CampaignOption) (*Leadership, error) {
+	return e.campaign(ctx, value, ofTry(e.client, opts))
 }
 
-func (e *Election) campaign(ctx context.Context, value []byte, o acquireOptions) (_ *Leadership, err error) {
+func (e *Election) campaign(ctx context.Context, value []byte, o options) (_ *Leadership, err error) {
 	ctx, end := e.client.config.Hooks.trace(ctx, "campaign", e.name)
 	defer func() { end(err) }()
 	if o.priority == 0 {
@@ -138,20 +136,20 @@ func (e *Election) campaign(ctx context.Context, value []byte, o acquireOptions)
 
 // Run campaigns and runs fn while we lead; see Lock.Do for fn's context. When the term is lost it waits for fn to return,
 // whose error it then logs, and campaigns again. It returns when fn returns while we lead, after it resigned; when ctx
-// ends; or when a campaign fails. With Once it returns after one term, with ErrLost if that was lost. Its own session cannot
+// ends; or when a campaign fails. WithOneTerm it returns after one term, with ErrLost if that was lost. Its own session cannot
 // be replaced: only an election of the client goes on after its session was lost.
-func (e *Election) Run(ctx context.Context, value []byte, fn func(ctx context.Context, term *Leadership) error, opts ...AcquireOption) error {
-	o := e.client.acquireOptions(opts)
+func (e *Election) Run(ctx context.Context, value []byte, fn func(ctx context.Context, term *Leadership) error, opts ...RunOption) error {
+	o := ofAcquire(e.client, opts)
 	for {
 		term, err := e.campaign(ctx, value, o)
 		if err != nil {
-			if errors.Is(err, ErrLost) && !isSessionLost(err) && !o.once {
+			if errors.Is(err, ErrLost) && !isSessionLost(err) && !o.oneTerm {
 				continue // somebody removed the candidate
 			}
 			return err
 		}
 		err = term.do(ctx, func(ctx context.Context) error { return fn(ctx, term) })
-		if o.once || ctx.Err() != nil || !errors.Is(err, ErrLost) {
+		if o.oneTerm || ctx.Err() != nil || !errors.Is(err, ErrLost) {
 			return err
 		}
 		e.client.t.log.Warn("coord: a term was lost, campaign again", "election", e.name, "error", err)

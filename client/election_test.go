@@ -122,7 +122,7 @@ func TestRun(t *testing.T) {
 			f.delete(term.Key())
 			<-ctx.Done()
 			return nil
-		}, Once())
+		}, WithOneTerm())
 		if !errors.Is(err, ErrLost) || !errors.Is(err, ErrRemoved) {
 			t.Errorf("once: %v", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
@@ -26,21 +27,10 @@ func (s *Session) Gate(name string) *Gate {
 	return &Gate{object{through{s.client, s}, layout.Gate, name}}
 }
 
-// GateOption configures Gate.Close.
-type GateOption func(*coordv1.GateClose)
-
-// Bound has the gate open when the session ends that closes it.
-func Bound() GateOption { return func(r *coordv1.GateClose) { r.Bound = true } }
-
-// Because says why, for who waits: at most 1024 bytes.
-func Because(reason string) GateOption { return func(r *coordv1.GateClose) { r.Reason = reason } }
-
 // Close closes the gate. One that is closed already has the options of the last Close then, whoever closed it.
 func (g *Gate) Close(ctx context.Context, opts ...GateOption) error {
-	req := &coordv1.GateClose{Name: g.name}
-	for _, opt := range opts {
-		opt(req)
-	}
+	o := applied(options{}, opts)
+	req := &coordv1.GateClose{Name: g.name, Bound: o.sessionBound, Reason: o.reason}
 	if _, err := g.change(ctx, coordv1.Kind_KIND_GATE_CLOSE, req, &coordv1.GateState{}); err != nil {
 		return fmt.Errorf("close gate %q: %w", g.name, err)
 	}
@@ -57,17 +47,16 @@ func (g *Gate) Open(ctx context.Context) (wasClosed bool, err error) {
 }
 
 // State returns the gate as it is.
-func (g *Gate) State(ctx context.Context) (*coordv1.GateState, error) {
+func (g *Gate) State(ctx context.Context) (GateState, error) {
 	kv, rev, err := g.read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("gate %q: %w", g.name, err)
+		return GateState{}, fmt.Errorf("gate %q: %w", g.name, err)
 	}
 	state, err := objects.Gate(kv)
 	if err != nil {
-		return nil, fmt.Errorf("gate %q: %w", g.name, objectError(err))
+		return GateState{}, fmt.Errorf("gate %q: %w", g.name, objectError(err))
 	}
-	state.Revision = rev
-	return state, nil
+	return GateState{state.Closed, state.Since, state.Reason, clientv3.LeaseID(state.Session), rev}, nil
 }
 
 // Await returns when the gate is open: at once if it is not closed. A gate that was opened meanwhile does not hold up who

@@ -83,7 +83,7 @@ func (m *Membership) Done() <-chan struct{} { return m.session.Done() }
 func (m *Membership) Err() error { return m.session.Err() }
 
 // Members returns those there are at one revision, in the order in which they joined, and the revision.
-func (g *Group) Members(ctx context.Context) (members []*coordv1.GroupMember, revision int64, err error) {
+func (g *Group) Members(ctx context.Context) (members []Member, revision int64, err error) {
 	if err := g.check(); err != nil {
 		return nil, 0, fmt.Errorf("members of group %q: %w", g.name, err)
 	}
@@ -91,17 +91,17 @@ func (g *Group) Members(ctx context.Context) (members []*coordv1.GroupMember, re
 	if err != nil {
 		return nil, 0, fmt.Errorf("members of group %q: %w", g.name, err)
 	}
-	return objects.Members(g.name, resp.Kvs), resp.Header.Revision, nil
+	return membersOf(objects.Members(g.name, resp.Kvs)), resp.Header.Revision, nil
 }
 
 // GroupChange is what happened to a group at one revision.
 type GroupChange struct {
 	Revision int64
-	// Members are those there are now, in the order in which they joined. The slice is valid until the loop goes on.
-	Members []*coordv1.GroupMember
+	// Members are those there are now, in the order in which they joined.
+	Members []Member
 	// Joined, Left and Updated make the difference to what was known before: in the first change, all have joined. Left are as
 	// they were.
-	Joined, Left, Updated []*coordv1.GroupMember
+	Joined, Left, Updated []Member
 	// Gap: changes were compacted before they could be seen, and this one sums them up. Who left and joined again meanwhile is
 	// in both Left and Joined.
 	Gap bool
@@ -128,7 +128,14 @@ func (g *Group) Watch(ctx context.Context) iter.Seq2[GroupChange, error] {
 			} else {
 				c = roll.Apply(u.Revision, u.plain())
 			}
-			if c != nil && !yield(GroupChange{c.Revision, roll.Members(), c.Joined, c.Left, c.Updated, c.Gap}, nil) {
+			if c == nil {
+				continue
+			}
+			change := GroupChange{
+				Revision: c.Revision, Gap: c.Gap, Members: membersOf(roll.Members()),
+				Joined: membersOf(c.Joined), Left: membersOf(c.Left), Updated: membersOf(c.Updated),
+			}
+			if !yield(change, nil) {
 				return
 			}
 		}

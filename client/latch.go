@@ -55,17 +55,16 @@ func (l *Latch) CountDown(ctx context.Context, n int64) (remaining int64, err er
 }
 
 // State returns the latch as it is. The error wraps ErrNotSet if it was never set.
-func (l *Latch) State(ctx context.Context) (*coordv1.LatchState, error) {
+func (l *Latch) State(ctx context.Context) (LatchState, error) {
 	kv, rev, err := l.read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("latch %q: %w", l.name, err)
+		return LatchState{}, fmt.Errorf("latch %q: %w", l.name, err)
 	}
 	state, err := objects.Latch(kv)
 	if err != nil {
-		return nil, fmt.Errorf("latch %q: %w", l.name, objectError(err))
+		return LatchState{}, fmt.Errorf("latch %q: %w", l.name, objectError(err))
 	}
-	state.Revision = rev
-	return state, nil
+	return LatchState{state.Generation, state.Count, state.Remaining, rev}, nil
 }
 
 // Await returns when the latch is at zero: the generation that there is when it begins, or that of In. At zero it returns at

@@ -18,9 +18,9 @@ type through struct {
 
 // claim gets a claim that holds. If the shared session is lost meanwhile, it queues again in the next one: nothing of what a
 // lost session asked for stays.
-func (th through) claim(ctx context.Context, kind coordv1.Kind, names []string, o acquireOptions, body func(owner string) proto.Message) (*claim, error) {
-	if o.wait < 0 {
-		return nil, fmt.Errorf("%w: negative time to wait %v", ErrInvalid, o.wait)
+func (th through) claim(ctx context.Context, kind coordv1.Kind, names []string, o options, body func(owner string) proto.Message) (*claim, error) {
+	if o.maxWait < 0 {
+		return nil, fmt.Errorf("%w: negative time to wait %v", ErrInvalid, o.maxWait)
 	}
 	for {
 		s := th.own
@@ -32,7 +32,7 @@ func (th through) claim(ctx context.Context, kind coordv1.Kind, names []string, 
 			s = shared
 		}
 		if th.own == nil && kind == coordv1.Kind_KIND_BARRIER_ENTER {
-			if err := th.client.awaitFormer(ctx, o.wait); err != nil {
+			if err := th.client.awaitFormer(ctx, o.maxWait); err != nil {
 				return nil, err
 			}
 		}
@@ -57,7 +57,7 @@ func (th through) session(ctx context.Context) (*Session, error) {
 }
 
 // acquire is claim for one name, with the traces and the error of an acquire.
-func (th through) acquire(ctx context.Context, kind coordv1.Kind, name string, o acquireOptions, body func(owner string) proto.Message) (_ *claim, err error) {
+func (th through) acquire(ctx context.Context, kind coordv1.Kind, name string, o options, body func(owner string) proto.Message) (_ *claim, err error) {
 	ctx, end := th.client.config.Hooks.trace(ctx, "acquire", name)
 	defer func() { end(err) }()
 	c, err := th.claim(ctx, kind, []string{name}, o, body)
@@ -79,7 +79,7 @@ func (th through) describe(ctx context.Context, kind coordv1.QueueKind, name str
 
 // Lock is a named, fair mutex. It holds no state: any number may exist for one name. Safe for concurrent use; several
 // goroutines of one session exclude each other like those of several processes, and locking again what one holds waits,
-// unless it is done with Reentrant.
+// unless it is done WithReentry.
 type Lock struct {
 	through
 	name string
@@ -131,21 +131,19 @@ func (h *Held) Release(ctx context.Context) error {
 	return nil
 }
 
-// Acquire waits until the lock is ours. The error wraps ErrNotAcquired (see Wait), ErrLost (the session ended, or somebody
+// Acquire waits until the lock is ours. The error wraps ErrNotAcquired (see WithMaxWait), ErrLost (the session ended, or somebody
 // removed us from the queue), or the cause of ctx; then the place in the queue was given up.
-func (l *Lock) Acquire(ctx context.Context, opts ...AcquireOption) (*Held, error) {
-	return l.acquire(ctx, l.client.acquireOptions(opts))
+func (l *Lock) Acquire(ctx context.Context, opts ...LockOption) (*Held, error) {
+	return l.acquire(ctx, ofAcquire(l.client, opts))
 }
 
 // TryAcquire acquires the lock if it is free, and never waits in the queue. The error wraps ErrNotAcquired if it is not.
-func (l *Lock) TryAcquire(ctx context.Context, opts ...AcquireOption) (*Held, error) {
-	o := l.client.acquireOptions(opts)
-	o.try = true
-	return l.acquire(ctx, o)
+func (l *Lock) TryAcquire(ctx context.Context, opts ...LockOption) (*Held, error) {
+	return l.acquire(ctx, ofTry(l.client, opts))
 }
 
-func (l *Lock) acquire(ctx context.Context, o acquireOptions) (*Held, error) {
-	if o.reentrant {
+func (l *Lock) acquire(ctx context.Context, o options) (*Held, error) {
+	if o.reentry {
 		if outer := l.client.under(ctx, coordv1.Kind_KIND_ACQUIRE, l.name); outer != nil {
 			return &Held{outer, true}, nil
 		}
@@ -158,7 +156,7 @@ func (l *Lock) acquire(ctx context.Context, o acquireOptions) (*Held, error) {
 }
 
 // acquire makes the request for some names.
-func (o *acquireOptions) acquire(names ...string) func(owner string) proto.Message {
+func (o *options) acquire(names ...string) func(owner string) proto.Message {
 	return func(owner string) proto.Message {
 		return &coordv1.Acquire{
 			Names: names, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(),
@@ -168,7 +166,7 @@ func (o *acquireOptions) acquire(names ...string) func(owner string) proto.Messa
 
 // Do runs fn while the lock is held. fn's context ends before anybody else can hold the lock; context.Cause says why
 // (ErrLost). Do waits for fn to return, releases, and returns fn's error, and ErrLost if the lock was lost meanwhile.
-func (l *Lock) Do(ctx context.Context, fn func(ctx context.Context, held *Held) error, opts ...AcquireOption) error {
+func (l *Lock) Do(ctx context.Context, fn func(ctx context.Context, held *Held) error, opts ...LockOption) error {
 	held, err := l.Acquire(ctx, opts...)
 	if err != nil {
 		return err
@@ -202,20 +200,20 @@ func (c *Client) CheckToken(ctx context.Context, name, key string, token int64) 
 }
 
 // Describe returns who holds and who waits.
-func (l *Lock) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
+func (l *Lock) Describe(ctx context.Context) (Queue, error) {
 	resp, err := l.describe(ctx, coordv1.QueueKind_QUEUE_LOCK, l.name)
 	if err != nil {
-		return nil, fmt.Errorf("describe lock %q: %w", l.name, err)
+		return Queue{}, fmt.Errorf("describe lock %q: %w", l.name, err)
 	}
-	return resp, nil
+	return queueOf(resp), nil
 }
 
 // AskRelease asks whoever holds the lock to give it back, see OnAsked; nothing else happens. It returns who was asked; the
 // error wraps ErrNotHolder if nobody holds.
-func (l *Lock) AskRelease(ctx context.Context, reason string) (*coordv1.Entry, error) {
+func (l *Lock) AskRelease(ctx context.Context, reason string) (QueueEntry, error) {
 	s, err := l.session(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask the holder of lock %q: %w", l.name, err)
+		return QueueEntry{}, fmt.Errorf("ask the holder of lock %q: %w", l.name, err)
 	}
 	resp := &coordv1.Asked{}
 	err = l.client.t.ask(ctx, s, request{
@@ -225,7 +223,7 @@ func (l *Lock) AskRelease(ctx context.Context, reason string) (*coordv1.Entry, e
 		err = fmt.Errorf("%w: nobody holds", ErrNotHolder)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the holder of lock %q: %w", l.name, err)
+		return QueueEntry{}, fmt.Errorf("ask the holder of lock %q: %w", l.name, err)
 	}
-	return resp.Holder, nil
+	return entryOf(resp.Holder), nil
 }

@@ -12,7 +12,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-func acquire(t *testing.T, l *Lock, opts ...AcquireOption) *Held {
+func acquire(t *testing.T, l *Lock, opts ...LockOption) *Held {
 	t.Helper()
 	held, err := l.Acquire(t.Context(), opts...)
 	if err != nil {
@@ -30,7 +30,7 @@ func TestLock(t *testing.T) {
 		if _, err := b.Lock("job").TryAcquire(t.Context()); !errors.Is(err, ErrNotAcquired) {
 			t.Errorf("try of a held lock: %v", err)
 		}
-		if _, err := b.Lock("job").Acquire(t.Context(), Wait(30*time.Millisecond)); !errors.Is(err, ErrNotAcquired) {
+		if _, err := b.Lock("job").Acquire(t.Context(), WithMaxWait(30*time.Millisecond)); !errors.Is(err, ErrNotAcquired) {
 			t.Errorf("timed acquire of a held lock: %v", err)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -353,14 +353,14 @@ func TestReentrant(t *testing.T) {
 					t.Errorf("tokens %d and %d", inner.Token(), outer.Token())
 				}
 				return nil
-			}, Reentrant())
+			}, WithReentry())
 			if err != nil || outer.Err() != nil {
 				t.Errorf("inner: %v, outer: %v", err, outer.Err())
 			}
-			if _, err := lock.Acquire(ctx, Wait(time.Second)); !errors.Is(err, ErrNotAcquired) {
+			if _, err := lock.Acquire(ctx, WithMaxWait(time.Second)); !errors.Is(err, ErrNotAcquired) {
 				t.Errorf("without the option: %v", err)
 			}
-			if _, err := lock.Acquire(t.Context(), Reentrant(), Wait(time.Second)); !errors.Is(err, ErrNotAcquired) {
+			if _, err := lock.Acquire(t.Context(), WithReentry(), WithMaxWait(time.Second)); !errors.Is(err, ErrNotAcquired) {
 				t.Errorf("with another context: %v", err)
 			}
 			return nil
@@ -433,7 +433,7 @@ func TestHooks(t *testing.T) {
 				return ctx, func(err error) { say("ends " + operation) }
 			},
 		}})
-		a := acquire(t, open(t, c).Lock("job"), Owner("them"), OnAsked(func(from, reason string) { say(from + " asks: " + reason) }))
+		a := acquire(t, open(t, c).Lock("job"), WithOwner("them"), OnAsked(func(from, reason string) { say(from + " asks: " + reason) }))
 		if asked, err := c.Lock("job").AskRelease(t.Context(), "please"); err != nil || asked.Key != a.Key() {
 			t.Errorf("%v, %v", asked, err)
 		}

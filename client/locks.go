@@ -67,19 +67,17 @@ func (h *HeldLocks) Release(ctx context.Context) error {
 	return nil
 }
 
-// Acquire waits until all are ours. Errors are those of Lock.Acquire. Reentrant does nothing here.
-func (l *Locks) Acquire(ctx context.Context, opts ...AcquireOption) (*HeldLocks, error) {
-	return l.acquire(ctx, l.client.acquireOptions(opts))
+// Acquire waits until all are ours. Errors are those of Lock.Acquire.
+func (l *Locks) Acquire(ctx context.Context, opts ...LocksOption) (*HeldLocks, error) {
+	return l.acquire(ctx, ofAcquire(l.client, opts))
 }
 
 // TryAcquire acquires all of them if all are free, else none.
-func (l *Locks) TryAcquire(ctx context.Context, opts ...AcquireOption) (*HeldLocks, error) {
-	o := l.client.acquireOptions(opts)
-	o.try = true
-	return l.acquire(ctx, o)
+func (l *Locks) TryAcquire(ctx context.Context, opts ...LocksOption) (*HeldLocks, error) {
+	return l.acquire(ctx, ofTry(l.client, opts))
 }
 
-func (l *Locks) acquire(ctx context.Context, o acquireOptions) (_ *HeldLocks, err error) {
+func (l *Locks) acquire(ctx context.Context, o options) (_ *HeldLocks, err error) {
 	ctx, end := l.client.config.Hooks.trace(ctx, "acquire", fmt.Sprintf("%q", l.names))
 	defer func() { end(err) }()
 	c, err := l.claim(ctx, coordv1.Kind_KIND_ACQUIRE, l.names, o, o.acquire(l.names...))
@@ -90,7 +88,7 @@ func (l *Locks) acquire(ctx context.Context, o acquireOptions) (_ *HeldLocks, er
 }
 
 // Do runs fn while all are held, see Lock.Do.
-func (l *Locks) Do(ctx context.Context, fn func(ctx context.Context, held *HeldLocks) error, opts ...AcquireOption) error {
+func (l *Locks) Do(ctx context.Context, fn func(ctx context.Context, held *HeldLocks) error, opts ...LocksOption) error {
 	held, err := l.Acquire(ctx, opts...)
 	if err != nil {
 		return err

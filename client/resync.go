@@ -31,8 +31,8 @@ type watchOptions struct {
 	etcd     []clientv3.OpOption
 }
 
-// FromRevision begins with the changes of this revision instead of the range as it is.
-func FromRevision(revision int64) WatchOption {
+// WithRevision begins with the changes of this revision instead of the range as it is.
+func WithRevision(revision int64) WatchOption {
 	return func(o *watchOptions) { o.revision = revision }
 }
 

@@ -23,6 +23,15 @@ func (c *Client) RWLock(name string) *RWLock { return &RWLock{through{client: c}
 // RWLock returns the read-write lock of that name, acquired through this session.
 func (s *Session) RWLock(name string) *RWLock { return &RWLock{through{s.client, s}, name} }
 
+// Mode is what a read-write lock is acquired for.
+type Mode int
+
+// The modes. The zero Mode is neither.
+const (
+	Read  Mode = iota + 1 // beside other readers
+	Write                 // alone
+)
+
 // RWHeld is a read-write lock that is held, for reading or for writing. A writer's Token is a fencing token as a lock's. Readers
 // hold together, so their tokens order nothing: Guards and KV say that this grant still lives. Safe for concurrent use.
 type RWHeld struct{ Held }
@@ -52,44 +61,34 @@ func (h *RWHeld) Downgrade(ctx context.Context) error {
 	return nil
 }
 
-// RLock waits until we hold for reading. Errors are those of Lock.Acquire.
-func (l *RWLock) RLock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
-	return l.acquire(ctx, false, l.client.acquireOptions(opts))
+// Acquire waits until we hold in the mode. Errors are those of Lock.Acquire, and to write ErrUpgrade if ctx is of a hold to
+// read (Do, Held.Context): it would wait for itself.
+func (l *RWLock) Acquire(ctx context.Context, mode Mode, opts ...RWLockOption) (*RWHeld, error) {
+	return l.acquire(ctx, mode, ofAcquire(l.client, opts))
 }
 
-// Lock waits until we hold for writing. Errors are those of Lock.Acquire, and ErrUpgrade if ctx is of a hold for reading (Do,
-// RDo, Held.Context): it would wait for itself.
-func (l *RWLock) Lock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
-	return l.acquire(ctx, true, l.client.acquireOptions(opts))
+// TryAcquire holds in the mode if that is possible now, and never waits: to read, if nobody writes or waits to write; to
+// write, if nobody holds or waits. The error wraps ErrNotAcquired if it is not.
+func (l *RWLock) TryAcquire(ctx context.Context, mode Mode, opts ...RWLockOption) (*RWHeld, error) {
+	return l.acquire(ctx, mode, ofTry(l.client, opts))
 }
 
-// TryRLock holds for reading if nobody writes or waits to write, and never waits. The error wraps ErrNotAcquired if it does not.
-func (l *RWLock) TryRLock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
-	o := l.client.acquireOptions(opts)
-	o.try = true
-	return l.acquire(ctx, false, o)
-}
-
-// TryLock holds for writing if nobody holds or waits, and never waits. The error wraps ErrNotAcquired if it does not.
-func (l *RWLock) TryLock(ctx context.Context, opts ...AcquireOption) (*RWHeld, error) {
-	o := l.client.acquireOptions(opts)
-	o.try = true
-	return l.acquire(ctx, true, o)
-}
-
-func (l *RWLock) acquire(ctx context.Context, write bool, o acquireOptions) (*RWHeld, error) {
+func (l *RWLock) acquire(ctx context.Context, mode Mode, o options) (*RWHeld, error) {
+	if mode != Read && mode != Write {
+		return nil, fmt.Errorf("acquire read-write lock %q: %w: mode %d is neither Read nor Write", l.name, ErrInvalid, mode)
+	}
 	if outer := l.client.under(ctx, coordv1.Kind_KIND_RW_ACQUIRE, l.name); outer != nil {
 		held := &RWHeld{Held{outer, true}}
 		switch {
-		case write && !held.Writes():
+		case mode == Write && !held.Writes():
 			return nil, fmt.Errorf("acquire %s: %w", outer.what(), ErrUpgrade)
-		case o.reentrant:
+		case o.reentry:
 			return held, nil
 		}
 	}
 	c, err := l.through.acquire(ctx, coordv1.Kind_KIND_RW_ACQUIRE, l.name, o, func(owner string) proto.Message {
 		return &coordv1.RWAcquire{
-			Name: l.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(), Write: write,
+			Name: l.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(), Write: mode == Write,
 		}
 	})
 	if err != nil {
@@ -97,22 +96,13 @@ func (l *RWLock) acquire(ctx context.Context, write bool, o acquireOptions) (*RW
 	}
 	c.s.t.lock()
 	defer c.s.t.unlock()
-	c.reads = !write
+	c.reads = mode == Read
 	return &RWHeld{Held{c, false}}, nil
 }
 
-// Do runs fn while we hold for writing, see Lock.Do.
-func (l *RWLock) Do(ctx context.Context, fn func(ctx context.Context, held *RWHeld) error, opts ...AcquireOption) error {
-	held, err := l.Lock(ctx, opts...)
-	if err != nil {
-		return err
-	}
-	return held.run(ctx, func(ctx context.Context) error { return fn(ctx, held) })
-}
-
-// RDo runs fn while we hold for reading, see Lock.Do.
-func (l *RWLock) RDo(ctx context.Context, fn func(ctx context.Context, held *RWHeld) error, opts ...AcquireOption) error {
-	held, err := l.RLock(ctx, opts...)
+// Do runs fn while we hold in the mode, see Lock.Do.
+func (l *RWLock) Do(ctx context.Context, mode Mode, fn func(ctx context.Context, held *RWHeld) error, opts ...RWLockOption) error {
+	held, err := l.Acquire(ctx, mode, opts...)
 	if err != nil {
 		return err
 	}
@@ -120,10 +110,10 @@ func (l *RWLock) RDo(ctx context.Context, fn func(ctx context.Context, held *RWH
 }
 
 // Describe returns who holds and who waits.
-func (l *RWLock) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
+func (l *RWLock) Describe(ctx context.Context) (Queue, error) {
 	resp, err := l.describe(ctx, coordv1.QueueKind_QUEUE_RWLOCK, l.name)
 	if err != nil {
-		return nil, fmt.Errorf("describe read-write lock %q: %w", l.name, err)
+		return Queue{}, fmt.Errorf("describe read-write lock %q: %w", l.name, err)
 	}
-	return resp, nil
+	return queueOf(resp), nil
 }

@@ -40,20 +40,17 @@ type Permits struct {
 // N is how many.
 func (p *Permits) N() int64 { return p.n }
 
-// Acquire waits until n permits, >= 1, are ours. Errors are those of Lock.Acquire, ErrTooManyPermits and ErrNotSet. Reentrant does
-// nothing here.
-func (s *Semaphore) Acquire(ctx context.Context, n int64, opts ...AcquireOption) (*Permits, error) {
-	return s.acquire(ctx, n, s.client.acquireOptions(opts))
+// Acquire waits until n permits, >= 1, are ours. Errors are those of Lock.Acquire, ErrTooManyPermits and ErrNotSet.
+func (s *Semaphore) Acquire(ctx context.Context, n int64, opts ...SemaphoreOption) (*Permits, error) {
+	return s.acquire(ctx, n, ofAcquire(s.client, opts))
 }
 
 // TryAcquire takes n permits if there are so many and nobody waits, and never waits. The error wraps ErrNotAcquired if not.
-func (s *Semaphore) TryAcquire(ctx context.Context, n int64, opts ...AcquireOption) (*Permits, error) {
-	o := s.client.acquireOptions(opts)
-	o.try = true
-	return s.acquire(ctx, n, o)
+func (s *Semaphore) TryAcquire(ctx context.Context, n int64, opts ...SemaphoreOption) (*Permits, error) {
+	return s.acquire(ctx, n, ofTry(s.client, opts))
 }
 
-func (s *Semaphore) acquire(ctx context.Context, n int64, o acquireOptions) (*Permits, error) {
+func (s *Semaphore) acquire(ctx context.Context, n int64, o options) (*Permits, error) {
 	c, err := s.through.acquire(ctx, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, s.name, o, func(owner string) proto.Message {
 		return &coordv1.SemaphoreAcquire{
 			Name: s.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(),
@@ -67,7 +64,7 @@ func (s *Semaphore) acquire(ctx context.Context, n int64, o acquireOptions) (*Pe
 }
 
 // Do runs fn while n permits are held, see Lock.Do.
-func (s *Semaphore) Do(ctx context.Context, n int64, fn func(ctx context.Context, held *Permits) error, opts ...AcquireOption) error {
+func (s *Semaphore) Do(ctx context.Context, n int64, fn func(ctx context.Context, held *Permits) error, opts ...SemaphoreOption) error {
 	held, err := s.Acquire(ctx, n, opts...)
 	if err != nil {
 		return err
@@ -77,30 +74,31 @@ func (s *Semaphore) Do(ctx context.Context, n int64, fn func(ctx context.Context
 
 // Resize sets the limit, >= 1; what more there is goes to those who wait at once. The error wraps ErrLimitBelowHeld if more is
 // held, or if somebody waits for more.
-func (s *Semaphore) Resize(ctx context.Context, limit int64) (*coordv1.SemaphoreResized, error) {
+func (s *Semaphore) Resize(ctx context.Context, limit int64) (Resized, error) {
 	return s.resize(ctx, &coordv1.SemaphoreResize{Name: s.name, Limit: limit})
 }
 
 // Drain is Resize to less than is held, too: who holds keeps what it has, and nobody else gets anything until what is held fits.
-func (s *Semaphore) Drain(ctx context.Context, limit int64) (*coordv1.SemaphoreResized, error) {
+func (s *Semaphore) Drain(ctx context.Context, limit int64) (Resized, error) {
 	return s.resize(ctx, &coordv1.SemaphoreResize{Name: s.name, Limit: limit, Drain: true})
 }
 
-func (s *Semaphore) resize(ctx context.Context, req *coordv1.SemaphoreResize) (*coordv1.SemaphoreResized, error) {
+func (s *Semaphore) resize(ctx context.Context, req *coordv1.SemaphoreResize) (Resized, error) {
 	resp := &coordv1.SemaphoreResized{}
 	if _, err := s.change(ctx, coordv1.Kind_KIND_SEMAPHORE_RESIZE, req, resp); err != nil {
-		return nil, fmt.Errorf("resize semaphore %q: %w", s.name, err)
+		return Resized{}, fmt.Errorf("resize semaphore %q: %w", s.name, err)
 	}
-	return resp, nil
+	return Resized{Before: resp.Before, Held: resp.Held, Revision: resp.Revision}, nil
 }
 
 // Describe returns the limit, who holds and who waits.
-func (s *Semaphore) Describe(ctx context.Context) (*coordv1.DescribeResponse, error) {
+func (s *Semaphore) Describe(ctx context.Context) (SemaphoreState, error) {
 	resp, err := s.describe(ctx, coordv1.QueueKind_QUEUE_SEMAPHORE, s.name)
 	if err != nil {
-		return nil, fmt.Errorf("describe semaphore %q: %w", s.name, err)
+		return SemaphoreState{}, fmt.Errorf("describe semaphore %q: %w", s.name, err)
 	}
-	return resp, nil
+	info := resp.GetSemaphore()
+	return SemaphoreState{queueOf(resp), info.GetLimit(), info.GetHeld(), info.GetWanted()}, nil
 }
 
 // Delete deletes the limit of a semaphore that nobody holds or waits for, and reports whether there was one. ErrLimitBelowHeld.

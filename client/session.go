@@ -13,32 +13,6 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// SessionOption configures NewSession.
-type SessionOption func(*sessionOptions)
-
-type sessionOptions struct {
-	ttl      time.Duration
-	identity *coordv1.Identity
-	onState  func(State)
-}
-
-// WithTTL sets the TTL, in whole milliseconds, 100 ms or more. Default: Config.SessionTTL.
-func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
-
-// WithOnState has fn called at each change of state, one call at a time: it must not block, nor close the client. What is
-// held is lost before fn hears of Lost.
-func WithOnState(fn func(State)) SessionOption { return func(o *sessionOptions) { o.onState = fn } }
-
-// WithIdentity says who the session belongs to, for people and for introspection. Default: Config.Host and Config.Process.
-func WithIdentity(host, process string) SessionOption {
-	return func(o *sessionOptions) { o.identity.Host, o.identity.Process = host, process }
-}
-
-// WithLabel adds to the identity. Default: Config.Labels.
-func WithLabel(key, value string) SessionOption {
-	return func(o *sessionOptions) { o.identity.Labels[key] = value }
-}
-
 // Session is a lease that the client's heartbeats keep alive, and what it holds. It survives reconnects to any member
 // within its TTL. Once lost it stays lost. Safe for concurrent use.
 type Session struct {
@@ -71,21 +45,17 @@ type Session struct {
 
 // NewSession opens a session, which lives until Close or until it is lost. ctx bounds the opening only.
 func (c *Client) NewSession(ctx context.Context, opts ...SessionOption) (*Session, error) {
-	o := sessionOptions{ttl: c.config.SessionTTL, identity: c.config.identity(), onState: func(State) {}}
-	for _, opt := range opts {
-		opt(&o)
-	}
-	s, err := c.openSession(ctx, o)
+	s, err := c.openSession(ctx, applied(c.config.session(), opts))
 	if err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
 	return s, nil
 }
 
-func (c *Client) openSession(ctx context.Context, o sessionOptions) (*Session, error) {
+func (c *Client) openSession(ctx context.Context, o options) (*Session, error) {
 	call, err := c.t.newCall(request{
 		kind: coordv1.Kind_KIND_SESSION_OPEN,
-		body: &coordv1.SessionOpen{TtlMs: o.ttl.Milliseconds(), Identity: o.identity},
+		body: &coordv1.SessionOpen{TtlMs: o.ttl.Milliseconds(), Identity: &coordv1.Identity{Host: o.host, Process: o.process, Labels: o.labels}},
 	})
 	if err != nil {
 		return nil, err

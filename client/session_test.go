@@ -25,7 +25,7 @@ func TestHeartbeatCadence(t *testing.T) {
 		f := newFake()
 		c := f.client(t, Config{})
 		for range 100 {
-			open(t, c, WithTTL(6*time.Second), WithOnState(func(s State) {
+			open(t, c, WithTTL(6*time.Second), OnState(func(s State) {
 				if s != Lost {
 					t.Errorf("state %v", s)
 				}
@@ -86,7 +86,7 @@ func TestSessionStates(t *testing.T) {
 		c := f.client(t, Config{}, "a", "b")
 		var mu sync.Mutex
 		var states []State
-		s := open(t, c, WithTTL(9*time.Second), WithOnState(func(st State) {
+		s := open(t, c, WithTTL(9*time.Second), OnState(func(st State) {
 			mu.Lock()
 			defer mu.Unlock()
 			states = append(states, st)

@@ -21,7 +21,7 @@ func TestCodeOfElection(t *testing.T) {
 		return c.Election("scheduler").Run(ctx, []byte("node-1"), func(ctx context.Context, term *client.Leadership) error {
 			// ctx ends before anybody else can lead; then Run waits for this function, and campaigns again.
 			return work(ctx, term.Term())
-		}, client.Once()) // return after one term
+		}, client.WithOneTerm()) // return after one term
 	}
 	if err := run(); err != nil {
 		t.Error(err)

@@ -57,9 +57,9 @@ func TestCodeOfLock(t *testing.T) {
 
 	byHand := func() error {
 		held, err := c.Lock("jobs/nightly").Acquire(ctx,
-			client.Wait(time.Minute),      // client.ErrNotAcquired when it is over; the place in the queue is given up
-			client.Delay(5*time.Second),   // if we die, nobody holds for another 5 s
-			client.Owner("backup on db1")) // for people who look at the queue
+			client.WithMaxWait(time.Minute),   // client.ErrNotAcquired when it is over; the place in the queue is given up
+			client.WithDelay(5*time.Second),   // if we die, nobody holds for another 5 s
+			client.WithOwner("backup on db1")) // for people who look at the queue
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,6 @@ import (
 	recipe "go.etcd.io/etcd/client/v3/experimental/recipes"
 
 	"github.com/coord-dev/coord/client"
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // The code of recipes/counter.md.
@@ -204,7 +203,7 @@ func TestCodeOfBarrier(t *testing.T) {
 
 	closes := func() error {
 		gate := c.Gate("migration")
-		if err := gate.Close(ctx, client.Because("the schema changes")); err != nil {
+		if err := gate.Close(ctx, client.WithReason("the schema changes")); err != nil {
 			return err
 		}
 		return nil
@@ -236,7 +235,7 @@ func TestCodeOfBarrier(t *testing.T) {
 			return err
 		}
 		defer session.Close(context.WithoutCancel(ctx)) // opens it
-		if err := session.Gate("migration").Close(ctx, client.Bound()); err != nil {
+		if err := session.Gate("migration").Close(ctx, client.WithSessionBound()); err != nil {
 			return err
 		}
 		state, err := c.Gate("migration").State(ctx)
@@ -270,7 +269,7 @@ func TestCodeOfGroup(t *testing.T) {
 	t.Parallel()
 	ctx, c, etcd := connect(t)
 	sized := make(chan int, 100)
-	share := func(members []*coordv1.GroupMember) { sized <- len(members) }
+	share := func(members []client.Member) { sized <- len(members) }
 	wait := func(size int) {
 		t.Helper()
 		for {
@@ -294,7 +293,7 @@ func TestCodeOfGroup(t *testing.T) {
 			}
 			share(change.Members) // in the order in which they joined; the first change has all in Joined
 			for _, m := range change.Left {
-				log.Printf("%s left at revision %d", m.Id, change.Revision)
+				log.Printf("%s left at revision %d", m.ID, change.Revision)
 			}
 		}
 		return nil

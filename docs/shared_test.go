@@ -23,7 +23,7 @@ func TestCodeOfRWLock(t *testing.T) {
 	ctx, c, etcd := connect(t)
 
 	reads := func() error {
-		return c.RWLock("catalog").RDo(ctx, func(ctx context.Context, held *client.RWHeld) error {
+		return c.RWLock("catalog").Do(ctx, client.Read, func(ctx context.Context, held *client.RWHeld) error {
 			// beside other readers; ctx ends, with cause client.ErrLost, before the servers can let a writer in
 			catalog, err := held.KV().Get(ctx, "catalog")
 			use(catalog)
@@ -31,7 +31,7 @@ func TestCodeOfRWLock(t *testing.T) {
 		})
 	}
 	writes := func() error {
-		return c.RWLock("catalog").Do(ctx, func(ctx context.Context, held *client.RWHeld) error {
+		return c.RWLock("catalog").Do(ctx, client.Write, func(ctx context.Context, held *client.RWHeld) error {
 			if _, err := held.KV().Put(ctx, "catalog", "new"); err != nil {
 				return err // client.ErrFenced, and no effect, if the lock is lost
 			}
@@ -62,8 +62,8 @@ func TestCodeOfRWLock(t *testing.T) {
 	if resp, err := etcd.Get(ctx, "catalog"); err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "new" {
 		t.Errorf("%v, %v", resp, err)
 	}
-	upgrade := c.RWLock("catalog").RDo(ctx, func(ctx context.Context, _ *client.RWHeld) error {
-		_, err := c.RWLock("catalog").Lock(ctx)
+	upgrade := c.RWLock("catalog").Do(ctx, client.Read, func(ctx context.Context, _ *client.RWHeld) error {
+		_, err := c.RWLock("catalog").Acquire(ctx, client.Write)
 		return err
 	})
 	if !errors.Is(upgrade, client.ErrUpgrade) {
@@ -133,7 +133,7 @@ func TestCodeOfSemaphore(t *testing.T) {
 		}
 	}
 	resp, err := c.Semaphore("exports", 0).Describe(ctx)
-	if err != nil || resp.Semaphore.GetLimit() != 2 || resp.Holding != 0 {
+	if err != nil || resp.Limit != 2 || resp.Holding != 0 {
 		t.Errorf("%v, %v", resp, err)
 	}
 }
@@ -186,7 +186,7 @@ func TestCodeOfDoubleBarrier(t *testing.T) {
 			}
 		}
 	}
-	if resp, err := c.Barrier("load-test", 3).Describe(ctx); err != nil || resp.Barrier.GetGeneration() != 1 || resp.Barrier.Arrived != 0 {
+	if resp, err := c.Barrier("load-test", 3).Describe(ctx); err != nil || resp.Generation != 1 || resp.Arrived != 0 {
 		t.Errorf("%v, %v", resp, err)
 	}
 }

@@ -25,7 +25,7 @@ func (d *coord) Party(_ context.Context, name string, parties int) (Party, error
 
 type coordParty struct {
 	barrier *client.Barrier
-	inside  *client.Inside
+	inside  *client.Party
 }
 
 func (p *coordParty) Enter(ctx context.Context) (err error) {

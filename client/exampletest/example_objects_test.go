@@ -107,12 +107,12 @@ func ExampleGate() {
 	c, ctx := fresh(), context.Background()
 	defer c.Close()
 	gate := c.Gate("examples/migration")
-	if err := gate.Close(ctx, client.Because("the schema changes"), client.Bound()); err != nil {
+	if err := gate.Close(ctx, client.WithReason("the schema changes"), client.WithSessionBound()); err != nil {
 		fmt.Println(err)
 		return
 	}
 	state, err := gate.State(ctx)
-	fmt.Println(state.GetReason(), err)
+	fmt.Println(state.Reason, err)
 	go func() { _, _ = gate.Open(ctx) }()
 	fmt.Println(gate.Await(ctx))
 	// Output:
@@ -137,7 +137,7 @@ func ExampleGroup_Watch() {
 			return
 		}
 		for _, m := range change.Joined {
-			fmt.Printf("%s joined at %s, one of %d\n", m.Id, m.Data, len(change.Members))
+			fmt.Printf("%s joined at %s, one of %d\n", m.ID, m.Data, len(change.Members))
 		}
 		if len(change.Members) == 2 {
 			return

@@ -13,12 +13,12 @@ func ExampleRWHeld_Downgrade() {
 	c, ctx := connect(), context.Background()
 	defer c.Close()
 	table := c.RWLock("examples/table")
-	err := table.Do(ctx, func(ctx context.Context, held *client.RWHeld) error {
+	err := table.Do(ctx, client.Write, func(ctx context.Context, held *client.RWHeld) error {
 		fmt.Println("writes:", held.Writes())
 		if err := held.Downgrade(ctx); err != nil {
 			return err
 		}
-		other, err := table.TryRLock(context.Background())
+		other, err := table.TryAcquire(context.Background(), client.Read)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func ExampleBarrier_Enter() {
 	}
 	parties.Wait()
 	d, err := round.Describe(ctx)
-	fmt.Println(d.GetBarrier().GetArrived(), "are inside", err)
+	fmt.Println(d.Arrived, "are inside", err)
 	// Output:
 	// 0 are inside <nil>
 }

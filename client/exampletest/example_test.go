@@ -56,7 +56,7 @@ func ExampleLock_TryAcquire() {
 	}
 	_, err = c.Lock("examples/try").TryAcquire(ctx)
 	fmt.Println(errors.Is(err, client.ErrNotAcquired))
-	_, err = c.Lock("examples/try").Acquire(ctx, client.Wait(20*time.Millisecond))
+	_, err = c.Lock("examples/try").Acquire(ctx, client.WithMaxWait(20*time.Millisecond))
 	fmt.Println(errors.Is(err, client.ErrNotAcquired))
 	fmt.Println(held.Release(ctx))
 	// Output:
@@ -156,7 +156,7 @@ func ExampleElection_Observe() {
 func ExampleClient_NewSession() {
 	c, ctx := connect(), context.Background()
 	defer c.Close()
-	session, err := c.NewSession(ctx, client.WithTTL(30*time.Second), client.WithOnState(func(s client.State) { fmt.Println(s) }))
+	session, err := c.NewSession(ctx, client.WithTTL(30*time.Second), client.OnState(func(s client.State) { fmt.Println(s) }))
 	if err != nil {
 		fmt.Println(err)
 		return

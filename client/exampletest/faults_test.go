@@ -17,7 +17,7 @@ import (
 )
 
 // held returns a lock that is held.
-func acquire(t *testing.T, s *client.Session, name string, opts ...client.AcquireOption) *client.Held {
+func acquire(t *testing.T, s *client.Session, name string, opts ...client.LockOption) *client.Held {
 	t.Helper()
 	h, err := s.Lock(name).Acquire(bounded(t), opts...)
 	if err != nil {
@@ -27,7 +27,7 @@ func acquire(t *testing.T, s *client.Session, name string, opts ...client.Acquir
 }
 
 // acquiring acquires beside the test.
-func acquiring(t *testing.T, s *client.Session, name string, opts ...client.AcquireOption) <-chan *client.Held {
+func acquiring(t *testing.T, s *client.Session, name string, opts ...client.LockOption) <-chan *client.Held {
 	t.Helper()
 	granted, ctx := make(chan *client.Held, 1), bounded(t)
 	go func() {
@@ -69,7 +69,7 @@ func fallSilent(t *testing.T, ttl time.Duration) string {
 	w := newWire(t, endpoint)
 	c, direct, ctx := dial(t, w.address()), dial(t, endpoint), bounded(t)
 	var states []client.State
-	s, err := c.NewSession(ctx, client.WithTTL(ttl), client.WithOnState(func(st client.State) { states = append(states, st) }))
+	s, err := c.NewSession(ctx, client.WithTTL(ttl), client.OnState(func(st client.State) { states = append(states, st) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func fallSilent(t *testing.T, ttl time.Duration) string {
 	}
 	ended := make(chan bool, 1) // whether the holder's context had, when the entry was deleted
 	go func() {
-		for u, err := range direct.WatchKey(ctx, held.Key(), client.FromRevision(held.Revision()+1)) {
+		for u, err := range direct.WatchKey(ctx, held.Key(), client.WithRevision(held.Revision()+1)) {
 			if err != nil {
 				t.Error(err)
 				return
@@ -205,7 +205,7 @@ func TestL8NoGhostBehindLostResponses(t *testing.T) {
 	s := newSession(t, c, time.Hour)
 	held := acquire(t, s, "job")
 	fake.LoseResponses(1)
-	if _, err := s.Lock("job").Acquire(bounded(t), client.Wait(20*time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
+	if _, err := s.Lock("job").Acquire(bounded(t), client.WithMaxWait(20*time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
 		t.Errorf("timed: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

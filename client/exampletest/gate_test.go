@@ -20,7 +20,7 @@ func TestGate(t *testing.T) {
 		if closed, err := gate.Open(ctx); err != nil || closed {
 			t.Errorf("open what nobody closed: %v, %v", closed, err)
 		}
-		if err := gate.Close(ctx, client.Because("upgrade")); err != nil {
+		if err := gate.Close(ctx, client.WithReason("upgrade")); err != nil {
 			t.Fatal(err)
 		}
 		s, err := gate.State(ctx)
@@ -28,10 +28,10 @@ func TestGate(t *testing.T) {
 			t.Errorf("state: %v, %v", s, err)
 		}
 		own := newSession(t, c, time.Minute)
-		if err := own.Gate("sdk/gate").Close(ctx, client.Bound()); err != nil {
+		if err := own.Gate("sdk/gate").Close(ctx, client.WithSessionBound()); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := gate.State(ctx); err != nil || again.Since != s.Since || again.Session != int64(own.Lease()) {
+		if again, err := gate.State(ctx); err != nil || again.Since != s.Since || again.Session != own.Lease() {
 			t.Errorf("closed anew: %v, %v", again, err)
 		}
 		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
@@ -55,7 +55,7 @@ func TestGate(t *testing.T) {
 		if closed, err := gate.Open(ctx); err != nil || !closed {
 			t.Errorf("open: %v, %v", closed, err)
 		}
-		wants(t, "a long reason", gate.Close(ctx, client.Because(strings.Repeat("x", 1025))), client.ErrInvalid)
+		wants(t, "a long reason", gate.Close(ctx, client.WithReason(strings.Repeat("x", 1025))), client.ErrInvalid)
 		wants(t, "no name", c.Gate("").Await(ctx), client.ErrInvalid)
 	})
 }
@@ -97,7 +97,7 @@ func TestGateIsAwaitedThroughCompactions(t *testing.T) {
 func TestGateOfADeadSessionOpens(t *testing.T) {
 	fake, c := clocked(t)
 	ctx := bounded(t)
-	if err := newSession(t, c, 10*time.Second).Gate("g").Close(ctx, client.Bound()); err != nil {
+	if err := newSession(t, c, 10*time.Second).Gate("g").Close(ctx, client.WithSessionBound()); err != nil {
 		t.Fatal(err)
 	}
 	passed, other := make(chan error, 1), dial(t, fake.Endpoint())

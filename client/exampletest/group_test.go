@@ -10,14 +10,13 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/coord/coordtest"
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
 // names describes members: ids with their data.
-func names(members []*coordv1.GroupMember) string {
+func names(members []client.Member) string {
 	var list []string
 	for _, m := range members {
-		list = append(list, m.Id+string(m.Data))
+		list = append(list, m.ID+string(m.Data))
 	}
 	return strings.Join(list, " ")
 }
@@ -27,7 +26,7 @@ func described(c client.GroupChange) string {
 	var parts []string
 	for _, part := range []struct {
 		mark    string
-		members []*coordv1.GroupMember
+		members []client.Member
 	}{{"+", c.Joined}, {"-", c.Left}, {"~", c.Updated}} {
 		ids := strings.Fields(names(part.members))
 		slices.Sort(ids)

@@ -164,13 +164,13 @@ func TestW9WatchResyncs(t *testing.T) {
 	if _, err := other.Compact(ctx, last); err != nil {
 		t.Fatal(err)
 	}
-	for u, err := range c.WatchPrefix(ctx, "w/", client.FromRevision(first)) {
+	for u, err := range c.WatchPrefix(ctx, "w/", client.WithRevision(first)) {
 		if err != nil || !u.Resync || len(u.KVs) != 3 || u.Revision < last {
 			t.Errorf("after a compaction: %+v, %v", u, err)
 		}
 		break
 	}
-	for u, err := range c.WatchKey(ctx, "w/d", client.FromRevision(last), client.WithPrevKV()) {
+	for u, err := range c.WatchKey(ctx, "w/d", client.WithRevision(last), client.WithPrevKV()) {
 		if err != nil || u.Resync || string(u.Events[0].Kv.Value) != "5" {
 			t.Errorf("from a revision: %+v, %v", u, err)
 		}
@@ -203,7 +203,7 @@ func TestWatchGoesOnOverConnections(t *testing.T) {
 		}
 	})
 	next := 0
-	for u, err := range c.WatchKey(ctx, "counter", client.FromRevision(1)) {
+	for u, err := range c.WatchKey(ctx, "counter", client.WithRevision(1)) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func TestDelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acquire(t, s, "delayed", client.Delay(time.Minute))
+	acquire(t, s, "delayed", client.WithDelay(time.Minute))
 	fake.Advance(10 * time.Second)
 	<-s.Done()
 	if _, err := c.Lock("delayed").TryAcquire(bounded(t)); !errors.Is(err, client.ErrNotAcquired) {
@@ -92,7 +92,7 @@ func TestDelay(t *testing.T) {
 		t.Errorf("just before its end: %v", err)
 	}
 	fake.Advance(time.Second)
-	held, err := c.Lock("delayed").TryAcquire(bounded(t), client.Delay(time.Minute))
+	held, err := c.Lock("delayed").TryAcquire(bounded(t), client.WithDelay(time.Minute))
 	if err != nil {
 		t.Fatalf("after it: %v", err)
 	}
@@ -108,7 +108,7 @@ func TestDelay(t *testing.T) {
 func TestHolderIsAsked(t *testing.T) {
 	c, other, ctx := dial(t, endpoint), dial(t, endpoint), bounded(t)
 	asked := make(chan string, 1)
-	held, err := c.Lock("asked").Acquire(ctx, client.Owner("holder"), client.OnAsked(func(_, reason string) { asked <- reason }))
+	held, err := c.Lock("asked").Acquire(ctx, client.WithOwner("holder"), client.OnAsked(func(_, reason string) { asked <- reason }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestHolderIsAsked(t *testing.T) {
 }
 
 // campaigning campaigns beside the test.
-func campaigning(t *testing.T, s *client.Session, name, value string, opts ...client.AcquireOption) <-chan *client.Leadership {
+func campaigning(t *testing.T, s *client.Session, name, value string, opts ...client.CampaignOption) <-chan *client.Leadership {
 	t.Helper()
 	won, ctx := make(chan *client.Leadership, 1), bounded(t)
 	go func() {
@@ -234,14 +234,14 @@ func TestCancelledCandidateThatWasMoved(t *testing.T) {
 func TestPriorities(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
 	election := c.Election("ranked").WithPriorities()
-	leader, err := newSession(t, c, time.Minute).Election("ranked").Campaign(ctx, []byte("first"), client.Priority(1))
+	leader, err := newSession(t, c, time.Minute).Election("ranked").Campaign(ctx, []byte("first"), client.WithPriority(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	won := map[int64]<-chan *client.Leadership{}
 	for _, priority := range []int64{2, 9, 5} {
 		waits := make(chan struct{})
-		won[priority] = campaigning(t, newSession(t, c, time.Minute), "ranked", "later", client.Priority(priority),
+		won[priority] = campaigning(t, newSession(t, c, time.Minute), "ranked", "later", client.WithPriority(priority),
 			client.OnQueued(func(int64, string) { close(waits) }))
 		<-waits
 	}

@@ -35,7 +35,7 @@ func going[T any](t *testing.T, fn func() (T, error)) <-chan T {
 }
 
 // queued is an option and the channel that it sends to when the request waits.
-func queued() (client.AcquireOption, <-chan int64) {
+func queued() (client.QueueOption, <-chan int64) {
 	position := make(chan int64, 16)
 	return client.OnQueued(func(n int64, _ string) { position <- n }), position
 }
@@ -43,20 +43,20 @@ func queued() (client.AcquireOption, <-chan int64) {
 func TestRWLock(t *testing.T) {
 	everywhere(t, func(t *testing.T, c *client.Client) {
 		ctx, lock := bounded(t), c.RWLock("sdk/rw")
-		first, err := lock.RLock(ctx)
+		first, err := lock.Acquire(ctx, client.Read)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := lock.TryRLock(ctx)
+		second, err := lock.TryAcquire(ctx, client.Read)
 		if err != nil || second.Token() <= first.Token() || second.Writes() {
 			t.Fatalf("a second reader: %v, %v", second, err)
 		}
-		_, err = lock.TryLock(ctx)
+		_, err = lock.TryAcquire(ctx, client.Write)
 		wants(t, "write while they read", err, client.ErrNotAcquired)
 		wait, waits := queued()
-		writing := going(t, func() (*client.RWHeld, error) { return lock.Lock(ctx, wait) })
+		writing := going(t, func() (*client.RWHeld, error) { return lock.Acquire(ctx, client.Write, wait) })
 		got(t, ctx, waits)
-		_, err = lock.RLock(ctx, client.Wait(time.Millisecond))
+		_, err = lock.Acquire(ctx, client.Read, client.WithMaxWait(time.Millisecond))
 		wants(t, "read behind a writer", err, client.ErrNotAcquired)
 		for _, h := range []*client.RWHeld{first, second} {
 			if err := h.Release(ctx); err != nil {
@@ -68,7 +68,7 @@ func TestRWLock(t *testing.T) {
 			t.Errorf("check of the writer: %v, %v", ok, err)
 		}
 		wait, waits = queued()
-		reading := going(t, func() (*client.RWHeld, error) { return lock.RLock(ctx, wait) })
+		reading := going(t, func() (*client.RWHeld, error) { return lock.Acquire(ctx, client.Read, wait) })
 		got(t, ctx, waits)
 		for range 2 {
 			if err := writer.Downgrade(ctx); err != nil || writer.Writes() {
@@ -76,7 +76,7 @@ func TestRWLock(t *testing.T) {
 			}
 		}
 		reader := got(t, ctx, reading)
-		if d, err := lock.Describe(ctx); err != nil || d.Holding != 2 || d.Holder.Key != writer.Key() || d.Holder.Write {
+		if d, err := lock.Describe(ctx); err != nil || d.Holding != 2 || d.Holder().Key != writer.Key() || d.Holder().Writes {
 			t.Errorf("described: %v, %v", d, err)
 		}
 		if _, err := writer.KV().Put(ctx, "sdk/rw/key", "by a reader"); err != nil {
@@ -97,15 +97,16 @@ func TestRWLockReentrant(t *testing.T) {
 	everywhere(t, func(t *testing.T, c *client.Client) {
 		ctx, lock := bounded(t), c.RWLock("sdk/rw/again")
 		nothing := func(context.Context, *client.RWHeld) error { return nil }
-		err := lock.RDo(ctx, func(ctx context.Context, held *client.RWHeld) error {
-			wants(t, "write under a reader", lock.Do(ctx, nothing), client.ErrUpgrade)
-			return lock.RDo(ctx, nothing, client.Reentrant())
+		err := lock.Do(ctx, client.Read, func(ctx context.Context, held *client.RWHeld) error {
+			wants(t, "write under a reader", lock.Do(ctx, client.Write, nothing), client.ErrUpgrade)
+			return lock.Do(ctx, client.Read, nothing, client.WithReentry())
 		})
 		if err != nil {
 			t.Error(err)
 		}
-		err = lock.Do(ctx, func(ctx context.Context, held *client.RWHeld) error {
-			return errors.Join(lock.Do(ctx, nothing, client.Reentrant()), lock.RDo(ctx, nothing, client.Reentrant()))
+		err = lock.Do(ctx, client.Write, func(ctx context.Context, held *client.RWHeld) error {
+			return errors.Join(lock.Do(ctx, client.Write, nothing, client.WithReentry()),
+				lock.Do(ctx, client.Read, nothing, client.WithReentry()))
 		})
 		if err != nil {
 			t.Error(err)
@@ -133,7 +134,7 @@ func TestSemaphore(t *testing.T) {
 		if n := got(t, ctx, waits); n != 1 {
 			t.Errorf("%d before it", n)
 		}
-		_, err = sem.Acquire(ctx, 1, client.Wait(time.Millisecond))
+		_, err = sem.Acquire(ctx, 1, client.WithMaxWait(time.Millisecond))
 		wants(t, "one behind two", err, client.ErrNotAcquired)
 		_, err = sem.Resize(ctx, 2)
 		wants(t, "less than is held", err, client.ErrLimitBelowHeld)
@@ -147,7 +148,7 @@ func TestSemaphore(t *testing.T) {
 		if err := three.Release(ctx); err != nil {
 			t.Error(err)
 		}
-		if d, err := sem.Describe(ctx); err != nil || d.Semaphore.GetLimit() != 2 || d.Semaphore.GetHeld() != 2 || d.Holder.GetKey() != two.Key() {
+		if d, err := sem.Describe(ctx); err != nil || d.Limit != 2 || d.Held != 2 || d.Holder().Key != two.Key() {
 			t.Errorf("described: %v, %v", d, err)
 		}
 		_, err = sem.TryAcquire(ctx, 1)
@@ -187,7 +188,7 @@ func TestSemaphoreDeadSessionReturnsPermits(t *testing.T) {
 		}
 		wants(t, "Do of a session that ended", got(t, ctx, ended), client.ErrLost)
 		one := got(t, ctx, taking)
-		if d, err := c.Semaphore(name, 0).Describe(ctx); err != nil || d.Semaphore.GetHeld() != 1 || d.Holding != 1 {
+		if d, err := c.Semaphore(name, 0).Describe(ctx); err != nil || d.Held != 1 || d.Holding != 1 {
 			t.Errorf("described: %v, %v", d, err)
 		}
 		if err := one.Release(ctx); err != nil {
@@ -206,16 +207,16 @@ func TestBarrier(t *testing.T) {
 			t.Fatal(err)
 		}
 		wait, waits := queued()
-		entering := going(t, func() (*client.Inside, error) { return barrier.Enter(ctx, wait) })
+		entering := going(t, func() (*client.Party, error) { return barrier.Enter(ctx, wait) })
 		got(t, ctx, waits)
 		_, err = c.Barrier("sdk/barrier", 2).Enter(ctx)
 		wants(t, "another number of parties", err, client.ErrPartiesMismatch)
-		_, err = barrier.Enter(ctx, client.Wait(time.Millisecond))
+		_, err = barrier.Enter(ctx, client.WithMaxWait(time.Millisecond))
 		wants(t, "enter for a moment", err, client.ErrNotAcquired)
 		wait, waits = queued()
-		dying := going(t, func() (*client.Inside, error) { return s.Barrier("sdk/barrier", 3).Enter(ctx, wait) })
+		dying := going(t, func() (*client.Party, error) { return s.Barrier("sdk/barrier", 3).Enter(ctx, wait) })
 		got(t, ctx, waits)
-		if d, err := barrier.Describe(ctx); err != nil || d.Barrier.GetArrived() != 2 || d.Holding != 0 {
+		if d, err := barrier.Describe(ctx); err != nil || d.Arrived != 2 || d.Holding != 0 {
 			t.Errorf("described: %v, %v", d, err)
 		}
 		third, err := barrier.Enter(ctx)
@@ -234,7 +235,7 @@ func TestBarrier(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			arrived = d.Barrier.GetArrived()
+			arrived = d.Arrived
 		}
 		cancel()
 		wants(t, "leave while one is inside", got(t, ctx, left), context.Canceled)
@@ -246,7 +247,7 @@ func TestBarrier(t *testing.T) {
 			t.Errorf("leave again: %v", err)
 		}
 		wants(t, "leave by a session that ended", dead.Leave(ctx), client.ErrLost)
-		if d, err := barrier.Describe(ctx); err != nil || d.Barrier.GetGeneration() != 1 || d.Barrier.GetOpen() {
+		if d, err := barrier.Describe(ctx); err != nil || d.Generation != 1 || d.Open {
 			t.Errorf("described: %v, %v", d, err)
 		}
 		alone, err := c.Barrier("sdk/barrier", 1).Enter(ctx)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/instances"
 )
 
 // write makes one request of coord.v1.Registry. Each can be repeated when nobody knows whether it was executed.
@@ -60,7 +61,7 @@ var meanings = map[coordv1.Error_Reason]error{
 // over what stands there.
 func (g *Registration) write(ctx context.Context, in Instance, before, lease clientv3.LeaseID) error {
 	return write(ctx, g.r, coordv1.RegistryClient.Put, &coordv1.ServicePutRequest{
-		Instance: in.Record(), Lease: int64(lease), Before: int64(before),
+		Instance: instances.RecordOf(&in), Lease: int64(lease), Before: int64(before),
 	})
 }
 

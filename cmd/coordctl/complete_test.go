@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coord-dev/coord/client"
 )
 
 // completed are the choices that a shell is offered at the end of a command line, without what is said about them.
@@ -55,7 +57,7 @@ func TestCompletionOfNames(t *testing.T) {
 	for _, id := range []string{"127.0.0.1:1", "127.0.0.1:2"} {
 		start(t, options{}, "service", "register", "comp/svc", "--addr", id).waitOut(t, "registered")
 	}
-	if _, err := s.RWLock("comp/rwlock").RLock(t.Context()); err != nil {
+	if _, err := s.RWLock("comp/rwlock").Acquire(t.Context(), client.Read); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Semaphore("comp/semaphore", 1).Acquire(t.Context(), 1); err != nil {

@@ -88,7 +88,7 @@ func TestBarrierPartyIsNotTwo(t *testing.T) {
 	waitUntil(t, "the party is there", func() bool { return first() != "" })
 	before := first()
 	lose(t, fake, s)
-	if _, err := c.Barrier("b", 2).Enter(t.Context(), client.Wait(time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
+	if _, err := c.Barrier("b", 2).Enter(t.Context(), client.WithMaxWait(time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
 		t.Fatalf("enter for a moment: %v", err)
 	}
 	waitUntil(t, "the party is there again", func() bool {

@@ -154,7 +154,7 @@ func TestLostResponseOfAnAcquire(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, err := s.Lock("job").Describe(t.Context())
-	if err != nil || d.Waiting != 0 || d.Holder.GetToken() != held.Token() {
+	if err != nil || d.Waiting != 0 || d.Holder().Token != held.Token() {
 		t.Errorf("with token %d: %v, %v", held.Token(), d, err)
 	}
 }

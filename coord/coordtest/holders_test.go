@@ -97,7 +97,7 @@ func blocked(t *testing.T, fake *coordtest.Fake, c *clientv3.Client, s *client.S
 		t.Errorf("a try got %v, %v", h, err)
 	}
 	d, err := s.Lock(name).Describe(ctx)
-	if err != nil || !strings.HasPrefix(string(d.GetHolder().GetForeignKey()), name+"/") {
+	if err != nil || !strings.HasPrefix(string(d.Holder().ForeignKey), name+"/") {
 		t.Errorf("described as %v, %v", d, err)
 	}
 	admin := coordv1.NewIntrospectionClient(c.ActiveConnection())

@@ -74,7 +74,7 @@ func TestLeaseIDsOfAnyValue(t *testing.T) {
 func TestLingeringLeaseIsNobodys(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, dead := etcdClient(t, fake), open(t, fake, 10*time.Second)
-	held, err := dead.Lock("job").Acquire(t.Context(), client.Delay(time.Hour))
+	held, err := dead.Lock("job").Acquire(t.Context(), client.WithDelay(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}

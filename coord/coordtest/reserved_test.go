@@ -26,7 +26,7 @@ func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c := etcdClient(t, fake)
 	first, second := open(t, fake, time.Hour), open(t, fake, time.Hour)
-	held, err := first.RWLock("catalog").Lock(t.Context())
+	held, err := first.RWLock("catalog").Acquire(t.Context(), client.Write)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "_coord/") {
 			t.Errorf("%s: %v, want that it is refused by the name of the key", what, err)
 		}
-		if h, err := second.RWLock("catalog").TryLock(t.Context()); !errors.Is(err, client.ErrNotAcquired) {
+		if h, err := second.RWLock("catalog").TryAcquire(t.Context(), client.Write); !errors.Is(err, client.ErrNotAcquired) {
 			t.Fatalf("%s: a second writer holds: %v %v", what, h, err)
 		}
 	}
@@ -100,7 +100,7 @@ func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 	if resp, err := c.Delete(t.Context(), "", clientv3.WithFromKey(), clientv3.WithPrevKV()); err != nil || resp.Deleted != 0 {
 		t.Errorf("delete everything: %v %v", resp, err)
 	}
-	if _, err := second.RWLock("catalog").TryLock(t.Context()); !errors.Is(err, client.ErrNotAcquired) {
+	if _, err := second.RWLock("catalog").TryAcquire(t.Context(), client.Write); !errors.Is(err, client.ErrNotAcquired) {
 		t.Fatalf("after everything was deleted: %v", err)
 	}
 	if err := held.Release(t.Context()); err != nil {

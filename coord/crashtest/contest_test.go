@@ -143,7 +143,7 @@ func (p *contestant) lockForever(id int) {
 
 func (p *contestant) acquireOne(id int, name string) {
 	returned := p.call(history.Op{Client: id, Kind: history.Acquire, Name: name})
-	held, err := p.client.Lock(name).Acquire(context.Background(), client.Wait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+	held, err := p.client.Lock(name).Acquire(context.Background(), client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 	if err != nil {
 		returned(outcome(err, client.ErrNotAcquired), 0)
 		return
@@ -170,7 +170,7 @@ func (p *contestant) acquireTwo(id int) {
 	names = names[:2]
 	first := p.call(history.Op{Client: id, Kind: history.Acquire, Name: names[0]})
 	second := p.call(history.Op{Client: id, Kind: history.Acquire, Name: names[1]})
-	held, err := p.client.Locks(names...).Acquire(context.Background(), client.Wait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+	held, err := p.client.Locks(names...).Acquire(context.Background(), client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 	if err != nil {
 		first(outcome(err, client.ErrNotAcquired), 0)
 		second(outcome(err, client.ErrNotAcquired), 0)
@@ -196,7 +196,7 @@ func (p *contestant) leadForever(id int) {
 	for {
 		pause(100)
 		returned := p.call(history.Op{Client: id, Kind: history.Acquire, Name: contestElection})
-		term, err := p.client.Election(contestElection).Campaign(context.Background(), []byte(p.name), client.Wait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
+		term, err := p.client.Election(contestElection).Campaign(context.Background(), []byte(p.name), client.WithMaxWait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
 		if err != nil {
 			returned(outcome(err, client.ErrNotAcquired), 0)
 			continue

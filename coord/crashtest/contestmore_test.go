@@ -36,7 +36,7 @@ func (p *contestant) shareForever(id int) {
 			kind, acquire = history.Try, p.client.Semaphore(contestSemaphore, contestPermits).TryAcquire
 		}
 		returned := p.call(history.Op{Client: id, Kind: kind, Name: contestSemaphore, Weight: n})
-		held, err := acquire(context.Background(), int64(n), client.Wait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+		held, err := acquire(context.Background(), int64(n), client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 		if err != nil {
 			returned(outcome(err, client.ErrNotAcquired), 0)
 			continue
@@ -50,12 +50,12 @@ func (p *contestant) readAndWriteForever(id int) {
 	lock := p.client.RWLock(contestRWLock)
 	for {
 		pause(30)
-		weight, acquire := 1, lock.RLock
+		weight, mode := 1, client.Read
 		if rand.IntN(3) == 0 {
-			weight, acquire = writerWeight, lock.Lock
+			weight, mode = writerWeight, client.Write
 		}
 		returned := p.call(history.Op{Client: id, Kind: history.Acquire, Name: contestRWLock, Weight: weight})
-		held, err := acquire(context.Background(), client.Wait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+		held, err := lock.Acquire(context.Background(), mode, client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 		if err != nil {
 			returned(outcome(err, client.ErrNotAcquired), 0)
 			continue
@@ -97,7 +97,7 @@ func (p *contestant) meetForever(id int) {
 		pause(100)
 		v := history.Visit{Client: id, Name: contestBarrier, Entering: now()}
 		p.tell(line{What: "visit", Visit: &v})
-		inside, err := p.client.Barrier(contestBarrier, contestParties).Enter(context.Background(), client.Wait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
+		inside, err := p.client.Barrier(contestBarrier, contestParties).Enter(context.Background(), client.WithMaxWait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
 		if err != nil {
 			continue
 		}

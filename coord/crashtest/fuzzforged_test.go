@@ -172,7 +172,7 @@ func untouched(ctx context.Context, c *client.Client, name string) error {
 	if err != nil {
 		return fmt.Errorf("a lock: %w", err)
 	}
-	writer, err := c.RWLock(name).TryLock(ctx)
+	writer, err := c.RWLock(name).TryAcquire(ctx, client.Write)
 	if err != nil {
 		return fmt.Errorf("a read-write lock: %w", err)
 	}
@@ -180,7 +180,7 @@ func untouched(ctx context.Context, c *client.Client, name string) error {
 	if err != nil {
 		return fmt.Errorf("a semaphore: %w", err)
 	}
-	leads, err := c.Election(name).TryCampaign(ctx, []byte("v"), client.Priority(5))
+	leads, err := c.Election(name).TryCampaign(ctx, []byte("v"), client.WithPriority(5))
 	if err != nil {
 		return fmt.Errorf("an election with priorities: %w", err)
 	}

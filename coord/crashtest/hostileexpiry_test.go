@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/coord-dev/coord/client"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
@@ -77,7 +78,7 @@ func TestHostilePanicInReaction(t *testing.T) {
 			t.Errorf("%s does not say that a queue is broken", m.name)
 		}
 	}
-	if _, err := native(t, c.members[0]).RWLock("boom").Lock(within(t, patience)); err != nil {
+	if _, err := native(t, c.members[0]).RWLock("boom").Acquire(within(t, patience), client.Write); err != nil {
 		t.Error(err)
 	}
 	if page := metrics(t, c.members[0].client); !strings.Contains(page, "\ncoord_broken_queues 0") {

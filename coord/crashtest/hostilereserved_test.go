@@ -51,7 +51,7 @@ func reservedKeys(t testing.TB, cli *clientv3.Client) (keys []string) {
 func TestHostileReservedWrites(t *testing.T) {
 	c := startCluster(t, 3)
 	holds := native(t, c.members[0])
-	held, err := holds.RWLock("catalog").Lock(within(t, patience))
+	held, err := holds.RWLock("catalog").Acquire(within(t, patience), client.Write)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestHostileReservedWrites(t *testing.T) {
 					t.Errorf("%s, %s, %s: %v, want that it is refused by the name of the key", who, what, how, err)
 				}
 			}
-			if h, err := second.RWLock("catalog").TryLock(within(t, patience)); !errors.Is(err, client.ErrNotAcquired) {
+			if h, err := second.RWLock("catalog").TryAcquire(within(t, patience), client.Write); !errors.Is(err, client.ErrNotAcquired) {
 				t.Fatalf("%s, %s: a second writer holds: %v %v", who, what, h, err)
 			}
 		}
@@ -131,7 +131,7 @@ func TestHostileReservedWrites(t *testing.T) {
 	if err := held.Release(within(t, patience)); err != nil {
 		t.Error(err)
 	}
-	if _, err := second.RWLock("catalog").Lock(within(t, patience)); err != nil {
+	if _, err := second.RWLock("catalog").Acquire(within(t, patience), client.Write); err != nil {
 		t.Error(err)
 	}
 	c.checkEqual()
@@ -256,7 +256,7 @@ func TestHostileReservedLeases(t *testing.T) {
 			}
 			next, queued, waiting := native(t, c.members[0]), make(chan struct{}), make(chan error, 1)
 			go func() {
-				_, err := next.RWLock(what).Lock(within(t, patience), client.OnQueued(func(int64, string) { close(queued) }))
+				_, err := next.RWLock(what).Acquire(within(t, patience), client.Write, client.OnQueued(func(int64, string) { close(queued) }))
 				waiting <- err
 			}()
 			select {

@@ -296,10 +296,10 @@ func (in *Instance) Same(other *Instance) bool {
 }
 
 // Encode is the value of the instance's key, but for that of its mirror in it.
-func (in *Instance) Encode() []byte { return marshal(in.Record()) }
+func (in *Instance) Encode() []byte { return marshal(RecordOf(in)) }
 
-// Record is the instance as its process says it.
-func (in *Instance) Record() *coordv1.ServiceInstance {
+// RecordOf is the instance as its process says it: a function, so that the Go API of the registry has no message in it.
+func RecordOf(in *Instance) *coordv1.ServiceInstance {
 	record := &coordv1.ServiceInstance{
 		Service: in.Service, Id: in.ID, Addr: in.Addr, Zone: in.Zone, Weight: uint32(in.Weight), Tags: in.Tags,
 		Metadata: in.Metadata, Version: in.Version, State: coordv1.ServiceState(in.State), Load: in.Load,

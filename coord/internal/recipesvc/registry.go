@@ -50,7 +50,7 @@ func (rs registryServer) recordOf(said *coordv1.ServiceInstance) ([]byte, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", statemachine.ErrInvalid, err)
 	}
-	record := in.Record()
+	record := instances.RecordOf(in)
 	if in.Mirror {
 		record.Endpoint = in.EncodeEndpoint()
 	}

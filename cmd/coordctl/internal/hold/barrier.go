@@ -42,14 +42,14 @@ func newBarrierEnterCommand() *cobra.Command {
 	c.enter = func(ctx context.Context, s *client.Session, _ bool) (held, error) {
 		inside, err := s.Barrier(c.name, parties).Enter(ctx)
 		if err != nil {
-			return nil, err // not a nil *client.Inside
+			return nil, err // not a nil *client.Party
 		}
 		return inside, nil
 	}
 	c.env = func(h held, _ int64) []string {
 		return []string{fmt.Sprintf("COORD_FENCING_TOKEN=%d", h.Token()), "COORD_BARRIER_KEY=" + h.Key()}
 	}
-	c.leave = func(ctx context.Context, h held) error { return h.(*client.Inside).Leave(ctx) }
+	c.leave = func(ctx context.Context, h held) error { return h.(*client.Party).Leave(ctx) }
 	cmd := &cobra.Command{
 		Use:   "enter NAME N [--ttl DURATION] [--wait DURATION] -- CMD...",
 		Short: "Runs a command when all N parties are there, and waits for all to leave",

@@ -75,16 +75,14 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 }
 
 func enterRWLock(ctx context.Context, lock *client.RWLock, write, try bool) (held, error) {
-	how := lock.RLock
-	switch {
-	case write && try:
-		how = lock.TryLock
-	case write:
-		how = lock.Lock
-	case try:
-		how = lock.TryRLock
+	mode, how := client.Read, lock.Acquire
+	if write {
+		mode = client.Write
 	}
-	h, err := how(ctx)
+	if try {
+		how = lock.TryAcquire
+	}
+	h, err := how(ctx, mode)
 	if err != nil {
 		return nil, err // not a nil *client.RWHeld
 	}

@@ -46,7 +46,7 @@ func newBarrierCloseCommand() *cobra.Command {
 			func(ctx context.Context, r *cli.Run, args []string) error {
 				ctx, cancel := r.Bounded(ctx)
 				defer cancel()
-				if err := r.Client.Gate(args[0]).Close(ctx, client.Because(reason)); err != nil {
+				if err := r.Client.Gate(args[0]).Close(ctx, client.WithReason(reason)); err != nil {
 					return objectError(ctx, err)
 				}
 				return r.Print(gated{Name: args[0], Closed: true, Reason: reason},

@@ -14,7 +14,6 @@ import (
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/cmd/coordctl/internal/cli"
 
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
@@ -86,10 +85,10 @@ type groupMember struct {
 	Session string `json:"session"`
 }
 
-func groupMembers(members []*coordv1.GroupMember) []groupMember {
+func groupMembers(members []client.Member) []groupMember {
 	forms := make([]groupMember, len(members))
 	for i, m := range members {
-		forms[i] = groupMember{m.Id, string(m.Data), m.Joined, cli.HexID(m.Session)}
+		forms[i] = groupMember{m.ID, string(m.Data), m.Joined, cli.HexID(int64(m.Session))}
 	}
 	return forms
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/coord-dev/coord/client"
 	"github.com/coord-dev/coord/cmd/coordctl/internal/cli"
 
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 )
@@ -21,10 +20,6 @@ type latched struct {
 	Generation int64  `json:"generation"`
 	Count      int64  `json:"count"`
 	Remaining  int64  `json:"remaining"`
-}
-
-func latchForm(name string, s *coordv1.LatchState) latched {
-	return latched{name, s.Generation, s.Count, s.Remaining}
 }
 
 var latchHead = []any{"NAME", "REMAINING", "COUNT", "GENERATION"}
@@ -46,7 +41,7 @@ Exit code: 75 when the latch counts already (set), is in another generation (dow
 			if err != nil {
 				return latched{}, nil, err
 			}
-			l := latchForm(name, state)
+			l := latched{name, state.Generation, state.Count, state.Remaining}
 			return l, l.cells(), nil
 		})
 	cmd.AddCommand(cli.Ours(newLatchSetCommand(), newLatchDownCommand(), newLatchWaitCommand(), newLatchShowCommand(),
@@ -132,7 +127,7 @@ func newLatchShowCommand() *cobra.Command {
 				if err != nil {
 					return objectError(ctx, err)
 				}
-				l := latchForm(args[0], state)
+				l := latched{args[0], state.Generation, state.Count, state.Remaining}
 				return r.Print(l, func(w io.Writer) { cli.Table(w, latchHead, l.cells()) })
 			}),
 	}

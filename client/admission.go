@@ -22,7 +22,7 @@ type claim struct {
 	kind    coordv1.Kind
 	names   []string
 	owner   string // owner id
-	options acquireOptions
+	options options
 	began   time.Time
 
 	granted chan struct{} // closed when it holds
@@ -56,7 +56,7 @@ func (e *entry) guard() *coordv1.Guard {
 }
 
 // claim enqueues a request for entries of the names. body makes the request for an owner id.
-func (s *Session) claim(kind coordv1.Kind, names []string, o acquireOptions, body func(owner string) proto.Message) (*claim, error) {
+func (s *Session) claim(kind coordv1.Kind, names []string, o options, body func(owner string) proto.Message) (*claim, error) {
 	c := &claim{
 		s: s, kind: kind, names: names, options: o, began: time.Now(),
 		granted: make(chan struct{}), over: make(chan struct{}), freed: make(chan struct{}),
@@ -152,16 +152,6 @@ func notAcquired(holder *coordv1.Entry) error {
 		return fmt.Errorf("%w: held by %q", ErrNotAcquired, text)
 	}
 	return ErrNotAcquired
-}
-
-func holderText(e *coordv1.Entry) string {
-	if text := objects.ForeignKey(e); text != "" {
-		return text
-	}
-	if e.GetOwner() != "" {
-		return e.Owner
-	}
-	return string(e.GetValue())
 }
 
 // check sees whether the claim holds now.
@@ -313,8 +303,8 @@ func (s *Session) announce() []*entry {
 // as one does.
 func (c *claim) wait(ctx context.Context) error {
 	var patience <-chan time.Time
-	if c.options.wait > 0 {
-		timer := time.NewTimer(c.options.wait)
+	if c.options.maxWait > 0 {
+		timer := time.NewTimer(c.options.maxWait)
 		defer timer.Stop()
 		patience = timer.C
 	}
@@ -520,7 +510,7 @@ func (c *claim) KV() clientv3.KV {
 type heldContext struct{ cancel context.CancelCauseFunc }
 
 // Context returns a context that ends when parent does, and, with the reason as its cause, when the grant does. Acquiring
-// the same lock under it with Reentrant enters again. The returned function frees what belongs to the context.
+// the same lock under it WithReentry enters again. The returned function frees what belongs to the context.
 func (c *claim) Context(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.WithValue(parent, heldKey{c.s.client, c.kind, c.label()}, c))
 	h := &heldContext{cancel}
