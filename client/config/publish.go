@@ -15,8 +15,41 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// PutOption says more about a publication.
-type PutOption func(*putOptions)
+// PutOption configures Put.
+type PutOption interface {
+	apply(*putOptions)
+	forPut()
+}
+
+// RollbackOption configures Rollback. Each is a PutOption, too.
+type RollbackOption interface {
+	PutOption
+	forRollback()
+}
+
+// DeleteOption configures Delete.
+type DeleteOption interface {
+	apply(*putOptions)
+	forDelete()
+}
+
+// SchemaOption configures SetSchema.
+type SchemaOption interface {
+	apply(*putOptions)
+	forSchema()
+}
+
+// AuthorOption is for all that leave a trace of who did it.
+type AuthorOption interface {
+	RollbackOption
+	SchemaOption
+}
+
+// ExpectOption is for all that replace or delete a version.
+type ExpectOption interface {
+	RollbackOption
+	DeleteOption
+}
 
 type putOptions struct {
 	author   string
@@ -24,20 +57,31 @@ type putOptions struct {
 	keep     int32
 }
 
+// putOption implements all interfaces; what its constructors return says which of them it is for.
+type putOption func(*putOptions)
+
+func (p putOption) apply(o *putOptions) { p(o) }
+func (putOption) forPut()               {}
+func (putOption) forRollback()          {}
+func (putOption) forDelete()            {}
+func (putOption) forSchema()            {}
+
 // Author says who publishes. Default: user@host of this process.
-func Author(author string) PutOption { return func(o *putOptions) { o.author = author } }
+func Author(author string) AuthorOption { return putOption(func(o *putOptions) { o.author = author }) }
 
-// Expect makes the publication fail with ErrConflict unless version number is current; 0: unless there is none. Of several
-// that expect the same version exactly one succeeds.
-func Expect(number int64) PutOption { return func(o *putOptions) { o.expected = &number } }
+// Expect makes the publication fail with ErrConflict unless version number is current; 0: unless there is none. Of
+// several that expect the same version exactly one succeeds.
+func Expect(number int64) ExpectOption {
+	return putOption(func(o *putOptions) { o.expected = &number })
+}
 
-// Keep says how many versions to keep from now on, 1 to 1000; at first 100. Of no effect on a rollback.
-func Keep(versions int) PutOption { return func(o *putOptions) { o.keep = int32(versions) } }
+// Keep says how many versions to keep from now on, 1 to 1000; at first 100.
+func Keep(versions int) PutOption { return putOption(func(o *putOptions) { o.keep = int32(versions) }) }
 
-func putOptionsOf(opts []PutOption) putOptions {
+func putOptionsOf[O interface{ apply(*putOptions) }](opts []O) putOptions {
 	o := putOptions{author: Self()}
 	for _, opt := range opts {
-		opt(&o)
+		opt.apply(&o)
 	}
 	return o
 }
@@ -66,7 +110,7 @@ func Put(ctx context.Context, conn grpc.ClientConnInterface, bundle string, docu
 }
 
 // Rollback publishes the documents of an earlier version as the next one. Like Put otherwise.
-func Rollback(ctx context.Context, conn grpc.ClientConnInterface, bundle string, number int64, reason string, opts ...PutOption) (Version, error) {
+func Rollback(ctx context.Context, conn grpc.ClientConnInterface, bundle string, number int64, reason string, opts ...RollbackOption) (Version, error) {
 	o := putOptionsOf(opts)
 	req := &coordv1.ConfigRollbackRequest{
 		Bundle: bundle, Version: number, Author: o.author, Reason: reason, Expected: o.expected, RequestId: rand.Text(),
@@ -93,7 +137,7 @@ func History(ctx context.Context, conn grpc.ClientConnInterface, bundle string, 
 
 // Delete deletes a bundle: all its versions, its schemas and the reports of its clients. With Expect, only if that version is
 // current. ErrUnknownBundle, ErrConflict.
-func Delete(ctx context.Context, conn grpc.ClientConnInterface, bundle string, opts ...PutOption) error {
+func Delete(ctx context.Context, conn grpc.ClientConnInterface, bundle string, opts ...DeleteOption) error {
 	o := putOptionsOf(opts)
 	_, err := repeat(ctx, coordv1.NewConfigClient(conn).Delete, &coordv1.ConfigDeleteRequest{Bundle: bundle, Expected: o.expected})
 	return err
@@ -145,7 +189,7 @@ type Schema struct {
 
 // SetSchema sets the schema for a document of bundle, for all that have none of their own if document is "", and removes it
 // if schema is empty. ErrBadSchema: it does not parse; ErrBadDocument: the current version fails it.
-func SetSchema(ctx context.Context, conn grpc.ClientConnInterface, bundle, document string, schema []byte, reason string, opts ...PutOption) error {
+func SetSchema(ctx context.Context, conn grpc.ClientConnInterface, bundle, document string, schema []byte, reason string, opts ...SchemaOption) error {
 	o := putOptionsOf(opts)
 	_, err := repeat(ctx, coordv1.NewConfigClient(conn).SetSchema, &coordv1.ConfigSetSchemaRequest{
 		Bundle: bundle, Document: document, Content: schema, Author: o.author, Reason: reason,

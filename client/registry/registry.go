@@ -34,7 +34,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -44,34 +43,6 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/instances"
-)
-
-// Errors of this package; test for them with errors.Is.
-var (
-	// ErrNoAddress: an instance has no address that could be connected to, host:port with a port above 0.
-	ErrNoAddress = instances.ErrNoAddress
-	// ErrBadName: the name of a service or an id is empty, longer than 256 bytes, reserved, or has characters that cannot be
-	// shown.
-	ErrBadName = instances.ErrBadName
-	// ErrBadWeight: a weight is not between 1 and 65535.
-	ErrBadWeight = instances.ErrBadWeight
-	// ErrBadState: a state is none of the four.
-	ErrBadState = instances.ErrBadState
-	// ErrBadProbe: a probe has no usable target, or times out of range.
-	ErrBadProbe = instances.ErrBadProbe
-	// ErrTooLarge: the record of an instance is larger than 64 KiB.
-	ErrTooLarge = instances.ErrTooLarge
-	// ErrNotFound: there is no such instance.
-	ErrNotFound = errors.New("no such instance")
-	// ErrNameTaken: a lock or an election has the name of the service, so etcd's resolver cannot find the instance below it
-	// (Instance.Mirror). An instance that was registered before tries again until the name is free.
-	ErrNameTaken = errors.New("a lock or an election has the name of the service")
-	// ErrRefused: the cluster does not take an instance that is valid here: it may not probe the address.
-	ErrRefused = errors.New("the cluster refuses the instance")
-	// ErrReplaced: another session registered an instance of the same service and id.
-	ErrReplaced = errors.New("the instance was registered by somebody else")
-	// ErrDeregistered: this process deregistered the instance.
-	ErrDeregistered = errors.New("deregistered")
 )
 
 // Instance is one instance of a service. Those that an Update or List gives are shared: nobody may change them.
@@ -148,8 +119,8 @@ func New(c Client, opts Options) *Registry {
 
 // List reads the instances of a service, or of all if service is empty, as of one revision. They are sorted as those of an
 // Update are. Unlike a watch it has no last known set: it fails if the cluster cannot be asked.
-func (r *Registry) List(ctx context.Context, service string, opts ...WatchOption) ([]*Instance, error) {
-	w, err := r.newWatcher(service, opts)
+func (r *Registry) List(ctx context.Context, service string, opts ...ListOption) ([]*Instance, error) {
+	w, err := newWatcher(r, service, opts)
 	if err != nil {
 		return nil, err
 	}

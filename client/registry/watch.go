@@ -17,33 +17,41 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 )
 
-// WatchOption chooses what a watch or a list gives.
-type WatchOption func(*watcher)
+// ListOption chooses which instances a list gives. Each is a WatchOption, too.
+type ListOption interface {
+	WatchOption
+	forList()
+}
+
+// WatchOption configures a watch.
+type WatchOption interface{ apply(*watcher) }
+
+// option implements both interfaces; what its constructors return says which of them it is for.
+type option func(*watcher)
+
+func (o option) apply(w *watcher) { o(w) }
+func (option) forList()           {}
+
+func filter(keeps func(*Instance) bool) ListOption {
+	return option(func(w *watcher) { w.filters = append(w.filters, keeps) })
+}
 
 // Tag leaves instances that have the tag. Given several times, they must have all.
-func Tag(tag string) WatchOption {
-	return func(w *watcher) { w.filters = append(w.filters, func(in *Instance) bool { return in.HasTag(tag) }) }
-}
+func Tag(tag string) ListOption { return filter(func(in *Instance) bool { return in.HasTag(tag) }) }
 
 // Zone leaves instances of the zone.
-func Zone(zone string) WatchOption {
-	return func(w *watcher) { w.filters = append(w.filters, func(in *Instance) bool { return in.Zone == zone }) }
-}
+func Zone(zone string) ListOption { return filter(func(in *Instance) bool { return in.Zone == zone }) }
 
 // Passing leaves instances whose state is passing, those that are kept Stale included.
-func Passing() WatchOption {
-	return func(w *watcher) {
-		w.filters = append(w.filters, func(in *Instance) bool { return in.State == StatePassing })
-	}
-}
+func Passing() ListOption { return filter(func(in *Instance) bool { return in.State == StatePassing }) }
 
-// Endpoints adds what stands in the layout of etcd's naming/endpoints, marked Foreign; an instance that is mirrored appears
-// twice, then. The two layouts are read at one revision, and watched one beside the other.
-func Endpoints() WatchOption { return func(w *watcher) { w.foreign = true } }
+// Endpoints adds what stands in the layout of etcd's naming/endpoints, marked Foreign; an instance that is mirrored
+// appears twice, then. The two layouts are read at one revision, and watched one beside the other.
+func Endpoints() ListOption { return option(func(w *watcher) { w.foreign = true }) }
 
-// Refresh makes a watch read everything again, and open its watches anew, when something can be received from c; not more
-// often than every 20 times Options.Retry.
-func Refresh(c <-chan struct{}) WatchOption { return func(w *watcher) { w.refresh = c } }
+// Refresh makes a watch read everything again, and open its watches anew, when something can be received from c; not
+// more often than every 20 times Options.Retry.
+func Refresh(c <-chan struct{}) WatchOption { return option(func(w *watcher) { w.refresh = c }) }
 
 // Op says what happened to an instance.
 type Op int
@@ -92,7 +100,7 @@ func (u *Update) Instances() []*Instance { return u.w.instances() }
 // Nothing but the end of ctx ends a watch: its cause is the last thing that is given. The other error is ErrBadName.
 func (r *Registry) Watch(ctx context.Context, service string, opts ...WatchOption) iter.Seq2[*Update, error] {
 	return func(yield func(*Update, error) bool) {
-		w, err := r.newWatcher(service, opts)
+		w, err := newWatcher(r, service, opts)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -124,10 +132,10 @@ type watcher struct {
 	lastRead time.Time
 }
 
-func (r *Registry) newWatcher(service string, opts []WatchOption) (*watcher, error) {
+func newWatcher[O WatchOption](r *Registry, service string, opts []O) (*watcher, error) {
 	w := &watcher{r: r, service: service, shown: map[instances.Name]*Instance{}}
 	for _, opt := range opts {
-		opt(w)
+		opt.apply(w)
 	}
 	foreign := ""
 	if w.foreign {

@@ -44,7 +44,7 @@ func TestLifeOfAnInstance(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		opt  registry.WatchOption
+		opt  registry.ListOption
 		want int
 	}{
 		"tag": {registry.Tag("v2"), 1}, "other tag": {registry.Tag("v1"), 0},

@@ -111,7 +111,10 @@ file without folders; DOCUMENT=FILE gives it another one, and DOCUMENT=- is stan
 			if err != nil {
 				return err
 			}
-			opts := w.options(r.cmd)
+			var opts []config.PutOption
+			for _, opt := range w.options(r.cmd) {
+				opts = append(opts, opt)
+			}
 			if keep != 0 {
 				opts = append(opts, config.Keep(keep))
 			}
@@ -135,7 +138,11 @@ func newCfgRemoveCommand() *cobra.Command {
 			if err := cli.Confirm(r.cmd, "this deletes all versions of "+cli.Plain(args[0])); err != nil {
 				return err
 			}
-			return notKnown(config.Delete(r.ctx, r.conn, args[0], w.options(r.cmd)...))
+			var opts []config.DeleteOption
+			if w.expects(r.cmd) {
+				opts = append(opts, config.Expect(w.expected))
+			}
+			return notKnown(config.Delete(r.ctx, r.conn, args[0], opts...))
 		}),
 	}
 	cmd.Flags().Int64Var(&w.expected, "expect", 0, "only if this version is current")
@@ -219,9 +226,11 @@ func (w *cfgWrite) check() error {
 	return nil
 }
 
-func (w *cfgWrite) options(cmd *cobra.Command) []config.PutOption {
-	opts := []config.PutOption{config.Author(w.author)}
-	if cmd.Flags().Changed("expect") || w.expected != 0 {
+func (w *cfgWrite) expects(cmd *cobra.Command) bool { return cmd.Flags().Changed("expect") || w.expected != 0 }
+
+func (w *cfgWrite) options(cmd *cobra.Command) []config.RollbackOption {
+	opts := []config.RollbackOption{config.Author(w.author)}
+	if w.expects(cmd) {
 		opts = append(opts, config.Expect(w.expected))
 	}
 	return opts

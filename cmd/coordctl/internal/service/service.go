@@ -56,8 +56,8 @@ func (s *selection) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&s.endpoints, "etcd", false, "also those in the layout of etcd's naming/endpoints")
 }
 
-func (s *selection) options() []registry.WatchOption {
-	var opts []registry.WatchOption
+func (s *selection) options() []registry.ListOption {
+	var opts []registry.ListOption
 	for _, tag := range s.tags {
 		opts = append(opts, registry.Tag(tag))
 	}
@@ -114,7 +114,11 @@ error says so; nothing ends the watch but a signal.`,
 	return cmd
 }
 
-func (r *serviceRun) watch(ctx context.Context, name string, opts []registry.WatchOption) error {
+func (r *serviceRun) watch(ctx context.Context, name string, chosen []registry.ListOption) error {
+	var opts []registry.WatchOption
+	for _, opt := range chosen {
+		opts = append(opts, opt)
+	}
 	for update, err := range r.services.Watch(ctx, name, opts...) {
 		switch {
 		case err != nil && ctx.Err() != nil: // a signal is how a watch ends
