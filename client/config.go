@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,8 +16,8 @@ import (
 
 // Config says where the servers are and how to talk to them. Only Endpoints is required.
 type Config struct {
-	// Endpoints are the client addresses of the members: host:port, or http(s)://host:port. At least one. They are tried in
-	// random order.
+	// Endpoints are the client addresses of the members: host:port, or http(s)://host:port. At least one. They are tried
+	// in random order.
 	Endpoints []string
 	// TLS, if set, is used for all endpoints.
 	TLS *tls.Config
@@ -33,8 +32,8 @@ type Config struct {
 	// Host, Process and Labels are the identity of sessions. Default: the host's name, "program[pid]", none.
 	Host, Process string
 	Labels        map[string]string
-	// Features are what the program needs of the cluster beside what this package does, by their names in coordv1.Features. While the
-	// cluster lacks one, requests fail with ErrClusterVersion.
+	// Features are what the program needs of the cluster beside what this package does, by their names in coord.v1
+	// (proto/coord/v1/features.go). While the cluster lacks one, requests fail with ErrClusterVersion.
 	Features []string
 	// Logger is for what cannot be returned. Default: none.
 	Logger *slog.Logger
@@ -47,10 +46,11 @@ type Config struct {
 	DialOptions []grpc.DialOption
 }
 
-// Hooks are functions that are called, if set, when something happens; from one goroutine, in order. They must not block,
-// nor close the client; what they delay is only each other. The exception is Trace.
+// Hooks are functions that are called, if set, when something happens; from one goroutine, in order. They must not
+// block, nor close the client; what they delay is only each other. The exception is Trace.
 type Hooks struct {
-	// OnWait: an acquire or campaign has to wait behind so many entries; holder is what the holder's entry says, see OnQueued.
+	// OnWait: an acquire or campaign has to wait behind so many entries; holder is what the holder's entry says, see
+	// OnQueued.
 	OnWait func(name string, position int64, holder string)
 	// OnAcquire: it holds. Several names of one lock are joined with commas.
 	OnAcquire func(name string, waited time.Duration)
@@ -106,13 +106,13 @@ func setDefault[T comparable](field *T, value T) {
 func (c *Config) validate() error {
 	switch {
 	case len(c.Endpoints) == 0:
-		return errors.New("client config: no endpoints")
+		return fmt.Errorf("%w: no endpoints", ErrConfig)
 	case slices.Contains(c.Endpoints, ""):
-		return errors.New("client config: an endpoint is empty")
+		return fmt.Errorf("%w: an endpoint is empty", ErrConfig)
 	case c.DialTimeout < 0:
-		return fmt.Errorf("client config: negative dial timeout %v", c.DialTimeout)
+		return fmt.Errorf("%w: negative dial timeout %v", ErrConfig, c.DialTimeout)
 	case c.SessionTTL < minTTL, c.SessionTTL > maxTTL:
-		return fmt.Errorf("client config: session TTL %v is not between %v and %v", c.SessionTTL, minTTL, maxTTL)
+		return fmt.Errorf("%w: session TTL %v is not between %v and %v", ErrConfig, c.SessionTTL, minTTL, maxTTL)
 	}
 	return nil
 }

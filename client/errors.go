@@ -1,219 +1,117 @@
 package client
 
-import (
-	"context"
-	"errors"
-	"fmt"
+import "errors"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+// Errors of this package, by when they occur; test for them with errors.Is. The error's text has the details: which
+// name, which key, which member. An error of a call that changes something, with neither ErrOutcomeUnknown nor ErrLost
+// in it, says that nothing was changed. Errors of etcd's API are found, too, as with etcd's client (rpctypes); the end
+// of a context by its own error and its cause.
 
-	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/proto/objects"
+// Errors of the configuration. Trying again does not help.
+var (
+	// ErrConfig: New was given a Config that it cannot work with. Change the Config.
+	ErrConfig = errors.New("client config")
+	// ErrClusterVersion: the cluster is too old for what was asked, or for a feature in Config.Features; the text says
+	// what. Upgrade all its members, or do without. It can come from every call.
+	ErrClusterVersion = errors.New("the cluster is too old")
 )
 
-// Errors of this package; test for them with errors.Is. A write that fails with none of ErrOutcomeUnknown and
-// ErrNotAcquired in its error had no effect.
+// Errors of opening a session, by NewSession, and by whatever is the first to need the shared session.
 var (
-	// ErrNotAcquired: somebody else holds the lock or leads (TryAcquire), or did so until the time to wait was over.
+	// ErrTooManySessions: the connection has as many sessions as the server allows. Share sessions, or close some.
+	ErrTooManySessions = errors.New("too many sessions")
+)
+
+// Errors of acquiring: Acquire, TryAcquire, Do, Campaign, TryCampaign, Run and Enter. Nothing is held, and nothing of
+// the request stays in the queue. ErrLost is one of them: the session ended, or somebody removed the entry, while it
+// waited.
+var (
+	// ErrNotAcquired: somebody else holds or leads (TryAcquire, TryCampaign), or did so until WithMaxWait was over. Try
+	// again later.
 	ErrNotAcquired = errors.New("not acquired")
+	// ErrForeignKey: a key that no session made stands directly below the name and is in the way, as it is for etcd's
+	// clients. It may never go: find out who made it, the text names it, and delete it. It comes with ErrNotAcquired.
+	ErrForeignKey = errors.New("a key of another client is in the way")
+	// ErrKeyTaken: a key that is no entry of the session stands where the entry would. Use another name, or delete the
+	// key.
+	ErrKeyTaken = errors.New("key is taken")
+	// ErrWrongKind: the name is used as another kind of recipe. Use another name.
+	ErrWrongKind = errors.New("name is used as another kind of recipe")
+	// ErrUpgrade: who reads under a read-write lock cannot become its writer: two of them would wait for each other.
+	// Release, acquire to write, and read again what was read.
+	ErrUpgrade = errors.New("a reader cannot become a writer")
+	// ErrTooManyPermits: more permits than the semaphore has in all. Ask for fewer, or resize it.
+	ErrTooManyPermits = errors.New("more permits than the semaphore has")
+	// ErrBarrierFull: the barrier is open, and not all have left; or it is in use and cannot be deleted. Wait until they
+	// have.
+	ErrBarrierFull = errors.New("the barrier has all its parties")
+	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties. All have to agree on one.
+	ErrPartiesMismatch = errors.New("the barrier is for another number of parties")
+)
+
+// Errors of holding and losing: of Err, of the cause of a context, of Release and Resign, and of calls that only the
+// holder may make. Whoever gets one stops the work that the hold protects; what was under way may still have an effect
+// elsewhere, unless the resource checks the fencing token (package fence).
+var (
 	// ErrLost: what was held is held no more, or cannot be guaranteed any more. It wraps the reason: ErrSessionExpired,
-	// ErrSessionElsewhere, ErrSessionClosed, ErrRemoved or ErrTransferred.
+	// ErrSessionElsewhere, ErrSessionClosed, ErrClosed, ErrRemoved or ErrTransferred. Acquire anew to go on.
 	ErrLost = errors.New("lost")
-	// ErrOutcomeUnknown: the request may have been executed, or not, or may be still. It wraps why nobody knows: the end of
-	// the context, or of the session. What is certain has no such error.
-	ErrOutcomeUnknown = errors.New("outcome unknown")
-	// ErrSessionExpired: the session ended on the server, or could not be renewed in time.
+	// ErrSessionExpired: the session ended on the server, or could not be renewed in time. It stays lost: open another
+	// one. The shared session is replaced by itself.
 	ErrSessionExpired = errors.New("session expired")
-	// ErrSessionElsewhere: another process attached the session.
+	// ErrSessionElsewhere: another process attached the session. Two processes never use one: find out which is a copy of
+	// the other.
 	ErrSessionElsewhere = errors.New("session is used by another process")
 	// ErrSessionClosed: the session was closed by this process.
 	ErrSessionClosed = errors.New("session closed")
-	// ErrRemoved: somebody else deleted the entry: an operator, or an etcd client.
+	// ErrRemoved: somebody else deleted the entry: an operator, or an etcd client. Whether to acquire anew is up to the
+	// program.
 	ErrRemoved = errors.New("entry was removed")
-	// ErrTransferred: leadership was transferred to another candidate.
+	// ErrTransferred: leadership was transferred to another candidate. Campaign again to be the leader another time.
 	ErrTransferred = errors.New("leadership was transferred")
-	// ErrReleased: the lock was released, or the leader resigned, by this process.
+	// ErrReleased: the lock was released, or the leader resigned, by this process. It is the end that was asked for.
 	ErrReleased = errors.New("released")
-	// ErrFenced: the grant that guards a write does not hold any more; the write had no effect.
+	// ErrFenced: the grant that guards a write (KV of what is held) does not hold any more; the write had no effect. Stop.
 	ErrFenced = errors.New("fenced: the grant does not hold any more")
-	// ErrNotHolder: a request that only the holder may make came from somebody else.
+	// ErrNotHolder: a request that only the holder may make came from somebody else; or nobody holds who could be asked.
 	ErrNotHolder = errors.New("not the holder")
-	// ErrTokenMismatch: the token was never granted to the entry.
+	// ErrTokenMismatch: the token was never granted to the entry. It is of another entry, or made up.
 	ErrTokenMismatch = errors.New("token does not belong to the entry")
-	// ErrForeignCandidate: an etcd client's candidate stands before the target of a transfer; the error's text names its key.
-	ErrForeignCandidate = errors.New("a candidate of an etcd client stands between")
-	// ErrForeignKey: a key that no session made stands directly below the name and is in the way, as it is for etcd's clients. It
-	// may never go; the error's text names it.
-	ErrForeignKey = errors.New("a key of another client is in the way")
-	// ErrNoCandidate: the target of a transfer is no candidate.
-	ErrNoCandidate = errors.New("no such candidate")
-	// ErrWrongKind: the name is used as another kind of recipe.
-	ErrWrongKind = errors.New("name is used as another kind of recipe")
-	// ErrKeyTaken: a key that is no entry of the session stands where the entry would.
-	ErrKeyTaken = errors.New("key is taken")
-	// ErrNoLeader: nobody leads.
-	ErrNoLeader = errors.New("no leader")
-	// ErrBacklog: the session has too many outcomes on the server that nobody acknowledged.
-	ErrBacklog = errors.New("too many outcomes are not acknowledged")
-	// ErrTooManySessions: the connection has as many sessions as the server allows.
-	ErrTooManySessions = errors.New("too many sessions")
-	// ErrOverflow: a counter or a sequence would leave the range of its numbers; nothing was changed.
-	ErrOverflow = errors.New("out of range")
-	// ErrValueMismatch: a counter has another value than the one expected.
-	ErrValueMismatch = errors.New("another value than expected")
-	// ErrNotSet: there is nothing of this name: nobody set it, or it was deleted.
-	ErrNotSet = errors.New("not set")
-	// ErrLatchState: a latch that counts cannot be set; or it is in another generation.
-	ErrLatchState = errors.New("the latch is in another state")
-	// ErrMemberExists: another session is the member of this id.
-	ErrMemberExists = errors.New("another session's member")
-	// ErrUpgrade: who reads under a read-write lock cannot become its writer without releasing it first.
-	ErrUpgrade = errors.New("a reader cannot become a writer")
-	// ErrTooManyPermits: more permits than the semaphore has in all.
-	ErrTooManyPermits = errors.New("more permits than the semaphore has")
-	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for.
-	ErrLimitBelowHeld = errors.New("fewer permits than are held or waited for")
-	// ErrBarrierFull: the barrier is open, and not all have left.
-	ErrBarrierFull = errors.New("the barrier has all its parties")
-	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
-	ErrPartiesMismatch = errors.New("the barrier is for another number of parties")
-	// ErrClusterVersion: the cluster is too old for what was asked, or for a feature in Config.Features; the error's text says what.
-	// All its members have to be upgraded first.
-	ErrClusterVersion = errors.New("the cluster is too old")
-	// ErrInvalid: the server refused a malformed request.
+)
+
+// Errors of calls of whatever kind.
+var (
+	// ErrOutcomeUnknown: the request may have been executed, or not, or may be still. It wraps why nobody knows: the end
+	// of the context, or of the session. Read what became of it before asking for it again. What is certain has no such
+	// error.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
+	// ErrInvalid: the request is malformed: a bad name, or a value out of its range. Change it.
 	ErrInvalid = errors.New("invalid request")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("client closed")
+	// ErrBacklog: the session has too many outcomes on the server that nobody acknowledged. It is tried again until the
+	// context ends.
+	ErrBacklog = errors.New("too many outcomes are not acknowledged")
+	// ErrNotSet: there is nothing of this name: nobody set it, or it was deleted. Set it: a latch by Set, a semaphore's
+	// limit by acquiring or resizing it; or join the group again.
+	ErrNotSet = errors.New("not set")
+	// ErrOverflow: a counter or a sequence would leave the range of its numbers; nothing was changed.
+	ErrOverflow = errors.New("out of range")
+	// ErrValueMismatch: a counter has another value than the one expected. Read it, and decide anew.
+	ErrValueMismatch = errors.New("another value than expected")
+	// ErrLatchState: a latch that counts cannot be set; or it is in another generation. Read its State, and decide anew.
+	ErrLatchState = errors.New("the latch is in another state")
+	// ErrMemberExists: another session is the member of this id. If it died, it is the member until its TTL is over: try
+	// again then.
+	ErrMemberExists = errors.New("another session's member")
+	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for. Drain it instead,
+	// or wait.
+	ErrLimitBelowHeld = errors.New("fewer permits than are held or waited for")
+	// ErrNoLeader: nobody leads.
+	ErrNoLeader = errors.New("no leader")
+	// ErrNoCandidate: the target of a transfer is no candidate. Describe who is, or wait until it campaigns.
+	ErrNoCandidate = errors.New("no such candidate")
+	// ErrForeignCandidate: an etcd client's candidate stands before the target of a transfer, and cannot be put behind it;
+	// the text names its key. It has to resign.
+	ErrForeignCandidate = errors.New("a candidate of an etcd client stands between")
 )
-
-// reasons is what the reasons of refusals mean. Those of etcd's API are known by their text, see refused; the ones
-// missing here are answered by sending the request again.
-var reasons = map[coordv1.Error_Reason]error{
-	coordv1.Error_REASON_INVALID:           ErrInvalid,
-	coordv1.Error_REASON_SESSION_NOT_FOUND: ErrSessionExpired,
-	coordv1.Error_REASON_TOKEN_MISMATCH:    ErrTokenMismatch,
-	coordv1.Error_REASON_NOT_HOLDER:        ErrNotHolder,
-	coordv1.Error_REASON_NO_LEADER:         ErrNoLeader,
-	coordv1.Error_REASON_OUTCOME_UNKNOWN:   ErrOutcomeUnknown,
-	coordv1.Error_REASON_KEY_TAKEN:         ErrKeyTaken,
-	coordv1.Error_REASON_SESSION_ELSEWHERE: ErrSessionElsewhere,
-	coordv1.Error_REASON_FENCED:            ErrFenced,
-	coordv1.Error_REASON_SEQUENCE_PAST:     ErrOutcomeUnknown,
-	coordv1.Error_REASON_BACKLOG:           ErrBacklog,
-	coordv1.Error_REASON_FOREIGN_CANDIDATE: ErrForeignCandidate,
-	coordv1.Error_REASON_FOREIGN_KEY:       ErrForeignKey,
-	coordv1.Error_REASON_NO_CANDIDATE:      ErrNoCandidate,
-	coordv1.Error_REASON_WRONG_KIND:        ErrWrongKind,
-	coordv1.Error_REASON_TOO_MANY_SESSIONS: ErrTooManySessions,
-	coordv1.Error_REASON_OVERFLOW:          ErrOverflow,
-	coordv1.Error_REASON_VALUE_MISMATCH:    ErrValueMismatch,
-	coordv1.Error_REASON_NOT_SET:           ErrNotSet,
-	coordv1.Error_REASON_LATCH_STATE:       ErrLatchState,
-	coordv1.Error_REASON_MEMBER_EXISTS:     ErrMemberExists,
-	coordv1.Error_REASON_UPGRADE:           ErrUpgrade,
-	coordv1.Error_REASON_TOO_MANY_PERMITS:  ErrTooManyPermits,
-	coordv1.Error_REASON_LIMIT_BELOW_HELD:  ErrLimitBelowHeld,
-	coordv1.Error_REASON_BARRIER_FULL:      ErrBarrierFull,
-	coordv1.Error_REASON_PARTIES_MISMATCH:  ErrPartiesMismatch,
-	coordv1.Error_REASON_CLUSTER_VERSION:   ErrClusterVersion,
-}
-
-// refusedError is what a server said, with what it means.
-type refusedError struct {
-	reason  coordv1.Error_Reason
-	meaning error // one of the sentinels, or nil
-	status  *status.Status
-}
-
-func (e *refusedError) Error() string              { return e.status.Message() }
-func (e *refusedError) GRPCStatus() *status.Status { return e.status }
-
-// Is makes errors.Is find what etcd's client would have returned, too.
-func (e *refusedError) Is(target error) bool {
-	etcd, ok := target.(rpctypes.EtcdError)
-	return ok && rpctypes.Error(e.status.Err()) == etcd
-}
-
-func (e *refusedError) Unwrap() error { return e.meaning }
-
-// refused is the error of a refusal.
-func refused(r *coordv1.Refusal) error {
-	return &refusedError{reason: r.GetReason(), meaning: reasons[r.GetReason()], status: status.New(codes.Code(r.GetCode()), r.GetMessage())}
-}
-
-// fromWire finds the reason in the status of a call outside of the stream, or of the stream itself.
-func fromWire(err error) error {
-	st, ok := status.FromError(err)
-	if err == nil || !ok {
-		return err
-	}
-	for _, d := range st.Details() {
-		if detail, ok := d.(*coordv1.Error); ok {
-			return &refusedError{reason: detail.Reason, meaning: reasons[detail.Reason], status: st}
-		}
-	}
-	return err
-}
-
-// again says whether a refused request shall simply be sent again: the server could not do it now, or does not know
-// whether it did, which is for exactly once to sort out.
-func again(r *coordv1.Refusal) bool {
-	switch r.Reason {
-	case coordv1.Error_REASON_OUTCOME_UNKNOWN, coordv1.Error_REASON_BACKLOG, coordv1.Error_REASON_SEQUENCE_FUTURE,
-		coordv1.Error_REASON_TOO_MANY_REQUESTS:
-		return true
-	case coordv1.Error_REASON_UNSPECIFIED, coordv1.Error_REASON_ETCD:
-		return codes.Code(r.Code) == codes.Unavailable
-	}
-	return false
-}
-
-// errTooLarge is for requests that the server would not even read.
-var errTooLarge = &refusedError{reason: coordv1.Error_REASON_TOO_LARGE, status: status.Convert(rpctypes.ErrGRPCRequestTooLarge)}
-
-// hopeless says whether the error of a connection will be the same next time: the caller should hear of it.
-func hopeless(err error) bool {
-	if errors.Is(err, ErrClusterVersion) {
-		return true
-	}
-	code := status.Code(err)
-	if etcd, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		code = etcd.Code()
-	}
-	switch code {
-	case codes.Unimplemented, codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument:
-		return true
-	}
-	return false
-}
-
-func lost(reason error) error { return fmt.Errorf("%w: %w", ErrLost, reason) }
-
-func unknown(reason error) error { return fmt.Errorf("%w: %w", ErrOutcomeUnknown, reason) }
-
-// cause is why ctx ended, such that errors.Is finds both ctx.Err and the cause.
-func cause(ctx context.Context) error {
-	why, err := context.Cause(ctx), ctx.Err()
-	if errors.Is(why, err) {
-		return why
-	}
-	return &causeError{why: why, err: err}
-}
-
-type causeError struct{ why, err error }
-
-func (e *causeError) Error() string   { return e.why.Error() }
-func (e *causeError) Unwrap() []error { return []error{e.why, e.err} }
-
-// objectError puts the sentinels of this package to the errors of package objects.
-func objectError(err error) error {
-	switch {
-	case errors.Is(err, objects.ErrNotSet):
-		return fmt.Errorf("%w: %w", ErrNotSet, err)
-	case errors.Is(err, objects.ErrForeign):
-		return fmt.Errorf("%w: %w", ErrWrongKind, err)
-	}
-	return err
-}
