@@ -10,43 +10,44 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 )
 
-// Barrier is a double barrier: its parties wait for each other to begin, and again to end. It holds no state. Safe for concurrent
-// use; several goroutines of one session can be parties.
+// Barrier is a double barrier: its parties wait for each other to begin, and again to end. It holds no state. Safe for
+// concurrent use; several goroutines of one session can be parties.
 type Barrier struct {
-	through
+	recipe
 	name    string
 	parties int64
 }
 
-// Barrier returns the barrier of that name for so many parties, >= 1, entered through the client's shared session; see Lock.
+// Barrier returns the barrier of that name for so many parties, >= 1, entered through the client's shared session; see
+// Lock.
 func (c *Client) Barrier(name string, parties int64) *Barrier {
-	return &Barrier{through{client: c}, name, parties}
+	return &Barrier{recipe{client: c}, name, parties}
 }
 
 // Barrier returns the barrier of that name for so many parties, entered through this session.
 func (s *Session) Barrier(name string, parties int64) *Barrier {
-	return &Barrier{through{s.client, s}, name, parties}
+	return &Barrier{recipe{s.client, s}, name, parties}
 }
 
-// Party is a party that has entered, with all others. Guards and KV say that it is inside still. Lost, Release: for the others
-// it has left, and nobody waits for them. Safe for concurrent use.
+// Party is a party that has entered, with all others. Guards and KV say that it is inside still. Lost, Release: for the
+// others it has left, and nobody waits for them. Safe for concurrent use.
 type Party struct{ Held }
 
-// Enter waits until all parties are there, alive, at one revision; who was there and died is not one of them. The error is one
-// of Lock.Acquire, ErrBarrierFull if the barrier is open with others, or ErrPartiesMismatch.
+// Enter waits until all parties are there, alive, at one revision; who was there and died is not one of them. The error
+// is one of Lock.Acquire, ErrBarrierFull if the barrier is open with others, or ErrPartiesMismatch.
 //
-// A party counts for as long as the servers have its session. If the shared session is lost, Enter waits in the next one until
-// they have the last one no more: so that no party is two. Who opens sessions must see to that, as must a process that was
-// started again.
+// A party counts for as long as the servers have its session. If the shared session is lost, Enter waits in the next
+// one until they have the last one no more: so that no party is two. Who opens sessions must see to that, as must a
+// process that was started again.
 func (b *Barrier) Enter(ctx context.Context, opts ...BarrierOption) (*Party, error) {
 	o := ofAcquire(b.client, opts)
-	c, err := b.through.acquire(ctx, coordv1.Kind_KIND_BARRIER_ENTER, b.name, o, func(owner string) proto.Message {
+	c, err := b.recipe.acquire(ctx, coordv1.Kind_KIND_BARRIER_ENTER, b.name, o, func(owner string) proto.Message {
 		return &coordv1.BarrierEnter{Name: b.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Parties: b.parties}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Party{Held{c, false}}, nil
+	return &Party{Held{Grant{c}, false}}, nil
 }
 
 // Describe returns what the barrier is and who is there.
@@ -62,8 +63,8 @@ func (b *Barrier) Describe(ctx context.Context) (BarrierState, error) {
 	}, nil
 }
 
-// Leave leaves, and waits until all who are inside have left or died. It can be repeated: if ctx ended while it waited, the
-// party has left. The error wraps ErrLost if we had been lost, and so left, before.
+// Leave leaves, and waits until all who are inside have left or died. It can be repeated: if ctx ended while it waited,
+// the party has left. The error wraps ErrLost if we had been lost, and so left, before.
 func (p *Party) Leave(ctx context.Context) error {
 	if err := p.leave(ctx); err != nil {
 		return fmt.Errorf("leave %s: %w", p.what(), err)
@@ -119,8 +120,8 @@ func barrierState(u Update) (*coordv1.BarrierState, error) {
 	return state, nil
 }
 
-// Delete deletes what a barrier at which nobody is keeps, the number of its generation, and reports whether there was anything.
-// ErrBarrierFull.
+// Delete deletes what a barrier at which nobody is keeps, the number of its generation, and reports whether there was
+// anything. ErrBarrierFull.
 func (b *Barrier) Delete(ctx context.Context) (bool, error) {
 	return b.remove(ctx, coordv1.DeleteObjectRequest_BARRIER, b.name)
 }

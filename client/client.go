@@ -128,7 +128,7 @@ func (c *Client) Session(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	if before := c.current.Swap(s); before != nil {
-		c.t.keepFormer(before)
+		c.t.rememberPredecessor(before)
 	}
 	return s, nil
 }

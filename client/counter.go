@@ -19,12 +19,12 @@ type Counter struct{ object }
 // Counter returns the counter of that name, written through the client's shared session. A name is not empty and does not end
 // in a slash.
 func (c *Client) Counter(name string) *Counter {
-	return &Counter{object{through{client: c}, layout.Counter, name}}
+	return &Counter{object{recipe{client: c}, layout.Counter, name}}
 }
 
 // Counter returns the counter of that name, written through this session.
 func (s *Session) Counter(name string) *Counter {
-	return &Counter{object{through{s.client, s}, layout.Counter, name}}
+	return &Counter{object{recipe{s.client, s}, layout.Counter, name}}
 }
 
 // Add adds delta, which may be negative, and returns the sum. The error wraps ErrOverflow if the sum does not fit.

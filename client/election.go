@@ -13,30 +13,30 @@ import (
 
 // Election elects one leader among the candidates of a name. It holds no state. Safe for concurrent use.
 type Election struct {
-	through
+	recipe
 	name     string
 	priority int64
 }
 
-// Election returns the election of that name; campaigns go through the client's shared session, and go on in the next one
-// if it is lost. A name is not empty and does not end in a slash.
+// Election returns the election of that name; campaigns go through the client's shared session, and go on in the next
+// one if it is lost. A name is not empty and does not end in a slash.
 func (c *Client) Election(name string) *Election {
-	return &Election{through: through{client: c}, name: name}
+	return &Election{recipe: recipe{client: c}, name: name}
 }
 
 // Election returns the election of that name; campaigns go through this session.
 func (s *Session) Election(name string) *Election {
-	return &Election{through: through{s.client, s}, name: name}
+	return &Election{recipe: recipe{s.client, s}, name: name}
 }
 
 // WithPriorities returns the election with priorities of the same name, which is another one: its candidates campaign
 // WithPriority, and the greatest leads next. Leader, Observe and Transfer are about it.
 func (e *Election) WithPriorities() *Election {
-	return &Election{through: e.through, name: e.name, priority: 1}
+	return &Election{recipe: e.recipe, name: e.name, priority: 1}
 }
 
 // Leadership is a term that was won. Safe for concurrent use.
-type Leadership struct{ *claim }
+type Leadership struct{ Grant }
 
 // Term is greater than that of any earlier leader of the election; it is a fencing token.
 func (l *Leadership) Term() int64 { return l.entries[0].token }
@@ -47,8 +47,8 @@ func (l *Leadership) Key() string { return l.entries[0].key }
 // Name is the election's name.
 func (l *Leadership) Name() string { return l.names[0] }
 
-// Guards are preconditions for a transaction of etcd's API: they hold as long as this term lasts. An election with priorities
-// has none: use KV.
+// Guards are preconditions for a transaction of etcd's API: they hold as long as this term lasts. An election with
+// priorities has none: use KV.
 func (l *Leadership) Guards() []clientv3.Cmp { return l.entries[0].guards() }
 
 // Proclaim tells observers a new value. The error wraps ErrNotHolder, or ErrLost or ErrReleased, if we lead no more.
@@ -73,13 +73,14 @@ func (l *Leadership) Resign(ctx context.Context) error {
 	return nil
 }
 
-// Transfer ends the term and makes the candidate with the key to the next leader. The candidates that wait before it are
-// put behind it, in their order. The term is lost with ErrTransferred; it goes on if the error is a refusal
+// Transfer ends the term and makes the candidate with the key to the next leader. The candidates that wait before it
+// are put behind it, in their order. The term is lost with ErrTransferred; it goes on if the error is a refusal
 // (ErrForeignCandidate, ErrNoCandidate).
 func (l *Leadership) Transfer(ctx context.Context, to string) error {
 	err := l.Err()
 	if err == nil {
-		err = transfer(ctx, l.s, &coordv1.Transfer{Leader: l.entries[0].guard(), Name: l.names[0], To: to, Priority: l.options.priority})
+		err = transfer(ctx, l.s,
+			&coordv1.Transfer{Leader: l.entries[0].guard(), Name: l.names[0], To: to, Priority: l.options.priority})
 	}
 	if err != nil {
 		return fmt.Errorf("transfer election %q: %w", l.names[0], err)
@@ -123,7 +124,7 @@ func (e *Election) campaign(ctx context.Context, value []byte, o options) (_ *Le
 	if o.priority == 0 {
 		o.priority = e.priority
 	}
-	c, err := e.claim(ctx, coordv1.Kind_KIND_CAMPAIGN, []string{e.name}, o, func(owner string) proto.Message {
+	c, err := e.admit(ctx, coordv1.Kind_KIND_CAMPAIGN, []string{e.name}, o, func(owner string) proto.Message {
 		return &coordv1.Campaign{
 			Name: e.name, OwnerId: owner, Value: value, Try: o.try, Priority: o.priority, LingerMs: o.delay.Milliseconds(),
 		}
@@ -131,14 +132,15 @@ func (e *Election) campaign(ctx context.Context, value []byte, o options) (_ *Le
 	if err != nil {
 		return nil, fmt.Errorf("campaign in election %q: %w", e.name, err)
 	}
-	return &Leadership{c}, nil
+	return &Leadership{Grant{c}}, nil
 }
 
-// Run campaigns and runs fn while we lead; see Lock.Do for fn's context. When the term is lost it waits for fn to return,
-// whose error it then logs, and campaigns again. It returns when fn returns while we lead, after it resigned; when ctx
-// ends; or when a campaign fails. WithOneTerm it returns after one term, with ErrLost if that was lost. Its own session cannot
-// be replaced: only an election of the client goes on after its session was lost.
-func (e *Election) Run(ctx context.Context, value []byte, fn func(ctx context.Context, term *Leadership) error, opts ...RunOption) error {
+// Run campaigns and runs fn while we lead; see Lock.Do for fn's context. When the term is lost it waits for fn to
+// return, whose error it then logs, and campaigns again. It returns when fn returns while we lead, after it resigned;
+// when ctx ends; or when a campaign fails. WithOneTerm it returns after one term, with ErrLost if that was lost. Its
+// own session cannot be replaced: only an election of the client goes on after its session was lost.
+func (e *Election) Run(ctx context.Context, value []byte, fn func(ctx context.Context, term *Leadership) error,
+	opts ...RunOption) error {
 	o := ofAcquire(e.client, opts)
 	for {
 		term, err := e.campaign(ctx, value, o)

@@ -19,12 +19,12 @@ type Gate struct{ object }
 // Gate returns the gate of that name, closed and opened through the client's shared session. A name is not empty and does not
 // end in a slash.
 func (c *Client) Gate(name string) *Gate {
-	return &Gate{object{through{client: c}, layout.Gate, name}}
+	return &Gate{object{recipe{client: c}, layout.Gate, name}}
 }
 
 // Gate returns the gate of that name, closed and opened through this session.
 func (s *Session) Gate(name string) *Gate {
-	return &Gate{object{through{s.client, s}, layout.Gate, name}}
+	return &Gate{object{recipe{s.client, s}, layout.Gate, name}}
 }
 
 // Close closes the gate. One that is closed already has the options of the last Close then, whoever closed it.

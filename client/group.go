@@ -20,12 +20,12 @@ type Group struct{ object }
 // Group returns the group of that name, joined through the client's shared session. A name is not empty and does not end in a
 // slash; "a" and "a/b" are two groups.
 func (c *Client) Group(name string) *Group {
-	return &Group{object{through{client: c}, layout.Group, name}}
+	return &Group{object{recipe{client: c}, layout.Group, name}}
 }
 
 // Group returns the group of that name, joined through this session.
 func (s *Session) Group(name string) *Group {
-	return &Group{object{through{s.client, s}, layout.Group, name}}
+	return &Group{object{recipe{s.client, s}, layout.Group, name}}
 }
 
 // Membership is that of a session in a group. It ends with Leave or with the session. Safe for concurrent use.

@@ -9,8 +9,8 @@ import (
 // idleBeat is the time between heartbeats of a link without sessions.
 const idleBeat = 3 * time.Second
 
-// keep makes heartbeats due, finds silent members, and watches over the sessions' deadlines.
-func (t *transport) keep() {
+// maintain makes heartbeats due, finds silent members, and watches over the sessions' deadlines.
+func (t *transport) maintain() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

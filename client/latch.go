@@ -23,12 +23,12 @@ type Latch struct {
 // Latch returns the latch of that name, written through the client's shared session. A name is not empty and does not end in a
 // slash.
 func (c *Client) Latch(name string) *Latch {
-	return &Latch{object: object{through{client: c}, layout.Latch, name}}
+	return &Latch{object: object{recipe{client: c}, layout.Latch, name}}
 }
 
 // Latch returns the latch of that name, written through this session.
 func (s *Session) Latch(name string) *Latch {
-	return &Latch{object: object{through{s.client, s}, layout.Latch, name}}
+	return &Latch{object: object{recipe{s.client, s}, layout.Latch, name}}
 }
 
 // In returns the latch for one generation: CountDown counts in no other, and Await waits for its end, whatever came after it.

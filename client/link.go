@@ -178,7 +178,7 @@ func (t *transport) run(order []string) {
 		}
 		t.log.Info("coord: connection ended", "endpoint", order[at], "error", err)
 		if hook := t.config.Hooks.OnDisconnect; hook != nil {
-			t.tell(func() { hook(order[at], err) })
+			t.notify(func() { hook(order[at], err) })
 		}
 		if hopeless(err) {
 			t.refuseAll(err)
@@ -248,7 +248,7 @@ func (t *transport) attach(l *link) {
 		ch.speak()
 	}
 	if hook := t.config.Hooks.OnConnect; hook != nil {
-		t.tell(func() { hook(l.endpoint) })
+		t.notify(func() { hook(l.endpoint) })
 	}
 	signal(t.look)
 	signal(t.kick)

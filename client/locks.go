@@ -10,26 +10,26 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Locks is several locks that are acquired together: they are enqueued at one revision, so that those who want some of the
-// same ones cannot wait for each other in a circle. It holds no state. Safe for concurrent use.
+// Locks is several locks that are acquired together: they are enqueued at one revision, so that those who want some of
+// the same ones cannot wait for each other in a circle. It holds no state. Safe for concurrent use.
 type Locks struct {
-	through
+	recipe
 	names []string
 }
 
 // Locks returns the locks of these names, 1 to 64 and all different, acquired through the client's shared session.
 func (c *Client) Locks(names ...string) *Locks {
-	return &Locks{through{client: c}, slices.Clone(names)}
+	return &Locks{recipe{client: c}, slices.Clone(names)}
 }
 
 // Locks returns the locks of these names, acquired through this session.
 func (s *Session) Locks(names ...string) *Locks {
-	return &Locks{through{s.client, s}, slices.Clone(names)}
+	return &Locks{recipe{s.client, s}, slices.Clone(names)}
 }
 
-// HeldLocks is several locks that are held. When one is lost, the others are given back, and all count as lost. Safe for
-// concurrent use.
-type HeldLocks struct{ *claim }
+// HeldLocks is several locks that are held. When one is lost, the others are given back, and all count as lost. Safe
+// for concurrent use.
+type HeldLocks struct{ Grant }
 
 // Token is the fencing token of one of the names, 0 if it is none of them.
 func (h *HeldLocks) Token(name string) int64 {
@@ -80,15 +80,16 @@ func (l *Locks) TryAcquire(ctx context.Context, opts ...LocksOption) (*HeldLocks
 func (l *Locks) acquire(ctx context.Context, o options) (_ *HeldLocks, err error) {
 	ctx, end := l.client.config.Hooks.trace(ctx, "acquire", fmt.Sprintf("%q", l.names))
 	defer func() { end(err) }()
-	c, err := l.claim(ctx, coordv1.Kind_KIND_ACQUIRE, l.names, o, o.acquire(l.names...))
+	c, err := l.admit(ctx, coordv1.Kind_KIND_ACQUIRE, l.names, o, o.acquire(l.names...))
 	if err != nil {
 		return nil, fmt.Errorf("acquire locks %q: %w", l.names, err)
 	}
-	return &HeldLocks{c}, nil
+	return &HeldLocks{Grant{c}}, nil
 }
 
 // Do runs fn while all are held, see Lock.Do.
-func (l *Locks) Do(ctx context.Context, fn func(ctx context.Context, held *HeldLocks) error, opts ...LocksOption) error {
+func (l *Locks) Do(ctx context.Context, fn func(ctx context.Context, held *HeldLocks) error,
+	opts ...LocksOption) error {
 	held, err := l.Acquire(ctx, opts...)
 	if err != nil {
 		return err

@@ -2,18 +2,18 @@ package client
 
 import "sync"
 
-// teller calls callbacks one after the other, on a goroutine that exists only while there are some: whoever has news does
+// notifier calls callbacks one after the other, on a goroutine that exists only while there are some: whoever has news does
 // not wait for who wants to hear them.
-type teller struct {
+type notifier struct {
 	mu      sync.Mutex
 	queue   []func()
 	busy    bool
 	running sync.WaitGroup
 }
 
-func newTeller() *teller { return &teller{} }
+func newNotifier() *notifier { return &notifier{} }
 
-func (t *teller) tell(fn func()) {
+func (t *notifier) notify(fn func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.queue = append(t.queue, fn)
@@ -23,7 +23,7 @@ func (t *teller) tell(fn func()) {
 	}
 }
 
-func (t *teller) run() {
+func (t *notifier) run() {
 	for {
 		t.mu.Lock()
 		queue := t.queue
@@ -40,4 +40,4 @@ func (t *teller) run() {
 }
 
 // close waits for the callbacks that are due.
-func (t *teller) close() { t.running.Wait() }
+func (t *notifier) close() { t.running.Wait() }

@@ -15,7 +15,7 @@ import (
 
 // object is a named thing whose state is a key.
 type object struct {
-	through
+	recipe
 	kind layout.Kind
 	name string
 }
@@ -32,9 +32,9 @@ func (o *object) check() error {
 
 // change sends a request that changes something, and returns the session that it went through, unless there is an error. What
 // was certainly not executed, because the shared session had ended, goes to the next one.
-func (th through) change(ctx context.Context, kind coordv1.Kind, req, resp proto.Message) (*Session, error) {
+func (r recipe) change(ctx context.Context, kind coordv1.Kind, req, resp proto.Message) (*Session, error) {
 	for {
-		s, err := th.session(ctx)
+		s, err := r.session(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +42,7 @@ func (th through) change(ctx context.Context, kind coordv1.Kind, req, resp proto
 		switch {
 		case err == nil:
 			return s, nil
-		case th.own != nil || !lostBefore(err):
+		case r.own != nil || !lostBefore(err):
 			return nil, err
 		}
 	}
@@ -109,8 +109,8 @@ func (u *Update) plain() []*mvccpb.Event {
 }
 
 // remove deletes what stays under a name, and reports whether there was anything. It can be repeated.
-func (th through) remove(ctx context.Context, kind coordv1.DeleteObjectRequest_Kind, name string) (bool, error) {
-	conn, err := th.client.Conn()
+func (r recipe) remove(ctx context.Context, kind coordv1.DeleteObjectRequest_Kind, name string) (bool, error) {
+	conn, err := r.client.Conn()
 	if err != nil {
 		return false, err
 	}

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Options are typed by what takes them: one that means nothing to a recipe does not compile there. With… sets something, On…
-// has a function called. Which recipes take an option is what the interface embeds that its constructor returns.
+// Options are typed by what takes them: one that means nothing to a recipe does not compile there. With… sets
+// something, On… has a function called. Which recipes take an option is what the interface embeds that its constructor
+// returns.
 
 // SessionOption configures Client.NewSession.
 type SessionOption interface {
@@ -170,7 +171,8 @@ func ofTry[O interface{ apply(*options) }](c *Client, opts []O) options {
 // WithTTL sets the TTL of a session, in whole milliseconds, 100 ms or more. Default: Config.SessionTTL.
 func WithTTL(ttl time.Duration) SessionOption { return option(func(o *options) { o.ttl = ttl }) }
 
-// WithIdentity says who a session belongs to, for people and for introspection. Default: Config.Host and Config.Process.
+// WithIdentity says who a session belongs to, for people and for introspection. Default: Config.Host and
+// Config.Process.
 func WithIdentity(host, process string) SessionOption {
 	return option(func(o *options) { o.host, o.process = host, process })
 }
@@ -186,23 +188,23 @@ func WithLabel(key, value string) LabelOption {
 	})
 }
 
-// WithMaxWait bounds the waiting: when it is over, the error is ErrNotAcquired and the place in the queue is given up. 0: no
-// bound but the context. It means nothing where nobody waits (TryAcquire, TryCampaign).
+// WithMaxWait bounds the waiting: when it is over, the error is ErrNotAcquired and the place in the queue is given up.
+// 0: no bound but the context. It means nothing where nobody waits (TryAcquire, TryCampaign).
 func WithMaxWait(d time.Duration) QueueOption { return option(func(o *options) { o.maxWait = d }) }
 
 // WithOwner says who asks, for people who look at the queue. Default: Config.Owner.
 func WithOwner(owner string) OwnerOption { return option(func(o *options) { o.owner = owner }) }
 
-// WithDelay has nobody hold for this long if our session expires while we hold: time for work that was under way to end.
-// It does not delay after a release. In whole milliseconds, at most an hour.
+// WithDelay has nobody hold for this long if our session expires while we hold: time for work that was under way to
+// end. It does not delay after a release. In whole milliseconds, at most an hour.
 func WithDelay(d time.Duration) DelayOption { return option(func(o *options) { o.delay = d }) }
 
-// WithPriority makes a campaign one in the election with priorities of that name, where the greatest leads next. It is not
-// 0, and the election another one than that without priorities.
+// WithPriority makes a campaign one in the election with priorities of that name, where the greatest leads next. It is
+// not 0, and the election another one than that without priorities.
 func WithPriority(p int64) CampaignOption { return option(func(o *options) { o.priority = p }) }
 
-// WithReentry enters again what is held already, if the context is the one of Do or of Held.Context of the same name. The
-// lock is released by whoever acquired it first.
+// WithReentry enters again what is held already, if the context is the one of Do or of Held.Context of the same name.
+// The lock is released by whoever acquired it first.
 func WithReentry() ReentryOption { return option(func(o *options) { o.reentry = true }) }
 
 // WithOneTerm makes Election.Run return after one term, however it ended.
@@ -216,13 +218,13 @@ func WithSessionBound() GateOption { return option(func(o *options) { o.sessionB
 
 // The functions of the following options are called like Hooks: in order, and must not block, nor close the client.
 
-// OnState has fn called at each change of a session's state, one call at a time. What is held is lost before fn hears of
-// Lost.
+// OnState has fn called at each change of a session's state, one call at a time. What is held is lost before fn hears
+// of Lost.
 func OnState(fn func(State)) SessionOption { return option(func(o *options) { o.onState = fn }) }
 
-// OnQueued has fn called when the request has to wait: how many are before it, and what the holder's entry says (a lock's
-// owner, a leader's value). A key of another client that stands there is named, with what ends it: it may be nothing. It is
-// called again if the request had to be repeated in another session.
+// OnQueued has fn called when the request has to wait: how many are before it, and what the holder's entry says (a
+// lock's owner, a leader's value). A key of another client that stands there is named, with what ends it: it may be
+// nothing. It is called again if the request had to be repeated in another session.
 func OnQueued(fn func(position int64, holder string)) QueueOption {
 	return option(func(o *options) { o.onQueued = fn })
 }

@@ -10,40 +10,40 @@ import (
 // a queue that nobody wants any more goes with the session. But a party that it has left at a barrier counts until then, and with
 // the same party in the next session they would be two.
 
-// keepFormer remembers a session that was shared before, if it may have left parties behind.
-func (t *transport) keepFormer(s *Session) {
+// rememberPredecessor remembers a session that was shared before, if it may have left parties behind.
+func (t *transport) rememberPredecessor(s *Session) {
 	t.lock()
 	defer t.unlock()
 	if s.parties > 0 {
-		t.mu.former = append(t.mu.former, s)
+		t.mu.predecessors = append(t.mu.predecessors, s)
 	}
 }
 
-// nextFormer is one of those that were remembered, nil if there is none.
-func (t *transport) nextFormer() *Session {
+// nextPredecessor is one of those that were remembered, nil if there is none.
+func (t *transport) nextPredecessor() *Session {
 	t.lock()
 	defer t.unlock()
-	if len(t.mu.former) == 0 {
+	if len(t.mu.predecessors) == 0 {
 		return nil
 	}
-	return t.mu.former[0]
+	return t.mu.predecessors[0]
 }
 
-func (t *transport) forgetFormer(s *Session) {
+func (t *transport) forgetPredecessor(s *Session) {
 	t.lock()
 	defer t.unlock()
-	t.mu.former = slices.DeleteFunc(t.mu.former, func(o *Session) bool { return o == s })
+	t.mu.predecessors = slices.DeleteFunc(t.mu.predecessors, func(o *Session) bool { return o == s })
 }
 
-// awaitFormer waits until the servers have nothing more of the sessions that were remembered, for as long as patience, if that is
+// awaitPredecessors waits until the servers have nothing more of the sessions that were remembered, for as long as patience, if that is
 // not 0; then the error wraps ErrNotAcquired.
-func (c *Client) awaitFormer(ctx context.Context, patience time.Duration) error {
+func (c *Client) awaitPredecessors(ctx context.Context, patience time.Duration) error {
 	if patience > 0 {
 		bounded, cancel := context.WithTimeoutCause(ctx, patience, ErrNotAcquired)
 		defer cancel()
 		ctx = bounded
 	}
-	for s := c.t.nextFormer(); s != nil; s = c.t.nextFormer() {
+	for s := c.t.nextPredecessor(); s != nil; s = c.t.nextPredecessor() {
 		err := s.awaitEnd(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -51,7 +51,7 @@ func (c *Client) awaitFormer(ctx context.Context, patience time.Duration) error 
 		case err != nil:
 			return err
 		}
-		c.t.forgetFormer(s)
+		c.t.forgetPredecessor(s)
 	}
 	return nil
 }

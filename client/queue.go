@@ -28,8 +28,8 @@ type QueueEntry struct {
 	Writes bool
 	// Permits is how many of a semaphore's the entry holds or waits for.
 	Permits int64
-	// Foreign: the entry is a key of another client, which stands in the queue as etcd's clients count it. ForeignKey is the
-	// whole key. Nothing here can take its client for dead: it goes when its lease ends, or when somebody deletes it.
+	// Foreign: the entry is a key of another client, which stands in the queue as etcd's clients count it. ForeignKey is
+	// the whole key. Nothing here can take its client for dead: it goes when its lease ends, or when somebody deletes it.
 	Foreign    bool
 	ForeignKey []byte
 }

@@ -19,12 +19,12 @@ type Sequence struct{ object }
 // Sequence returns the sequence of that name, used through the client's shared session. A name is not empty and does not end
 // in a slash.
 func (c *Client) Sequence(name string) *Sequence {
-	return &Sequence{object{through{client: c}, layout.Sequence, name}}
+	return &Sequence{object{recipe{client: c}, layout.Sequence, name}}
 }
 
 // Sequence returns the sequence of that name, used through this session.
 func (s *Session) Sequence(name string) *Sequence {
-	return &Sequence{object{through{s.client, s}, layout.Sequence, name}}
+	return &Sequence{object{recipe{s.client, s}, layout.Sequence, name}}
 }
 
 // Range is the numbers in [First, First+Count).

@@ -36,7 +36,7 @@ type Session struct {
 	attached   bool   // to the transport's link
 	attachedAt uint64 // the link's last heartbeat then: later ones renew the session
 	attaching  *call
-	claims     map[*claim]struct{}
+	admissions map[*admission]struct{}
 	entries    map[string]*entry          // by key: what is held and waited for
 	owners     map[string]map[string]bool // by name: owner ids in use
 	serial     uint64                     // of the last owner id that was made up
@@ -71,7 +71,7 @@ func (c *Client) openSession(ctx context.Context, o options) (*Session, error) {
 func newSession(c *Client, onState func(State)) *Session {
 	s := &Session{
 		client: c, t: c.t, onState: onState,
-		claims: map[*claim]struct{}{}, entries: map[string]*entry{}, owners: map[string]map[string]bool{},
+		admissions: map[*admission]struct{}{}, entries: map[string]*entry{}, owners: map[string]map[string]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.box.session = s
@@ -177,7 +177,7 @@ func (t *transport) wasAttached(s *Session, announced []*entry, c *call) {
 	t.requeue(&s.box)
 }
 
-// renew takes over an acknowledged renewal. It comes too late if the deadline has passed: the keeper ends the session then.
+// renew takes over an acknowledged renewal. It comes too late if the deadline has passed: maintain ends the session then.
 func (s *Session) renew(sent, ttl time.Duration) {
 	s.deadline = s.deadline.renewed(sent, ttl)
 	s.enter(s.deadline.state(s.t.clock()))
@@ -189,7 +189,7 @@ func (s *Session) enter(state State) {
 		return
 	}
 	s.state = state
-	s.t.later(func() { s.t.tell(func() { s.onState(state) }) })
+	s.t.later(func() { s.t.notify(func() { s.onState(state) }) })
 }
 
 // end ends a session: what it holds is lost, what it waits for, too. A request that was sent may have been executed.
@@ -200,7 +200,7 @@ func (t *transport) end(s *Session, why error) {
 	s.ended = why
 	delete(t.mu.sessions, s.id)
 	t.mu.shortest = 0
-	for c := range s.claims {
+	for c := range s.admissions {
 		c.finish(lost(why))
 	}
 	for _, c := range s.box.live() {
@@ -272,9 +272,9 @@ func (s *Session) Close(ctx context.Context) error {
 	return nil
 }
 
-// claimOwner returns an owner id for one more entry of each name: the first one has none, so that it looks like an etcd
+// takeOwner returns an owner id for one more entry of each name: the first one has none, so that it looks like an etcd
 // client's.
-func (s *Session) claimOwner(names []string) string {
+func (s *Session) takeOwner(names []string) string {
 	id := ""
 	for _, name := range names {
 		if s.owners[name][""] {

@@ -22,13 +22,13 @@ const (
 
 // transport keeps one stream to the cluster while somebody needs it, moves it to the next endpoint when it fails, and
 // carries requests, heartbeats, pushes and channels over it. It has four goroutines: run (connects, and reads), a writer for
-// each link, the keeper (heartbeats, deadlines) and the teller (callbacks); none belongs to a request or a session.
+// each link, one for heartbeats and deadlines (maintain), and the notifier (callbacks); none belongs to a request or a session.
 type transport struct {
-	config *Config
-	clock  func() time.Duration
-	log    *slog.Logger
-	dial   func(ctx context.Context, endpoint string) (*link, error)
-	teller *teller
+	config   *Config
+	clock    func() time.Duration
+	log      *slog.Logger
+	dial     func(ctx context.Context, endpoint string) (*link, error)
+	notifier *notifier
 
 	ctx     context.Context
 	stop    context.CancelCauseFunc
@@ -37,31 +37,31 @@ type transport struct {
 	calls   sync.Pool                       // their channels cost more than all the rest of a request
 	need    chan struct{}                   // capacity 1: there is something to connect for
 	kick    chan struct{}                   // capacity 1: there is something to send
-	look    chan struct{}                   // capacity 1: the keeper shall look at once
+	look    chan struct{}                   // capacity 1: maintain shall look at once
 
 	mu struct {
 		sync.Mutex
-		closed   error
-		link     *link // nil while there is none
-		sessions map[int64]*Session
-		plain    outbox     // requests without a session
-		ready    []*outbox  // with something to send
-		former   []*Session // shared before, and lost with parties at barriers
-		channels map[uint64]*channel
-		loud     []*channel // with something to send
-		after    []func()   // to be called when mu is free
-		lanes    [lanesCount]lane
-		channel  uint64        // the last channel's number
-		nextLook time.Duration // on the clock: no session changes its state before
-		shortest time.Duration // TTL of the sessions; 0: not known
-		patience time.Duration // with a heartbeat, after members that were silent; 0: as the TTLs have it
+		closed       error
+		link         *link // nil while there is none
+		sessions     map[int64]*Session
+		plain        outbox     // requests without a session
+		ready        []*outbox  // with something to send
+		predecessors []*Session // shared before, and lost with parties at barriers
+		channels     map[uint64]*channel
+		loud         []*channel // with something to send
+		after        []func()   // to be called when mu is free
+		lanes        [lanesCount]lane
+		channel      uint64        // the last channel's number
+		nextLook     time.Duration // on the clock: no session changes its state before
+		shortest     time.Duration // TTL of the sessions; 0: not known
+		patience     time.Duration // with a heartbeat, after members that were silent; 0: as the TTLs have it
 	}
 }
 
 // newTransport returns a transport that dials the endpoints in this order; dial is nil but in tests.
 func newTransport(config *Config, order []string, dial func(context.Context, string) (*link, error)) *transport {
 	t := &transport{
-		config: config, clock: config.Clock, log: config.Logger, teller: newTeller(),
+		config: config, clock: config.Clock, log: config.Logger, notifier: newNotifier(),
 		need: make(chan struct{}, 1), kick: make(chan struct{}, 1), look: make(chan struct{}, 1),
 	}
 	t.calls.New = func() any { return &call{done: make(chan struct{}, 1)} }
@@ -72,7 +72,7 @@ func newTransport(config *Config, order []string, dial func(context.Context, str
 	t.mu.sessions = map[int64]*Session{}
 	t.mu.channels = map[uint64]*channel{}
 	t.running.Go(func() { t.run(order) })
-	t.running.Go(t.keep)
+	t.running.Go(t.maintain)
 	return t
 }
 
@@ -117,7 +117,7 @@ func (t *transport) close() {
 	t.unlock()
 	t.stop(ErrClosed)
 	t.running.Wait()
-	t.teller.close()
+	t.notifier.close()
 }
 
 // request is what do sends.
@@ -352,8 +352,8 @@ func (t *transport) repeat(c *call) {
 	})
 }
 
-// tell has fn called by the teller, after what was told before.
-func (t *transport) tell(fn func()) { t.teller.tell(fn) }
+// notify has fn called by the notifier, after what it was given before.
+func (t *transport) notify(fn func()) { t.notifier.notify(fn) }
 
 // sleep waits; false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
