@@ -12,7 +12,7 @@
 //	}
 //
 // Package resolver makes a gRPC name resolver and a balancer of it. proto/coord/v1/registry.proto says which keys the records
-// stand in, and package roster what they mean.
+// stand in, and package instances what they mean.
 //
 // # What is promised
 //
