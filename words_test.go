@@ -22,7 +22,9 @@ var retired = map[string]string{
 
 // retiredHere are words that have a meaning in other folders.
 var retiredHere = map[string]map[string]string{
-	"client":                   {"claim": "admission", "former": "predecessor", "teller": "notifier", "through": "recipe"},
+	"client": {
+		"claim": "admission", "former": "predecessor", "teller": "notifier", "through": "recipe",
+	},
 	"coord/internal/mirror":    {"line": "mirror", "former": "previous", "place": "position"},
 	"coord/internal/recipesvc": {"line": "mirror", "place": "position"},
 	"coord/internal/stream":    {"line": "mirror", "place": "entry"},

@@ -108,7 +108,8 @@ func (a *admission) answered(call *call) {
 			a.gone(notAcquired(r.Holder))
 			return
 		}
-		e := &entry{admission: a, name: a.names[i], key: r.Key, token: r.Token, holds: r.State == coordv1.AcquiredEntry_HOLDS}
+		e := &entry{admission: a, name: a.names[i], key: r.Key, token: r.Token,
+			holds: r.State == coordv1.AcquiredEntry_HOLDS}
 		a.entries = append(a.entries, e)
 	}
 	a.revision = resp.Revision
@@ -280,7 +281,8 @@ func (e *entry) reconcile(r *coordv1.AcquiredEntry) {
 	case r.State == coordv1.AcquiredEntry_NONE:
 		e.lose(coordv1.EntryLost_REMOVED)
 	case e.holds && (r.Token != e.token || !holds):
-		// Ours is gone, and what stands there is another: of a transfer, which makes leaders leave. Nobody of us wants it.
+		// Ours is gone, and what stands there is another: of a transfer, which makes leaders leave. Nobody of us wants
+		// it.
 		e.token = r.Token
 		c.finish(lost(ErrTransferred))
 		c.sendRelease()

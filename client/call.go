@@ -25,7 +25,8 @@ type call struct {
 	settled   bool          // there is an outcome
 	pause     time.Duration // before it is sent again, if the server could not do it now
 
-	// take is called with the outcome, under the transport's mutex, before anything that the server said later is looked at.
+	// take is called with the outcome, under the transport's mutex, before anything that the server said later is
+	// looked at.
 	take func(*call)
 	// The outcome: exactly one of both is set, once done has a value.
 	response []byte
@@ -110,7 +111,8 @@ func (o *outbox) mayGo(c *call) bool {
 }
 
 // lane bounds the frames under way that carry requests of one sort, so that what comes meanwhile gathers and travels
-// together: that is where the throughput comes from. There is no timer: a request that finds the lane free leaves at once.
+// together: that is where the throughput comes from. There is no timer: a request that finds the lane free leaves at
+// once.
 type lane struct {
 	waiting       int    // requests in queues
 	sent, settled uint64 // frames; a frame is settled when anything of it, or of a later one, was answered

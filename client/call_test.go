@@ -43,8 +43,8 @@ func TestKV(t *testing.T) {
 	})
 }
 
-// TestLostResponseIsNoSecondExecution: the responses of a member are lost, then its connection breaks. Over the next one
-// the same request is answered by its first outcome.
+// TestLostResponseIsNoSecondExecution: the responses of a member are lost, then its connection breaks. Over the next
+// one the same request is answered by its first outcome.
 func TestLostResponseIsNoSecondExecution(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -77,7 +77,8 @@ func TestLostResponseIsNoSecondExecution(t *testing.T) {
 	})
 }
 
-// TestUnknownOutcomes: what was sent has an unknown outcome when its context or its session ends; what never left has not.
+// TestUnknownOutcomes: what was sent has an unknown outcome when its context or its session ends; what never left has
+// not.
 func TestUnknownOutcomes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -111,7 +112,8 @@ func TestUnknownOutcomes(t *testing.T) {
 			results <- nil
 		}()
 		for range 2 {
-			if err := <-results; err != nil && (!errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrSessionExpired)) {
+			if err := <-results; err != nil &&
+				(!errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrSessionExpired)) {
 				t.Errorf("sent, session lost: %v", err)
 			}
 		}
@@ -133,7 +135,8 @@ func TestAgain(t *testing.T) {
 				return nil
 			}
 			refusals++
-			return &coordv1.Refusal{Reason: coordv1.Error_REASON_OUTCOME_UNKNOWN, Code: uint32(codes.Unavailable), Message: "etcdserver: request timed out"}
+			return &coordv1.Refusal{Reason: coordv1.Error_REASON_OUTCOME_UNKNOWN, Code: uint32(codes.Unavailable),
+				Message: "etcdserver: request timed out"}
 		}
 		if _, err := c.Put(t.Context(), "k", "v"); err != nil {
 			t.Error(err)
@@ -145,7 +148,8 @@ func TestAgain(t *testing.T) {
 		f.set(func() { refusals = -1000000 })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Put(ctx, "k", "v"); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrOutcomeUnknown) {
+		if _, err := c.Put(ctx, "k",
+			"v"); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrOutcomeUnknown) {
 			t.Error(err)
 		}
 		_ = c.Close()
@@ -352,7 +356,8 @@ func TestRefusedAtTheSecondTry(t *testing.T) {
 			}
 			return &coordv1.Refusal{Reason: coordv1.Error_REASON_SESSION_NOT_FOUND, Code: uint32(codes.NotFound)}
 		}
-		if _, err := s.KV().Put(t.Context(), "k", "v"); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrSessionExpired) {
+		if _, err := s.KV().Put(t.Context(), "k",
+			"v"); !errors.Is(err, ErrOutcomeUnknown) || !errors.Is(err, ErrSessionExpired) {
 			t.Errorf("%v", err)
 		}
 		_ = c.Close()

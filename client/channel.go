@@ -57,7 +57,8 @@ func (t *transport) openChannel(ctx context.Context, kind coordv1.ChannelKind) (
 		return nil, t.mu.closed
 	}
 	t.mu.channel++
-	ch := &channel{t: t, id: t.mu.channel, kind: kind, wake: make(chan struct{}, 1), credit: firstCredit, grant: channelWindow}
+	ch := &channel{t: t, id: t.mu.channel, kind: kind, wake: make(chan struct{}, 1), credit: firstCredit,
+		grant: channelWindow}
 	t.mu.channels[ch.id] = ch
 	context.AfterFunc(ctx, func() { ch.close(status.FromContextError(ctx.Err()).Err()) })
 	signal(t.need)
@@ -217,7 +218,8 @@ type messages[Req, Resp any] struct {
 	ch  *channel
 }
 
-func openMessages[Req, Resp any](ctx context.Context, t *transport, kind coordv1.ChannelKind) (*messages[Req, Resp], error) {
+func openMessages[Req, Resp any](ctx context.Context, t *transport, kind coordv1.ChannelKind) (*messages[Req, Resp],
+	error) {
 	ch, err := t.openChannel(ctx, kind)
 	if err != nil {
 		return nil, err

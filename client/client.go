@@ -41,7 +41,8 @@ type Client struct {
 	}
 }
 
-// New returns a Client. It waits for a server only to authenticate, if a user is configured; else the first call connects.
+// New returns a Client. It waits for a server only to authenticate, if a user is configured; else the first call
+// connects.
 func New(config Config) (*Client, error) {
 	config.ensureDefaults()
 	if err := config.validate(); err != nil {
@@ -68,17 +69,19 @@ func newClient(config Config, order []string, dial func(context.Context, string)
 
 // authenticate waits until one server has taken the user and the password.
 func (c *Client) authenticate() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(len(c.config.Endpoints))*c.config.DialTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(),
+		time.Duration(len(c.config.Endpoints))*c.config.DialTimeout)
 	defer cancel()
-	_, err := c.t.do(ctx, nil, request{kind: coordv1.Kind_KIND_LEADER, body: &coordv1.LeaderRequest{Name: "_"}, quick: true})
+	_, err := c.t.do(ctx, nil,
+		request{kind: coordv1.Kind_KIND_LEADER, body: &coordv1.LeaderRequest{Name: "_"}, quick: true})
 	if errors.Is(err, ErrNoLeader) {
 		return nil
 	}
 	return err
 }
 
-// Close closes the shared session, which gives up what it holds, and the connection. Sessions made by NewSession should be
-// closed before: they are lost. It returns when all goroutines of the client have ended.
+// Close closes the shared session, which gives up what it holds, and the connection. Sessions made by NewSession should
+// be closed before: they are lost. It returns when all goroutines of the client have ended.
 func (c *Client) Close() error {
 	var err error
 	c.opening <- struct{}{}
@@ -104,8 +107,8 @@ func (c *Client) Close() error {
 	return err
 }
 
-// Session returns the session that the client's writes, locks and elections share. A new one is opened where there is none
-// or the last one was lost.
+// Session returns the session that the client's writes, locks and elections share. A new one is opened where there is
+// none or the last one was lost.
 func (c *Client) Session(ctx context.Context) (*Session, error) {
 	if s := c.live(); s != nil {
 		return s, nil

@@ -5,10 +5,12 @@ import (
 	"time"
 )
 
-// A clock returns the time since some fixed instant. It must not stand still while the machine sleeps; see Config.Clock.
+// A clock returns the time since some fixed instant. It must not stand still while the machine sleeps; see
+// Config.Clock.
 type clock = func() time.Duration
 
-// jumpThreshold is how far the wall clock must run ahead of the monotonic one to be believed: less is slewing and jitter.
+// jumpThreshold is how far the wall clock must run ahead of the monotonic one to be believed: less is slewing and
+// jitter.
 const jumpThreshold = 100 * time.Millisecond
 
 // jumpClock is a clock for systems without one that counts sleep: the monotonic clock, plus each forward jump
@@ -39,8 +41,9 @@ func (c *jumpClock) now() time.Duration {
 func newJumpClock() clock {
 	start := time.Now()
 	c := &jumpClock{
-		mono:  func() time.Duration { return time.Since(start) },
-		walls: func() time.Duration { return time.Now().Round(0).Sub(start.Round(0)) }, // Round strips the monotonic reading
+		mono: func() time.Duration { return time.Since(start) },
+		// Round strips the monotonic reading
+		walls: func() time.Duration { return time.Now().Round(0).Sub(start.Round(0)) },
 	}
 	return c.now
 }

@@ -16,8 +16,8 @@ import (
 
 // Config says where the servers are and how to talk to them. Only Endpoints is required.
 type Config struct {
-	// Endpoints are the client addresses of the members: host:port, or http(s)://host:port. At least one. They are tried
-	// in random order.
+	// Endpoints are the client addresses of the members: host:port, or http(s)://host:port. At least one. They are
+	// tried in random order.
 	Endpoints []string
 	// TLS, if set, is used for all endpoints.
 	TLS *tls.Config
@@ -39,8 +39,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Hooks are told of what happens.
 	Hooks Hooks
-	// Clock returns the time since some fixed instant, for tests that turn it. It must not stand still while the machine
-	// sleeps. Deadlines of sessions and heartbeats follow it; timeouts of the network do not. Default: the system's.
+	// Clock returns the time since some fixed instant, for tests that turn it. It must not stand still while the
+	// machine sleeps. Deadlines of sessions and heartbeats follow it; timeouts of the network do not. Default: the
+	// system's.
 	Clock func() time.Duration
 	// DialOptions are added to those of the connection.
 	DialOptions []grpc.DialOption
@@ -61,9 +62,9 @@ type Hooks struct {
 	// OnConnect and OnDisconnect: the stream stands, or has ended, or could not be opened.
 	OnConnect    func(endpoint string)
 	OnDisconnect func(endpoint string, err error)
-	// Trace is called by the goroutine that begins an operation, with its context; the operation goes on with the context
-	// that is returned, and calls end with its outcome. Operations: "acquire", "campaign" (until it holds), "hold" (the
-	// function of Do and Run).
+	// Trace is called by the goroutine that begins an operation, with its context; the operation goes on with the
+	// context that is returned, and calls end with its outcome. Operations: "acquire", "campaign" (until it holds),
+	// "hold" (the function of Do and Run).
 	Trace func(ctx context.Context, operation, name string) (_ context.Context, end func(error))
 }
 

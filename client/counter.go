@@ -9,15 +9,15 @@ import (
 	"github.com/coord-dev/coord/proto/objects"
 )
 
-// Counter is a named number that many add to: 0 until it is written, between the limits of int64. It holds no state: any
-// number may exist for one name. Safe for concurrent use.
+// Counter is a named number that many add to: 0 until it is written, between the limits of int64. It holds no state:
+// any number may exist for one name. Safe for concurrent use.
 //
 // Each change is one commit, executed exactly once; the error of one that may have been executed, or not, wraps
 // ErrOutcomeUnknown. Any other error means that the counter was not changed.
 type Counter struct{ object }
 
-// Counter returns the counter of that name, written through the client's shared session. A name is not empty and does not end
-// in a slash.
+// Counter returns the counter of that name, written through the client's shared session. A name is not empty and does
+// not end in a slash.
 func (c *Client) Counter(name string) *Counter {
 	return &Counter{object{recipe{client: c}, layout.Counter, name}}
 }
@@ -30,7 +30,8 @@ func (s *Session) Counter(name string) *Counter {
 // Add adds delta, which may be negative, and returns the sum. The error wraps ErrOverflow if the sum does not fit.
 func (c *Counter) Add(ctx context.Context, delta int64) (int64, error) {
 	resp := &coordv1.CounterValue{}
-	if _, err := c.change(ctx, coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: c.name, Delta: delta}, resp); err != nil {
+	if _, err := c.change(ctx, coordv1.Kind_KIND_COUNTER_ADD, &coordv1.CounterAdd{Name: c.name, Delta: delta},
+		resp); err != nil {
 		return 0, fmt.Errorf("add %d to counter %q: %w", delta, c.name, err)
 	}
 	return resp.Value, nil

@@ -20,14 +20,16 @@ func (s State) String() string {
 }
 
 const (
-	// A share of the TTL is given up so that the local deadline comes before the server's even if our clock is slower than
-	// theirs by some percent, and if we notice late: a tenth, though at least minMargin, which is a quarter of short TTLs.
+	// A share of the TTL is given up so that the local deadline comes before the server's even if our clock is slower
+	// than theirs by some percent, and if we notice late: a tenth, though at least minMargin, which is a quarter of
+	// short TTLs.
 	marginShare     = 10
 	minMargin       = 100 * time.Millisecond
 	shortTTLMargins = 4
 	// renewShare: a heartbeat every TTL/3.
 	renewShare = 3
-	// attemptShare: a heartbeat that is not answered within TTL/9 sends us to another member. Short TTLs leave less tries.
+	// attemptShare: a heartbeat that is not answered within TTL/9 sends us to another member. Short TTLs leave less
+	// tries.
 	attemptShare           = 9
 	minAttempt, maxAttempt = 100 * time.Millisecond, 2 * time.Second
 	shortTTLAttempts       = 4
@@ -66,7 +68,8 @@ func (d deadline) changes(now time.Duration) time.Duration {
 	return d.at()
 }
 
-// renewed is the deadline after an acknowledged renewal that was sent at the given instant. An older one changes nothing.
+// renewed is the deadline after an acknowledged renewal that was sent at the given instant. An older one changes
+// nothing.
 func (d deadline) renewed(sent, ttl time.Duration) deadline {
 	if sent < d.sent {
 		return d

@@ -24,8 +24,10 @@ func TestDeadline(t *testing.T) {
 	if got := d.renewed(62*time.Second, 8*time.Second).at(); got != 62*time.Second+7200*time.Millisecond {
 		t.Errorf("renewed deadline: %v", got)
 	}
-	for _, ttl := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second, 2 * time.Second, 10 * time.Second, time.Hour} {
-		if tries := (ttl - deadline{ttl: ttl}.margin() - ttl/renewShare) / attemptTime(ttl); tries < 1 || ttl >= time.Second && tries < 2 {
+	for _, ttl := range []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, time.Second, 2 * time.Second,
+		10 * time.Second, time.Hour} {
+		if tries := (ttl - deadline{ttl: ttl}.margin() - ttl/renewShare) / attemptTime(ttl); tries < 1 ||
+			ttl >= time.Second && tries < 2 {
 			t.Errorf("TTL %v leaves time for %d attempts only", ttl, tries)
 		}
 		if attemptTime(ttl) >= ttl/renewShare {

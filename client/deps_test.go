@@ -10,7 +10,9 @@ import (
 // modulesOf returns the modules of all packages that the packages import, and the packages of this module among them.
 func modulesOf(t *testing.T, packages ...string) (modules, own []string) {
 	t.Helper()
-	out, err := exec.Command("go", append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}} {{.ImportPath}}"}, packages...)...).CombinedOutput()
+	out, err := exec.Command("go",
+		append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}} {{.ImportPath}}"},
+			packages...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
 	}
@@ -28,14 +30,17 @@ func modulesOf(t *testing.T, packages ...string) (modules, own []string) {
 // TestLightDependencies: who imports client or the public proto gets gRPC, protobuf, etcd's API and client, what these
 // need themselves, and nothing of the server.
 func TestLightDependencies(t *testing.T) {
-	allowed, _ := modulesOf(t, "go.etcd.io/etcd/client/v3", "google.golang.org/grpc", "google.golang.org/protobuf/proto", "golang.org/x/sys/unix")
+	allowed, _ := modulesOf(t, "go.etcd.io/etcd/client/v3", "google.golang.org/grpc",
+		"google.golang.org/protobuf/proto", "golang.org/x/sys/unix")
 	for root, ownAllowed := range map[string][]string{
 		"github.com/coord-dev/coord/client": {
 			"github.com/coord-dev/coord/client", "github.com/coord-dev/coord/proto/coord/v1",
-			"github.com/coord-dev/coord/proto/layout", "github.com/coord-dev/coord/proto/objects", // where keys stand, and what they mean
+			// where keys stand, and what they mean
+			"github.com/coord-dev/coord/proto/layout", "github.com/coord-dev/coord/proto/objects",
 			"github.com/coord-dev/coord/proto/recipes/v1",
 		},
-		"github.com/coord-dev/coord/proto/layout":   {"github.com/coord-dev/coord/proto/layout", "github.com/coord-dev/coord/proto/coord/v1"},
+		"github.com/coord-dev/coord/proto/layout": {"github.com/coord-dev/coord/proto/layout",
+			"github.com/coord-dev/coord/proto/coord/v1"},
 		"github.com/coord-dev/coord/proto/coord/v1": {"github.com/coord-dev/coord/proto/coord/v1"},
 	} {
 		modules, own := modulesOf(t, root)

@@ -57,7 +57,8 @@ func (t *transport) take(l *link, f *coordv1.ServerFrame) {
 	}
 }
 
-// renewed takes over the answer to a heartbeat: the sessions that were attached when it was sent live on from that instant.
+// renewed takes over the answer to a heartbeat: the sessions that were attached when it was sent live on from that
+// instant.
 func (t *transport) renewed(l *link, number uint64) {
 	l.worked = true
 	var last beat

@@ -4,8 +4,9 @@
 //
 //	c, err := client.New(client.Config{Endpoints: []string{"127.0.0.1:2379"}})
 //	err = c.Lock("job").Do(ctx, func(ctx context.Context, held *client.Held) error {
+//		// ctx ends, with cause ErrLost, before anybody else can hold the lock.
 //		_, err := held.KV().Put(ctx, "row", value) // has an effect only while the lock is held; ErrFenced otherwise
-//		return err                                 // ctx ends, with cause ErrLost, before anybody else can hold the lock
+//		return err
 //	})
 //
 // # Verbs

@@ -126,7 +126,8 @@ func (e *Election) campaign(ctx context.Context, value []byte, o options) (_ *Le
 	}
 	c, err := e.admit(ctx, coordv1.Kind_KIND_CAMPAIGN, []string{e.name}, o, func(owner string) proto.Message {
 		return &coordv1.Campaign{
-			Name: e.name, OwnerId: owner, Value: value, Try: o.try, Priority: o.priority, LingerMs: o.delay.Milliseconds(),
+			Name: e.name, OwnerId: owner, Value: value, Try: o.try, Priority: o.priority,
+			LingerMs: o.delay.Milliseconds(),
 		}
 	})
 	if err != nil {

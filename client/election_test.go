@@ -22,7 +22,8 @@ func TestElection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if l, err := e.Leader(t.Context()); err != nil || l.Term != first.Term() || l.Key != first.Key() || string(l.Value) != "a" {
+		if l, err := e.Leader(t.Context()); err != nil || l.Term != first.Term() || l.Key != first.Key() ||
+			string(l.Value) != "a" {
 			t.Errorf("%+v, %v", l, err)
 		}
 		if err := first.Proclaim(t.Context(), []byte("a2")); err != nil {
@@ -66,7 +67,8 @@ func TestTransfer(t *testing.T) {
 			old := e.token
 			f.revision += 10
 			e.token, token = f.revision, f.revision
-			e.push(&coordv1.Push{Event: &coordv1.Push_Requeued{Requeued: &coordv1.Requeued{Name: "boss", Key: e.key, OldToken: old, Token: e.token}}})
+			e.push(&coordv1.Push{Event: &coordv1.Push_Requeued{Requeued: &coordv1.Requeued{Name: "boss", Key: e.key,
+				OldToken: old, Token: e.token}}})
 		})
 		synctest.Wait()
 		if err := leader.Transfer(t.Context(), f.queue("boss")[1]); err != nil {
@@ -139,7 +141,8 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestCancelledCandidateIsFollowed: a transfer gives a candidate another token while it is being removed by the old one.
+// TestCancelledCandidateIsFollowed: a transfer gives a candidate another token while it is being removed by the old
+// one.
 func TestCancelledCandidateIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -158,7 +161,8 @@ func TestCancelledCandidateIsFollowed(t *testing.T) {
 				f.revision++
 				old := e.token
 				e.token = f.revision
-				e.push(&coordv1.Push{Event: &coordv1.Push_Requeued{Requeued: &coordv1.Requeued{Name: "boss", Key: e.key, OldToken: old, Token: e.token}}})
+				e.push(&coordv1.Push{Event: &coordv1.Push_Requeued{Requeued: &coordv1.Requeued{Name: "boss", Key: e.key,
+					OldToken: old, Token: e.token}}})
 			}
 			return nil
 		}

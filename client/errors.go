@@ -42,8 +42,8 @@ var (
 	ErrUpgrade = errors.New("a reader cannot become a writer")
 	// ErrTooManyPermits: more permits than the semaphore has in all. Ask for fewer, or resize it.
 	ErrTooManyPermits = errors.New("more permits than the semaphore has")
-	// ErrBarrierFull: the barrier is open, and not all have left; or it is in use and cannot be deleted. Wait until they
-	// have.
+	// ErrBarrierFull: the barrier is open, and not all have left; or it is in use and cannot be deleted. Wait until
+	// they have.
 	ErrBarrierFull = errors.New("the barrier has all its parties")
 	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties. All have to agree on one.
 	ErrPartiesMismatch = errors.New("the barrier is for another number of parties")
@@ -59,8 +59,8 @@ var (
 	// ErrSessionExpired: the session ended on the server, or could not be renewed in time. It stays lost: open another
 	// one. The shared session is replaced by itself.
 	ErrSessionExpired = errors.New("session expired")
-	// ErrSessionElsewhere: another process attached the session. Two processes never use one: find out which is a copy of
-	// the other.
+	// ErrSessionElsewhere: another process attached the session. Two processes never use one: find out which is a copy
+	// of the other.
 	ErrSessionElsewhere = errors.New("session is used by another process")
 	// ErrSessionClosed: the session was closed by this process.
 	ErrSessionClosed = errors.New("session closed")
@@ -71,9 +71,11 @@ var (
 	ErrTransferred = errors.New("leadership was transferred")
 	// ErrReleased: the lock was released, or the leader resigned, by this process. It is the end that was asked for.
 	ErrReleased = errors.New("released")
-	// ErrFenced: the grant that guards a write (KV of what is held) does not hold any more; the write had no effect. Stop.
+	// ErrFenced: the grant that guards a write (KV of what is held) does not hold any more; the write had no effect.
+	// Stop.
 	ErrFenced = errors.New("fenced: the grant does not hold any more")
-	// ErrNotHolder: a request that only the holder may make came from somebody else; or nobody holds who could be asked.
+	// ErrNotHolder: a request that only the holder may make came from somebody else; or nobody holds who could be
+	// asked.
 	ErrNotHolder = errors.New("not the holder")
 	// ErrTokenMismatch: the token was never granted to the entry. It is of another entry, or made up.
 	ErrTokenMismatch = errors.New("token does not belong to the entry")
@@ -81,9 +83,9 @@ var (
 
 // Errors of calls of whatever kind.
 var (
-	// ErrOutcomeUnknown: the request may have been executed, or not, or may be still. It wraps why nobody knows: the end
-	// of the context, or of the session. Read what became of it before asking for it again. What is certain has no such
-	// error.
+	// ErrOutcomeUnknown: the request may have been executed, or not, or may be still. It wraps why nobody knows: the
+	// end of the context, or of the session. Read what became of it before asking for it again. What is certain has no
+	// such error.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrInvalid: the request is malformed: a bad name, or a value out of its range. Change it.
 	ErrInvalid = errors.New("invalid request")
@@ -99,19 +101,20 @@ var (
 	ErrOverflow = errors.New("out of range")
 	// ErrValueMismatch: a counter has another value than the one expected. Read it, and decide anew.
 	ErrValueMismatch = errors.New("another value than expected")
-	// ErrLatchState: a latch that counts cannot be set; or it is in another generation. Read its State, and decide anew.
+	// ErrLatchState: a latch that counts cannot be set; or it is in another generation. Read its State, and decide
+	// anew.
 	ErrLatchState = errors.New("the latch is in another state")
-	// ErrMemberExists: another session is the member of this id. If it died, it is the member until its TTL is over: try
-	// again then.
+	// ErrMemberExists: another session is the member of this id. If it died, it is the member until its TTL is over:
+	// try again then.
 	ErrMemberExists = errors.New("another session's member")
-	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for. Drain it instead,
-	// or wait.
+	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for. Drain it
+	// instead, or wait.
 	ErrLimitBelowHeld = errors.New("fewer permits than are held or waited for")
 	// ErrNoLeader: nobody leads.
 	ErrNoLeader = errors.New("no leader")
 	// ErrNoCandidate: the target of a transfer is no candidate. Describe who is, or wait until it campaigns.
 	ErrNoCandidate = errors.New("no such candidate")
-	// ErrForeignCandidate: an etcd client's candidate stands before the target of a transfer, and cannot be put behind it;
-	// the text names its key. It has to resign.
+	// ErrForeignCandidate: an etcd client's candidate stands before the target of a transfer, and cannot be put behind
+	// it; the text names its key. It has to resign.
 	ErrForeignCandidate = errors.New("a candidate of an etcd client stands between")
 )

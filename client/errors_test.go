@@ -16,7 +16,8 @@ import (
 func TestReasons(t *testing.T) {
 	for number, name := range coordv1.Error_Reason_name {
 		reason := coordv1.Error_Reason(number)
-		err := fmt.Errorf("outer: %w", refused(&coordv1.Refusal{Reason: reason, Code: uint32(codes.FailedPrecondition), Message: "no"}))
+		err := fmt.Errorf("outer: %w",
+			refused(&coordv1.Refusal{Reason: reason, Code: uint32(codes.FailedPrecondition), Message: "no"}))
 		if want := reasons[reason]; want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %v is not %v", name, err, want)
 		}
@@ -29,7 +30,8 @@ func TestReasons(t *testing.T) {
 		}
 	}
 	compacted := fmt.Errorf("outer: %w", refused(&coordv1.Refusal{
-		Reason: coordv1.Error_REASON_COMPACTED, Code: uint32(codes.OutOfRange), Message: rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted),
+		Reason: coordv1.Error_REASON_COMPACTED, Code: uint32(codes.OutOfRange),
+		Message: rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted),
 	}))
 	if !errors.Is(compacted, rpctypes.ErrCompacted) || errors.Is(compacted, rpctypes.ErrFutureRev) {
 		t.Errorf("compacted: %v", compacted)
@@ -42,8 +44,10 @@ func TestReasons(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for what, c := range map[string]Config{
-		"no endpoints": {}, "empty endpoint": {Endpoints: []string{""}}, "negative TTL": {Endpoints: []string{"x:1"}, SessionTTL: -1},
-		"short TTL": {Endpoints: []string{"x:1"}, SessionTTL: 99_999_999}, "negative timeout": {Endpoints: []string{"x:1"}, DialTimeout: -1},
+		"no endpoints": {}, "empty endpoint": {Endpoints: []string{""}},
+		"negative TTL":     {Endpoints: []string{"x:1"}, SessionTTL: -1},
+		"short TTL":        {Endpoints: []string{"x:1"}, SessionTTL: 99_999_999},
+		"negative timeout": {Endpoints: []string{"x:1"}, DialTimeout: -1},
 	} {
 		if _, err := New(c); !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: %v", what, err)

@@ -18,7 +18,8 @@ func (c *Client) useEtcd() {
 	c.plain = clientv3.NewCtxClient(context.Background()) // for the logger, which etcd's packages do not do without
 	c.KV = clientv3.NewKVFromKVClient(&kvClient{t: c.t, session: c.Session, shared: true}, c.plain)
 	c.Watcher = clientv3.NewWatchFromWatchClient(watchClient{c.t}, c.plain)
-	c.Lease = clientv3.NewLeaseFromLeaseClient(leaseClient{&kvClient{t: c.t, session: c.Session, shared: true}}, c.plain, 5*time.Second)
+	c.Lease = clientv3.NewLeaseFromLeaseClient(leaseClient{&kvClient{t: c.t, session: c.Session, shared: true}},
+		c.plain, 5*time.Second)
 }
 
 // kv is etcd's API with writes through s.
@@ -79,7 +80,8 @@ func (k *kvClient) Range(ctx context.Context, in *pb.RangeRequest, _ ...grpc.Cal
 	return resp, nil
 }
 
-func (k *kvClient) RangeStream(ctx context.Context, in *pb.RangeRequest, _ ...grpc.CallOption) (pb.KV_RangeStreamClient, error) {
+func (k *kvClient) RangeStream(ctx context.Context, in *pb.RangeRequest, _ ...grpc.CallOption) (pb.KV_RangeStreamClient,
+	error) {
 	m, err := openMessages[pb.RangeRequest, pb.RangeStreamResponse](ctx, k.t, coordv1.ChannelKind_CHANNEL_RANGE)
 	if err != nil {
 		return nil, err
@@ -99,7 +101,8 @@ func (k *kvClient) Put(ctx context.Context, in *pb.PutRequest, _ ...grpc.CallOpt
 	return resp, nil
 }
 
-func (k *kvClient) DeleteRange(ctx context.Context, in *pb.DeleteRangeRequest, _ ...grpc.CallOption) (*pb.DeleteRangeResponse, error) {
+func (k *kvClient) DeleteRange(ctx context.Context, in *pb.DeleteRangeRequest,
+	_ ...grpc.CallOption) (*pb.DeleteRangeResponse, error) {
 	resp := &pb.DeleteRangeResponse{}
 	if err := k.write(ctx, coordv1.Kind_KIND_DELETE_RANGE, in, resp); err != nil {
 		return nil, err
@@ -141,7 +144,8 @@ func readsOnly(in *pb.TxnRequest) bool {
 	return true
 }
 
-func (k *kvClient) Compact(ctx context.Context, in *pb.CompactionRequest, _ ...grpc.CallOption) (*pb.CompactionResponse, error) {
+func (k *kvClient) Compact(ctx context.Context, in *pb.CompactionRequest, _ ...grpc.CallOption) (*pb.CompactionResponse,
+	error) {
 	resp := &pb.CompactionResponse{}
 	if err := k.t.ask(ctx, nil, request{kind: coordv1.Kind_KIND_COMPACT, body: in}, resp); err != nil {
 		return nil, err
@@ -157,10 +161,12 @@ func (w watchClient) Watch(ctx context.Context, _ ...grpc.CallOption) (pb.Watch_
 	return openMessages[pb.WatchRequest, pb.WatchResponse](ctx, w.t, coordv1.ChannelKind_CHANNEL_WATCH)
 }
 
-// leaseClient implements etcd's Lease service. Leases granted here are not sessions: whoever granted them keeps them alive.
+// leaseClient implements etcd's Lease service. Leases granted here are not sessions: whoever granted them keeps them
+// alive.
 type leaseClient struct{ kv *kvClient }
 
-func (l leaseClient) LeaseGrant(ctx context.Context, in *pb.LeaseGrantRequest, _ ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
+func (l leaseClient) LeaseGrant(ctx context.Context, in *pb.LeaseGrantRequest,
+	_ ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
 	resp := &pb.LeaseGrantResponse{}
 	if err := l.kv.write(ctx, coordv1.Kind_KIND_LEASE_GRANT, in, resp); err != nil {
 		return nil, err
@@ -169,7 +175,8 @@ func (l leaseClient) LeaseGrant(ctx context.Context, in *pb.LeaseGrantRequest, _
 	return resp, nil
 }
 
-func (l leaseClient) LeaseRevoke(ctx context.Context, in *pb.LeaseRevokeRequest, _ ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
+func (l leaseClient) LeaseRevoke(ctx context.Context, in *pb.LeaseRevokeRequest,
+	_ ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
 	resp := &pb.LeaseRevokeResponse{}
 	if err := l.kv.write(ctx, coordv1.Kind_KIND_LEASE_REVOKE, in, resp); err != nil {
 		return nil, err
@@ -179,15 +186,18 @@ func (l leaseClient) LeaseRevoke(ctx context.Context, in *pb.LeaseRevokeRequest,
 }
 
 func (l leaseClient) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
-	return openMessages[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse](ctx, l.kv.t, coordv1.ChannelKind_CHANNEL_LEASE_KEEP_ALIVE)
+	return openMessages[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse](ctx, l.kv.t,
+		coordv1.ChannelKind_CHANNEL_LEASE_KEEP_ALIVE)
 }
 
-func (l leaseClient) LeaseTimeToLive(ctx context.Context, in *pb.LeaseTimeToLiveRequest, _ ...grpc.CallOption) (*pb.LeaseTimeToLiveResponse, error) {
+func (l leaseClient) LeaseTimeToLive(ctx context.Context, in *pb.LeaseTimeToLiveRequest,
+	_ ...grpc.CallOption) (*pb.LeaseTimeToLiveResponse, error) {
 	resp := &pb.LeaseTimeToLiveResponse{}
 	return resp, l.kv.t.ask(ctx, nil, request{kind: coordv1.Kind_KIND_LEASE_TIME_TO_LIVE, body: in}, resp)
 }
 
-func (l leaseClient) LeaseLeases(ctx context.Context, in *pb.LeaseLeasesRequest, _ ...grpc.CallOption) (*pb.LeaseLeasesResponse, error) {
+func (l leaseClient) LeaseLeases(ctx context.Context, in *pb.LeaseLeasesRequest,
+	_ ...grpc.CallOption) (*pb.LeaseLeasesResponse, error) {
 	resp := &pb.LeaseLeasesResponse{}
 	return resp, l.kv.t.ask(ctx, nil, request{kind: coordv1.Kind_KIND_LEASE_LEASES, body: in}, resp)
 }

@@ -66,8 +66,10 @@ type fakeEntry struct {
 
 func newFake() *fakeCluster {
 	return &fakeCluster{
-		keys: map[string]*mvccpb.KeyValue{}, queues: map[string][]*fakeEntry{}, sessions: map[int64]*fakeSession{}, revision: 1,
-		streams: map[*fakeStream]bool{}, executed: map[coordv1.Kind]int{}, silent: map[string]bool{}, deaf: map[string]bool{}, start: time.Now(),
+		keys: map[string]*mvccpb.KeyValue{}, queues: map[string][]*fakeEntry{}, sessions: map[int64]*fakeSession{},
+		revision: 1,
+		streams:  map[*fakeStream]bool{}, executed: map[coordv1.Kind]int{}, silent: map[string]bool{},
+		deaf: map[string]bool{}, start: time.Now(),
 	}
 }
 
@@ -124,7 +126,8 @@ func (f *fakeCluster) dial(ctx context.Context, endpoint string) (*link, error) 
 	f.mu.Lock()
 	f.streams[s] = true
 	f.mu.Unlock()
-	l := &link{endpoint: endpoint, stream: s, welcome: &coordv1.Welcome{ClusterId: 7, MemberId: 8}, close: func() { s.cut(errors.New("closed")) }}
+	l := &link{endpoint: endpoint, stream: s, welcome: &coordv1.Welcome{ClusterId: 7, MemberId: 8},
+		close: func() { s.cut(errors.New("closed")) }}
 	l.ctx, l.fail = context.WithCancelCause(context.Background())
 	context.AfterFunc(l.ctx, func() { s.cut(context.Cause(l.ctx)) })
 	return l, nil
@@ -226,7 +229,8 @@ func decode[M proto.Message](body []byte, m M) M {
 
 func (f *fakeCluster) batch(s *fakeStream, b *coordv1.Batch) {
 	answer := func(r *coordv1.Request, o *coordv1.Outcome) {
-		s.say(&coordv1.ServerFrame{Responses: []*coordv1.Response{{Session: b.Session, Sequence: r.Sequence, Outcome: o}}})
+		s.say(&coordv1.ServerFrame{Responses: []*coordv1.Response{{Session: b.Session, Sequence: r.Sequence,
+			Outcome: o}}})
 	}
 	session := f.sessions[b.Session]
 	for _, r := range b.Requests {
@@ -275,7 +279,8 @@ func (f *fakeCluster) plain(s *fakeStream, r *coordv1.Request) *coordv1.Outcome 
 		req := decode(r.Body, &coordv1.SessionOpen{})
 		f.revision++
 		session := &fakeSession{
-			id: 1000 + f.revision, created: uint64(f.revision), epoch: 1, ttl: time.Duration(req.TtlMs) * time.Millisecond,
+			id: 1000 + f.revision, created: uint64(f.revision), epoch: 1,
+			ttl:    time.Duration(req.TtlMs) * time.Millisecond,
 			stream: s, outcomes: map[uint64]*coordv1.Outcome{}, identity: req.Identity,
 		}
 		session.deadline = time.Now().Add(session.ttl)
@@ -348,7 +353,8 @@ func (f *fakeCluster) execute(s *fakeSession, r *coordv1.Request) *coordv1.Outco
 			return refusal(coordv1.Error_REASON_ETCD, codes.InvalidArgument, "etcdserver: key is not provided")
 		}
 		f.revision++
-		f.keys[string(req.Key)] = &mvccpb.KeyValue{Key: req.Key, Value: req.Value, ModRevision: f.revision, CreateRevision: f.revision}
+		f.keys[string(req.Key)] = &mvccpb.KeyValue{Key: req.Key, Value: req.Value, ModRevision: f.revision,
+			CreateRevision: f.revision}
 		return outcome(&pb.PutResponse{Header: header()})
 	case coordv1.Kind_KIND_ACQUIRE:
 		req := decode(r.Body, &coordv1.Acquire{})
@@ -386,7 +392,8 @@ func (f *fakeCluster) execute(s *fakeSession, r *coordv1.Request) *coordv1.Outco
 		if len(q) == 0 {
 			return outcome(&coordv1.Asked{})
 		}
-		q[0].push(&coordv1.Push{Event: &coordv1.Push_Asked{Asked: &coordv1.ReleaseAsked{Name: req.Name, Key: q[0].key, Token: q[0].token, From: req.From, Reason: req.Reason}}})
+		q[0].push(&coordv1.Push{Event: &coordv1.Push_Asked{Asked: &coordv1.ReleaseAsked{Name: req.Name, Key: q[0].key,
+			Token: q[0].token, From: req.From, Reason: req.Reason}}})
 		return outcome(&coordv1.Asked{Holder: q[0].entry()})
 	}
 	return outcome(&pb.TxnResponse{Header: header()})
@@ -401,7 +408,8 @@ func (e *fakeEntry) push(p *coordv1.Push) {
 	e.session.stream.say(&coordv1.ServerFrame{Pushes: []*coordv1.Push{p}})
 }
 
-func (f *fakeCluster) acquire(s *fakeSession, sequence uint64, names []string, owner, value string, try bool) *coordv1.Outcome {
+func (f *fakeCluster) acquire(s *fakeSession, sequence uint64, names []string, owner, value string,
+	try bool) *coordv1.Outcome {
 	resp := &coordv1.Acquired{}
 	for _, name := range names {
 		if name == "" || name[len(name)-1] == '/' {
@@ -457,7 +465,8 @@ func (f *fakeCluster) remove(which func(*fakeEntry) bool, told func(*fakeEntry))
 			return true
 		})
 		if f.queues[name] = q; len(q) > 0 && q[0] != first {
-			q[0].push(&coordv1.Push{Event: &coordv1.Push_Granted{Granted: &coordv1.Granted{Key: q[0].key, Token: q[0].token}}})
+			q[0].push(&coordv1.Push{Event: &coordv1.Push_Granted{Granted: &coordv1.Granted{Key: q[0].key,
+				Token: q[0].token}}})
 		}
 	}
 	f.revision++
@@ -486,7 +495,8 @@ func (f *fakeCluster) delete(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.remove(func(e *fakeEntry) bool { return e.key == key }, func(e *fakeEntry) {
-		e.push(&coordv1.Push{Event: &coordv1.Push_Lost{Lost: &coordv1.EntryLost{Name: e.name, Key: e.key, Token: e.token, Cause: coordv1.EntryLost_REMOVED}}})
+		e.push(&coordv1.Push{Event: &coordv1.Push_Lost{Lost: &coordv1.EntryLost{Name: e.name, Key: e.key,
+			Token: e.token, Cause: coordv1.EntryLost_REMOVED}}})
 	})
 }
 

@@ -58,7 +58,8 @@ func (t *transport) nextFrame(l *link) *coordv1.ClientFrame {
 	return f
 }
 
-// takeCalls puts queued requests into the frame, if the lanes let one go; then all travel along. It returns the frame's size.
+// takeCalls puts queued requests into the frame, if the lanes let one go; then all travel along. It returns the frame's
+// size.
 func (t *transport) takeCalls(f *coordv1.ClientFrame, size int, now time.Duration) int {
 	lanes := &t.mu.lanes
 	if lanes[laneFree].waiting == 0 && !lanes[laneWrites].mayGo() && !lanes[laneReads].mayGo() {
@@ -112,7 +113,8 @@ func (t *transport) takeBatch(o *outbox, now time.Duration, size *int, carries *
 		c.waits, c.frame = false, t.mu.lanes[lane].sent+1
 		c.sends++
 		c.at = now
-		b.Requests = append(b.Requests, &coordv1.Request{Sequence: c.sequence, Kind: c.kind, Body: c.body, Guards: c.guards})
+		b.Requests = append(b.Requests,
+			&coordv1.Request{Sequence: c.sequence, Kind: c.kind, Body: c.body, Guards: c.guards})
 		*size += len(c.body) + 16
 	}
 	o.queue = append(o.queue[:0], o.queue[n:]...)
@@ -128,8 +130,8 @@ func (o *outbox) newBatch() *coordv1.Batch {
 	return &coordv1.Batch{Session: o.session.id, Acknowledged: o.acknowledged}
 }
 
-// takeAcknowledgements lets idle sessions say what they acknowledge: the server keeps the outcomes until then. What does not
-// fit goes with a later heartbeat.
+// takeAcknowledgements lets idle sessions say what they acknowledge: the server keeps the outcomes until then. What
+// does not fit goes with a later heartbeat.
 func (t *transport) takeAcknowledgements(f *coordv1.ClientFrame, size int) {
 	for _, s := range t.mu.sessions {
 		if size >= maxFrame {

@@ -12,12 +12,12 @@ import (
 	"github.com/coord-dev/coord/proto/objects"
 )
 
-// Gate is a barrier that somebody closes and somebody opens: who comes meanwhile waits, and then all go on at once. It holds
-// no state: any number may exist for one name. Safe for concurrent use.
+// Gate is a barrier that somebody closes and somebody opens: who comes meanwhile waits, and then all go on at once. It
+// holds no state: any number may exist for one name. Safe for concurrent use.
 type Gate struct{ object }
 
-// Gate returns the gate of that name, closed and opened through the client's shared session. A name is not empty and does not
-// end in a slash.
+// Gate returns the gate of that name, closed and opened through the client's shared session. A name is not empty and
+// does not end in a slash.
 func (c *Client) Gate(name string) *Gate {
 	return &Gate{object{recipe{client: c}, layout.Gate, name}}
 }
@@ -59,8 +59,8 @@ func (g *Gate) State(ctx context.Context) (GateState, error) {
 	return GateState{state.Closed, state.Since, state.Reason, clientv3.LeaseID(state.Session), rev}, nil
 }
 
-// Await returns when the gate is open: at once if it is not closed. A gate that was opened meanwhile does not hold up who
-// waited, even if it is closed again. The error is the cause of ctx, or that of a watch.
+// Await returns when the gate is open: at once if it is not closed. A gate that was opened meanwhile does not hold up
+// who waited, even if it is closed again. The error is the cause of ctx, or that of a watch.
 func (g *Gate) Await(ctx context.Context) error {
 	wait := objects.GateWait{}
 	err := g.await(ctx, func(kv *mvccpb.KeyValue) (bool, error) { return wait.See(kv), nil })

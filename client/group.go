@@ -13,12 +13,12 @@ import (
 	"github.com/coord-dev/coord/proto/objects"
 )
 
-// Group is who is there: members, each with an id and some data, for as long as their sessions live. It holds no state: any
-// number may exist for one name. Safe for concurrent use.
+// Group is who is there: members, each with an id and some data, for as long as their sessions live. It holds no state:
+// any number may exist for one name. Safe for concurrent use.
 type Group struct{ object }
 
-// Group returns the group of that name, joined through the client's shared session. A name is not empty and does not end in a
-// slash; "a" and "a/b" are two groups.
+// Group returns the group of that name, joined through the client's shared session. A name is not empty and does not
+// end in a slash; "a" and "a/b" are two groups.
 func (c *Client) Group(name string) *Group {
 	return &Group{object{recipe{client: c}, layout.Group, name}}
 }
@@ -37,11 +37,12 @@ type Membership struct {
 }
 
 // Join makes the session a member: id is 1 to 128 of [0-9A-Za-z_.:@-], data at most 65536 bytes. The error wraps
-// ErrMemberExists while another session has that id: one that died has it until its TTL is over. The session itself can join
-// again, with other data.
+// ErrMemberExists while another session has that id: one that died has it until its TTL is over. The session itself can
+// join again, with other data.
 func (g *Group) Join(ctx context.Context, id string, data []byte) (*Membership, error) {
 	resp := &coordv1.GroupJoined{}
-	s, err := g.change(ctx, coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: g.name, Member: id, Data: data}, resp)
+	s, err := g.change(ctx, coordv1.Kind_KIND_GROUP_JOIN, &coordv1.GroupJoin{Name: g.name, Member: id, Data: data},
+		resp)
 	if err != nil {
 		return nil, fmt.Errorf("join group %q as %q: %w", g.name, id, err)
 	}
@@ -99,17 +100,17 @@ type GroupChange struct {
 	Revision int64
 	// Members are those there are now, in the order in which they joined.
 	Members []Member
-	// Joined, Left and Updated make the difference to what was known before: in the first change, all have joined. Left are as
-	// they were.
+	// Joined, Left and Updated make the difference to what was known before: in the first change, all have joined. Left
+	// are as they were.
 	Joined, Left, Updated []Member
-	// Gap: changes were compacted before they could be seen, and this one sums them up. Who left and joined again meanwhile is
-	// in both Left and Joined.
+	// Gap: changes were compacted before they could be seen, and this one sums them up. Who left and joined again
+	// meanwhile is in both Left and Joined.
 	Gap bool
 }
 
-// Watch yields the members as they are at one revision, and then every change, in order and without gaps, until ctx ends or
-// the loop is left. It goes on by itself after a broken connection. An error is the last thing it yields: ctx's, ErrClosed,
-// or a refusal by the server.
+// Watch yields the members as they are at one revision, and then every change, in order and without gaps, until ctx
+// ends or the loop is left. It goes on by itself after a broken connection. An error is the last thing it yields:
+// ctx's, ErrClosed, or a refusal by the server.
 func (g *Group) Watch(ctx context.Context) iter.Seq2[GroupChange, error] {
 	return func(yield func(GroupChange, error) bool) {
 		if err := g.check(); err != nil {

@@ -29,8 +29,8 @@ func (t *transport) maintain() {
 	}
 }
 
-// lookAt does what is due at the instant now, and returns when to look again. Timers stand still while the machine sleeps,
-// and the clock does not, so it is not long.
+// lookAt does what is due at the instant now, and returns when to look again. Timers stand still while the machine
+// sleeps, and the clock does not, so it is not long.
 func (t *transport) lookAt(now time.Duration) (next time.Duration, idle bool) {
 	t.lock()
 	defer t.unlock()
@@ -52,7 +52,8 @@ func (t *transport) lookAt(now time.Duration) (next time.Duration, idle bool) {
 
 var errLapsed = errors.New("a session has lapsed")
 
-// lookAtSessions ends those whose deadline has passed, tells of changed states, and returns the instant of the next change.
+// lookAtSessions ends those whose deadline has passed, tells of changed states, and returns the instant of the next
+// change.
 func (t *transport) lookAtSessions(now time.Duration) (next time.Duration) {
 	next = now + time.Hour
 	lapsed := false
@@ -67,8 +68,8 @@ func (t *transport) lookAtSessions(now time.Duration) (next time.Duration) {
 		next = min(next, s.deadline.changes(now))
 	}
 	if lapsed && t.mu.link != nil {
-		// The server may have it still, attached to this stream, or to be attached: then the stream's heartbeats would keep it alive
-		// for ever. It must expire, not be ended, so that places are kept that shall be.
+		// The server may have it still, attached to this stream, or to be attached: then the stream's heartbeats would
+		// keep it alive for ever. It must expire, not be ended, so that places are kept that shall be.
 		t.mu.link.fail(errLapsed)
 	}
 	return next

@@ -91,7 +91,8 @@ func (t *transport) open(ctx context.Context, endpoint string) (_ *link, err err
 	if err != nil {
 		return nil, err
 	}
-	hello := &coordv1.Hello{Protocol: protocol, Client: library, Features: append([]string{coordv1.FeatureRecipes}, t.config.Features...)}
+	hello := &coordv1.Hello{Protocol: protocol, Client: library,
+		Features: append([]string{coordv1.FeatureRecipes}, t.config.Features...)}
 	if err := stream.Send(&coordv1.ClientFrame{Hello: hello}); err != nil {
 		_, err = stream.Recv()
 		return nil, fromWire(err)
@@ -122,7 +123,8 @@ func (t *transport) connect(endpoint string) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(creds), grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(),
 		grpc.WithStaticStreamWindowSize(streamWindow), grpc.WithStaticConnWindowSize(connectionWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingTime, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingTime, Timeout: pingTimeout,
+			PermitWithoutStream: true}),
 	}, t.config.DialOptions...)
 	return grpc.NewClient(target, options...)
 }
@@ -147,7 +149,8 @@ func (t *transport) authenticate(ctx context.Context, conn *grpc.ClientConn) (co
 	if t.config.Username == "" {
 		return ctx, nil
 	}
-	resp, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: t.config.Username, Password: t.config.Password})
+	resp, err := pb.NewAuthClient(conn).Authenticate(ctx,
+		&pb.AuthenticateRequest{Name: t.config.Username, Password: t.config.Password})
 	if errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled) {
 		return ctx, nil
 	}

@@ -44,7 +44,8 @@ func (g *grpcMember) Open(stream grpc.BidiStreamingServer[coordv1.ClientFrame, c
 	if err != nil {
 		return err
 	}
-	if md, _ := metadata.FromIncomingContext(stream.Context()); first.Hello.GetProtocol() != 1 || g.token != "" && len(md.Get(g.token)) == 0 {
+	if md, _ := metadata.FromIncomingContext(stream.Context()); first.Hello.GetProtocol() != 1 || g.token != "" &&
+		len(md.Get(g.token)) == 0 {
 		return status.Error(codes.Unauthenticated, "no token")
 	}
 	l, err := g.f.dial(stream.Context(), "member")
@@ -88,7 +89,10 @@ func serve(t *testing.T, register func(*grpc.Server)) []grpc.DialOption {
 		server.Stop()
 		<-served
 	})
-	return []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })}
+	return []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+		error) {
+		return listener.DialContext(ctx)
+	})}
 }
 
 func serveFake(t *testing.T, f *fakeCluster, token string) []grpc.DialOption {
@@ -132,8 +136,10 @@ func TestUsers(t *testing.T) {
 		user, password string
 		options        []grpc.DialOption
 		want           error
-	}{{"somebody", "secret", guarded, nil}, {"nobody", "x", open, nil}, {"somebody", "wrong", guarded, rpctypes.ErrAuthFailed}} {
-		c, err := New(Config{Endpoints: []string{"here"}, Username: test.user, Password: test.password, DialOptions: test.options})
+	}{{"somebody", "secret", guarded, nil}, {"nobody", "x", open, nil},
+		{"somebody", "wrong", guarded, rpctypes.ErrAuthFailed}} {
+		c, err := New(Config{Endpoints: []string{"here"}, Username: test.user, Password: test.password,
+			DialOptions: test.options})
 		if test.want != nil {
 			if !errors.Is(err, test.want) || c != nil {
 				t.Errorf("%s: %v", test.password, err)
@@ -164,7 +170,8 @@ func TestNotCoord(t *testing.T) {
 
 func TestTargets(t *testing.T) {
 	for endpoint, want := range map[string]string{
-		"a:1": "passthrough:///a:1", "http://a:1": "passthrough:///a:1", "unix:///tmp/s": "unix:/tmp/s", "dns:///a:1": "dns:///a:1",
+		"a:1": "passthrough:///a:1", "http://a:1": "passthrough:///a:1", "unix:///tmp/s": "unix:/tmp/s",
+		"dns:///a:1": "dns:///a:1",
 	} {
 		if got, encrypt := targetOf(endpoint); got != want || encrypt {
 			t.Errorf("%s: %s, %v", endpoint, got, encrypt)

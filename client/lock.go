@@ -162,7 +162,8 @@ func (l *Lock) acquire(ctx context.Context, o options) (*Held, error) {
 func (o *options) acquire(names ...string) func(owner string) proto.Message {
 	return func(owner string) proto.Message {
 		return &coordv1.Acquire{
-			Names: names, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(),
+			Names: names, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try,
+			LingerMs: o.delay.Milliseconds(),
 		}
 	}
 }

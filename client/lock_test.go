@@ -30,12 +30,14 @@ func TestLock(t *testing.T) {
 		if _, err := b.Lock("job").TryAcquire(t.Context()); !errors.Is(err, ErrNotAcquired) {
 			t.Errorf("try of a held lock: %v", err)
 		}
-		if _, err := b.Lock("job").Acquire(t.Context(), WithMaxWait(30*time.Millisecond)); !errors.Is(err, ErrNotAcquired) {
+		if _, err := b.Lock("job").Acquire(t.Context(),
+			WithMaxWait(30*time.Millisecond)); !errors.Is(err, ErrNotAcquired) {
 			t.Errorf("timed acquire of a held lock: %v", err)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		why := errors.New("changed my mind")
-		if _, err := b.Lock("job").Acquire(ctx, OnQueued(func(int64, string) { cancel(why) })); !errors.Is(err, why) || !errors.Is(err, context.Canceled) {
+		if _, err := b.Lock("job").Acquire(ctx,
+			OnQueued(func(int64, string) { cancel(why) })); !errors.Is(err, why) || !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled acquire: %v", err)
 		}
 		if q := f.queue("job"); !slices.Equal(q, []string{first.Key()}) {
@@ -54,7 +56,8 @@ func TestLock(t *testing.T) {
 		}
 		second := <-waiting
 		if second.Key() == first.Key() || second.Token() <= first.Token() {
-			t.Errorf("second hold of the session: key %s, token %d after %d", second.Key(), second.Token(), first.Token())
+			t.Errorf("second hold of the session: key %s, token %d after %d", second.Key(), second.Token(),
+				first.Token())
 		}
 		if err := second.Release(t.Context()); err != nil {
 			t.Error(err)
@@ -114,8 +117,8 @@ func TestL8CancelledAcquireLeavesNoKey(t *testing.T) {
 	}
 }
 
-// TestL8WithdrawalIsNotOvertaken: the acquire is answered after it was given up, the withdrawal is lost with the link, and
-// other requests acknowledge outcomes meanwhile.
+// TestL8WithdrawalIsNotOvertaken: the acquire is answered after it was given up, the withdrawal is lost with the link,
+// and other requests acknowledge outcomes meanwhile.
 func TestL8WithdrawalIsNotOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -153,8 +156,8 @@ func TestL8WithdrawalIsNotOvertaken(t *testing.T) {
 	})
 }
 
-// TestL8LateReleaseFreesNothingNewer: the response of a release is lost, the release is sent again by itself, and again by
-// the caller, after the lock was granted to the same session once more.
+// TestL8LateReleaseFreesNothingNewer: the response of a release is lost, the release is sent again by itself, and again
+// by the caller, after the lock was granted to the same session once more.
 func TestL8LateReleaseFreesNothingNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -255,7 +258,8 @@ func TestL7WaiterOfADeadSessionIsTold(t *testing.T) {
 		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if err := third.Err(); !errors.Is(err, ErrLost) || !errors.Is(err, ErrSessionClosed) || len(f.queue("job")) != 0 {
+		if err := third.Err(); !errors.Is(err, ErrLost) || !errors.Is(err, ErrSessionClosed) ||
+			len(f.queue("job")) != 0 {
 			t.Errorf("closed session: %v, queue %v", err, f.queue("job"))
 		}
 		_ = c.Close()
@@ -360,7 +364,8 @@ func TestReentrant(t *testing.T) {
 			if _, err := lock.Acquire(ctx, WithMaxWait(time.Second)); !errors.Is(err, ErrNotAcquired) {
 				t.Errorf("without the option: %v", err)
 			}
-			if _, err := lock.Acquire(t.Context(), WithReentry(), WithMaxWait(time.Second)); !errors.Is(err, ErrNotAcquired) {
+			if _, err := lock.Acquire(t.Context(), WithReentry(),
+				WithMaxWait(time.Second)); !errors.Is(err, ErrNotAcquired) {
 				t.Errorf("with another context: %v", err)
 			}
 			return nil
@@ -378,7 +383,8 @@ func TestLocks(t *testing.T) {
 		f := newFake()
 		c := f.client(t, Config{})
 		b := acquire(t, open(t, c).Lock("b"))
-		if _, err := c.Locks("a", "b").TryAcquire(t.Context()); !errors.Is(err, ErrNotAcquired) || len(f.queue("a")) != 0 {
+		if _, err := c.Locks("a",
+			"b").TryAcquire(t.Context()); !errors.Is(err, ErrNotAcquired) || len(f.queue("a")) != 0 {
 			t.Errorf("%v, queue %v", err, f.queue("a"))
 		}
 		got := make(chan *HeldLocks)
@@ -399,7 +405,8 @@ func TestLocks(t *testing.T) {
 			t.Error(err)
 		}
 		held := <-got
-		if held.Token("a") == 0 || held.Token("b") == 0 || held.Token("c") != 0 || len(held.Guards()) != 4 || held.Key("b") != f.queue("b")[0] {
+		if held.Token("a") == 0 || held.Token("b") == 0 || held.Token("c") != 0 || len(held.Guards()) != 4 ||
+			held.Key("b") != f.queue("b")[0] {
 			t.Errorf("tokens %d, %d, guards %v", held.Token("a"), held.Token("b"), held.Guards())
 		}
 		f.delete(held.Key("a"))
@@ -433,7 +440,8 @@ func TestHooks(t *testing.T) {
 				return ctx, func(err error) { say("ends " + operation) }
 			},
 		}})
-		a := acquire(t, open(t, c).Lock("job"), WithOwner("them"), OnAsked(func(from, reason string) { say(from + " asks: " + reason) }))
+		a := acquire(t, open(t, c).Lock("job"), WithOwner("them"),
+			OnAsked(func(from, reason string) { say(from + " asks: " + reason) }))
 		if asked, err := c.Lock("job").AskRelease(t.Context(), "please"); err != nil || asked.Key != a.Key() {
 			t.Errorf("%v, %v", asked, err)
 		}

@@ -2,8 +2,8 @@ package client
 
 import "sync"
 
-// notifier calls callbacks one after the other, on a goroutine that exists only while there are some: whoever has news does
-// not wait for who wants to hear them.
+// notifier calls callbacks one after the other, on a goroutine that exists only while there are some: whoever has news
+// does not wait for who wants to hear them.
 type notifier struct {
 	mu      sync.Mutex
 	queue   []func()

@@ -30,8 +30,8 @@ func (o *object) check() error {
 	return nil
 }
 
-// change sends a request that changes something, and returns the session that it went through, unless there is an error. What
-// was certainly not executed, because the shared session had ended, goes to the next one.
+// change sends a request that changes something, and returns the session that it went through, unless there is an
+// error. What was certainly not executed, because the shared session had ended, goes to the next one.
 func (r recipe) change(ctx context.Context, kind coordv1.Kind, req, resp proto.Message) (*Session, error) {
 	for {
 		s, err := r.session(ctx)
@@ -67,8 +67,8 @@ func (o *object) read(ctx context.Context) (*mvccpb.KeyValue, int64, error) {
 	return resp.Kvs[0], resp.Header.Revision, nil
 }
 
-// await shows see the key as it is, nil if there is none, and then as each change leaves it, until see says that it is over.
-// Changes that were compacted before they could be seen are left out.
+// await shows see the key as it is, nil if there is none, and then as each change leaves it, until see says that it is
+// over. Changes that were compacted before they could be seen are left out.
 func (o *object) await(ctx context.Context, see func(*mvccpb.KeyValue) (over bool, err error)) error {
 	if err := o.check(); err != nil {
 		return err
@@ -114,7 +114,8 @@ func (r recipe) remove(ctx context.Context, kind coordv1.DeleteObjectRequest_Kin
 	if err != nil {
 		return false, err
 	}
-	resp, err := coordv1.NewIntrospectionClient(conn).DeleteObject(ctx, &coordv1.DeleteObjectRequest{Kind: kind, Name: name})
+	resp, err := coordv1.NewIntrospectionClient(conn).DeleteObject(ctx,
+		&coordv1.DeleteObjectRequest{Kind: kind, Name: name})
 	if err != nil {
 		return false, fmt.Errorf("delete %q: %w", name, fromWire(err))
 	}

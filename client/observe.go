@@ -21,9 +21,9 @@ type Observation struct {
 	Gap bool
 }
 
-// Observe yields the state and then every change of leader or value, in the one order all observers see, until ctx ends or
-// the loop is left. After a broken connection it goes on with the state as it is then, with Gap set. The only errors are
-// those of ctx and refusals by the server; an error is the last thing it yields.
+// Observe yields the state and then every change of leader or value, in the one order all observers see, until ctx ends
+// or the loop is left. After a broken connection it goes on with the state as it is then, with Gap set. The only errors
+// are those of ctx and refusals by the server; an error is the last thing it yields.
 func (e *Election) Observe(ctx context.Context) iter.Seq2[Observation, error] {
 	return func(yield func(Observation, error) bool) {
 		o := &observing{election: e, yield: yield}
@@ -63,7 +63,8 @@ func (o *observing) channel(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	e := o.election
-	m, err := openMessages[coordv1.ObserveRequest, coordv1.ObserveEvent](ctx, e.client.t, coordv1.ChannelKind_CHANNEL_OBSERVE)
+	m, err := openMessages[coordv1.ObserveRequest, coordv1.ObserveEvent](ctx, e.client.t,
+		coordv1.ChannelKind_CHANNEL_OBSERVE)
 	if err != nil {
 		return err
 	}

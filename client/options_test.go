@@ -7,11 +7,12 @@ import (
 	"testing"
 )
 
-// TestOptionsFitTheirRecipes: an option compiles only where it means something. What a constructor returns decides that, and
-// nothing else, for all options are of one type inside.
+// TestOptionsFitTheirRecipes: an option compiles only where it means something. What a constructor returns decides
+// that, and nothing else, for all options are of one type inside.
 func TestOptionsFitTheirRecipes(t *testing.T) {
 	takers := map[string]reflect.Type{
-		"session": reflect.TypeFor[SessionOption](), "lock": reflect.TypeFor[LockOption](), "locks": reflect.TypeFor[LocksOption](),
+		"session": reflect.TypeFor[SessionOption](), "lock": reflect.TypeFor[LockOption](),
+		"locks":  reflect.TypeFor[LocksOption](),
 		"rwlock": reflect.TypeFor[RWLockOption](), "semaphore": reflect.TypeFor[SemaphoreOption](),
 		"barrier": reflect.TypeFor[BarrierOption](), "campaign": reflect.TypeFor[CampaignOption](),
 		"run": reflect.TypeFor[RunOption](), "gate": reflect.TypeFor[GateOption](),

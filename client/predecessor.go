@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A session is lost for us earlier than for the servers. What it asked for does no harm there where it only waits: a place in
-// a queue that nobody wants any more goes with the session. But a party that it has left at a barrier counts until then, and with
-// the same party in the next session they would be two.
+// A session is lost for us earlier than for the servers. What it asked for does no harm there where it only waits: a
+// place in a queue that nobody wants any more goes with the session. But a party that it has left at a barrier counts
+// until then, and with the same party in the next session they would be two.
 
 // rememberPredecessor remembers a session that was shared before, if it may have left parties behind.
 func (t *transport) rememberPredecessor(s *Session) {
@@ -35,8 +35,8 @@ func (t *transport) forgetPredecessor(s *Session) {
 	t.mu.predecessors = slices.DeleteFunc(t.mu.predecessors, func(o *Session) bool { return o == s })
 }
 
-// awaitPredecessors waits until the servers have nothing more of the sessions that were remembered, for as long as patience, if that is
-// not 0; then the error wraps ErrNotAcquired.
+// awaitPredecessors waits until the servers have nothing more of the sessions that were remembered, for as long as
+// patience, if that is not 0; then the error wraps ErrNotAcquired.
 func (c *Client) awaitPredecessors(ctx context.Context, patience time.Duration) error {
 	if patience > 0 {
 		bounded, cancel := context.WithTimeoutCause(ctx, patience, ErrNotAcquired)

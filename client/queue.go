@@ -28,8 +28,9 @@ type QueueEntry struct {
 	Writes bool
 	// Permits is how many of a semaphore's the entry holds or waits for.
 	Permits int64
-	// Foreign: the entry is a key of another client, which stands in the queue as etcd's clients count it. ForeignKey is
-	// the whole key. Nothing here can take its client for dead: it goes when its lease ends, or when somebody deletes it.
+	// Foreign: the entry is a key of another client, which stands in the queue as etcd's clients count it. ForeignKey
+	// is the whole key. Nothing here can take its client for dead: it goes when its lease ends, or when somebody
+	// deletes it.
 	Foreign    bool
 	ForeignKey []byte
 }
@@ -37,7 +38,8 @@ type QueueEntry struct {
 // Queue is who holds and who waits, as of one revision.
 type Queue struct {
 	Revision int64
-	// Holders are those who hold, oldest first, and Holding their number, of which Holders may have the first ones only.
+	// Holders are those who hold, oldest first, and Holding their number, of which Holders may have the first ones
+	// only.
 	Holders []QueueEntry
 	Holding int64
 	// Waiters are those who wait, in the order in which they will be granted, and Waiting their number, likewise.
@@ -70,7 +72,8 @@ func entriesOf(wire []*coordv1.Entry) []QueueEntry {
 
 func entryOf(e *coordv1.Entry) QueueEntry {
 	entry := QueueEntry{
-		Key: e.Key, Token: e.Token, Session: clientv3.LeaseID(e.Lease), Owner: e.Owner, Labels: e.Labels, Value: e.Value,
+		Key: e.Key, Token: e.Token, Session: clientv3.LeaseID(e.Lease), Owner: e.Owner, Labels: e.Labels,
+		Value:  e.Value,
 		Writes: e.Write, Permits: e.Permits, Foreign: len(e.ForeignKey) > 0, ForeignKey: e.ForeignKey,
 	}
 	if e.SinceUnixMs != 0 {

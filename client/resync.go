@@ -11,7 +11,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Update is what WatchKey and WatchPrefix yield: either the whole range at one revision, or all changes of one revision.
+// Update is what WatchKey and WatchPrefix yield: either the whole range at one revision, or all changes of one
+// revision.
 type Update struct {
 	// Revision is the store's at which the range was read, or that of the changes.
 	Revision int64
@@ -47,14 +48,15 @@ func (c *Client) WatchKey(ctx context.Context, key string, opts ...WatchOption) 
 }
 
 // WatchPrefix yields all keys with the prefix as they are at one revision, and then every change, in order and without
-// gaps, until ctx ends or the loop is left. It goes on by itself after a broken connection. What was compacted before it
-// could be seen is made up for by another update with Resync. An error is the last thing it yields: ctx's, ErrClosed, or a
-// refusal by the server.
+// gaps, until ctx ends or the loop is left. It goes on by itself after a broken connection. What was compacted before
+// it could be seen is made up for by another update with Resync. An error is the last thing it yields: ctx's,
+// ErrClosed, or a refusal by the server.
 func (c *Client) WatchPrefix(ctx context.Context, prefix string, opts ...WatchOption) iter.Seq2[Update, error] {
 	return c.watchRange(ctx, prefix, opts, clientv3.WithPrefix())
 }
 
-func (c *Client) watchRange(ctx context.Context, key string, opts []WatchOption, etcd ...clientv3.OpOption) iter.Seq2[Update, error] {
+func (c *Client) watchRange(ctx context.Context, key string, opts []WatchOption,
+	etcd ...clientv3.OpOption) iter.Seq2[Update, error] {
 	o := watchOptions{}
 	for _, opt := range opts {
 		opt(&o)

@@ -76,7 +76,8 @@ func (l *RWLock) TryAcquire(ctx context.Context, mode Mode, opts ...RWLockOption
 
 func (l *RWLock) acquire(ctx context.Context, mode Mode, o options) (*RWHeld, error) {
 	if mode != Read && mode != Write {
-		return nil, fmt.Errorf("acquire read-write lock %q: %w: mode %d is neither Read nor Write", l.name, ErrInvalid, mode)
+		return nil, fmt.Errorf("acquire read-write lock %q: %w: mode %d is neither Read nor Write", l.name, ErrInvalid,
+			mode)
 	}
 	if outer := l.client.under(ctx, coordv1.Kind_KIND_RW_ACQUIRE, l.name); outer != nil {
 		held := &RWHeld{Held{Grant{outer}, true}}
@@ -89,8 +90,9 @@ func (l *RWLock) acquire(ctx context.Context, mode Mode, o options) (*RWHeld, er
 	}
 	c, err := l.recipe.acquire(ctx, coordv1.Kind_KIND_RW_ACQUIRE, l.name, o, func(owner string) proto.Message {
 		return &coordv1.RWAcquire{
-			Name: l.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(),
-			Write: mode == Write,
+			Name: l.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try,
+			LingerMs: o.delay.Milliseconds(),
+			Write:    mode == Write,
 		}
 	})
 	if err != nil {

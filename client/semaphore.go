@@ -54,8 +54,9 @@ func (s *Semaphore) TryAcquire(ctx context.Context, n int64, opts ...SemaphoreOp
 func (s *Semaphore) acquire(ctx context.Context, n int64, o options) (*Permits, error) {
 	c, err := s.recipe.acquire(ctx, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, s.name, o, func(owner string) proto.Message {
 		return &coordv1.SemaphoreAcquire{
-			Name: s.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try, LingerMs: o.delay.Milliseconds(),
-			Permits: n, Limit: s.limit,
+			Name: s.name, OwnerId: owner, Owner: o.owner, Labels: o.labels, Try: o.try,
+			LingerMs: o.delay.Milliseconds(),
+			Permits:  n, Limit: s.limit,
 		}
 	})
 	if err != nil {

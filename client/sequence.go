@@ -9,15 +9,15 @@ import (
 	"github.com/coord-dev/coord/proto/objects"
 )
 
-// Sequence gives out the numbers 1, 2, 3 and so on, each once. It need not be made. It holds no state: any number may exist
-// for one name. Safe for concurrent use.
+// Sequence gives out the numbers 1, 2, 3 and so on, each once. It need not be made. It holds no state: any number may
+// exist for one name. Safe for concurrent use.
 //
-// Each request is one commit. The error of one that may have been executed wraps ErrOutcomeUnknown: its numbers are then
-// given to nobody. So nothing is given twice, and gaps are possible.
+// Each request is one commit. The error of one that may have been executed wraps ErrOutcomeUnknown: its numbers are
+// then given to nobody. So nothing is given twice, and gaps are possible.
 type Sequence struct{ object }
 
-// Sequence returns the sequence of that name, used through the client's shared session. A name is not empty and does not end
-// in a slash.
+// Sequence returns the sequence of that name, used through the client's shared session. A name is not empty and does
+// not end in a slash.
 func (c *Client) Sequence(name string) *Sequence {
 	return &Sequence{object{recipe{client: c}, layout.Sequence, name}}
 }
@@ -36,10 +36,12 @@ func (s *Sequence) Next(ctx context.Context) (int64, error) {
 	return r.First, err
 }
 
-// Reserve takes the next n numbers, 1 <= n <= 2^32. The error wraps ErrOverflow if so many are not left; then none is taken.
+// Reserve takes the next n numbers, 1 <= n <= 2^32. The error wraps ErrOverflow if so many are not left; then none is
+// taken.
 func (s *Sequence) Reserve(ctx context.Context, n int64) (Range, error) {
 	resp := &coordv1.SequenceRange{}
-	if _, err := s.change(ctx, coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: s.name, Count: n}, resp); err != nil {
+	if _, err := s.change(ctx, coordv1.Kind_KIND_SEQUENCE_NEXT, &coordv1.SequenceNext{Name: s.name, Count: n},
+		resp); err != nil {
 		return Range{}, fmt.Errorf("take %d of sequence %q: %w", n, s.name, err)
 	}
 	return Range{resp.First, resp.Count}, nil
@@ -63,9 +65,9 @@ func (s *Sequence) Blocks(n int64) *Allocator {
 	return &Allocator{sequence: s, size: n, lock: make(chan struct{}, 1)}
 }
 
-// Allocator gives out numbers of a sequence from a block that it has reserved, and asks the cluster only when that is used up.
-// Each number is given once, in ascending order by one allocator; beside other allocators they are unique, but in no order.
-// What is left of its block when the process ends is never given out. Safe for concurrent use.
+// Allocator gives out numbers of a sequence from a block that it has reserved, and asks the cluster only when that is
+// used up. Each number is given once, in ascending order by one allocator; beside other allocators they are unique, but
+// in no order. What is left of its block when the process ends is never given out. Safe for concurrent use.
 type Allocator struct {
 	sequence *Sequence
 	size     int64

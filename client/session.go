@@ -55,7 +55,8 @@ func (c *Client) NewSession(ctx context.Context, opts ...SessionOption) (*Sessio
 func (c *Client) openSession(ctx context.Context, o options) (*Session, error) {
 	call, err := c.t.newCall(request{
 		kind: coordv1.Kind_KIND_SESSION_OPEN,
-		body: &coordv1.SessionOpen{TtlMs: o.ttl.Milliseconds(), Identity: &coordv1.Identity{Host: o.host, Process: o.process, Labels: o.labels}},
+		body: &coordv1.SessionOpen{TtlMs: o.ttl.Milliseconds(),
+			Identity: &coordv1.Identity{Host: o.host, Process: o.process, Labels: o.labels}},
 	})
 	if err != nil {
 		return nil, err
@@ -117,7 +118,8 @@ func (t *transport) endOnServer(s *Session) {
 
 // endRequest is stubborn: a session that nobody ends is kept alive by the heartbeats of its stream.
 func (s *Session) endRequest() request {
-	return request{kind: coordv1.Kind_KIND_SESSION_END, body: &coordv1.SessionEnd{Session: s.id, Created: s.created}, stubborn: true}
+	return request{kind: coordv1.Kind_KIND_SESSION_END, body: &coordv1.SessionEnd{Session: s.id, Created: s.created},
+		stubborn: true}
 }
 
 // reattach moves s to the link there is.
@@ -177,7 +179,8 @@ func (t *transport) wasAttached(s *Session, announced []*entry, c *call) {
 	t.requeue(&s.box)
 }
 
-// renew takes over an acknowledged renewal. It comes too late if the deadline has passed: maintain ends the session then.
+// renew takes over an acknowledged renewal. It comes too late if the deadline has passed: maintain ends the session
+// then.
 func (s *Session) renew(sent, ttl time.Duration) {
 	s.deadline = s.deadline.renewed(sent, ttl)
 	s.enter(s.deadline.state(s.t.clock()))

@@ -113,8 +113,8 @@ func TestSessionStates(t *testing.T) {
 	})
 }
 
-// TestClockRunsThroughSleep: the machine sleeps, so that timers stand still, and the clock does not; the session ends when
-// it wakes up.
+// TestClockRunsThroughSleep: the machine sleeps, so that timers stand still, and the clock does not; the session ends
+// when it wakes up.
 func TestClockRunsThroughSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -173,7 +173,8 @@ func TestSessionElsewhere(t *testing.T) {
 		c := f.client(t, Config{})
 		s := open(t, c)
 		f.set(func() { f.sessions[s.id].stream = &fakeStream{f: f, out: make(chan said, 10)} })
-		if _, err := s.KV().Put(t.Context(), "k", "v"); !errors.Is(err, ErrSessionElsewhere) || errors.Is(err, ErrOutcomeUnknown) {
+		if _, err := s.KV().Put(t.Context(), "k",
+			"v"); !errors.Is(err, ErrSessionElsewhere) || errors.Is(err, ErrOutcomeUnknown) {
 			t.Errorf("put: %v", err)
 		}
 		if !errors.Is(s.Err(), ErrSessionElsewhere) {
@@ -195,7 +196,8 @@ func TestIdentity(t *testing.T) {
 		}{{nil, "h", "p", 1}, {[]SessionOption{WithIdentity("x", "y"), WithLabel("b", "2")}, "x", "y", 2}} {
 			s := open(t, c, test.opts...)
 			f.set(func() {
-				if id := f.sessions[s.id].identity; id.Host != test.host || id.Process != test.process || len(id.Labels) != test.labels {
+				if id := f.sessions[s.id].identity; id.Host != test.host || id.Process != test.process ||
+					len(id.Labels) != test.labels {
 					t.Errorf("identity %v", id)
 				}
 			})

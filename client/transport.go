@@ -21,8 +21,9 @@ const (
 )
 
 // transport keeps one stream to the cluster while somebody needs it, moves it to the next endpoint when it fails, and
-// carries requests, heartbeats, pushes and channels over it. It has four goroutines: run (connects, and reads), a writer for
-// each link, one for heartbeats and deadlines (maintain), and the notifier (callbacks); none belongs to a request or a session.
+// carries requests, heartbeats, pushes and channels over it. It has four goroutines: run (connects, and reads), a
+// writer for each link, one for heartbeats and deadlines (maintain), and the notifier (callbacks); none belongs to a
+// request or a session.
 type transport struct {
 	config   *Config
 	clock    func() time.Duration
@@ -76,8 +77,8 @@ func newTransport(config *Config, order []string, dial func(context.Context, str
 	return t
 }
 
-// lock and unlock guard everything in t.mu, sessions and calls. What must not run under a mutex, because it may call back,
-// runs when it is free again.
+// lock and unlock guard everything in t.mu, sessions and calls. What must not run under a mutex, because it may call
+// back, runs when it is free again.
 func (t *transport) lock() { t.mu.Lock() }
 
 func (t *transport) unlock() {
@@ -146,8 +147,8 @@ func (t *transport) recycle(c *call) {
 	t.calls.Put(c)
 }
 
-// do sends a request in a session, nil for none, and waits for its outcome. Without one the error says whether it may have
-// been executed: then it wraps ErrOutcomeUnknown.
+// do sends a request in a session, nil for none, and waits for its outcome. Without one the error says whether it may
+// have been executed: then it wraps ErrOutcomeUnknown.
 func (t *transport) do(ctx context.Context, s *Session, r request) ([]byte, error) {
 	c, err := t.newCall(r)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package clientotel makes spans and metrics of OpenTelemetry of what package client does. It is apart from it, so that only
-// who wants them gets their dependencies.
+// Package clientotel makes spans and metrics of OpenTelemetry of what package client does. It is apart from it, so that
+// only who wants them gets their dependencies.
 //
 //	hooks, err := clientotel.Hooks(client.Hooks{})
 //	c, err := client.New(client.Config{Endpoints: endpoints, Hooks: hooks})
@@ -94,9 +94,12 @@ func newInstruments(o *options) (*instruments, error) {
 		metric.WithDescription("Time from asking for a lock or a leadership to holding it, or to giving up"))
 	i.hold, errs[1] = meter.Float64Histogram("coord.client.hold.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time for which the function of Do or Run held"))
-	i.waits, errs[2] = meter.Int64Counter("coord.client.waits", metric.WithDescription("Requests that had to wait in a queue"))
-	i.losses, errs[3] = meter.Int64Counter("coord.client.losses", metric.WithDescription("Locks and leaderships that were lost"))
-	i.disconnects, errs[4] = meter.Int64Counter("coord.client.disconnects", metric.WithDescription("Streams that ended or could not be opened"))
+	i.waits, errs[2] = meter.Int64Counter("coord.client.waits",
+		metric.WithDescription("Requests that had to wait in a queue"))
+	i.losses, errs[3] = meter.Int64Counter("coord.client.losses",
+		metric.WithDescription("Locks and leaderships that were lost"))
+	i.disconnects, errs[4] = meter.Int64Counter("coord.client.disconnects",
+		metric.WithDescription("Streams that ended or could not be opened"))
 	return i, errors.Join(errs[:]...)
 }
 

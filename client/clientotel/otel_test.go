@@ -46,7 +46,8 @@ func TestHooks(t *testing.T) {
 		t.Errorf("called %v, want %v", called, want)
 	}
 	got := spans.GetSpans()
-	if len(got) != 3 || got[0].Name != "coord acquire" || got[1].Name != "coord hold" || got[1].Status.Code != codes.Error {
+	if len(got) != 3 || got[0].Name != "coord acquire" || got[1].Name != "coord hold" ||
+		got[1].Status.Code != codes.Error {
 		t.Fatalf("spans %+v", got)
 	}
 	for _, span := range got[:2] {
@@ -63,7 +64,8 @@ func TestHooks(t *testing.T) {
 		names = append(names, m.Name)
 	}
 	slices.Sort(names)
-	want := []string{"coord.client.acquire.duration", "coord.client.disconnects", "coord.client.hold.duration", "coord.client.losses", "coord.client.waits"}
+	want := []string{"coord.client.acquire.duration", "coord.client.disconnects", "coord.client.hold.duration",
+		"coord.client.losses", "coord.client.waits"}
 	if !slices.Equal(names, want) {
 		t.Errorf("metrics %v, want %v", names, want)
 	}

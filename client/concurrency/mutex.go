@@ -63,8 +63,8 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 	return nil
 }
 
-// IsOwner is a precondition for a transaction: the mutex is ours. Like etcd's it is one comparison, and does not see that somebody put
-// our key on another lease; client.Held's Guards do.
+// IsOwner is a precondition for a transaction: the mutex is ours. Like etcd's it is one comparison, and does not see
+// that somebody put our key on another lease; client.Held's Guards do.
 func (m *Mutex) IsOwner() v3.Cmp {
 	if m.held == nil {
 		return v3.Compare(v3.CreateRevision("\x00"), "=", -1) // never so
@@ -88,8 +88,8 @@ func (m *Mutex) Header() *pb.ResponseHeader {
 	return &pb.ResponseHeader{Revision: m.held.Revision()}
 }
 
-// NewLocker returns the mutex as a sync.Locker, whose methods have neither context nor error: Lock panics if the session is
-// over, as etcd's does; Unlock does not, because then nothing is locked any more. Prefer Mutex.
+// NewLocker returns the mutex as a sync.Locker, whose methods have neither context nor error: Lock panics if the
+// session is over, as etcd's does; Unlock does not, because then nothing is locked any more. Prefer Mutex.
 func NewLocker(s *Session, pfx string) sync.Locker {
 	return &locker{session: s, mutex: NewMutex(s, pfx)}
 }

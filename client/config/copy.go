@@ -66,7 +66,8 @@ func readCopy(path, bundle string) (*diskCopy, error) {
 	return &diskCopy{bundle: c.Bundle, cluster: c.Cluster, version: version}, nil
 }
 
-// writeCopy replaces the file by one that is on disk when it returns: whoever reads the path finds the old or the new one.
+// writeCopy replaces the file by one that is on disk when it returns: whoever reads the path finds the old or the new
+// one.
 func writeCopy(path string, c *diskCopy) error {
 	file := copyFile{Bundle: c.bundle, Cluster: c.cluster, Revision: c.version.Revision, Version: c.version.value}
 	var err error
@@ -91,7 +92,8 @@ func writeCopy(path string, c *diskCopy) error {
 		_ = os.Remove(tmp.Name())
 		return fmt.Errorf("config: write the copy: %w", err)
 	}
-	if d, err := os.Open(dir); err == nil { // where directories can be synced; elsewhere a crash may bring the old one back
+	// where directories can be synced; elsewhere a crash may bring the old one back
+	if d, err := os.Open(dir); err == nil {
 		_ = d.Sync()
 		_ = d.Close()
 	}

@@ -28,7 +28,8 @@ func decode[T any](documents Documents, document string) (T, error) {
 	}
 	if document == "" {
 		if len(documents) != 1 {
-			return value, fmt.Errorf("there are %d documents: choose one with Document, decode them with Decode, or tag the fields of a struct", len(documents))
+			return value, fmt.Errorf("there are %d documents: choose one with Document, decode them with Decode, or "+
+				"tag the fields of a struct", len(documents))
 		}
 		for document = range documents {
 		}
@@ -40,13 +41,15 @@ func decode[T any](documents Documents, document string) (T, error) {
 	return value, decodeDocument(document, content, dst)
 }
 
-// tag names the document that a field of a struct is decoded from: `config:"limits.yaml"`, or with ",optional" behind it.
+// tag names the document that a field of a struct is decoded from: `config:"limits.yaml"`, or with ",optional" behind
+// it.
 const tag = "config"
 
 func tagged(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool {
-		return f.Tag.Get(tag) != ""
-	})
+	return t.Kind() == reflect.Struct &&
+		slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool {
+			return f.Tag.Get(tag) != ""
+		})
 }
 
 func decodeFields(documents Documents, dst reflect.Value) error {

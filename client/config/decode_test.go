@@ -76,7 +76,8 @@ func TestProtobufFormats(t *testing.T) {
 	}
 	binary, text, json := encode(proto.Marshal(m)), encode(prototext.Marshal(m)), encode(protojson.Marshal(m))
 	for _, pair := range [][]string{
-		{"a.json", json}, {"a.yaml", "client: c\nseen: 7\nunknown: 1\n"}, {"a.txtpb", text}, {"a.textproto", text}, {"a.binpb", binary}, {"a", binary},
+		{"a.json", json}, {"a.yaml", "client: c\nseen: 7\nunknown: 1\n"}, {"a.txtpb", text}, {"a.textproto", text},
+		{"a.binpb", binary}, {"a", binary},
 	} {
 		want(t, m, nil, pair...)
 	}

@@ -91,7 +91,8 @@ func (s *fakeStore) Invoke(ctx context.Context, _ string, args, _ any, _ ...grpc
 	return err
 }
 
-func (s *fakeStore) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s *fakeStore) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream,
+	error) {
 	return nil, errDown
 }
 
@@ -106,7 +107,8 @@ func (s *fakeStore) delete(key string) {
 	defer s.mu.Unlock()
 	s.revision++
 	delete(s.kvs, key)
-	s.tell(&clientv3.Event{Type: clientv3.EventTypeDelete, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: s.revision}})
+	s.tell(&clientv3.Event{Type: clientv3.EventTypeDelete,
+		Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: s.revision}})
 }
 
 func (s *fakeStore) tell(e *clientv3.Event) {

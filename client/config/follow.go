@@ -22,8 +22,8 @@ const requestTimeout = 5 * time.Second
 
 // follower sees the versions of a bundle, whatever type they become.
 //
-// One goroutine reads and watches in turns; only it accepts versions after the start. A second one confirms that the last
-// version seen is still the one stored, and has the first one read again if it is not. A third one writes reports.
+// One goroutine reads and watches in turns; only it accepts versions after the start. A second one confirms that the
+// last version seen is still the one stored, and has the first one read again if it is not. A third one writes reports.
 type follower struct {
 	store  Store
 	bundle string
@@ -136,10 +136,10 @@ func (f *follower) Stale() bool {
 	return f.confirmed.IsZero() || time.Since(f.confirmed) > 2*f.opts.refresh
 }
 
-// Err is why the value is not what was published last (ErrRefused, or ErrUnknownBundle if it was deleted), or why the copy
-// on disk could not be written when it was last tried; nil if all is well. The first of these changes together with the
-// value: who has seen a version by Load, Current or Version does not find the refusal of an earlier one here any more. The
-// copy is written after that, and after OnChange.
+// Err is why the value is not what was published last (ErrRefused, or ErrUnknownBundle if it was deleted), or why the
+// copy on disk could not be written when it was last tried; nil if all is well. The first of these changes together
+// with the value: who has seen a version by Load, Current or Version does not find the refusal of an earlier one here
+// any more. The copy is written after that, and after OnChange.
 func (f *follower) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -251,8 +251,8 @@ func (f *follower) passOver(at place) bool {
 	return true
 }
 
-// settle makes a version that was found good the value, and says what became of one that was judged. Nobody sees the one
-// without the other.
+// settle makes a version that was found good the value, and says what became of one that was judged. Nobody sees the
+// one without the other.
 func (f *follower) settle(at place, swap func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,8 +11,8 @@ const (
 	maxPause = 2 * time.Second
 )
 
-// pause is the time between two attempts: it grows, and is half random so that clients do not come all at once. The zero
-// value is ready for use.
+// pause is the time between two attempts: it grows, and is half random so that clients do not come all at once. The
+// zero value is ready for use.
 type pause struct{ last time.Duration }
 
 // sleep waits; false if ctx ended first.

@@ -96,10 +96,11 @@ func Self() string {
 	return name + "@" + host
 }
 
-// Put publishes documents as the next version, in place of all there are. The reason is required. It is repeated while the
-// outcome is unknown, until ctx ends, and publishes once if it has an Expect; without, it may publish twice if somebody
-// else publishes between two attempts.
-func Put(ctx context.Context, conn grpc.ClientConnInterface, bundle string, documents Documents, reason string, opts ...PutOption) (Version, error) {
+// Put publishes documents as the next version, in place of all there are. The reason is required. It is repeated while
+// the outcome is unknown, until ctx ends, and publishes once if it has an Expect; without, it may publish twice if
+// somebody else publishes between two attempts.
+func Put(ctx context.Context, conn grpc.ClientConnInterface, bundle string, documents Documents, reason string,
+	opts ...PutOption) (Version, error) {
 	o := putOptionsOf(opts)
 	req := &coordv1.ConfigPublishRequest{
 		Bundle: bundle, Documents: protoDocuments(documents), Author: o.author, Reason: reason,
@@ -110,7 +111,8 @@ func Put(ctx context.Context, conn grpc.ClientConnInterface, bundle string, docu
 }
 
 // Rollback publishes the documents of an earlier version as the next one. Like Put otherwise.
-func Rollback(ctx context.Context, conn grpc.ClientConnInterface, bundle string, number int64, reason string, opts ...RollbackOption) (Version, error) {
+func Rollback(ctx context.Context, conn grpc.ClientConnInterface, bundle string, number int64, reason string,
+	opts ...RollbackOption) (Version, error) {
 	o := putOptionsOf(opts)
 	req := &coordv1.ConfigRollbackRequest{
 		Bundle: bundle, Version: number, Author: o.author, Reason: reason, Expected: o.expected, RequestId: rand.Text(),
@@ -121,13 +123,15 @@ func Rollback(ctx context.Context, conn grpc.ClientConnInterface, bundle string,
 
 // Get returns a version, the current one for number 0.
 func Get(ctx context.Context, conn grpc.ClientConnInterface, bundle string, number int64) (Version, error) {
-	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).Get, &coordv1.ConfigGetRequest{Bundle: bundle, Version: number})
+	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).Get,
+		&coordv1.ConfigGetRequest{Bundle: bundle, Version: number})
 	return versionOf(resp.GetVersion()), err
 }
 
 // History returns the newest limit versions that are kept, all for 0, the newest first and without documents.
 func History(ctx context.Context, conn grpc.ClientConnInterface, bundle string, limit int) ([]Version, error) {
-	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).History, &coordv1.ConfigHistoryRequest{Bundle: bundle, Limit: int32(limit)})
+	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).History,
+		&coordv1.ConfigHistoryRequest{Bundle: bundle, Limit: int32(limit)})
 	var versions []Version
 	for _, v := range resp.GetVersions() {
 		versions = append(versions, versionOf(v))
@@ -135,11 +139,12 @@ func History(ctx context.Context, conn grpc.ClientConnInterface, bundle string, 
 	return versions, err
 }
 
-// Delete deletes a bundle: all its versions, its schemas and the reports of its clients. With Expect, only if that version is
-// current. ErrUnknownBundle, ErrConflict.
+// Delete deletes a bundle: all its versions, its schemas and the reports of its clients. With Expect, only if that
+// version is current. ErrUnknownBundle, ErrConflict.
 func Delete(ctx context.Context, conn grpc.ClientConnInterface, bundle string, opts ...DeleteOption) error {
 	o := putOptionsOf(opts)
-	_, err := repeat(ctx, coordv1.NewConfigClient(conn).Delete, &coordv1.ConfigDeleteRequest{Bundle: bundle, Expected: o.expected})
+	_, err := repeat(ctx, coordv1.NewConfigClient(conn).Delete,
+		&coordv1.ConfigDeleteRequest{Bundle: bundle, Expected: o.expected})
 	return err
 }
 
@@ -167,13 +172,15 @@ var changes = map[coordv1.ConfigDocumentDiff_Change]string{
 
 // Diff compares two versions; to is the current one if 0. Documents that are the same are left out.
 func Diff(ctx context.Context, conn grpc.ClientConnInterface, bundle string, from, to int64) (Difference, error) {
-	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).Diff, &coordv1.ConfigDiffRequest{Bundle: bundle, From: from, To: to})
+	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).Diff,
+		&coordv1.ConfigDiffRequest{Bundle: bundle, From: from, To: to})
 	if err != nil {
 		return Difference{}, err
 	}
 	d := Difference{From: versionOf(resp.From), To: versionOf(resp.To)}
 	for _, doc := range resp.Documents {
-		d.Documents = append(d.Documents, DocumentDiff{Name: doc.Name, Change: changes[doc.Change], Text: doc.Text, Binary: doc.Binary})
+		d.Documents = append(d.Documents,
+			DocumentDiff{Name: doc.Name, Change: changes[doc.Change], Text: doc.Text, Binary: doc.Binary})
 	}
 	return d, nil
 }
@@ -187,9 +194,10 @@ type Schema struct {
 	Time     time.Time
 }
 
-// SetSchema sets the schema for a document of bundle, for all that have none of their own if document is "", and removes it
-// if schema is empty. ErrBadSchema: it does not parse; ErrBadDocument: the current version fails it.
-func SetSchema(ctx context.Context, conn grpc.ClientConnInterface, bundle, document string, schema []byte, reason string, opts ...SchemaOption) error {
+// SetSchema sets the schema for a document of bundle, for all that have none of their own if document is "", and
+// removes it if schema is empty. ErrBadSchema: it does not parse; ErrBadDocument: the current version fails it.
+func SetSchema(ctx context.Context, conn grpc.ClientConnInterface, bundle, document string, schema []byte,
+	reason string, opts ...SchemaOption) error {
 	o := putOptionsOf(opts)
 	_, err := repeat(ctx, coordv1.NewConfigClient(conn).SetSchema, &coordv1.ConfigSetSchemaRequest{
 		Bundle: bundle, Document: document, Content: schema, Author: o.author, Reason: reason,
@@ -202,13 +210,16 @@ func Schemas(ctx context.Context, conn grpc.ClientConnInterface, bundle string) 
 	resp, err := repeat(ctx, coordv1.NewConfigClient(conn).GetSchemas, &coordv1.ConfigGetSchemasRequest{Bundle: bundle})
 	var schemas []Schema
 	for _, s := range resp.GetSchemas().GetSchemas() {
-		schemas = append(schemas, Schema{Document: s.Document, Content: s.Content, Author: s.Author, Reason: s.Reason, Time: time.UnixMilli(s.TimeUnixMs)})
+		schemas = append(schemas,
+			Schema{Document: s.Document, Content: s.Content, Author: s.Author, Reason: s.Reason,
+				Time: time.UnixMilli(s.TimeUnixMs)})
 	}
 	return schemas, err
 }
 
 // repeat calls until the outcome is known or ctx ends. All requests can be repeated.
-func repeat[Q, R any](ctx context.Context, call func(context.Context, Q, ...grpc.CallOption) (R, error), req Q) (R, error) {
+func repeat[Q, R any](ctx context.Context, call func(context.Context, Q, ...grpc.CallOption) (R, error), req Q) (R,
+	error) {
 	var none R
 	for p := (pause{}); ; {
 		resp, err := call(ctx, req)

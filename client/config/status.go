@@ -15,8 +15,8 @@ import (
 // Status is what a client has made of a bundle.
 type Status struct {
 	Client string
-	// Seen is the number of the last version that the client saw, Applied of the one it runs with, 0 for none, both with
-	// the store's revision.
+	// Seen is the number of the last version that the client saw, Applied of the one it runs with, 0 for none, both
+	// with the store's revision.
 	Seen, SeenRevision       int64
 	Applied, AppliedRevision int64
 	// Error is why they differ, "" if they do not.
@@ -37,8 +37,9 @@ func Statuses(ctx context.Context, store Store, bundle string) ([]Status, error)
 			return nil, fmt.Errorf("config: the value of %q is not a status: %w", kv.Key, err)
 		}
 		statuses = append(statuses, Status{
-			Client: s.Client, Seen: s.Seen, SeenRevision: s.SeenRevision, Applied: s.Applied, AppliedRevision: s.AppliedRevision,
-			Error: s.Error, Time: time.UnixMilli(s.TimeUnixMs),
+			Client: s.Client, Seen: s.Seen, SeenRevision: s.SeenRevision, Applied: s.Applied,
+			AppliedRevision: s.AppliedRevision,
+			Error:           s.Error, Time: time.UnixMilli(s.TimeUnixMs),
 		})
 	}
 	return statuses, nil

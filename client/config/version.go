@@ -36,7 +36,8 @@ func versionOf(v *coordv1.ConfigVersion) Version {
 	}
 	version := Version{
 		Number: v.GetNumber(), Revision: v.GetRevision(), Author: v.GetAuthor(), Reason: v.GetReason(),
-		Time: time.UnixMilli(v.GetTimeUnixMs()), Hash: hex.EncodeToString(v.GetHash()), RollbackOf: v.GetRollbackOf(), Keep: int(v.GetKeep()),
+		Time: time.UnixMilli(v.GetTimeUnixMs()), Hash: hex.EncodeToString(v.GetHash()), RollbackOf: v.GetRollbackOf(),
+		Keep: int(v.GetKeep()),
 	}
 	if len(v.GetDocuments()) > 0 {
 		version.Documents = Documents{}

@@ -31,9 +31,9 @@ type Value[T any] struct {
 	*follower
 }
 
-// Watch follows a bundle until ctx ends or Close. It returns with a first value, which is, in this order: the current version,
-// if it can be had within Patience and is good; the copy on disk; the default; else the error is ErrUnknownBundle, ErrRefused,
-// or why the cluster cannot be reached.
+// Watch follows a bundle until ctx ends or Close. It returns with a first value, which is, in this order: the current
+// version, if it can be had within Patience and is good; the copy on disk; the default; else the error is
+// ErrUnknownBundle, ErrRefused, or why the cluster cannot be reached.
 func Watch[T any](ctx context.Context, store Store, bundle string, opts ...Option) (*Value[T], error) {
 	o, err := optionsOf(opts)
 	if err != nil {

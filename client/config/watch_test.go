@@ -64,9 +64,12 @@ func TestValueFollows(t *testing.T) {
 		s.publish("svc/b", "d.json", doc(9))
 		var changes []string
 		v := watch(t, s, config.OnChange(func(before, now config.Snapshot[limits]) {
-			changes = append(changes, fmt.Sprintf("%d@%d to %d@%d", before.Value.Max, before.Version.Number, now.Value.Max, now.Version.Number))
+			changes = append(changes,
+				fmt.Sprintf("%d@%d to %d@%d", before.Value.Max, before.Version.Number, now.Value.Max,
+					now.Version.Number))
 		}))
-		if v.Load().Max != 1 || v.Rev() != first || v.Version() != 1 || v.Stale() || v.Err() != nil || v.Current().Version.Reason != "test" {
+		if v.Load().Max != 1 || v.Rev() != first || v.Version() != 1 || v.Stale() || v.Err() != nil ||
+			v.Current().Version.Reason != "test" {
 			t.Errorf("at first %+v, revision %d, stale %v, error %v", v.Current(), v.Rev(), v.Stale(), v.Err())
 		}
 		synctest.Wait()
@@ -86,8 +89,9 @@ func TestValueFollows(t *testing.T) {
 	})
 }
 
-// TestNeverFreezesNorGoesBack: 1,000 watches that end, at once or after an event, are compacted or fall silent, and a store that is down every now and
-// then; meanwhile readers see revisions that only grow, and after each publication the value arrives.
+// TestNeverFreezesNorGoesBack: 1,000 watches that end, at once or after an event, are compacted or fall silent, and a
+// store that is down every now and then; meanwhile readers see revisions that only grow, and after each publication the
+// value arrives.
 func TestNeverFreezesNorGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seed := rand.Uint64()
@@ -104,7 +108,8 @@ func TestNeverFreezesNorGoesBack(t *testing.T) {
 			for last := int64(0); !stop.Load(); time.Sleep(50 * time.Millisecond) {
 				now := v.Current()
 				if now.Version.Revision < last || int64(now.Value.Max) != now.Version.Number {
-					t.Errorf("revision %d after %d, value %d of version %d", now.Version.Revision, last, now.Value.Max, now.Version.Number)
+					t.Errorf("revision %d after %d, value %d of version %d", now.Version.Revision, last, now.Value.Max,
+						now.Version.Number)
 				}
 				last = now.Version.Revision
 			}
@@ -151,15 +156,17 @@ func TestWatchErrorsAreOvercomeQuickly(t *testing.T) {
 	})
 }
 
-// TestRefusedVersionKeepsTheLastGood: what cannot be decoded or is refused changes nothing, is told, and is over with the
-// next good version.
+// TestRefusedVersionKeepsTheLastGood: what cannot be decoded or is refused changes nothing, is told, and is over with
+// the next good version.
 func TestRefusedVersionKeepsTheLastGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
 		good := s.publish("svc/a", "d.json", doc(1))
 		v := watch(t, s, config.Validate(positive), config.Report(s, "node/1", nil))
 		synctest.Wait()
-		if st, _ := s.status("svc/a", "node/1"); st == nil || st.Client != "node/1" || st.Seen != 1 || st.Applied != 1 || st.AppliedRevision != good || st.Error != "" || st.TimeUnixMs == 0 {
+		if st, _ := s.status("svc/a",
+			"node/1"); st == nil || st.Client != "node/1" || st.Seen != 1 || st.Applied != 1 ||
+			st.AppliedRevision != good || st.Error != "" || st.TimeUnixMs == 0 {
 			t.Errorf("at first the report is %v", st)
 		}
 		for i, c := range []struct{ content, text string }{
@@ -167,16 +174,20 @@ func TestRefusedVersionKeepsTheLastGood(t *testing.T) {
 		} {
 			rev := s.publish("svc/a", "d.json", c.content)
 			synctest.Wait()
-			if v.Load().Max != 1 || v.Rev() != good || !errors.Is(v.Err(), config.ErrRefused) || !strings.Contains(v.Err().Error(), c.text) || v.Stale() {
+			if v.Load().Max != 1 || v.Rev() != good || !errors.Is(v.Err(), config.ErrRefused) ||
+				!strings.Contains(v.Err().Error(), c.text) || v.Stale() {
 				t.Errorf("%s: %+v, error %v", c.content, v.Current(), v.Err())
 			}
-			if st, _ := s.status("svc/a", "node/1"); st.Seen != int64(i+2) || st.SeenRevision != rev || st.Applied != 1 || st.AppliedRevision != good || !strings.Contains(st.Error, c.text) {
+			if st, _ := s.status("svc/a",
+				"node/1"); st.Seen != int64(i+2) || st.SeenRevision != rev || st.Applied != 1 ||
+				st.AppliedRevision != good || !strings.Contains(st.Error, c.text) {
 				t.Errorf("%s: the report is %v", c.content, st)
 			}
 		}
 		s.publish("svc/a", "d.json", doc(2))
 		synctest.Wait()
-		if st, _ := s.status("svc/a", "node/1"); v.Load().Max != 2 || v.Err() != nil || st.Seen != 5 || st.Applied != 5 || st.Error != "" {
+		if st, _ := s.status("svc/a",
+			"node/1"); v.Load().Max != 2 || v.Err() != nil || st.Seen != 5 || st.Applied != 5 || st.Error != "" {
 			t.Errorf("after a good one: %+v, error %v, report %v", v.Current(), v.Err(), st)
 		}
 		statuses, err := config.Statuses(t.Context(), s, "svc/a")
@@ -186,8 +197,8 @@ func TestRefusedVersionKeepsTheLastGood(t *testing.T) {
 	})
 }
 
-// TestValueAndErrChangeTogether: who sees a version does not see the refusal of an earlier one any more, nor the value of before
-// once the refusal is gone.
+// TestValueAndErrChangeTogether: who sees a version does not see the refusal of an earlier one any more, nor the value
+// of before once the refusal is gone.
 func TestValueAndErrChangeTogether(t *testing.T) {
 	s := newFakeStore()
 	s.publish("svc/a", "d.json", doc(1))
@@ -229,7 +240,8 @@ func TestOnChangeSeesNoOldRefusal(t *testing.T) {
 		calls := 0
 		v = watch(t, s, config.Validate(positive), config.OnChange(func(_, now config.Snapshot[limits]) {
 			if calls++; v.Err() != nil || v.Stale() || v.Version() != now.Version.Number {
-				t.Errorf("told of version %d at version %d, stale %v, error %v", now.Version.Number, v.Version(), v.Stale(), v.Err())
+				t.Errorf("told of version %d at version %d, stale %v, error %v", now.Version.Number, v.Version(),
+					v.Stale(), v.Err())
 			}
 		}))
 		synctest.Wait()
@@ -310,8 +322,8 @@ func TestDeletedBundle(t *testing.T) {
 	})
 }
 
-// TestStoreThatIsBehind: what an old copy of the store says is not believed, unless it is the store of another cluster. Whoever reads
-// again and again finds that out at once, whoever has a watch that is quiet with the next confirmation.
+// TestStoreThatIsBehind: what an old copy of the store says is not believed, unless it is the store of another cluster.
+// Whoever reads again and again finds that out at once, whoever has a watch that is quiet with the next confirmation.
 func TestStoreThatIsBehind(t *testing.T) {
 	for _, c := range []struct {
 		watches fault
@@ -436,9 +448,10 @@ func TestFirstValue(t *testing.T) {
 			err   error
 			text  string
 		}{
-			"fine":             {fine, []config.Option{config.Copy(good), config.Default(limits{1})}, 7, nil, ""},
-			"down, copy":       {down, []config.Option{config.Copy(good), config.Default(limits{1})}, 5, nil, ""},
-			"down, no copy":    {down, []config.Option{config.Copy(filepath.Join(dir, "none")), config.Default(limits{1})}, 1, nil, ""},
+			"fine":       {fine, []config.Option{config.Copy(good), config.Default(limits{1})}, 7, nil, ""},
+			"down, copy": {down, []config.Option{config.Copy(good), config.Default(limits{1})}, 5, nil, ""},
+			"down, no copy": {down,
+				[]config.Option{config.Copy(filepath.Join(dir, "none")), config.Default(limits{1})}, 1, nil, ""},
 			"down":             {down, nil, 0, errDown, "cannot be reached"},
 			"down, damaged":    {down, []config.Option{config.Copy(damaged)}, 0, errDown, "its checksum differs"},
 			"down, another":    {down, []config.Option{config.Copy(other)}, 0, errDown, `of bundle "svc/other"`},
@@ -467,7 +480,8 @@ func TestFirstValue(t *testing.T) {
 				t.Errorf("%s: the first value is %d, want %d", name, v.Load().Max, c.want)
 			}
 			how, _, _ := strings.Cut(name, ",")
-			if (how == "down") != v.Stale() || (how == "refused") != errors.Is(v.Err(), config.ErrRefused) || (how == "empty") != errors.Is(v.Err(), config.ErrUnknownBundle) {
+			if (how == "down") != v.Stale() || (how == "refused") != errors.Is(v.Err(), config.ErrRefused) ||
+				(how == "empty") != errors.Is(v.Err(), config.ErrUnknownBundle) {
 				t.Errorf("%s: error %v, stale %v", name, v.Err(), v.Stale())
 			}
 			v.Close()
@@ -496,8 +510,8 @@ func TestCopyThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// TestReportMovesToTheNextLease: when the session was replaced, the report is written again on the new lease, and an outage
-// does not lose it.
+// TestReportMovesToTheNextLease: when the session was replaced, the report is written again on the new lease, and an
+// outage does not lose it.
 func TestReportMovesToTheNextLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
@@ -540,7 +554,8 @@ func TestOptionsOfAnotherType(t *testing.T) {
 		"Default":  config.Default("x"),
 		"refresh":  config.Refresh(0),
 	} {
-		if _, err := config.Watch[limits](t.Context(), s, "svc/a", opt); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := config.Watch[limits](t.Context(), s, "svc/a",
+			opt); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -25,7 +25,8 @@ func mirrorSession(t *testing.T, c *client.Client) *concurrency.Session {
 func TestMirrorOfEtcdsMutex(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
 	a, b := mirrorSession(t, c), mirrorSession(t, c)
-	m, other, theirs := concurrency.NewMutex(a, "mirror"), concurrency.NewMutex(b, "mirror"), etcd.NewMutex(etcdSession(t, c, 30), "mirror")
+	m, other, theirs := concurrency.NewMutex(a, "mirror"), concurrency.NewMutex(b,
+		"mirror"), etcd.NewMutex(etcdSession(t, c, 30), "mirror")
 	if err := m.Unlock(ctx); !errors.Is(err, concurrency.ErrLockReleased) {
 		t.Errorf("unlock of what is not locked: %v", err)
 	}
@@ -93,7 +94,8 @@ func TestMirrorOfEtcdsLocker(t *testing.T) {
 // TestMirrorOfEtcdsElection: one election with etcd's, seen by both sides.
 func TestMirrorOfEtcdsElection(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
-	e, theirs := concurrency.NewElection(mirrorSession(t, c), "mirror-el"), etcd.NewElection(etcdSession(t, c, 30), "mirror-el")
+	e, theirs := concurrency.NewElection(mirrorSession(t, c), "mirror-el"), etcd.NewElection(etcdSession(t, c, 30),
+		"mirror-el")
 	if _, err := e.Leader(ctx); !errors.Is(err, concurrency.ErrElectionNoLeader) {
 		t.Errorf("no leader: %v", err)
 	}

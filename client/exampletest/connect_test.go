@@ -11,13 +11,14 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
-// TestUnreachableEndpoints: with one endpoint that works among three everything works, with and without a user, whichever
-// the client begins with; with none, calls end with their context.
+// TestUnreachableEndpoints: with one endpoint that works among three everything works, with and without a user,
+// whichever the client begins with; with none, calls end with their context.
 func TestUnreachableEndpoints(t *testing.T) {
 	dead := coordtest.FreePorts(t, 2)
 	unreachable := []string{fmt.Sprintf("127.0.0.1:%d", dead[0]), fmt.Sprintf("127.0.0.1:%d", dead[1])}
 	for i := range 4 {
-		config := client.Config{Endpoints: append([]string{endpoint}, unreachable...), DialTimeout: 10 * time.Second, SessionTTL: time.Minute}
+		config := client.Config{Endpoints: append([]string{endpoint}, unreachable...), DialTimeout: 10 * time.Second,
+			SessionTTL: time.Minute}
 		if i%2 == 0 {
 			config.Username, config.Password = "somebody", "secret" // authentication is off, so anybody may
 		}

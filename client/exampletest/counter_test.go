@@ -26,12 +26,24 @@ func everywhere(t *testing.T, test func(t *testing.T, c *client.Client)) {
 	t.Run("member", func(t *testing.T) {
 		c := dial(t, endpoint)
 		for prefix, remove := range map[string]func(name string) error{
-			layout.Counter.Dir():   func(name string) error { _, err := c.Counter(name).Delete(bounded(t)); return err },
-			layout.Sequence.Dir():  func(name string) error { _, err := c.Sequence(name).Delete(bounded(t)); return err },
-			layout.Latch.Dir():     func(name string) error { _, err := c.Latch(name).Delete(bounded(t)); return err },
-			layout.Gate.Dir():      func(name string) error { _, err := c.Gate(name).Open(bounded(t)); return err },
-			layout.Semaphore.Dir(): func(name string) error { _, err := c.Semaphore(path.Dir(name), 0).Delete(bounded(t)); return err },
-			layout.Barrier.Dir():   func(name string) error { _, err := c.Barrier(path.Dir(name), 1).Delete(bounded(t)); return err },
+			layout.Counter.Dir(): func(name string) error {
+				_, err := c.Counter(name).Delete(bounded(t))
+				return err
+			},
+			layout.Sequence.Dir(): func(name string) error {
+				_, err := c.Sequence(name).Delete(bounded(t))
+				return err
+			},
+			layout.Latch.Dir(): func(name string) error { _, err := c.Latch(name).Delete(bounded(t)); return err },
+			layout.Gate.Dir():  func(name string) error { _, err := c.Gate(name).Open(bounded(t)); return err },
+			layout.Semaphore.Dir(): func(name string) error {
+				_, err := c.Semaphore(path.Dir(name), 0).Delete(bounded(t))
+				return err
+			},
+			layout.Barrier.Dir(): func(name string) error {
+				_, err := c.Barrier(path.Dir(name), 1).Delete(bounded(t))
+				return err
+			},
 		} {
 			left, err := c.Get(bounded(t), prefix+"sdk/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 			if err != nil {
@@ -59,7 +71,8 @@ func TestCounter(t *testing.T) {
 	everywhere(t, func(t *testing.T, c *client.Client) {
 		ctx := bounded(t)
 		hits := c.Counter("sdk/hits")
-		for _, step := range []struct{ delta, want int64 }{{0, 0}, {5, 5}, {-7, -2}, {math.MaxInt64, math.MaxInt64 - 2}} {
+		for _, step := range []struct{ delta, want int64 }{{0, 0}, {5, 5}, {-7, -2},
+			{math.MaxInt64, math.MaxInt64 - 2}} {
 			if got, err := hits.Add(ctx, step.delta); err != nil || got != step.want {
 				t.Fatalf("add %d: %d, %v, want %d", step.delta, got, err, step.want)
 			}
@@ -189,9 +202,9 @@ func TestCountersGoOnInTheNextSession(t *testing.T) {
 	}
 }
 
-// TestCountersAndSequencesAreLinearizable: guarantees §1, counters and sequences, as clients see it, while answers get lost
-// and connections break: there is an order in which each change was executed once, between its call and its return. All
-// sessions live, so that every outcome is known.
+// TestCountersAndSequencesAreLinearizable: guarantees §1, counters and sequences, as clients see it, while answers get
+// lost and connections break: there is an order in which each change was executed once, between its call and its
+// return. All sessions live, so that every outcome is known.
 func TestCountersAndSequencesAreLinearizable(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	counts := counting(t, 6, 40, []string{fake.Endpoint()}, func(rng *rand.Rand) {
@@ -231,8 +244,8 @@ func TestCountersSurviveTheirLeader(t *testing.T) {
 	}
 }
 
-// counting has some clients do operations each on one counter and one sequence, and calls disturb before each. Operations
-// whose outcome nobody knows are told as such.
+// counting has some clients do operations each on one counter and one sequence, and calls disturb before each.
+// Operations whose outcome nobody knows are told as such.
 func counting(t *testing.T, clients, operations int, endpoints []string, disturb func(*rand.Rand)) []history.Count {
 	t.Helper()
 	ctx, began := bounded(t), time.Now()
@@ -244,7 +257,8 @@ func counting(t *testing.T, clients, operations int, endpoints []string, disturb
 		group.Go(func() {
 			for range operations {
 				disturb(rng)
-				o := history.Count{Client: i, Name: []string{"counter", "sequence"}[rng.IntN(2)], Delta: rng.Int64N(4), Outcome: history.OK}
+				o := history.Count{Client: i, Name: []string{"counter", "sequence"}[rng.IntN(2)], Delta: rng.Int64N(4),
+					Outcome: history.OK}
 				o.Call = int64(time.Since(began))
 				var err error
 				o.Value, err = count(ctx, c, o.Name, o.Delta)

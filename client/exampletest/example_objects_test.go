@@ -69,7 +69,8 @@ func ExampleSequence() {
 	// 102 <nil>
 }
 
-// An allocator asks the cluster once for each block. What is left of its block when the process ends is never given out.
+// An allocator asks the cluster once for each block. What is left of its block when the process ends is never given
+// out.
 func ExampleSequence_Blocks() {
 	c, ctx := fresh(), context.Background()
 	defer c.Close()

@@ -65,7 +65,8 @@ func ExampleLock_TryAcquire() {
 	// <nil>
 }
 
-// A write to the store happens only if the lock is still held at that very moment: the guard is part of the transaction.
+// A write to the store happens only if the lock is still held at that very moment: the guard is part of the
+// transaction.
 func ExampleHeld_guard() {
 	c, ctx := connect(), context.Background()
 	defer c.Close()
@@ -114,11 +115,12 @@ func ExampleElection_Run() {
 	c := connect()
 	defer c.Close()
 	for _, candidate := range []string{"node-1", "node-2"} {
-		err := c.Election("examples/boss").Run(context.Background(), []byte(candidate), func(ctx context.Context, term *client.Leadership) error {
-			leader, err := c.Election("examples/boss").Leader(ctx)
-			fmt.Printf("%s leads, %v\n", leader.Value, leader.Term == term.Term())
-			return err
-		})
+		err := c.Election("examples/boss").Run(context.Background(), []byte(candidate),
+			func(ctx context.Context, term *client.Leadership) error {
+				leader, err := c.Election("examples/boss").Leader(ctx)
+				fmt.Printf("%s leads, %v\n", leader.Value, leader.Term == term.Term())
+				return err
+			})
 		if err != nil {
 			fmt.Println(err)
 		}
@@ -156,7 +158,8 @@ func ExampleElection_Observe() {
 func ExampleClient_NewSession() {
 	c, ctx := connect(), context.Background()
 	defer c.Close()
-	session, err := c.NewSession(ctx, client.WithTTL(30*time.Second), client.OnState(func(s client.State) { fmt.Println(s) }))
+	session, err := c.NewSession(ctx, client.WithTTL(30*time.Second),
+		client.OnState(func(s client.State) { fmt.Println(s) }))
 	if err != nil {
 		fmt.Println(err)
 		return

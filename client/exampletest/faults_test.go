@@ -41,8 +41,8 @@ func acquiring(t *testing.T, s *client.Session, name string, opts ...client.Lock
 }
 
 // TestL9LostBeforeTheServerGivesAway: a real server falls silent. The holder's context ends, with its cause, before the
-// server deletes its entry, which another client sees. The two are a tenth of the TTL apart: what goes wrong while the machine
-// stands still for long says nothing, and is tried again.
+// server deletes its entry, which another client sees. The two are a tenth of the TTL apart: what goes wrong while the
+// machine stands still for long says nothing, and is tried again.
 func TestL9LostBeforeTheServerGivesAway(t *testing.T) {
 	for _, ttl := range []time.Duration{200 * time.Millisecond, time.Second} {
 		t.Run(ttl.String(), func(t *testing.T) {
@@ -69,7 +69,8 @@ func fallSilent(t *testing.T, ttl time.Duration) string {
 	w := newWire(t, endpoint)
 	c, direct, ctx := dial(t, w.address()), dial(t, endpoint), bounded(t)
 	var states []client.State
-	s, err := c.NewSession(ctx, client.WithTTL(ttl), client.OnState(func(st client.State) { states = append(states, st) }))
+	s, err := c.NewSession(ctx, client.WithTTL(ttl),
+		client.OnState(func(st client.State) { states = append(states, st) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,8 @@ func fallSilent(t *testing.T, ttl time.Duration) string {
 	return ""
 }
 
-// watchStalls begins to look how long this process is kept from running; what it returns ends that and says the longest.
+// watchStalls begins to look how long this process is kept from running; what it returns ends that and says the
+// longest.
 func watchStalls(t *testing.T) (worst func() time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -140,7 +142,8 @@ func watchStalls(t *testing.T) (worst func() time.Duration) {
 func TestSilentAndBrokenMembers(t *testing.T) {
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
 	steady := newSession(t, dial(t, cluster.Endpoints()[2]), time.Minute)
-	for what, harm := range map[string]func(*wire){ // all at once: it takes more than the TTL, which is long for busy machines
+	// all at once: it takes more than the TTL, which is long for busy machines
+	for what, harm := range map[string]func(*wire){
 		"silent": func(w *wire) { w.silence(true) }, "cut": (*wire).cut, "stopped": (*wire).stop,
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -205,7 +208,8 @@ func TestL8NoGhostBehindLostResponses(t *testing.T) {
 	s := newSession(t, c, time.Hour)
 	held := acquire(t, s, "job")
 	fake.LoseResponses(1)
-	if _, err := s.Lock("job").Acquire(bounded(t), client.WithMaxWait(20*time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
+	if _, err := s.Lock("job").Acquire(bounded(t),
+		client.WithMaxWait(20*time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
 		t.Errorf("timed: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -258,7 +262,8 @@ func TestFakeClock(t *testing.T) {
 	}
 }
 
-// TestManyContenders: two goroutines in each of 25 sessions over two streams; at most one is inside (L1), tokens grow (L2).
+// TestManyContenders: two goroutines in each of 25 sessions over two streams; at most one is inside (L1), tokens grow
+// (L2).
 func TestManyContenders(t *testing.T) {
 	clients := []*client.Client{dial(t, endpoint), dial(t, endpoint)}
 	ctx := bounded(t)

@@ -60,8 +60,8 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// TestGateIsAwaitedThroughCompactions: who was cut off while the gate was open for a moment is let through, though it is closed
-// again and history is gone.
+// TestGateIsAwaitedThroughCompactions: who was cut off while the gate was open for a moment is let through, though it
+// is closed again and history is gone.
 func TestGateIsAwaitedThroughCompactions(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	w := newWire(t, fake.Endpoint())

@@ -135,8 +135,8 @@ func TestGroup(t *testing.T) {
 	})
 }
 
-// TestGroupIsWatchedThroughCompactions: what a watcher could not see while it was cut off comes as one difference, flagged: who
-// left and joined again is in both parts. What it could see after a broken connection comes as it was.
+// TestGroupIsWatchedThroughCompactions: what a watcher could not see while it was cut off comes as one difference,
+// flagged: who left and joined again is in both parts. What it could see after a broken connection comes as it was.
 func TestGroupIsWatchedThroughCompactions(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	w := newWire(t, fake.Endpoint())

@@ -139,8 +139,8 @@ func TestMutexOfEtcdAndOursExclude(t *testing.T) {
 	waitFor(t, c, "interop", 0)
 }
 
-// TestFiftyMixedContenders: every second one is etcd's mutex; at most one is inside (L1), tokens grow (L2), and the order
-// is that of the queue (L4).
+// TestFiftyMixedContenders: every second one is etcd's mutex; at most one is inside (L1), tokens grow (L2), and the
+// order is that of the queue (L4).
 func TestFiftyMixedContenders(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
 	gate, err := newSession(t, c, 60*time.Second).Lock("fifty").Acquire(ctx)
@@ -321,7 +321,8 @@ func TestPausedHolderIsFenced(t *testing.T) {
 			t.Errorf("check of token %d: %v, %v", check.token, ok, err)
 		}
 	}
-	if _, err := unary.Release(ctx, &coordv1.ReleaseRequest{Name: "fenced", Key: paused.Key, Token: paused.Token}); err != nil {
+	if _, err := unary.Release(ctx,
+		&coordv1.ReleaseRequest{Name: "fenced", Key: paused.Key, Token: paused.Token}); err != nil {
 		t.Errorf("L8: stale release: %v", err)
 	}
 	if held.Err() != nil {
@@ -411,8 +412,9 @@ func TestElectionsOfEtcdAndOurs(t *testing.T) {
 	group.Wait()
 }
 
-// TestContentionWhileMembersStop: three members, one leader after the other stops and comes back, while eight contenders
-// take turns all the time. Nobody is ever inside together, tokens grow, nobody is forgotten, no session is lost.
+// TestContentionWhileMembersStop: three members, one leader after the other stops and comes back, while eight
+// contenders take turns all the time. Nobody is ever inside together, tokens grow, nobody is forgotten, no session is
+// lost.
 func TestContentionWhileMembersStop(t *testing.T) {
 	const contenders = 8
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})

@@ -33,7 +33,8 @@ func TestEtcdAPIOverTheStream(t *testing.T) {
 	if put.Header.Revision == 0 || put.Header.ClusterId == 0 {
 		t.Errorf("header %v", put.Header)
 	}
-	if resp := <-watched; len(resp.Events) != 1 || string(resp.Events[0].Kv.Value) != "1" || resp.Header.Revision != put.Header.Revision {
+	if resp := <-watched; len(resp.Events) != 1 || string(resp.Events[0].Kv.Value) != "1" ||
+		resp.Header.Revision != put.Header.Revision {
 		t.Errorf("watched %+v", resp)
 	}
 	txn, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Value("kv/a"), "=", "1")).
@@ -118,8 +119,8 @@ func TestLostResponses(t *testing.T) {
 	}
 }
 
-// TestW9WatchResyncs: history that the watcher needed is compacted while it is not looking; it gets the whole range anew,
-// marked, and every change after it.
+// TestW9WatchResyncs: history that the watcher needed is compacted while it is not looking; it gets the whole range
+// anew, marked, and every change after it.
 func TestW9WatchResyncs(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, other, ctx := dial(t, fake.Endpoint()), dial(t, fake.Endpoint()), bounded(t)
@@ -148,7 +149,8 @@ func TestW9WatchResyncs(t *testing.T) {
 			if u.Resync || u.Revision != last || len(u.Events) != 1 || string(u.Events[0].Kv.Value) != "3" {
 				t.Errorf("a change: %+v", u)
 			}
-			if _, err := other.Txn(ctx).Then(clientv3.OpPut("w/c", "4"), clientv3.OpDelete("w/a")).Commit(); err != nil {
+			if _, err := other.Txn(ctx).Then(clientv3.OpPut("w/c", "4"),
+				clientv3.OpDelete("w/a")).Commit(); err != nil {
 				t.Fatal(err)
 			}
 		case 3:

@@ -61,11 +61,12 @@ func TestLatch(t *testing.T) {
 	})
 }
 
-// TestLatchWakesAllByOneCommit: a thousand who wait, some of them through another connection that breaks meanwhile, go on by one
-// commit.
+// TestLatchWakesAllByOneCommit: a thousand who wait, some of them through another connection that breaks meanwhile, go
+// on by one commit.
 func TestLatchWakesAllByOneCommit(t *testing.T) {
 	fake := coordtest.NewFake(t)
-	waiters, worker, ctx := []*client.Client{dial(t, fake.Endpoint()), dial(t, fake.Endpoint())}, dial(t, fake.Endpoint()), bounded(t)
+	waiters, worker, ctx := []*client.Client{dial(t, fake.Endpoint()), dial(t, fake.Endpoint())}, dial(t,
+		fake.Endpoint()), bounded(t)
 	watches := [2]<-chan struct{}{watchesOf(waiters[0]), watchesOf(waiters[1])}
 	generation, err := worker.Latch("start").Set(ctx, 1)
 	if err != nil {
@@ -100,8 +101,8 @@ func TestLatchWakesAllByOneCommit(t *testing.T) {
 	}
 }
 
-// TestLatchIsAwaitedThroughCompactions: the history in which a generation ended, or in which the latch was deleted, is compacted
-// while the one who waits is cut off.
+// TestLatchIsAwaitedThroughCompactions: the history in which a generation ended, or in which the latch was deleted, is
+// compacted while the one who waits is cut off.
 func TestLatchIsAwaitedThroughCompactions(t *testing.T) {
 	for what, c := range map[string]struct {
 		deleted bool

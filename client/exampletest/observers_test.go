@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
-// TestE3ObserversSeeOneSequence has observers through each member of a cluster while candidates lead, proclaim, resign and
-// die. All see the same terms, leaders and values in the same order; none of them was slow, so none sees a gap.
+// TestE3ObserversSeeOneSequence has observers through each member of a cluster while candidates lead, proclaim, resign
+// and die. All see the same terms, leaders and values in the same order; none of them was slow, so none sees a gap.
 func TestE3ObserversSeeOneSequence(t *testing.T) {
 	const name, last = "watched", "the last one"
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
@@ -97,7 +97,9 @@ func TestE3ObserversSeeOneSequence(t *testing.T) {
 			if o.Gap {
 				t.Errorf("observer %d: observation %d has a gap", i, k)
 			}
-			if k < len(seen[0]) && (o.Revision != seen[0][k].Revision && k > 0 || o.Leader.Term != seen[0][k].Leader.Term || !bytes.Equal(o.Leader.Value, seen[0][k].Leader.Value)) {
+			if k < len(seen[0]) &&
+				(o.Revision != seen[0][k].Revision && k > 0 || o.Leader.Term != seen[0][k].Leader.Term ||
+					!bytes.Equal(o.Leader.Value, seen[0][k].Leader.Value)) {
 				t.Fatalf("observation %d of observer %d is %+v, of observer 0 %+v", k, i, o, seen[0][k])
 			}
 			if k > 0 && o.Leader.Term != 0 && o.Leader.Term < mine[k-1].Leader.Term {

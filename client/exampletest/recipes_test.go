@@ -14,8 +14,8 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
-// TestLocksAreAcquiredTogether: 20 goroutines want two of four locks each, in any order: nobody waits for ever (they would
-// wait for each other in a circle if the names were acquired one after the other), nobody is inside with another.
+// TestLocksAreAcquiredTogether: 20 goroutines want two of four locks each, in any order: nobody waits for ever (they
+// would wait for each other in a circle if the names were acquired one after the other), nobody is inside with another.
 func TestLocksAreAcquiredTogether(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
 	names := []string{"multi/a", "multi/b", "multi/c", "multi/d"}
@@ -74,7 +74,8 @@ func TestLocksAreAcquiredTogether(t *testing.T) {
 	}
 }
 
-// TestDelay: after an unclean death nobody holds for as long as the lock said; after a release the next one does at once.
+// TestDelay: after an unclean death nobody holds for as long as the lock said; after a release the next one does at
+// once.
 func TestDelay(t *testing.T) {
 	fake, c := clocked(t)
 	s, err := c.NewSession(bounded(t), client.WithTTL(10*time.Second))
@@ -108,7 +109,8 @@ func TestDelay(t *testing.T) {
 func TestHolderIsAsked(t *testing.T) {
 	c, other, ctx := dial(t, endpoint), dial(t, endpoint), bounded(t)
 	asked := make(chan string, 1)
-	held, err := c.Lock("asked").Acquire(ctx, client.WithOwner("holder"), client.OnAsked(func(_, reason string) { asked <- reason }))
+	held, err := c.Lock("asked").Acquire(ctx, client.WithOwner("holder"),
+		client.OnAsked(func(_, reason string) { asked <- reason }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +134,8 @@ func TestHolderIsAsked(t *testing.T) {
 }
 
 // campaigning campaigns beside the test.
-func campaigning(t *testing.T, s *client.Session, name, value string, opts ...client.CampaignOption) <-chan *client.Leadership {
+func campaigning(t *testing.T, s *client.Session, name, value string,
+	opts ...client.CampaignOption) <-chan *client.Leadership {
 	t.Helper()
 	won, ctx := make(chan *client.Leadership, 1), bounded(t)
 	go func() {
@@ -145,7 +148,8 @@ func campaigning(t *testing.T, s *client.Session, name, value string, opts ...cl
 	return won
 }
 
-// TestTransferToANamedCandidate: it leads next, those before it keep their order behind it, the old leader is fenced (E4, E5).
+// TestTransferToANamedCandidate: it leads next, those before it keep their order behind it, the old leader is fenced
+// (E4, E5).
 func TestTransferToANamedCandidate(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
 	sessions := make([]*client.Session, 4)
@@ -234,7 +238,8 @@ func TestCancelledCandidateThatWasMoved(t *testing.T) {
 func TestPriorities(t *testing.T) {
 	c, ctx := dial(t, endpoint), bounded(t)
 	election := c.Election("ranked").WithPriorities()
-	leader, err := newSession(t, c, time.Minute).Election("ranked").Campaign(ctx, []byte("first"), client.WithPriority(1))
+	leader, err := newSession(t, c, time.Minute).Election("ranked").Campaign(ctx, []byte("first"),
+		client.WithPriority(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +283,8 @@ func TestPriorities(t *testing.T) {
 // TestRunCampaignsAgain: the shared session expires under a leader; it stops, and leads again in another session.
 func TestRunCampaignsAgain(t *testing.T) {
 	fake := coordtest.NewFake(t)
-	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock, SessionTTL: 10 * time.Second})
+	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock,
+		SessionTTL: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +322,8 @@ func TestS4NothingRevives(t *testing.T) {
 	if err := held.Err(); !errors.Is(err, client.ErrSessionExpired) {
 		t.Errorf("%v", err)
 	}
-	if _, err := s.KV().Put(bounded(t), "s4-row", "x"); !errors.Is(err, client.ErrSessionExpired) || errors.Is(err, client.ErrOutcomeUnknown) {
+	if _, err := s.KV().Put(bounded(t), "s4-row",
+		"x"); !errors.Is(err, client.ErrSessionExpired) || errors.Is(err, client.ErrOutcomeUnknown) {
 		t.Errorf("put: %v", err)
 	}
 	if resp, err := c.Get(bounded(t), "s4", clientv3.WithPrefix()); err != nil || len(resp.Kvs) != 0 {

@@ -76,7 +76,8 @@ func TestRWLock(t *testing.T) {
 			}
 		}
 		reader := got(t, ctx, reading)
-		if d, err := lock.Describe(ctx); err != nil || d.Holding != 2 || d.Holder().Key != writer.Key() || d.Holder().Writes {
+		if d, err := lock.Describe(ctx); err != nil || d.Holding != 2 || d.Holder().Key != writer.Key() ||
+			d.Holder().Writes {
 			t.Errorf("described: %v, %v", d, err)
 		}
 		if _, err := writer.KV().Put(ctx, "sdk/rw/key", "by a reader"); err != nil {
@@ -197,8 +198,8 @@ func TestSemaphoreDeadSessionReturnsPermits(t *testing.T) {
 	})
 }
 
-// TestBarrier: nobody leaves Enter before all are there, nor Leave before all have left; a session that ends inside is as one
-// that has left; the next generation begins anew.
+// TestBarrier: nobody leaves Enter before all are there, nor Leave before all have left; a session that ends inside is
+// as one that has left; the next generation begins anew.
 func TestBarrier(t *testing.T) {
 	everywhere(t, func(t *testing.T, c *client.Client) {
 		ctx, barrier := bounded(t), c.Barrier("sdk/barrier", 3)

@@ -24,18 +24,20 @@ func conn(t *testing.T, c *client.Client) grpc.ClientConnInterface {
 	return conn
 }
 
-// TestUnaryServicesShareTheObjects: what other languages do by the services of coord.v1, and what the SDK does, is about the same
-// counters, sequences, latches, gates and groups; who waits by a service is woken by the SDK.
+// TestUnaryServicesShareTheObjects: what other languages do by the services of coord.v1, and what the SDK does, is
+// about the same counters, sequences, latches, gates and groups; who waits by a service is woken by the SDK.
 func TestUnaryServicesShareTheObjects(t *testing.T) {
 	everywhere(t, func(t *testing.T, c *client.Client) {
 		ctx, conn := bounded(t), conn(t, c)
-		if v, err := coordv1.NewCounterClient(conn).Add(ctx, &coordv1.CounterAdd{Name: "sdk/n", Delta: 3}); err != nil || v.Value != 3 {
+		if v, err := coordv1.NewCounterClient(conn).Add(ctx,
+			&coordv1.CounterAdd{Name: "sdk/n", Delta: 3}); err != nil || v.Value != 3 {
 			t.Errorf("add: %v, %v", v, err)
 		}
 		if sum, err := c.Counter("sdk/n").Add(ctx, 1); err != nil || sum != 4 {
 			t.Errorf("sum: %d, %v", sum, err)
 		}
-		if r, err := coordv1.NewSequenceClient(conn).Next(ctx, &coordv1.SequenceNext{Name: "sdk/ids", Count: 10}); err != nil || r.First != 1 {
+		if r, err := coordv1.NewSequenceClient(conn).Next(ctx,
+			&coordv1.SequenceNext{Name: "sdk/ids", Count: 10}); err != nil || r.First != 1 {
 			t.Errorf("next: %v, %v", r, err)
 		}
 		if id, err := c.Sequence("sdk/ids").Next(ctx); err != nil || id != 11 {
@@ -67,7 +69,8 @@ func TestUnaryServicesShareTheObjects(t *testing.T) {
 		if _, err := own.Group("sdk/w").Join(ctx, "m", []byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		if change, err := watch.Recv(); err != nil || len(change.Joined) != 1 || change.Joined[0].Session != int64(own.Lease()) {
+		if change, err := watch.Recv(); err != nil || len(change.Joined) != 1 ||
+			change.Joined[0].Session != int64(own.Lease()) {
 			t.Errorf("joined: %v, %v", change, err)
 		}
 		if err := own.Close(ctx); err != nil {

@@ -9,19 +9,21 @@ import (
 
 // Checker decides about tokens. Safe for concurrent use.
 type Checker interface {
-	// Check returns nil if the request may go on. The error wraps ErrStale if the token is not good; any other error means
-	// that nobody knows, and the request must not go on either.
+	// Check returns nil if the request may go on. The error wraps ErrStale if the token is not good; any other error
+	// means that nobody knows, and the request must not go on either.
 	Check(ctx context.Context, t Token) error
 }
 
-// MaxSeen refuses tokens that are smaller than the largest one it has seen of the same name. It forgets with the process.
+// MaxSeen refuses tokens that are smaller than the largest one it has seen of the same name. It forgets with the
+// process.
 type MaxSeen struct {
 	names []string
 	mu    sync.Mutex
 	seen  map[string]int64
 }
 
-// NewMaxSeen returns a checker for these names; it refuses any other, so that a caller cannot get in with a lock of its own.
+// NewMaxSeen returns a checker for these names; it refuses any other, so that a caller cannot get in with a lock of its
+// own.
 func NewMaxSeen(names ...string) *MaxSeen {
 	return &MaxSeen{names: slices.Clone(names), seen: map[string]int64{}}
 }
@@ -45,8 +47,8 @@ type Asker interface {
 	CheckToken(ctx context.Context, name, key string, token int64) (bool, error)
 }
 
-// Ask returns a checker that asks the servers, linearizably, whether the token holds now, for these names; it refuses any
-// other.
+// Ask returns a checker that asks the servers, linearizably, whether the token holds now, for these names; it refuses
+// any other.
 func Ask(a Asker, names ...string) Checker { return &asking{a, slices.Clone(names)} }
 
 type asking struct {

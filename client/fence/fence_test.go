@@ -25,7 +25,8 @@ func TestToken(t *testing.T) {
 			t.Errorf("%+v became %+v, %v", want, got, err)
 		}
 	}
-	for _, s := range []string{"", "x", "name=a&key=b", "name=a&token=0", "name=a&token=-1", "token=1", "name=%zz&token=1", "name=a&token=99999999999999999999"} {
+	for _, s := range []string{"", "x", "name=a&key=b", "name=a&token=0", "name=a&token=-1", "token=1",
+		"name=%zz&token=1", "name=a&token=99999999999999999999"} {
 		if got, err := Parse(s); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%q: %+v, %v", s, got, err)
 		}
@@ -39,7 +40,8 @@ func TestL3MaxSeen(t *testing.T) {
 		name  string
 		token int64
 		want  error
-	}{{"a", 5, nil}, {"a", 5, nil}, {"b", 1, nil}, {"a", 7, nil}, {"a", 5, ErrStale}, {"b", 2, nil}, {"a", 8, nil}, {"c", 100, ErrStale}} {
+	}{{"a", 5, nil}, {"a", 5, nil}, {"b", 1, nil}, {"a", 7, nil}, {"a", 5, ErrStale}, {"b", 2, nil}, {"a", 8, nil},
+		{"c", 100, ErrStale}} {
 		if err := m.Check(t.Context(), Token{Name: step.name, Token: step.token}); !errors.Is(err, step.want) {
 			t.Errorf("step %d: %v", i, err)
 		}
@@ -87,13 +89,15 @@ type healthServer struct {
 	seen chan Token
 }
 
-func (h *healthServer) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+func (h *healthServer) Check(ctx context.Context,
+	_ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
 	t, _ := FromContext(ctx)
 	h.seen <- t
 	return &grpc_health_v1.HealthCheckResponse{}, nil
 }
 
-func (h *healthServer) Watch(_ *grpc_health_v1.HealthCheckRequest, stream grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
+func (h *healthServer) Watch(_ *grpc_health_v1.HealthCheckRequest,
+	stream grpc.ServerStreamingServer[grpc_health_v1.HealthCheckResponse]) error {
 	t, _ := FromContext(stream.Context())
 	h.seen <- t
 	return stream.Send(&grpc_health_v1.HealthCheckResponse{})
@@ -102,13 +106,17 @@ func (h *healthServer) Watch(_ *grpc_health_v1.HealthCheckRequest, stream grpc.S
 func TestGRPC(t *testing.T) {
 	c := Ask(askFunc(holder), "job")
 	listener := bufconn.Listen(1 << 16)
-	server := grpc.NewServer(grpc.UnaryInterceptor(UnaryServerInterceptor(c)), grpc.StreamInterceptor(StreamServerInterceptor(c)))
+	server := grpc.NewServer(grpc.UnaryInterceptor(UnaryServerInterceptor(c)),
+		grpc.StreamInterceptor(StreamServerInterceptor(c)))
 	h := &healthServer{seen: make(chan Token, 1)}
 	grpc_health_v1.RegisterHealthServer(server, h)
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()
 	conn, err := grpc.NewClient("passthrough:///x", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn,
+			error) {
+			return listener.DialContext(ctx)
+		}),
 		grpc.WithUnaryInterceptor(UnaryClientInterceptor()), grpc.WithStreamInterceptor(StreamClientInterceptor()))
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +144,8 @@ func TestGRPC(t *testing.T) {
 			ctx  context.Context
 			want codes.Code
 		}{
-			{ctx, codes.InvalidArgument}, {WithToken(ctx, Token{}), codes.InvalidArgument}, {WithToken(ctx, stale), codes.FailedPrecondition},
+			{ctx, codes.InvalidArgument}, {WithToken(ctx, Token{}), codes.InvalidArgument},
+			{WithToken(ctx, stale), codes.FailedPrecondition},
 			{WithToken(ctx, nobody), codes.Unavailable}, {WithToken(ctx, good), codes.OK},
 		} {
 			err := call(test.ctx)
@@ -152,12 +161,13 @@ func TestGRPC(t *testing.T) {
 
 func TestHTTP(t *testing.T) {
 	served := 0
-	server := httptest.NewServer(Handler(Ask(askFunc(holder), "job"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		served++
-		if seen, _ := FromContext(r.Context()); seen != good {
-			t.Errorf("the handler saw %+v", seen)
-		}
-	})))
+	server := httptest.NewServer(Handler(Ask(askFunc(holder), "job"),
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			served++
+			if seen, _ := FromContext(r.Context()); seen != good {
+				t.Errorf("the handler saw %+v", seen)
+			}
+		})))
 	defer server.Close()
 	client := &http.Client{Transport: &Transport{}}
 	defer client.CloseIdleConnections()

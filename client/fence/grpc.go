@@ -71,7 +71,8 @@ func statusOf(err error) error {
 	switch {
 	case errors.Is(err, ErrStale):
 		st := status.New(codes.FailedPrecondition, err.Error())
-		if detailed, detailErr := st.WithDetails(&coordv1.Error{Reason: coordv1.Error_REASON_FENCED}); detailErr == nil {
+		detailed, detailErr := st.WithDetails(&coordv1.Error{Reason: coordv1.Error_REASON_FENCED})
+		if detailErr == nil {
 			st = detailed
 		}
 		return st.Err()
@@ -96,14 +97,16 @@ func IsStale(err error) bool {
 
 // UnaryClientInterceptor attaches the token of the context, see WithToken.
 func UnaryClientInterceptor() grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker,
+		opts ...grpc.CallOption) error {
 		return invoker(outgoing(ctx), method, req, reply, cc, opts...)
 	}
 }
 
 // StreamClientInterceptor attaches the token of the context to streams.
 func StreamClientInterceptor() grpc.StreamClientInterceptor {
-	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer,
+		opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		return streamer(outgoing(ctx), desc, cc, method, opts...)
 	}
 }

@@ -69,8 +69,8 @@ func Parse(s string) (Token, error) {
 
 type contextKey struct{}
 
-// WithToken returns a context whose requests carry the token, if they go through the interceptors and the transport of this
-// package. On the side of the resource it is the context of the handler.
+// WithToken returns a context whose requests carry the token, if they go through the interceptors and the transport of
+// this package. On the side of the resource it is the context of the handler.
 func WithToken(ctx context.Context, t Token) context.Context {
 	return context.WithValue(ctx, contextKey{}, t)
 }

@@ -35,8 +35,8 @@ type RegisterOption func(*Registration)
 // processes whose work can hang while their session is kept alive.
 func MaxSilence(d time.Duration) RegisterOption { return func(g *Registration) { g.silence = d } }
 
-// Registration keeps one instance registered, from Register to Deregister: when its session was lost it registers again in
-// the next one. Safe for concurrent use.
+// Registration keeps one instance registered, from Register to Deregister: when its session was lost it registers again
+// in the next one. Safe for concurrent use.
 type Registration struct {
 	r        *Registry
 	sessions Sessions
@@ -58,12 +58,15 @@ type Registration struct {
 	news    chan struct{}    // closed, and replaced, when any of these changes
 }
 
-// Register registers an instance on the session, and returns when that is done. An instance of the same service and id is
-// taken over: a process that restarts faster than its old session expires gets its place back. ctx bounds the call only.
+// Register registers an instance on the session, and returns when that is done. An instance of the same service and id
+// is taken over: a process that restarts faster than its old session expires gets its place back. ctx bounds the call
+// only.
 //
-// The errors are those of Instance.Validate, ErrNameTaken, ErrRefused, that of a closed client, and that of ctx with the trouble there was. After the
-// last the outcome is unknown: the instance may be there for as long as the session is. Registering again takes it over.
-func (r *Registry) Register(ctx context.Context, sessions Sessions, in Instance, opts ...RegisterOption) (*Registration, error) {
+// The errors are those of Instance.Validate, ErrNameTaken, ErrRefused, that of a closed client, and that of ctx with
+// the trouble there was. After the last the outcome is unknown: the instance may be there for as long as the session
+// is. Registering again takes it over.
+func (r *Registry) Register(ctx context.Context, sessions Sessions, in Instance, opts ...RegisterOption) (*Registration,
+	error) {
 	in = *in.Clone()
 	in.EnsureDefaults()
 	now := time.Now()
@@ -104,8 +107,8 @@ func (g *Registration) Err() error {
 	return g.err
 }
 
-// SetState says in which state the process is, and returns when that is written. If ctx ends before, it will be as soon as
-// possible. ErrBadState; ErrReplaced, ErrDeregistered.
+// SetState says in which state the process is, and returns when that is written. If ctx ends before, it will be as soon
+// as possible. ErrBadState; ErrReplaced, ErrDeregistered.
 func (g *Registration) SetState(ctx context.Context, state State) error {
 	if state < StatePassing || state > StateCritical {
 		return fmt.Errorf("%w: %s", ErrBadState, state)
@@ -116,8 +119,8 @@ func (g *Registration) SetState(ctx context.Context, state State) error {
 // Drain is SetState(ctx, StateDraining): no new requests, please. Deregister once those that are under way are done.
 func (g *Registration) Drain(ctx context.Context) error { return g.SetState(ctx, StateDraining) }
 
-// Heartbeat says that the process works, with a payload that says how much: it becomes Instance.Load. It returns when that
-// is written; if ctx ends before, it will be as soon as possible. ErrTooLarge; ErrReplaced, ErrDeregistered.
+// Heartbeat says that the process works, with a payload that says how much: it becomes Instance.Load. It returns when
+// that is written; if ctx ends before, it will be as soon as possible. ErrTooLarge; ErrReplaced, ErrDeregistered.
 func (g *Registration) Heartbeat(ctx context.Context, load []byte) error {
 	next := g.Instance()
 	next.Load = load
@@ -169,7 +172,8 @@ func (g *Registration) await(ctx context.Context, version uint64) error {
 	}
 }
 
-// DrainOrdered waits until an operator orders the instance to be drained: nil. The other errors are that of ctx and Err.
+// DrainOrdered waits until an operator orders the instance to be drained: nil. The other errors are that of ctx and
+// Err.
 func (g *Registration) DrainOrdered(ctx context.Context) error {
 	in := g.Instance()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -206,8 +210,8 @@ func (r *Registry) awaitKey(ctx context.Context, key string) error {
 	return errClosed
 }
 
-// Deregister takes the instance out of the registry, in one commit, with a note that it left. If the cluster does not answer
-// within ctx the error says so; the instance is gone with its session then. Later calls do nothing.
+// Deregister takes the instance out of the registry, in one commit, with a note that it left. If the cluster does not
+// answer within ctx the error says so; the instance is gone with its session then. Later calls do nothing.
 func (g *Registration) Deregister(ctx context.Context) error {
 	if g.Err() != nil {
 		return nil
@@ -262,7 +266,8 @@ func (g *Registration) run() {
 			continue
 		}
 		closed := errors.Is(err, client.ErrClosed) || errors.Is(err, context.Canceled) // ours, or etcd's
-		if closed || errors.Is(err, ErrReplaced) || !g.registered() && (errors.Is(err, ErrNameTaken) || errors.Is(err, ErrRefused)) {
+		if closed || errors.Is(err, ErrReplaced) || !g.registered() &&
+			(errors.Is(err, ErrNameTaken) || errors.Is(err, ErrRefused)) {
 			g.end(err) // if Deregister did not
 			return
 		}
@@ -327,8 +332,8 @@ func isDone(s Session) bool {
 	}
 }
 
-// spoken is what to write: what the process says, or that it has been silent for too long. late is when the latter begins;
-// zero: never, or it has.
+// spoken is what to write: what the process says, or that it has been silent for too long. late is when the latter
+// begins; zero: never, or it has.
 func (g *Registration) spoken(now time.Time) (in Instance, late time.Time) {
 	in = g.want
 	if g.silence == 0 {

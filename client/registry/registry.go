@@ -11,25 +11,25 @@
 //		use(update.Instances())
 //	}
 //
-// Package resolver makes a gRPC name resolver and a balancer of it. proto/coord/v1/registry.proto says which keys the records
-// stand in, and package instances what they mean.
+// Package resolver makes a gRPC name resolver and a balancer of it. proto/coord/v1/registry.proto says which keys the
+// records stand in, and package instances what they mean.
 //
 // # What is promised
 //
 // An instance lives as long as its session: it is gone within the session's TTL, plus what a failover takes, after its
-// process died. Every instance in an update that is not marked Stale had a live lease at the update's revision. Every watch
-// comes to see what is there, whatever failed in between: an error of any kind, a compaction, or a stopped member costs a
-// read. What was known stays known meanwhile.
+// process died. Every instance in an update that is not marked Stale had a live lease at the update's revision. Every
+// watch comes to see what is there, whatever failed in between: an error of any kind, a compaction, or a stopped member
+// costs a read. What was known stays known meanwhile.
 //
 // A service does not vanish because of us: when most of its instances expire at once (Options.Limits), the last known
-// ones are kept, marked Stale, for a bounded time. Who leaves says so, by Drain or Deregister, and is not missed. Whoever
-// closes its session without Deregister, or deletes a key in etcd's layout, makes an instance look expired.
+// ones are kept, marked Stale, for a bounded time. Who leaves says so, by Drain or Deregister, and is not missed.
+// Whoever closes its session without Deregister, or deletes a key in etcd's layout, makes an instance look expired.
 //
 // # What is not
 //
-// An address that is given may be dead: for up to the TTL always, longer while Stale. A caller needs a timeout and a second try,
-// which gRPC has. Two watchers see the same states in the same order, but not at the same time. An ID belongs to whoever
-// registered it last.
+// An address that is given may be dead: for up to the TTL always, longer while Stale. A caller needs a timeout and a
+// second try, which gRPC has. Two watchers see the same states in the same order, but not at the same time. An ID
+// belongs to whoever registered it last.
 package registry
 
 import (
@@ -84,11 +84,13 @@ type Client interface {
 type Options struct {
 	// Limits say when a watch keeps instances that expire.
 	Limits Limits
-	// Retry is the wait after a first failure. It doubles with each one that follows, up to 40 times as much. Default 50 ms.
+	// Retry is the wait after a first failure. It doubles with each one that follows, up to 40 times as much. Default
+	// 50 ms.
 	Retry time.Duration
 	// ReadTimeout bounds one attempt to read or write. Default 5 s.
 	ReadTimeout time.Duration
-	// Reread is how often a watch reads everything again, in case that something is broken that nobody knows of. Default 5 min.
+	// Reread is how often a watch reads everything again, in case that something is broken that nobody knows of.
+	// Default 5 min.
 	Reread time.Duration
 }
 
@@ -117,8 +119,8 @@ func New(c Client, opts Options) *Registry {
 	return &Registry{client: c, opts: opts}
 }
 
-// List reads the instances of a service, or of all if service is empty, as of one revision. They are sorted as those of an
-// Update are. Unlike a watch it has no last known set: it fails if the cluster cannot be asked.
+// List reads the instances of a service, or of all if service is empty, as of one revision. They are sorted as those of
+// an Update are. Unlike a watch it has no last known set: it fails if the cluster cannot be asked.
 func (r *Registry) List(ctx context.Context, service string, opts ...ListOption) ([]*Instance, error) {
 	w, err := newWatcher(r, service, opts)
 	if err != nil {
@@ -135,12 +137,13 @@ func (r *Registry) List(ctx context.Context, service string, opts ...ListOption)
 	return w.instances(), nil
 }
 
-// Drain orders an instance of another process to take no more requests: its state becomes draining. by says who wants that,
-// for people. The process learns of it by Registration.DrainOrdered; the order holds until Undrain or until the instance is
-// registered anew by another process. ErrNotFound.
+// Drain orders an instance of another process to take no more requests: its state becomes draining. by says who wants
+// that, for people. The process learns of it by Registration.DrainOrdered; the order holds until Undrain or until the
+// instance is registered anew by another process. ErrNotFound.
 func (r *Registry) Drain(ctx context.Context, service, id, by string) error {
 	order := &coordv1.ServiceOrder{
-		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"), TimeUnixMs: time.Now().UnixMilli(),
+		State: coordv1.ServiceState_SERVICE_STATE_DRAINING, By: strings.ToValidUTF8(by, "?"),
+		TimeUnixMs: time.Now().UnixMilli(),
 	}
 	return r.order(ctx, "drain", &coordv1.ServiceOrderRequest{Service: service, Id: id, Order: order})
 }

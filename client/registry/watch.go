@@ -81,8 +81,8 @@ type Change struct {
 type Update struct {
 	// Revision is that of the store, 0 as long as nothing could be read.
 	Revision int64
-	// Changes lead from the state of the last update to this one, sorted by service and id. In the first update they are all
-	// there is.
+	// Changes lead from the state of the last update to this one, sorted by service and id. In the first update they
+	// are all there is.
 	Changes []Change
 	// Err is why the state may be out of date: the cluster cannot be asked since. It is nil again when it could.
 	Err error
@@ -90,12 +90,12 @@ type Update struct {
 	w *watcher
 }
 
-// Instances is everything there is, sorted by service and id; of two that have both in common, the foreign one comes last. The
-// slice is the caller's.
+// Instances is everything there is, sorted by service and id; of two that have both in common, the foreign one comes
+// last. The slice is the caller's.
 func (u *Update) Instances() []*Instance { return u.w.instances() }
 
-// Watch follows the instances of a service, or of all if service is empty. The first update has what is there; each later
-// one has at least one change, or another Err. Changes that gather while the caller is busy come as one update.
+// Watch follows the instances of a service, or of all if service is empty. The first update has what is there; each
+// later one has at least one change, or another Err. Changes that gather while the caller is busy come as one update.
 //
 // Nothing but the end of ctx ends a watch: its cause is the last thing that is given. The other error is ErrBadName.
 func (r *Registry) Watch(ctx context.Context, service string, opts ...WatchOption) iter.Seq2[*Update, error] {

@@ -15,7 +15,8 @@ import (
 )
 
 // write makes one request of coord.v1.Registry. Each can be repeated when nobody knows whether it was executed.
-func write[Q, R any](ctx context.Context, r *Registry, call func(coordv1.RegistryClient, context.Context, Q, ...grpc.CallOption) (R, error), req Q) error {
+func write[Q, R any](ctx context.Context, r *Registry,
+	call func(coordv1.RegistryClient, context.Context, Q, ...grpc.CallOption) (R, error), req Q) error {
 	conn := r.client.ActiveConnection()
 	if conn == nil {
 		return client.ErrClosed
@@ -57,8 +58,8 @@ var meanings = map[coordv1.Error_Reason]error{
 	coordv1.Error_REASON_INVALID:       ErrRefused,
 }
 
-// write writes the instance on a lease. before is the lease that it was written on last, 0 if it never was: then it takes
-// over what stands there.
+// write writes the instance on a lease. before is the lease that it was written on last, 0 if it never was: then it
+// takes over what stands there.
 func (g *Registration) write(ctx context.Context, in Instance, before, lease clientv3.LeaseID) error {
 	return write(ctx, g.r, coordv1.RegistryClient.Put, &coordv1.ServicePutRequest{
 		Instance: instances.RecordOf(&in), Lease: int64(lease), Before: int64(before),
@@ -67,5 +68,6 @@ func (g *Registration) write(ctx context.Context, in Instance, before, lease cli
 
 // remove removes an instance, if it is on the lease.
 func (r *Registry) remove(ctx context.Context, in *Instance, lease clientv3.LeaseID) error {
-	return write(ctx, r, coordv1.RegistryClient.Remove, &coordv1.ServiceRemoveRequest{Service: in.Service, Id: in.ID, Lease: int64(lease)})
+	return write(ctx, r, coordv1.RegistryClient.Remove,
+		&coordv1.ServiceRemoveRequest{Service: in.Service, Id: in.ID, Lease: int64(lease)})
 }

@@ -9,9 +9,11 @@ import (
 func TestCfgRollbackAsksOnATerminal(t *testing.T) {
 	cfgPut(t, "tty", "d", "1\n")
 	cfgPut(t, "tty", "d", "2\n")
-	for _, c := range []struct{ answer, code, current string }{{"n\n", "code 1", "2\n"}, {"\n", "code 1", "2\n"}, {"y\n", "code 0", "1\n"}} {
+	for _, c := range []struct{ answer, code, current string }{{"n\n", "code 1", "2\n"}, {"\n", "code 1", "2\n"},
+		{"y\n", "code 0", "1\n"}} {
 		keyboard, screen, done := onTerminal(t, `"$CTL" cfg rollback tty 1 --reason errors; echo code $?`)
-		eventually(t, func() bool { return strings.Contains(screen.String(), "to version 1. Go on? [y/N]") }, "the question in %q", screen)
+		eventually(t, func() bool { return strings.Contains(screen.String(), "to version 1. Go on? [y/N]") },
+			"the question in %q", screen)
 		if !strings.Contains(screen.String(), "-2\r\n+1") {
 			t.Errorf("the difference is not shown: %q", screen)
 		}

@@ -30,12 +30,14 @@ func write(t *testing.T, pairs ...string) (dir string) {
 // cfgPut publishes one document.
 func cfgPut(t *testing.T, bundle, document, content string, flags ...string) string {
 	t.Helper()
-	return okWith(t, options{stdin: content}, append([]string{"cfg", "put", bundle, document + "=-", "--reason", "test"}, flags...)...)
+	return okWith(t, options{stdin: content},
+		append([]string{"cfg", "put", bundle, document + "=-", "--reason", "test"}, flags...)...)
 }
 
 func TestCfgPutAndGet(t *testing.T) {
 	dir := write(t, "b.yaml", "x: 1", "a.json", "{}\n")
-	out := ok(t, "cfg", "put", "put/a", filepath.Join(dir, "b.yaml"), "renamed.json="+filepath.Join(dir, "a.json"), "--reason", "first", "--author", "ann")
+	out := ok(t, "cfg", "put", "put/a", filepath.Join(dir, "b.yaml"), "renamed.json="+filepath.Join(dir, "a.json"),
+		"--reason", "first", "--author", "ann")
 	if !strings.HasPrefix(out, "version 1 of put/a at revision ") {
 		t.Errorf("put printed %q", out)
 	}
@@ -60,19 +62,23 @@ func TestCfgPutAndGet(t *testing.T) {
 	check := func(text string, decode func([]byte, any) error) {
 		t.Helper()
 		var v form
-		if err := decode([]byte(text), &v); err != nil || v.Bundle != "put/a" || v.Version != 1 || v.Revision == 0 || v.Author != "ann" ||
-			v.Reason != "first" || len(v.Hash) != 64 || v.Documents["b.yaml"] != "x: 1" || !strings.HasSuffix(v.Time, "Z") {
+		if err := decode([]byte(text),
+			&v); err != nil || v.Bundle != "put/a" || v.Version != 1 || v.Revision == 0 || v.Author != "ann" ||
+			v.Reason != "first" || len(v.Hash) != 64 || v.Documents["b.yaml"] != "x: 1" ||
+			!strings.HasSuffix(v.Time, "Z") {
 			t.Errorf("%v: %+v of %q", err, v, text)
 		}
 	}
 	check(ok(t, "cfg", "get", "put/a", "-w", "json"), json.Unmarshal)
 	check(ok(t, "cfg", "get", "put/a", "-w", "yaml"), func(b []byte, v any) error { return yaml.Unmarshal(b, v) })
-	if got := ok(t, "cfg", "get", "put/a", "-w", "table"); !strings.Contains(got, "VERSION") || !strings.Contains(got, "renamed.json  3") {
+	if got := ok(t, "cfg", "get", "put/a", "-w", "table"); !strings.Contains(got, "VERSION") ||
+		!strings.Contains(got, "renamed.json  3") {
 		t.Errorf("the table is %q", got)
 	}
 	cfgPut(t, "put/bin", "d", "\xff")
 	var v form
-	if err := json.Unmarshal([]byte(ok(t, "cfg", "get", "put/bin", "-w", "json")), &v); err != nil || string(v.Binary["d"]) != "\xff" || len(v.Documents) != 0 {
+	if err := json.Unmarshal([]byte(ok(t, "cfg", "get", "put/bin", "-w", "json")),
+		&v); err != nil || string(v.Binary["d"]) != "\xff" || len(v.Documents) != 0 {
 		t.Errorf("a binary document: %+v, %v", v, err)
 	}
 	if got := ok(t, "cfg", "get", "put/bin"); got != "\xff" {
@@ -89,7 +95,8 @@ func TestCfgHistoryDiffAndRollback(t *testing.T) {
 	if got := ok(t, "cfg", "diff", "hist", "2", "1", "-w", "json"); !strings.Contains(got, `"change":"modified"`) || !strings.Contains(got, `"from":2,"to":1`) {
 		t.Errorf("diff printed %q", got)
 	}
-	if got := ok(t, "cfg", "rollback", "hist", "1", "--reason", "errors"); !strings.HasPrefix(got, "version 3 of hist") {
+	if got := ok(t, "cfg", "rollback", "hist", "1", "--reason", "errors"); !strings.HasPrefix(got,
+		"version 3 of hist") {
 		t.Errorf("rollback printed %q", got)
 	}
 	if got := ok(t, "cfg", "get", "hist"); got != "1\n" {
@@ -97,12 +104,14 @@ func TestCfgHistoryDiffAndRollback(t *testing.T) {
 	}
 	cfgPut(t, "hist", "d", "4\n")
 	lines := strings.Split(strings.TrimSpace(ok(t, "cfg", "history", "hist")), "\n")
-	if len(lines) != 4 || !strings.HasPrefix(lines[0], "VERSION") || !strings.HasPrefix(lines[1], "4 ") || !strings.Contains(lines[2], "(back to 1) errors") ||
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "VERSION") || !strings.HasPrefix(lines[1], "4 ") ||
+		!strings.Contains(lines[2], "(back to 1) errors") ||
 		!strings.Contains(lines[3], `"b\x1b[31mob"`) {
 		t.Errorf("history printed %q", lines)
 	}
 	var forms []map[string]any
-	if err := json.Unmarshal([]byte(ok(t, "cfg", "history", "hist", "-w", "json", "--limit", "2")), &forms); err != nil || len(forms) != 2 || forms[1]["rollback_of"] != 1.0 {
+	if err := json.Unmarshal([]byte(ok(t, "cfg", "history", "hist", "-w", "json", "--limit", "2")),
+		&forms); err != nil || len(forms) != 2 || forms[1]["rollback_of"] != 1.0 {
 		t.Errorf("history: %v, %v", forms, err)
 	}
 }
@@ -143,8 +152,11 @@ func TestCfgErrorsAreOneLineEach(t *testing.T) {
 		r.wantOneLine(t, c.text)
 	}
 	dead := freeAddr()
-	for _, args := range [][]string{{"get", "err"}, {"put", "err", "d=-", "--reason", "x"}, {"watch", "err"}, {"status", "err"}} {
-		r := start(t, options{}, append([]string{"--endpoints", dead, "--dial-timeout", "500ms", "--command-timeout", "500ms", "cfg"}, args...)...)
+	for _, args := range [][]string{{"get", "err"}, {"put", "err", "d=-", "--reason", "x"}, {"watch", "err"},
+		{"status", "err"}} {
+		r := start(t, options{},
+			append([]string{"--endpoints", dead, "--dial-timeout", "500ms", "--command-timeout", "500ms", "cfg"},
+				args...)...)
 		r.wantCode(t, 1)
 		r.wantOneLine(t, "no answer from the cluster (endpoints "+dead+")")
 		if unknown := strings.Contains(r.err.String(), "not known whether"); unknown != (args[0] == "put") {

@@ -30,7 +30,8 @@ func completed(t *testing.T, opt options, line ...string) []string {
 	return choices
 }
 
-// wantCompleted wants these choices, with blanks between them. A machine that is busy for as long as a completion waits offers none.
+// wantCompleted wants these choices, with blanks between them. A machine that is busy for as long as a completion waits
+// offers none.
 func wantCompleted(t *testing.T, opt options, want string, line ...string) {
 	t.Helper()
 	var got string
@@ -122,9 +123,11 @@ func TestCompletionIsSilentAndQuick(t *testing.T) {
 	}
 	t.Cleanup(func() { mute.Close() })
 	for name, flags := range map[string][]string{
-		"nobody": {"--endpoints", freeAddr()}, "silence": {"--endpoints", mute.Addr().String(), "--command-timeout", "10m"},
-		"no password": {"--endpoints", endpoint(t), "--user", "root"}, "no file": {"--endpoints", endpoint(t), "--cacert", "/none"},
-		"no context": {"--context", "none"},
+		"nobody":      {"--endpoints", freeAddr()},
+		"silence":     {"--endpoints", mute.Addr().String(), "--command-timeout", "10m"},
+		"no password": {"--endpoints", endpoint(t), "--user", "root"},
+		"no file":     {"--endpoints", endpoint(t), "--cacert", "/none"},
+		"no context":  {"--context", "none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,7 +13,8 @@ import (
 func onTerminalAnswered(t *testing.T, command, question, answer string) string {
 	t.Helper()
 	keyboard, screen, done := onTerminal(t, `"$CTL" `+command+`; echo code $?`)
-	eventually(t, func() bool { return strings.Contains(screen.String(), question+". Go on? [y/N]") }, "the question %q in %q", question, screen)
+	eventually(t, func() bool { return strings.Contains(screen.String(), question+". Go on? [y/N]") },
+		"the question %q in %q", question, screen)
 	press(t, keyboard, answer)
 	eventually(t, func() bool { return strings.Contains(screen.String(), "code ") }, "the end of %q", screen)
 	<-done
@@ -30,7 +31,8 @@ func TestEtcdVerbsAskOnATerminal(t *testing.T) {
 			t.Errorf("after the answer %q: screen %q, keys %q", answer, screen, keys())
 		}
 	}
-	if screen := onTerminalAnswered(t, "del --prefix ask/", "", "Y\n"); !strings.Contains(screen, "code 0") || keys() != "" {
+	if screen := onTerminalAnswered(t, "del --prefix ask/", "",
+		"Y\n"); !strings.Contains(screen, "code 0") || keys() != "" {
 		t.Errorf("after a yes: screen %q, keys %q", screen, keys())
 	}
 	for command, question := range map[string]string{
@@ -77,7 +79,8 @@ func TestReleaseAsksOnATerminal(t *testing.T) {
 		second:                                  `unless it is renewed`,
 	} {
 		screen := onTerminalAnswered(t, command, question, "n\n")
-		if !strings.Contains(screen, "this takes away what is held with token ") || !strings.Contains(screen, "code 1") {
+		if !strings.Contains(screen, "this takes away what is held with token ") ||
+			!strings.Contains(screen, "code 1") {
 			t.Errorf("%s: screen %q", command, screen)
 		}
 	}

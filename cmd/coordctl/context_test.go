@@ -22,8 +22,10 @@ func TestContexts(t *testing.T) {
 	if got := okWith(t, opt, "context", "ls", "-w", "json"); got != "[]\n" {
 		t.Errorf("without a file context ls printed %q", got)
 	}
-	okWith(t, opt, "context", "set", "dev", "--endpoints", freeAddr(), "--command-timeout", "500ms", "--dial-timeout", "500ms")
-	okWith(t, opt, "context", "set", "prod", "--endpoints", endpoint(t)+","+endpoint(t), "--user", "ann:secret", "--cacert", "ca.pem", "--command-timeout", "20s")
+	okWith(t, opt, "context", "set", "dev", "--endpoints", freeAddr(), "--command-timeout", "500ms", "--dial-timeout",
+		"500ms")
+	okWith(t, opt, "context", "set", "prod", "--endpoints", endpoint(t)+","+endpoint(t), "--user", "ann:secret",
+		"--cacert", "ca.pem", "--command-timeout", "20s")
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file of contexts: %v, %v", info, err)
@@ -40,7 +42,8 @@ func TestContexts(t *testing.T) {
 	}
 	wd, _ := os.Getwd()
 	want := form{"prod", true, map[string]string{
-		"endpoints": endpoint(t) + "," + endpoint(t), "user": "ann:…", "cacert": filepath.Join(wd, "ca.pem"), "command-timeout": "20s",
+		"endpoints": endpoint(t) + "," + endpoint(t), "user": "ann:…", "cacert": filepath.Join(wd, "ca.pem"),
+		"command-timeout": "20s",
 	}}
 	if !reflect.DeepEqual(shown, want) {
 		t.Errorf("context show printed %v, want %v", shown, want)
@@ -126,7 +129,9 @@ func TestBrokenContextsAreExplained(t *testing.T) {
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "COORDCTL_CONFIG")
 	// Lists of endpoints are what people write.
-	if err := os.WriteFile(path, []byte("current: a\ncontexts:\n  a:\n    endpoints: ["+endpoint(t)+"]\n    insecure-transport: true\n  empty:\n"), 0o600); err != nil {
+	if err := os.WriteFile(path,
+		[]byte("current: a\ncontexts:\n  a:\n    endpoints: ["+endpoint(t)+"]\n    insecure-transport: true\n  "+
+			"empty:\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	okWith(t, inContexts(path), "get", "k")
@@ -134,8 +139,10 @@ func TestBrokenContextsAreExplained(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"no such context", []string{"use", "none"}}, {"no such context", []string{"rm", "none"}}, {"no such context", []string{"show", "none"}},
-		{"bad name", []string{"set", "a/b", "--endpoints", "x"}}, {"nothing to set", []string{"set", "a"}}, {"takes the name", []string{"use"}},
+		{"no such context", []string{"use", "none"}}, {"no such context", []string{"rm", "none"}},
+		{"no such context", []string{"show", "none"}},
+		{"bad name", []string{"set", "a/b", "--endpoints", "x"}}, {"nothing to set", []string{"set", "a"}},
+		{"takes the name", []string{"use"}},
 		{"takes the name", []string{"show", "a", "b"}},
 	} {
 		r := start(t, inContexts(path), append([]string{"context"}, c.args...)...)

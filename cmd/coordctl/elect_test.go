@@ -63,7 +63,8 @@ func TestElectHoldsUntilSignal(t *testing.T) {
 }
 
 func TestElectBadArguments(t *testing.T) {
-	for _, args := range [][]string{{"elect"}, {"elect", "x"}, {"elect", "x", "v", "w"}, {"elect", "x", "--", "true"}, {"elect", "-l"}, {"elect", "-l", "x", "v"}} {
+	for _, args := range [][]string{{"elect"}, {"elect", "x"}, {"elect", "x", "v", "w"}, {"elect", "x", "--", "true"},
+		{"elect", "-l"}, {"elect", "-l", "x", "v"}} {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 128)
 		r.wantOneLine(t, "Error: ")

@@ -20,7 +20,8 @@ func TestAgainstEtcd(t *testing.T) {
 	if got := ok(t, "--endpoints", etcd, "get", "k"); got != "k\nv\n" {
 		t.Errorf("get printed %q", got)
 	}
-	for _, args := range [][]string{{"lock", "x", "--", "true"}, {"lock", "x", "--try", "--", "true"}, {"elect", "x", "v", "--", "true"}} {
+	for _, args := range [][]string{{"lock", "x", "--", "true"}, {"lock", "x", "--try", "--", "true"},
+		{"elect", "x", "v", "--", "true"}} {
 		r := start(t, options{}, append([]string{"--endpoints", etcd}, args...)...)
 		r.wantCode(t, 75)
 		r.wantOneLine(t, "is it coordd?")

@@ -23,8 +23,8 @@ import (
 // turns is how often each of them takes the lock.
 const turns = 5
 
-// TestOneLockInFiveWays has one lock taken in turn through the SDK, coordctl lock, etcdctl's lock, etcd's concurrency.Mutex and
-// the unary RPC: never two at once.
+// TestOneLockInFiveWays has one lock taken in turn through the SDK, coordctl lock, etcdctl's lock, etcd's
+// concurrency.Mutex and the unary RPC: never two at once.
 func TestOneLockInFiveWays(t *testing.T) {
 	const name = "five/ways"
 	dir := t.TempDir()
@@ -94,7 +94,8 @@ func TestOneLockInFiveWays(t *testing.T) {
 			return mutex.Unlock(ctx)
 		},
 		"the unary RPC": func() error {
-			got, err := rpc.TryAcquire(ctx, &coordv1.TryAcquireRequest{Name: name, Lease: int64(lease.ID), WaitMs: patience.Milliseconds()})
+			got, err := rpc.TryAcquire(ctx,
+				&coordv1.TryAcquireRequest{Name: name, Lease: int64(lease.ID), WaitMs: patience.Milliseconds()})
 			if err != nil {
 				return err
 			}
@@ -104,7 +105,8 @@ func TestOneLockInFiveWays(t *testing.T) {
 			if err := inside(); err != nil {
 				return err
 			}
-			_, err = rpc.Release(ctx, &coordv1.ReleaseRequest{Name: name, Key: got.Granted.Key, Token: got.Granted.Token})
+			_, err = rpc.Release(ctx,
+				&coordv1.ReleaseRequest{Name: name, Key: got.Granted.Key, Token: got.Granted.Token})
 			return err
 		},
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestForeignKeyVerbs: a key that etcdctl put directly below a lock's name is named to who tries, waits, lists and asks why, and goes
-// only by its full key.
+// TestForeignKeyVerbs: a key that etcdctl put directly below a lock's name is named to who tries, waits, lists and asks
+// why, and goes only by its full key.
 func TestForeignKeyVerbs(t *testing.T) {
 	c := newClient(t)
 	const name, key = "foreign/lock", "foreign/lock/left over"

@@ -24,7 +24,8 @@ func newSession(t *testing.T, host string) *client.Session {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	s, err := c.NewSession(t.Context(), client.WithTTL(time.Minute), client.WithIdentity(host, "tester[1]"), client.WithLabel("team", "a"))
+	s, err := c.NewSession(t.Context(), client.WithTTL(time.Minute), client.WithIdentity(host, "tester[1]"),
+		client.WithLabel("team", "a"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,10 +75,12 @@ func TestSessionsVerb(t *testing.T) {
 	s := newSession(t, "db1")
 	acquire(t, s, "inspect/sessions")
 	table := ok(t, "sessions", "ls")
-	if !strings.HasPrefix(table, "SESSION ") || !strings.Contains(table, hexID(s)+"  db1 ") || !strings.Contains(table, "team=a") {
+	if !strings.HasPrefix(table, "SESSION ") || !strings.Contains(table, hexID(s)+"  db1 ") ||
+		!strings.Contains(table, "team=a") {
 		t.Errorf("sessions ls printed\n%s", table)
 	}
-	wantLine(t, ok(t, "sessions", "ls", "-w", "table"), "SESSION", "HOST", "PROCESS", "TTL", "LEFT", "HOLDS", "WAITS", "KEYS", "LABELS")
+	wantLine(t, ok(t, "sessions", "ls", "-w", "table"), "SESSION", "HOST", "PROCESS", "TTL", "LEFT", "HOLDS", "WAITS",
+		"KEYS", "LABELS")
 	shown := ok(t, "sessions", "show", hexID(s))
 	wantLine(t, shown, "session:", hexID(s))
 	wantLine(t, shown, "host:", "db1")
@@ -100,7 +103,8 @@ func TestSessionsVerb(t *testing.T) {
 	if err := json.Unmarshal([]byte(ok(t, "sessions", "show", hexID(s), "-w", "json")), &resp); err != nil {
 		t.Fatal(err)
 	}
-	if resp.Session.ID != fmt.Sprint(int64(s.Lease())) || resp.Session.Identity.Host != "db1" || resp.Session.Holds != "1" ||
+	if resp.Session.ID != fmt.Sprint(int64(s.Lease())) || resp.Session.Identity.Host != "db1" ||
+		resp.Session.Holds != "1" ||
 		len(resp.Entries) != 1 || resp.Entries[0].Kind != "QUEUE_LOCK" || !resp.Entries[0].Holds {
 		t.Errorf("sessions show -w json gave %+v", resp)
 	}
@@ -149,7 +153,9 @@ func TestLocksVerb(t *testing.T) {
 		t.Errorf("locks ls printed\n%s", table)
 	}
 	shown := ok(t, "locks", "show", "inspect/locks/a")
-	if lines := strings.Split(shown, "\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "holds  db3-owner  ") || !strings.HasPrefix(lines[2], "1      db4-owner  ") {
+	if lines := strings.Split(shown,
+		"\n"); len(lines) != 4 || !strings.HasPrefix(lines[1], "holds  db3-owner  ") ||
+		!strings.HasPrefix(lines[2], "1      db4-owner  ") {
 		t.Errorf("locks show printed\n%s", shown)
 	}
 
@@ -159,7 +165,8 @@ func TestLocksVerb(t *testing.T) {
 	r = start(t, options{}, "locks", "release", "inspect/locks/a", "--reason", "stuck", "--token", "1")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "not the holder")
-	if got := ok(t, "locks", "release", "inspect/locks/a", "--reason", "stuck"); !strings.Contains(got, fmt.Sprintf("db3-owner with token %d", held.Token())) {
+	if got := ok(t, "locks", "release", "inspect/locks/a", "--reason", "stuck"); !strings.Contains(got,
+		fmt.Sprintf("db3-owner with token %d", held.Token())) {
 		t.Errorf("locks release printed %q", got)
 	}
 	select {
@@ -187,7 +194,8 @@ func TestElectionsVerb(t *testing.T) {
 		elected <- err
 	}()
 	candidate := waitQueue(t, newClient(t), "inspect/election", 2)[1]
-	if table := ok(t, "elections", "ls", "inspect/"); !strings.Contains(table, fmt.Sprintf("election  10.0.0.5  %d", leader.Term())) {
+	if table := ok(t, "elections", "ls", "inspect/"); !strings.Contains(table,
+		fmt.Sprintf("election  10.0.0.5  %d", leader.Term())) {
 		t.Errorf("elections ls printed\n%s", table)
 	}
 	if table := ok(t, "locks", "ls", "inspect/election"); strings.Contains(table, "10.0.0.5") {
@@ -208,7 +216,8 @@ func TestElectionsVerb(t *testing.T) {
 	r = start(t, options{}, "elections", "transfer", "inspect/election", "--to", "inspect/election/77")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "not a candidate")
-	if got := ok(t, "elections", "transfer", "inspect/election", "--to", candidate.key); !strings.Contains(got, candidate.key) {
+	if got := ok(t, "elections", "transfer", "inspect/election", "--to", candidate.key); !strings.Contains(got,
+		candidate.key) {
 		t.Errorf("elections transfer printed %q", got)
 	}
 	select {
@@ -262,7 +271,8 @@ func TestWhyAndDeadlocks(t *testing.T) {
 // What somebody chose as a name does nothing to a terminal.
 func TestNamesAreQuotedWhereTheyMust(t *testing.T) {
 	acquire(t, newSession(t, "db9"), "inspect/esc\x1b[2J\n")
-	for _, args := range [][]string{{"locks", "ls", "inspect/esc"}, {"locks", "show", "inspect/esc\x1b[2J\n"}, {"why", "lock/inspect/esc\x1b[2J\n"}} {
+	for _, args := range [][]string{{"locks", "ls", "inspect/esc"}, {"locks", "show", "inspect/esc\x1b[2J\n"},
+		{"why", "lock/inspect/esc\x1b[2J\n"}} {
 		if got := ok(t, args...); strings.Contains(got, "\x1b") || !strings.Contains(got, `inspect/esc\x1b[2J\n`) {
 			t.Errorf("%q printed %q", args, got)
 		}

@@ -21,7 +21,8 @@ func TestEtcdLocksAreInspected(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, verb := range []string{"locks", "elections"} {
-		if table := ok(t, verb, "ls", "inspect/etcd"); !strings.Contains(table, "etcd ") || !strings.Contains(table, "unknown") {
+		if table := ok(t, verb, "ls", "inspect/etcd"); !strings.Contains(table, "etcd ") ||
+			!strings.Contains(table, "unknown") {
 			t.Errorf("%s ls printed\n%s", verb, table)
 		}
 	}
@@ -32,7 +33,8 @@ func TestEtcdLocksAreInspected(t *testing.T) {
 
 func TestInspectionFailsInOneLine(t *testing.T) {
 	for _, args := range [][]string{
-		{"sessions", "ls", "-w", "fields"}, {"locks", "ls", "-w", "protobuf"}, {"deadlocks", "-w", "protobuf"}, {"why", "lock/x", "-w", "simpl"}, {"version", "-w", "fields"},
+		{"sessions", "ls", "-w", "fields"}, {"locks", "ls", "-w", "protobuf"}, {"deadlocks", "-w", "protobuf"},
+		{"why", "lock/x", "-w", "simpl"}, {"version", "-w", "fields"},
 	} {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 4)
@@ -44,7 +46,8 @@ func TestInspectionFailsInOneLine(t *testing.T) {
 		r.wantOneLine(t, "take")
 	}
 	dead := freeAddr()
-	r := start(t, options{}, "--endpoints", dead, "--dial-timeout", "500ms", "--command-timeout", "500ms", "sessions", "ls")
+	r := start(t, options{}, "--endpoints", dead, "--dial-timeout", "500ms", "--command-timeout", "500ms", "sessions",
+		"ls")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, dead)
 }

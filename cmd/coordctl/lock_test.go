@@ -62,7 +62,8 @@ func TestLockExitCodes(t *testing.T) {
 }
 
 func TestLockBadArguments(t *testing.T) {
-	for _, args := range [][]string{{"lock"}, {"lock", ""}, {"lock", "x", "--"}, {"lock", "x", "y", "--", "true"}, {"lock", "--", "true"}, {"lock", "x", "--ttl", "0", "--", "true"}} {
+	for _, args := range [][]string{{"lock"}, {"lock", ""}, {"lock", "x", "--"}, {"lock", "x", "y", "--", "true"},
+		{"lock", "--", "true"}, {"lock", "x", "--ttl", "0", "--", "true"}} {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 128)
 		r.wantOneLine(t, "Error: ")
@@ -116,7 +117,8 @@ func TestLockEnvironment(t *testing.T) {
 		if !strings.Contains(rest, fmt.Sprintf("\"CreateRevision\" : %d\n", token)) {
 			t.Errorf("token %d is not the create revision of the entry:\n%s", token, rest)
 		}
-		if !strings.HasPrefix(fields[1], "env-lock/") || fields[1] != fields[2] || !strings.Contains(rest, strconv.Quote(fields[1])) {
+		if !strings.HasPrefix(fields[1], "env-lock/") || fields[1] != fields[2] ||
+			!strings.Contains(rest, strconv.Quote(fields[1])) {
 			t.Errorf("lock keys %q and %q; the store has\n%s", fields[1], fields[2], rest)
 		}
 		if rev < token || token <= last {
@@ -139,7 +141,8 @@ func TestLockPassesStreams(t *testing.T) {
 
 func TestLockPassesSignals(t *testing.T) {
 	client := newClient(t)
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2} {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT,
+		syscall.SIGUSR1, syscall.SIGUSR2} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			name := fmt.Sprintf("signals/%d", sig)
@@ -182,13 +185,15 @@ func TestLockLostStopsCommand(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			name := "lost/" + how
-			r := start(t, options{}, "lock", name, "--", "sh", "-c", "trap 'echo termed; exit 0' TERM; echo ready; for i in $(seq 300); do sleep 0.1; done")
+			r := start(t, options{}, "lock", name, "--", "sh", "-c",
+				"trap 'echo termed; exit 0' TERM; echo ready; for i in $(seq 300); do sleep 0.1; done")
 			r.waitOut(t, "ready")
 			if err := take(t.Context(), client, queueOf(t, client, name)[0]); err != nil {
 				t.Fatal(err)
 			}
 			r.wantCode(t, 76)
-			if !strings.Contains(r.err.String(), "Error: lock "+name+" lost") { // beside what the shell says of its killed sleep
+			// beside what the shell says of its killed sleep
+			if !strings.Contains(r.err.String(), "Error: lock "+name+" lost") {
 				t.Errorf("error output %q", &r.err)
 			}
 			r.waitOut(t, "termed")
@@ -241,15 +246,16 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
-// TestLockLostBeforeRelease takes the entry away while coordctl is stopped, and lets the command end: whichever it hears of
-// first when it goes on, the lock was lost while the command ran. It runs several times, to meet both orders.
+// TestLockLostBeforeRelease takes the entry away while coordctl is stopped, and lets the command end: whichever it
+// hears of first when it goes on, the lock was lost while the command ran. It runs several times, to meet both orders.
 func TestLockLostBeforeRelease(t *testing.T) {
 	client := newClient(t)
 	for i := range 10 {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			t.Parallel()
 			name, release := fmt.Sprintf("paused/%d", i), filepath.Join(t.TempDir(), "go")
-			r := start(t, options{}, "lock", name, "--ttl", "60", "--", "sh", "-c", "echo ready; until [ -e "+release+" ]; do sleep 0.05; done")
+			r := start(t, options{}, "lock", name, "--ttl", "60", "--", "sh", "-c",
+				"echo ready; until [ -e "+release+" ]; do sleep 0.05; done")
 			r.waitOut(t, "ready")
 			r.signal(t, syscall.SIGSTOP)
 			if _, err := client.Delete(t.Context(), queueOf(t, client, name)[0].key); err != nil {
@@ -268,7 +274,8 @@ func TestLockLostBeforeRelease(t *testing.T) {
 // TestLockLostToSilence stops coordctl for longer than the TTL: when it goes on it must not believe that it holds.
 func TestLockLostToSilence(t *testing.T) {
 	client := newClient(t)
-	r := start(t, options{}, "lock", "silent", "--ttl", "4", "--", "sh", "-c", "echo ready; for i in $(seq 600); do sleep 0.1; done")
+	r := start(t, options{}, "lock", "silent", "--ttl", "4", "--", "sh", "-c",
+		"echo ready; for i in $(seq 600); do sleep 0.1; done")
 	r.waitOut(t, "ready")
 	r.signal(t, syscall.SIGSTOP)
 	waitQueue(t, client, "silent", 0)
@@ -288,7 +295,8 @@ func TestLockOutlivesItsTTL(t *testing.T) {
 
 func TestLockTTL(t *testing.T) {
 	client := newClient(t)
-	for text, want := range map[string]int64{"30": 30, "10s": 10, "22500ms": 22, "1m": 60} { // etcd's API shows whole seconds
+	// etcd's API shows whole seconds
+	for text, want := range map[string]int64{"30": 30, "10s": 10, "22500ms": 22, "1m": 60} {
 		t.Run(text, func(t *testing.T) {
 			_, held := holdLock(t, client, "ttl/"+text, "--ttl", text)
 			resp, err := client.TimeToLive(t.Context(), held.lease)
@@ -368,7 +376,8 @@ func TestLockIsFIFO(t *testing.T) {
 	order := filepath.Join(t.TempDir(), "order")
 	var waiters []*run
 	for i := range 4 {
-		w := start(t, options{}, "lock", "fifo", "--", "sh", "-c", fmt.Sprintf("echo %d $COORD_FENCING_TOKEN >> %s", i, order))
+		w := start(t, options{}, "lock", "fifo", "--", "sh", "-c",
+			fmt.Sprintf("echo %d $COORD_FENCING_TOKEN >> %s", i, order))
 		waiters = append(waiters, w)
 		waitQueue(t, client, "fifo", i+2)
 	}

@@ -115,7 +115,8 @@ func endpoint(t *testing.T) string {
 
 func newClient(t *testing.T) *clientv3.Client {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint(t)}, DialTimeout: patience, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint(t)}, DialTimeout: patience,
+		Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,8 @@ func (r *run) code(t *testing.T) int {
 func (r *run) wantCode(t *testing.T, want int) {
 	t.Helper()
 	if got := r.code(t); got != want {
-		t.Fatalf("coordctl %q: exit code %d, want %d; out %q, err %q", r.Args[1:], got, want, r.out.String(), r.err.String())
+		t.Fatalf("coordctl %q: exit code %d, want %d; out %q, err %q", r.Args[1:], got, want, r.out.String(),
+			r.err.String())
 	}
 }
 
@@ -214,7 +216,8 @@ func (r *run) wantOneLine(t *testing.T, text string) {
 // waitOut waits until the standard output holds text.
 func (r *run) waitOut(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, func() bool { return strings.Contains(r.out.String(), text) }, "%q on the output of coordctl %q, error output %q", text, r.Args[1:], &r.err)
+	eventually(t, func() bool { return strings.Contains(r.out.String(), text) },
+		"%q on the output of coordctl %q, error output %q", text, r.Args[1:], &r.err)
 }
 
 func (r *run) signal(t *testing.T, sig syscall.Signal) {
@@ -251,13 +254,15 @@ func queueOf(t *testing.T, client *clientv3.Client, name string) []entry {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	resp, err := client.Get(ctx, name+"/", clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+	resp, err := client.Get(ctx, name+"/", clientv3.WithPrefix(),
+		clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var entries []entry
 	for _, kv := range resp.Kvs {
-		entries = append(entries, entry{string(kv.Key), string(kv.Value), kv.CreateRevision, clientv3.LeaseID(kv.Lease)})
+		entries = append(entries,
+			entry{string(kv.Key), string(kv.Value), kv.CreateRevision, clientv3.LeaseID(kv.Lease)})
 	}
 	return entries
 }
@@ -271,6 +276,7 @@ type entry struct {
 func waitQueue(t *testing.T, client *clientv3.Client, name string, n int) []entry {
 	t.Helper()
 	var entries []entry
-	eventually(t, func() bool { entries = queueOf(t, client, name); return len(entries) == n }, "%d entries under %s", n, name)
+	eventually(t, func() bool { entries = queueOf(t, client, name); return len(entries) == n }, "%d entries under %s",
+		n, name)
 	return entries
 }

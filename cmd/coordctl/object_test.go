@@ -97,7 +97,8 @@ func TestBarrierVerbs(t *testing.T) {
 	prints(t, "barrier obj/b is closed", "barrier", "close", "obj/b", "--reason", "upgrade")
 	fails(t, 75, "barrier obj/b (upgrade): the wait elapsed", "barrier", "wait", "obj/b", "--wait", "20ms")
 	prints(t, "NAME REASON SINCE REVISION obj/b upgrade …", "barrier", "ls", "obj/")
-	waiter, given := start(t, options{}, "barrier", "wait", "obj/b"), start(t, options{}, "barrier", "wait", "obj/never")
+	waiter, given := start(t, options{}, "barrier", "wait", "obj/b"), start(t, options{}, "barrier", "wait",
+		"obj/never")
 	given.wantCode(t, 0)
 	prints(t, "barrier obj/b is open", "barrier", "open", "obj/b")
 	waiter.wantCode(t, 0)
@@ -132,7 +133,8 @@ func TestGroupVerbs(t *testing.T) {
 func TestObjectBadArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"counter", "add", "x"}, {"counter", "get", ""}, {"sequence", "next"}, {"latch", "set", "x"}, {"barrier", "close"}, {"group", "join", "x"},
+		{"counter", "add", "x"}, {"counter", "get", ""}, {"sequence", "next"}, {"latch", "set", "x"},
+		{"barrier", "close"}, {"group", "join", "x"},
 	} {
 		fails(t, 128, "takes the name of a", args...)
 	}

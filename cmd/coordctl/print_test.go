@@ -18,7 +18,8 @@ func TestFormatsOfOurVerbs(t *testing.T) {
 	cfgPut(t, "print", "d", "1\n")
 	for _, args := range [][]string{
 		{"version"}, {"sessions", "show", hexID(s)}, {"locks", "show", "print/of/ours"}, {"locks", "ls", "print/of/"},
-		{"elections", "ls", "print/of/"}, {"why", "lock/print/of/none"}, {"cfg", "get", "print"}, {"cfg", "history", "print"},
+		{"elections", "ls", "print/of/"}, {"why", "lock/print/of/none"}, {"cfg", "get", "print"},
+		{"cfg", "history", "print"},
 		{"cfg", "status", "print"}, {"service", "ls", "print"},
 	} {
 		var fromJSON, fromYAML any
@@ -37,7 +38,8 @@ func TestFormatsOfOurVerbs(t *testing.T) {
 			t.Errorf("%q: JSON %v, YAML %v", args, fromJSON, fromYAML)
 		}
 	}
-	wantLine(t, ok(t, "locks", "ls", "print/of/", "-w", "table"), "NAME", "KIND", "HOLDER", "TOKEN", "SESSION", "HOST", "SINCE", "WAITING")
+	wantLine(t, ok(t, "locks", "ls", "print/of/", "-w", "table"), "NAME", "KIND", "HOLDER", "TOKEN", "SESSION", "HOST",
+		"SINCE", "WAITING")
 }
 
 func TestUnknownFormatNamesWhatThereIs(t *testing.T) {
@@ -46,8 +48,10 @@ func TestUnknownFormatNamesWhatThereIs(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"locks", "ls"}, ours}, {[]string{"service", "ls"}, ours}, {[]string{"cfg", "get", "x"}, ours}, {[]string{"version"}, ours},
-		{[]string{"get", "k"}, etcds}, {[]string{"member", "list"}, etcds}, {[]string{"del", "--prefix", "print/none"}, etcds},
+		{[]string{"locks", "ls"}, ours}, {[]string{"service", "ls"}, ours}, {[]string{"cfg", "get", "x"}, ours},
+		{[]string{"version"}, ours},
+		{[]string{"get", "k"}, etcds}, {[]string{"member", "list"}, etcds},
+		{[]string{"del", "--prefix", "print/none"}, etcds},
 		{[]string{"lock", "print", "--", "true"}, "there are simple, fields, json and protobuf"},
 	} {
 		r := start(t, options{}, append([]string{"-w", "tabel"}, c.args...)...)

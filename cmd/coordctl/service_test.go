@@ -11,15 +11,18 @@ import (
 
 func TestServiceLivesWithItsProcess(t *testing.T) {
 	watch := start(t, options{}, "service", "watch", "svc-life")
-	r := start(t, options{}, "service", "register", "svc-life", "--addr", "10.0.0.1:80", "--id", "a", "--zone", "eu", "--tag", "v2",
+	r := start(t, options{}, "service", "register", "svc-life", "--addr", "10.0.0.1:80", "--id", "a", "--zone", "eu",
+		"--tag", "v2",
 		"--tag", "blue", "--weight", "7", "--meta", "k=v=w", "--version", "1.2", "--etcd")
 	r.waitOut(t, "registered instance a of service svc-life\n")
 	watch.waitOut(t, "added a at 10.0.0.1:80: passing\n")
 	var all []map[string]any
-	if err := json.Unmarshal([]byte(ok(t, "service", "ls", "svc-life", "-w", "json")), &all); err != nil || len(all) != 1 {
+	if err := json.Unmarshal([]byte(ok(t, "service", "ls", "svc-life", "-w", "json")),
+		&all); err != nil || len(all) != 1 {
 		t.Fatalf("%v, %v", all, err)
 	}
-	for key, want := range map[string]any{"id": "a", "addr": "10.0.0.1:80", "zone": "eu", "weight": 7.0, "version": "1.2", "state": "passing", "mirror": true} {
+	for key, want := range map[string]any{"id": "a", "addr": "10.0.0.1:80", "zone": "eu", "weight": 7.0,
+		"version": "1.2", "state": "passing", "mirror": true} {
 		if all[0][key] != want {
 			t.Errorf("%s is %v, want %v", key, all[0][key], want)
 		}
@@ -39,7 +42,8 @@ func TestServiceLivesWithItsProcess(t *testing.T) {
 		t.Errorf("passing is %s", out)
 	}
 	ok(t, "service", "drain", "svc-life", "--undo")
-	eventually(t, func() bool { return strings.Count(watch.out.String(), ": passing\n") == 2 }, "passing again in %q", &watch.out)
+	eventually(t, func() bool { return strings.Count(watch.out.String(), ": passing\n") == 2 }, "passing again in %q",
+		&watch.out)
 	r.signal(t, syscall.SIGTERM)
 	r.wantCode(t, 0)
 	watch.waitOut(t, "removed a at 10.0.0.1:80")
@@ -87,10 +91,12 @@ func TestServiceBadArguments(t *testing.T) {
 	r = start(t, options{}, "service", "ls", "-w", "fields")
 	r.wantCode(t, 4) // cobrautl.ExitBadFeature
 	r.wantOneLine(t, "unsupported output format")
-	r = start(t, options{env: []string{"COORDCTL_ENDPOINTS=" + freeAddr()}, noEndpoint: true}, "service", "ls", "--command-timeout", "300ms", "--dial-timeout", "100ms")
+	r = start(t, options{env: []string{"COORDCTL_ENDPOINTS=" + freeAddr()}, noEndpoint: true}, "service", "ls",
+		"--command-timeout", "300ms", "--dial-timeout", "100ms")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "no answer from the cluster")
-	r = start(t, options{env: []string{"COORDCTL_ENDPOINTS=" + freeAddr()}, noEndpoint: true}, "service", "ls") // an attempt ends first
+	// an attempt ends first
+	r = start(t, options{env: []string{"COORDCTL_ENDPOINTS=" + freeAddr()}, noEndpoint: true}, "service", "ls")
 	r.wantCode(t, 1)
 	if got, want := r.err.String(), "Error: list all services: no answer from the cluster\n"; got != want {
 		t.Errorf("%q, want %q", got, want)

@@ -44,15 +44,18 @@ func TestRWLockVerb(t *testing.T) {
 		eventually(t, func() bool { return len(strings.Fields(r.out.String())) >= 3 }, "three words in %q", &r.out)
 		return strings.Fields(r.out.String())
 	}
-	one := start(t, options{}, "rwlock", name, "--read", "--", "sh", "-c", "echo $COORD_RWLOCK_MODE 1 2; exec sleep 100")
+	one := start(t, options{}, "rwlock", name, "--read", "--", "sh", "-c",
+		"echo $COORD_RWLOCK_MODE 1 2; exec sleep 100")
 	fields(one, "read")
 	two := start(t, options{}, "rwlock", name, "--read")
 	two.waitOut(t, rwQueue(name)+"/") // beside the first one, and prints its key
 	writer := start(t, options{stdin: "through\n"}, "rwlock", name, "--write", "--wait", "60", "--", "sh", "-c", script)
 	entries := waitEntries(t, client, rwQueue(name), 3)
 
-	fails(t, 75, "read-write lock rw/a not acquired: held by another", "rwlock", name, "--read", "--try", "--", "true") // behind the writer
-	fails(t, 75, "not acquired: ", "rwlock", name, "--write", "--wait", "300ms", "--", "true")                          // which may be over before the cluster answers
+	// behind the writer
+	fails(t, 75, "read-write lock rw/a not acquired: held by another", "rwlock", name, "--read", "--try", "--", "true")
+	// which may be over before the cluster answers
+	fails(t, 75, "not acquired: ", "rwlock", name, "--write", "--wait", "300ms", "--", "true")
 	shown := ok(t, "rwlock", "show", name)
 	wantLine(t, shown, "", "OWNER", "MODE", "TOKEN", "SESSION", "SINCE", "KEY")
 	for i, place := range []string{"holds", "holds", "1"} {
@@ -61,7 +64,8 @@ func TestRWLockVerb(t *testing.T) {
 		}
 	}
 	for _, list := range [][]string{{"rwlock", "ls", "rw/"}, {"locks", "ls", "rw/"}} {
-		if got := ok(t, list...); !strings.Contains(got, "rw/a  rwlock  ") || !strings.Contains(got, " reads and 1 more ") || strings.Count(got, "\n") != 2 {
+		if got := ok(t, list...); !strings.Contains(got, "rw/a  rwlock  ") ||
+			!strings.Contains(got, " reads and 1 more ") || strings.Count(got, "\n") != 2 {
 			t.Errorf("%q printed\n%s", list, got)
 		}
 	}
@@ -69,7 +73,8 @@ func TestRWLockVerb(t *testing.T) {
 		t.Errorf("why printed %q", got)
 	}
 	fails(t, 128, "2 hold rwlock/rw/a: --token says which", "rwlock", "release", name, "--reason", "stuck")
-	if got := ok(t, "rwlock", "release", name, "--reason", "stuck", "--token", fmt.Sprint(entries[0].token)); !strings.HasPrefix(got, "read-write lock rw/a released: ") {
+	if got := ok(t, "rwlock", "release", name, "--reason", "stuck", "--token",
+		fmt.Sprint(entries[0].token)); !strings.HasPrefix(got, "read-write lock rw/a released: ") {
 		t.Errorf("release printed %q", got)
 	}
 	one.wantCode(t, 76)
@@ -79,7 +84,8 @@ func TestRWLockVerb(t *testing.T) {
 	two.signal(t, syscall.SIGTERM)
 	two.wantCode(t, 0)
 	writer.wantCode(t, 9)
-	if got := fields(writer, "write"); got[1] != fmt.Sprint(entries[2].token) || got[2] != entries[2].key || got[3] != "through" {
+	if got := fields(writer, "write"); got[1] != fmt.Sprint(entries[2].token) || got[2] != entries[2].key ||
+		got[3] != "through" {
 		t.Errorf("the writer saw %q, its entry is %v", got, entries[2])
 	}
 	waitEntries(t, client, rwQueue(name), 0)
@@ -92,7 +98,8 @@ func TestSemaphoreVerb(t *testing.T) {
 	two := start(t, options{}, "semaphore", name, "-n", "2", "--limit", "3", "-w", "json")
 	two.waitOut(t, `"permits":2}`)
 	one := start(t, options{}, "semaphore", name, "--limit", "100", "--", "sh", "-c",
-		"echo $COORD_SEMAPHORE_PERMITS $COORD_SEMAPHORE_KEY $COORD_FENCING_TOKEN; trap 'exit 40' USR1; echo ready; for i in $(seq 600); do sleep 0.1; done")
+		"echo $COORD_SEMAPHORE_PERMITS $COORD_SEMAPHORE_KEY $COORD_FENCING_TOKEN; trap 'exit 40' USR1; echo ready; "+
+			"for i in $(seq 600); do sleep 0.1; done")
 	one.waitOut(t, "ready")
 	entries := waitEntries(t, client, semaphoreQueue(name), 2)
 	if want := fmt.Sprintf("1 %s %d\n", entries[1].key, entries[1].token); !strings.HasPrefix(one.out.String(), want) {
@@ -103,10 +110,12 @@ func TestSemaphoreVerb(t *testing.T) {
 	waiter := start(t, options{}, "semaphore", name, "-n", "2", "--", "echo", "ran")
 	waitEntries(t, client, semaphoreQueue(name), 3)
 
-	if got := ok(t, "semaphore", "show", name); !strings.HasPrefix(got, "3 of 3 permits held, 2 wanted\n") || !strings.Contains(got, " PERMITS ") {
+	if got := ok(t, "semaphore", "show", name); !strings.HasPrefix(got, "3 of 3 permits held, 2 wanted\n") ||
+		!strings.Contains(got, " PERMITS ") {
 		t.Errorf("semaphore show printed\n%s", got)
 	}
-	if got := ok(t, "semaphore", "ls", "sem/"); !strings.Contains(got, "HELD  LIMIT  WANTED\n") || !strings.Contains(got, " and 1 more ") {
+	if got := ok(t, "semaphore", "ls", "sem/"); !strings.Contains(got, "HELD  LIMIT  WANTED\n") ||
+		!strings.Contains(got, " and 1 more ") {
 		t.Errorf("semaphore ls printed\n%s", got)
 	}
 	if got := ok(t, "why", "semaphore/"+name); !strings.HasPrefix(got, `semaphore "sem/a" has 3 of 3 permits held by 2, `) {
@@ -135,9 +144,11 @@ func TestBarrierEnterVerb(t *testing.T) {
 	t.Parallel()
 	client, name := newClient(t), "dbl/a"
 	release := filepath.Join(t.TempDir(), "go")
-	first := start(t, options{stdin: "through\n"}, "barrier", "enter", name, "2", "--", "sh", "-c", "echo in; cat; exit 0")
+	first := start(t, options{stdin: "through\n"}, "barrier", "enter", name, "2", "--", "sh", "-c",
+		"echo in; cat; exit 0")
 	waitEntries(t, client, barrierQueue(name), 1)
-	fails(t, 75, "barrier dbl/a not entered: the barrier is for another number", "barrier", "enter", name, "3", "--", "true")
+	fails(t, 75, "barrier dbl/a not entered: the barrier is for another number", "barrier", "enter", name, "3", "--",
+		"true")
 	if got := ok(t, "barrier", "show", name); !strings.HasPrefix(got, "generation 0 is over, 1 of 2 parties there\n") {
 		t.Errorf("barrier show printed\n%s", got)
 	}
@@ -200,7 +211,8 @@ func TestBarrierEnterEnds(t *testing.T) {
 func TestNamesOfSubcommands(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"semaphore", "ls", "--", "true"}, {"semaphore", "l", "--", "true"}, {"semaphore", "show", "--", "true"}, {"rwlock", "ls", "--read", "--", "true"},
+		{"semaphore", "ls", "--", "true"}, {"semaphore", "l", "--", "true"}, {"semaphore", "show", "--", "true"},
+		{"rwlock", "ls", "--read", "--", "true"},
 	} {
 		fails(t, 128, "say --name to run a command under that name", args...)
 	}
@@ -215,9 +227,12 @@ func TestNamesOfSubcommands(t *testing.T) {
 func TestSharedBadArguments(t *testing.T) {
 	t.Parallel()
 	for text, lines := range map[string][][]string{
-		"takes the name of a":           {{"rwlock", "--read"}, {"semaphore"}, {"semaphore", "x", "y", "--", "true"}, {"barrier", "enter", "x", "2"}, {"semaphore", "resize", "x"}},
-		"the name is empty":             {{"rwlock", "", "--read"}, {"semaphore", "--name", ""}, {"barrier", "enter", "", "2", "--", "true"}},
-		"one of --read and --write":     {{"rwlock", "x", "--", "true"}, {"rwlock", "x", "--read", "--write", "--", "true"}},
+		"takes the name of a": {{"rwlock", "--read"}, {"semaphore"}, {"semaphore", "x", "y", "--", "true"},
+			{"barrier", "enter", "x", "2"}, {"semaphore", "resize", "x"}},
+		"the name is empty": {{"rwlock", "", "--read"}, {"semaphore", "--name", ""},
+			{"barrier", "enter", "", "2", "--", "true"}},
+		"one of --read and --write": {{"rwlock", "x", "--", "true"},
+			{"rwlock", "x", "--read", "--write", "--", "true"}},
 		"-n is at least 1":              {{"semaphore", "x", "-n", "0", "--", "true"}},
 		`number of parties "x"`:         {{"barrier", "enter", "x", "x", "--", "true"}},
 		"at least one":                  {{"barrier", "enter", "x", "0", "--", "true"}},

@@ -8,7 +8,8 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
-// topOnTerminal runs top with flags on a terminal of 120 columns and 24 lines, and tells whether that is as before in the end.
+// topOnTerminal runs top with flags on a terminal of 120 columns and 24 lines, and tells whether that is as before in
+// the end.
 func topOnTerminal(t *testing.T, flags string) (keyboard *os.File, screen *output) {
 	t.Helper()
 	keyboard, screen, _ = onTerminal(t, `stty cols 120 rows 24; before=$(stty -g); "$CTL" top `+flags+`; echo code $?; [ "$before" = "$(stty -g)" ] && echo as before; read line`)
@@ -18,14 +19,16 @@ func topOnTerminal(t *testing.T, flags string) (keyboard *os.File, screen *outpu
 // left waits until top has ended, and the terminal is as it was.
 func left(t *testing.T, screen *output) {
 	t.Helper()
-	eventually(t, func() bool { return strings.Contains(screen.String(), "\x1b[?1049lcode 0\r\nas before") }, "the end of %q", screen)
+	eventually(t, func() bool { return strings.Contains(screen.String(), "\x1b[?1049lcode 0\r\nas before") },
+		"the end of %q", screen)
 }
 
 func TestTopOnATerminal(t *testing.T) {
 	s := newSession(t, "screen1")
 	acquire(t, s, "screen/first")
 	keyboard, screen := topOnTerminal(t, "--interval 100ms")
-	for _, text := range []string{"\x1b[?1049h", "MEMBERS  1, 0 down", "SESSIONS  ", "LOCKS  ", "ELECTIONS  ", "SERVICES  "} {
+	for _, text := range []string{"\x1b[?1049h", "MEMBERS  1, 0 down", "SESSIONS  ", "LOCKS  ", "ELECTIONS  ",
+		"SERVICES  "} {
 		eventually(t, func() bool { return strings.Contains(screen.String(), text) }, "%q in %q", text, screen)
 	}
 	acquire(t, s, "screen/another") // is seen by a later picture, for a queue puts it first
@@ -49,9 +52,11 @@ func TestTopGoesOnWithoutItsMember(t *testing.T) {
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
 	gone := (cluster.WaitLeader() + 1) % 3
 	keyboard, screen := topOnTerminal(t, "--interval 100ms --endpoints "+cluster.Endpoints()[gone])
-	eventually(t, func() bool { return strings.Contains(screen.String(), "MEMBERS  3, 0 down") }, "three members in %q", screen)
+	eventually(t, func() bool { return strings.Contains(screen.String(), "MEMBERS  3, 0 down") }, "three members in %q",
+		screen)
 	cluster.StopMember(gone)
-	eventually(t, func() bool { return strings.Contains(screen.String(), "MEMBERS  3, 1 down ") }, "one down in %q", screen)
+	eventually(t, func() bool { return strings.Contains(screen.String(), "MEMBERS  3, 1 down ") }, "one down in %q",
+		screen)
 	press(t, keyboard, "q")
 	left(t, screen)
 }

@@ -79,7 +79,8 @@ func TestTopOnce(t *testing.T) {
 	if now.Errors != nil {
 		t.Errorf("top could not see %v", now.Errors)
 	}
-	if len(now.Members) != 1 || now.Members[0].Role != "leader" || now.Members[0].Version == "" || now.Members[0].DBSize == 0 {
+	if len(now.Members) != 1 || now.Members[0].Role != "leader" || now.Members[0].Version == "" ||
+		now.Members[0].DBSize == 0 {
 		t.Errorf("members: %+v", now.Members)
 	}
 	if now.Sessions.Count < 2 || len(now.Sessions.Soonest) != now.Sessions.Count {
@@ -99,10 +100,12 @@ func TestTopOnce(t *testing.T) {
 		}
 		return nil
 	}
-	if got, want := fmt.Sprint(find(now.Locks, "top/lock")), fmt.Sprintf("{top/lock top1-owner top1 %d 1 0}", held.Token()); got != want {
+	if got, want := fmt.Sprint(find(now.Locks, "top/lock")), fmt.Sprintf("{top/lock top1-owner top1 %d 1 0}",
+		held.Token()); got != want {
 		t.Errorf("lock %s, want %s", got, want)
 	}
-	if got, want := fmt.Sprint(find(now.Elections, "top/election")), fmt.Sprintf("{top/election 10.0.0.1 top1 %d 1 0}", leader.Term()); got != want {
+	if got, want := fmt.Sprint(find(now.Elections, "top/election")), fmt.Sprintf("{top/election 10.0.0.1 top1 %d 1 0}",
+		leader.Term()); got != want {
 		t.Errorf("election %s, want %s", got, want)
 	}
 	services := fmt.Sprint(now.Services)
@@ -119,7 +122,8 @@ func TestTopOnce(t *testing.T) {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 128)
 	}
-	r := start(t, options{}, "--endpoints", freeAddr(), "--dial-timeout", "200ms", "--command-timeout", "200ms", "top", "--once")
+	r := start(t, options{}, "--endpoints", freeAddr(), "--dial-timeout", "200ms", "--command-timeout", "200ms", "top",
+		"--once")
 	r.wantCode(t, 1)
 	r.wantOneLine(t, "no answer from the cluster")
 }
@@ -153,11 +157,13 @@ func TestTopOfManyLocks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Txn(t.Context()).Then(entry("many/09999", leases[1]), entry("many/09999", leases[2]), entry("many/05000", leases[1])).Commit(); err != nil {
+	if _, err := c.Txn(t.Context()).Then(entry("many/09999", leases[1]), entry("many/09999", leases[2]),
+		entry("many/05000", leases[1])).Commit(); err != nil {
 		t.Fatal(err)
 	}
 	now := topOnce(t, "--rows", "2")
-	if now.Locks.Count < locks || len(now.Locks.Longest) != 2 || now.Locks.Longest[0].Name != "many/09999" || now.Locks.Longest[0].Waiting != 2 {
+	if now.Locks.Count < locks || len(now.Locks.Longest) != 2 || now.Locks.Longest[0].Name != "many/09999" ||
+		now.Locks.Longest[0].Waiting != 2 {
 		t.Errorf("%d locks, and first %+v", now.Locks.Count, now.Locks.Longest)
 	}
 }
@@ -175,10 +181,17 @@ func TestTopWithAMemberDown(t *testing.T) {
 		}
 		return strings.Join(all, " ")
 	}
-	eventually(t, func() bool { r := roles(); return strings.Count(r, "follower") == 2 && strings.Contains(r, "leader") }, "a leader and two followers")
+	eventually(t,
+		func() bool {
+			r := roles()
+			return strings.Count(r, "follower") == 2 &&
+				strings.Contains(r, "leader")
+		}, "a leader and two followers")
 	cluster.StopMember(gone)
-	eventually(t, func() bool { r := roles(); return strings.Count(r, "down") == 1 && strings.Contains(r, "leader") }, "a leader, a follower and one down")
+	eventually(t, func() bool { r := roles(); return strings.Count(r, "down") == 1 && strings.Contains(r, "leader") },
+		"a leader, a follower and one down")
 	cluster.StopMember((leader + 2) % 3)
 	args = append(args, "--command-timeout=500ms") // for what only a majority can say
-	eventually(t, func() bool { r := roles(); return strings.Count(r, "down") == 2 && strings.Contains(r, "follower") }, "two down and one that follows nobody")
+	eventually(t, func() bool { r := roles(); return strings.Count(r, "down") == 2 && strings.Contains(r, "follower") },
+		"two down and one that follows nobody")
 }

@@ -82,15 +82,18 @@ func TestTerminalDeliversInterruptOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			keyboard, screen, done := onTerminal(t, "set -- "+shellQuote(counting)+"; "+script)
-			eventually(t, func() bool { return strings.Contains(screen.String(), "ready") }, "the command's start in %q", screen)
+			eventually(t, func() bool { return strings.Contains(screen.String(), "ready") },
+				"the command's start in %q", screen)
 			press(t, keyboard, "\x03")
-			eventually(t, func() bool { return strings.Contains(screen.String(), "code ") }, "coordctl's end in %q", screen)
+			eventually(t, func() bool { return strings.Contains(screen.String(), "code ") }, "coordctl's end in %q",
+				screen)
 			if !strings.Contains(screen.String(), "ints 1\r\n") || !strings.Contains(screen.String(), "code 0\r\n") {
 				t.Errorf("ctrl-C was not delivered once: %q", screen)
 			}
 			// The terminal must have come back to the shell.
 			press(t, keyboard, "hello\n")
-			eventually(t, func() bool { return strings.Contains(screen.String(), "read hello") }, "the shell's reading in %q", screen)
+			eventually(t, func() bool { return strings.Contains(screen.String(), "read hello") },
+				"the shell's reading in %q", screen)
 			<-done
 		})
 	}
@@ -99,11 +102,13 @@ func TestTerminalDeliversInterruptOnce(t *testing.T) {
 // TestTerminalStopKeyIsIgnored presses ctrl-Z: neither the command nor its holder may be stopped.
 func TestTerminalStopKeyIsIgnored(t *testing.T) {
 	keyboard, screen, done := onTerminal(t, `"$CTL" lock tty/stop -- sh -c 'echo ready; read line; echo got $line'; echo code $?`)
-	eventually(t, func() bool { return strings.Contains(screen.String(), "ready") }, "the command's start in %q", screen)
+	eventually(t, func() bool { return strings.Contains(screen.String(), "ready") }, "the command's start in %q",
+		screen)
 	press(t, keyboard, "\x1a")
 	time.Sleep(200 * time.Millisecond)
 	press(t, keyboard, "line\n")
-	eventually(t, func() bool { return strings.Contains(screen.String(), "got line\r\ncode 0") }, "the command's reading in %q", screen)
+	eventually(t, func() bool { return strings.Contains(screen.String(), "got line\r\ncode 0") },
+		"the command's reading in %q", screen)
 	<-done
 }
 

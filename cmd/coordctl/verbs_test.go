@@ -100,7 +100,8 @@ func TestClusterVerbs(t *testing.T) {
 
 func TestOutputFormatsRefusedAsEtcdctl(t *testing.T) {
 	for _, args := range [][]string{
-		{"get", "k", "-w", "yaml"}, {"get", "k", "-w", "table"}, {"lock", "formats", "-w", "yaml"}, {"lock", "formats", "-w", "table"},
+		{"get", "k", "-w", "yaml"}, {"get", "k", "-w", "table"}, {"lock", "formats", "-w", "yaml"},
+		{"lock", "formats", "-w", "table"},
 	} {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 4)
@@ -122,8 +123,10 @@ func TestEnvironmentPrecedence(t *testing.T) {
 		{"coordctl", []string{"COORDCTL_ENDPOINTS=" + good}, nil, true},
 		{"etcdctl", []string{"ETCDCTL_ENDPOINTS=" + good}, nil, true},
 		{"coordctl beats etcdctl", []string{"COORDCTL_ENDPOINTS=" + good, "ETCDCTL_ENDPOINTS=" + bad}, nil, true},
-		{"etcdctl does not beat coordctl", []string{"COORDCTL_ENDPOINTS=" + bad, "ETCDCTL_ENDPOINTS=" + good}, nil, false},
-		{"flag beats both", []string{"COORDCTL_ENDPOINTS=" + bad, "ETCDCTL_ENDPOINTS=" + bad}, []string{"--endpoints", good}, true},
+		{"etcdctl does not beat coordctl", []string{"COORDCTL_ENDPOINTS=" + bad, "ETCDCTL_ENDPOINTS=" + good}, nil,
+			false},
+		{"flag beats both", []string{"COORDCTL_ENDPOINTS=" + bad, "ETCDCTL_ENDPOINTS=" + bad},
+			[]string{"--endpoints", good}, true},
 		{"flag beats a good etcdctl", []string{"ETCDCTL_ENDPOINTS=" + good}, []string{"--endpoints", bad}, false},
 	} {
 		for _, verb := range [][]string{{"get", "k"}, {"lock", "env", "--", "true"}} {
@@ -151,13 +154,15 @@ func TestBadEnvironmentIsOneLine(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	lines := strings.Split(ok(t, "version"), "\n")
-	if len(lines) != 3 || !strings.HasPrefix(lines[0], "coordctl version: ") || lines[0] == "coordctl version: " || lines[1] != "API version: 3.7" {
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "coordctl version: ") || lines[0] == "coordctl version: " ||
+		lines[1] != "API version: 3.7" {
 		t.Errorf("version printed %q", lines)
 	}
 }
 
 func TestCompletion(t *testing.T) {
-	for shell, mark := range map[string]string{"bash": "__start_coordctl", "zsh": "#compdef coordctl", "fish": "complete -c coordctl", "powershell": "Register-ArgumentCompleter"} {
+	for shell, mark := range map[string]string{"bash": "__start_coordctl", "zsh": "#compdef coordctl",
+		"fish": "complete -c coordctl", "powershell": "Register-ArgumentCompleter"} {
 		if got := ok(t, "completion", shell); !strings.Contains(got, mark) {
 			t.Errorf("completion %s lacks %q", shell, mark)
 		}
@@ -168,7 +173,8 @@ func TestCompletion(t *testing.T) {
 }
 
 func TestHelpNamesCoordctl(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"txn", "--help"}, {"snapshot", "save", "--help"}, {"lock", "--help"}, {"alarm", "--help"}} {
+	for _, args := range [][]string{{"help"}, {"txn", "--help"}, {"snapshot", "save", "--help"}, {"lock", "--help"},
+		{"alarm", "--help"}} {
 		if got := ok(t, args...); strings.Contains(got, "etcdctl ") || !strings.Contains(got, "coordctl") {
 			t.Errorf("%v speaks of another program:\n%s", args, got)
 		}
@@ -179,7 +185,8 @@ func TestHelpNamesCoordctl(t *testing.T) {
 }
 
 func TestUnknownIsOneLine(t *testing.T) {
-	for _, args := range [][]string{{"--nonsense"}, {"get", "--nonsense", "k"}, {"lock", "x", "--ttl", "soon", "--", "true"}, {"lock", "x", "--try", "--wait", "1", "--", "true"}} {
+	for _, args := range [][]string{{"--nonsense"}, {"get", "--nonsense", "k"},
+		{"lock", "x", "--ttl", "soon", "--", "true"}, {"lock", "x", "--try", "--wait", "1", "--", "true"}} {
 		r := start(t, options{}, args...)
 		r.wantCode(t, 1)
 		r.wantOneLine(t, "Error: ")

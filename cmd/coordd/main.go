@@ -14,14 +14,14 @@ import (
 	"github.com/coord-dev/coord/coord"
 )
 
-// gcPercent lets the heap grow somewhat further than Go's default of 100 before it is collected: the store is in Pebble, so
-// the live heap is small and under load it is collected several times a second. More would save little more CPU time and
-// cost memory (at 300 a loaded member took 530 MB instead of 230).
+// gcPercent lets the heap grow somewhat further than Go's default of 100 before it is collected: the store is in
+// Pebble, so the live heap is small and under load it is collected several times a second. More would save little more
+// CPU time and cost memory (at 300 a loaded member took 530 MB instead of 230).
 const gcPercent = 150
 
-// memoryLimit is where the heap grows no further beyond what is alive, so that a member stays below 512 MB in all: what it holds
-// for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it. Who lets it hold more for
-// clients gets as much more, or the collector would never rest.
+// memoryLimit is where the heap grows no further beyond what is alive, so that a member stays below 512 MB in all: what
+// it holds for clients is bounded, see packages limit and statemachine (Room), and garbage must not double it. Who lets
+// it hold more for clients gets as much more, or the collector would never rest.
 func memoryLimit(clientBytes int64) int64 {
 	return 304<<20 + max(0, clientBytes-coord.DefaultClientMemoryBytes)
 }

@@ -60,8 +60,9 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// TestWatchThroughMembersThatStop: each member of three stops in turn, the history is compacted up to the last version each
-// time, and every follower, whichever member it began with, has each version in the end and never an earlier one after a later.
+// TestWatchThroughMembersThatStop: each member of three stops in turn, the history is compacted up to the last version
+// each time, and every follower, whichever member it began with, has each version in the end and never an earlier one
+// after a later.
 func TestWatchThroughMembersThatStop(t *testing.T) {
 	cluster := coordtest.Start(t, coordtest.Options{Members: 3})
 	all := cluster.Endpoints()
@@ -71,12 +72,15 @@ func TestWatchThroughMembersThatStop(t *testing.T) {
 	for i := range 3 {
 		order := append(append([]string{}, all[i:]...), all[:i]...)
 		last, mu := int64(0), sync.Mutex{}
-		v, err := config.Watch[Limits](t.Context(), dial(t, order...), "svc", config.Patience(time.Minute), config.Refresh(2*time.Second),
+		v, err := config.Watch[Limits](t.Context(), dial(t, order...), "svc", config.Patience(time.Minute),
+			config.Refresh(2*time.Second),
 			config.OnChange(func(before, now config.Snapshot[Limits]) {
 				mu.Lock()
 				defer mu.Unlock()
-				if now.Version.Revision <= last || now.Version.Revision <= before.Version.Revision || int64(now.Value.MaxConnections) != now.Version.Number {
-					t.Errorf("revision %d after %d, value %d of version %d", now.Version.Revision, before.Version.Revision, now.Value.MaxConnections, now.Version.Number)
+				if now.Version.Revision <= last || now.Version.Revision <= before.Version.Revision ||
+					int64(now.Value.MaxConnections) != now.Version.Number {
+					t.Errorf("revision %d after %d, value %d of version %d", now.Version.Revision,
+						before.Version.Revision, now.Value.MaxConnections, now.Version.Number)
 				}
 				last = now.Version.Revision
 			}))
@@ -111,7 +115,8 @@ func TestWatchThroughMembersThatStop(t *testing.T) {
 	}
 }
 
-// TestColdStart: a process that starts while the cluster is down begins with its copy, and follows on when the cluster is back.
+// TestColdStart: a process that starts while the cluster is down begins with its copy, and follows on when the cluster
+// is back.
 func TestColdStart(t *testing.T) {
 	cluster, path := coordtest.Start(t, coordtest.Options{}), filepath.Join(t.TempDir(), "copy")
 	follow := func(patience time.Duration) *config.Value[Limits] {
@@ -159,7 +164,8 @@ func TestReportGoesWithTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := config.Watch[Limits](t.Context(), sdk, "reported", config.Validate(Limits.Check), config.Report(conn, "node-1", session.Lease))
+	v, err := config.Watch[Limits](t.Context(), sdk, "reported", config.Validate(Limits.Check),
+		config.Report(conn, "node-1", session.Lease))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +178,8 @@ func TestReportGoesWithTheSession(t *testing.T) {
 		}
 	}
 	waitFor(t, "the refusal", func() bool { read(); return len(statuses) == 1 && statuses[0].Error != "" })
-	if s := statuses[0]; s.Client != "node-1" || s.Seen != 2 || s.Applied != 1 || v.Version() != 1 || !errors.Is(v.Err(), config.ErrRefused) {
+	if s := statuses[0]; s.Client != "node-1" || s.Seen != 2 || s.Applied != 1 || v.Version() != 1 ||
+		!errors.Is(v.Err(), config.ErrRefused) {
 		t.Errorf("reported %+v, error %v", s, v.Err())
 	}
 	v.Close()
@@ -195,7 +202,8 @@ func TestLostAnswers(t *testing.T) {
 			t.Fatalf("version %d: %+v, %v", n+1, v, err)
 		}
 	}
-	if v, err := config.Rollback(ctx, conn, "lossy", 1, "test"); err != nil || v.Number != versions+1 || v.RollbackOf != 1 {
+	if v, err := config.Rollback(ctx, conn, "lossy", 1,
+		"test"); err != nil || v.Number != versions+1 || v.RollbackOf != 1 {
 		t.Errorf("rollback: %+v, %v", v, err)
 	}
 	history, err := config.History(ctx, conn, "lossy", 0)

@@ -24,15 +24,17 @@ func TestMain(m *testing.M) {
 	os.Exit(coordtest.RunMain(m, coordtest.Options{}, func(c *coordtest.Cluster) { endpoint = c.Endpoints()[0] }))
 }
 
-// connect returns a client of the member, on which no configuration is left of a run before. config needs no more of it than
-// Get and Watch, and a connection.
+// connect returns a client of the member, on which no configuration is left of a run before. config needs no more of it
+// than Get and Watch, and a connection.
 func connect() *clientv3.Client {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: time.Minute, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: time.Minute,
+		Logger: zap.NewNop()})
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, bundle := range []string{"svc/example", "svc/bundle", "svc/schema", "svc/expect"} {
-		if err := config.Delete(context.Background(), c.ActiveConnection(), bundle); err != nil && !errors.Is(err, config.ErrUnknownBundle) {
+		if err := config.Delete(context.Background(), c.ActiveConnection(),
+			bundle); err != nil && !errors.Is(err, config.ErrUnknownBundle) {
 			log.Fatal(err)
 		}
 	}
@@ -94,7 +96,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("version %d by %s brought back %d; %v\n", history[0].Number, history[0].Author, history[0].RollbackOf, limits.Err())
+	fmt.Printf("version %d by %s brought back %d; %v\n", history[0].Number, history[0].Author, history[0].RollbackOf,
+		limits.Err())
 	// Output:
 	// start with 100
 	// from 100 to 200: an example

@@ -31,7 +31,8 @@ func startBackend(t testing.TB) *backend {
 		t.Fatal(err)
 	}
 	b := &backend{addr: l.Addr().String()}
-	b.Server = grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	b.Server = grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo,
+		next grpc.UnaryHandler) (any, error) {
 		b.calls.Add(1)
 		return next(ctx, req)
 	}))
@@ -58,7 +59,8 @@ func connect(t testing.TB, r *registry.Registry, target string, opts ...grpc.Dia
 
 func call(t testing.TB, conn *grpc.ClientConn) {
 	t.Helper()
-	if _, err := healthpb.NewHealthClient(conn).Check(bounded(t), &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)); err != nil {
+	if _, err := healthpb.NewHealthClient(conn).Check(bounded(t), &healthpb.HealthCheckRequest{},
+		grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -159,15 +161,16 @@ func TestBalancerGoesByWeightAndZone(t *testing.T) {
 }
 
 // reweight registers an instance once more, with another weight.
-func reweight(t testing.TB, r *registry.Registry, s registry.Sessions, reg *registry.Registration, weight int) *registry.Registration {
+func reweight(t testing.TB, r *registry.Registry, s registry.Sessions, reg *registry.Registration,
+	weight int) *registry.Registration {
 	t.Helper()
 	in := reg.Instance()
 	in.Weight = weight
 	return register(t, r, s, in)
 }
 
-// A service through a rolling restart: every instance is drained, stopped, and started anew at another address, and a client
-// that calls all the time sees no error.
+// A service through a rolling restart: every instance is drained, stopped, and started anew at another address, and a
+// client that calls all the time sees no error.
 func TestRollingRestartCostsNoCall(t *testing.T) {
 	_, c := fake(t)
 	r := registry.New(c, quick)

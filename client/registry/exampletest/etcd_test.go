@@ -103,7 +103,8 @@ func TestWeFindServicesOfEtcd(t *testing.T) {
 	}
 	add := func(i int) {
 		t.Helper()
-		if err := manager.AddEndpoint(bounded(t), "pay/"+address(i), endpoints.Endpoint{Addr: address(i), Metadata: "m"}); err != nil {
+		if err := manager.AddEndpoint(bounded(t), "pay/"+address(i),
+			endpoints.Endpoint{Addr: address(i), Metadata: "m"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,7 +116,9 @@ func TestWeFindServicesOfEtcd(t *testing.T) {
 	reg := register(t, r, sessions(c), registry.Instance{Service: "pay", Addr: address(3), Mirror: true})
 	conn.shows(t, address(1), address(2), address(3))
 	all, err := r.List(bounded(t), "pay", registry.Endpoints())
-	if err != nil || text(all) != fmt.Sprintf("%s passing foreign, %s passing foreign, %s passing, %[3]s passing foreign", address(1), address(2), address(3)) {
+	if err != nil ||
+		text(all) != fmt.Sprintf("%s passing foreign, %s passing foreign, %s passing, %[3]s passing foreign",
+			address(1), address(2), address(3)) {
 		t.Errorf("listed are %s, %v", text(all), err)
 	}
 	if all[0].Metadata["etcd"] != "m" {
@@ -145,7 +148,8 @@ func TestMirrorsAndLocksOfOneNameAreToldApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := registry.Instance{Service: "pay", Addr: address(1), Mirror: true}
-	if _, err := r.Register(bounded(t), sessions(c), in); !errors.Is(err, registry.ErrNameTaken) || !strings.Contains(err.Error(), "without the mirror") {
+	if _, err := r.Register(bounded(t), sessions(c),
+		in); !errors.Is(err, registry.ErrNameTaken) || !strings.Contains(err.Error(), "without the mirror") {
 		t.Errorf("registered below a lock: %v", err)
 	}
 	in.Mirror = false
@@ -158,7 +162,8 @@ func TestMirrorsAndLocksOfOneNameAreToldApart(t *testing.T) {
 	}
 	in.Mirror = true
 	reg = register(t, r, sessions(c), in)
-	if _, err := native.Lock("pay").Acquire(bounded(t)); !errors.Is(err, client.ErrWrongKind) || !strings.Contains(err.Error(), "a registered service") {
+	if _, err := native.Lock("pay").Acquire(bounded(t)); !errors.Is(err, client.ErrWrongKind) ||
+		!strings.Contains(err.Error(), "a registered service") {
 		t.Errorf("a lock of a service's name: %v", err)
 	}
 	if _, err := native.Election("pay").Campaign(bounded(t), []byte("me")); !errors.Is(err, client.ErrWrongKind) {

@@ -18,7 +18,8 @@ import (
 )
 
 // serve is a service that registers, until ctx ends.
-func serve(ctx context.Context, c *client.Client, l net.Listener, version string, ready chan<- *registry.Registration) error {
+func serve(ctx context.Context, c *client.Client, l net.Listener, version string,
+	ready chan<- *registry.Registration) error {
 	server := grpc.NewServer()
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	go func() { _ = server.Serve(l) }() // ends with GracefulStop
@@ -60,8 +61,8 @@ func follow(ctx context.Context, c *client.Client, use func([]*registry.Instance
 	return nil
 }
 
-// A service that registers and a client that finds it through a rolling restart: two instances, each replaced by one of the
-// next version, while calls go on.
+// A service that registers and a client that finds it through a rolling restart: two instances, each replaced by one of
+// the next version, while calls go on.
 func TestExampleThroughARollingRestart(t *testing.T) {
 	c, err := client.New(client.Config{Endpoints: []string{coordtest.NewFake(t).Endpoint()}})
 	if err != nil {

@@ -41,8 +41,8 @@ func dial(t testing.TB, endpoints ...string) *clientv3.Client {
 	return c
 }
 
-// quick are options for tests in which much fails, but nothing that is asked stays silent. impatient are for those in which
-// something does: each attempt that the machine is too slow for fails, and is made again.
+// quick are options for tests in which much fails, but nothing that is asked stays silent. impatient are for those in
+// which something does: each attempt that the machine is too slow for fails, and is made again.
 var (
 	quick     = registry.Options{Retry: time.Millisecond, ReadTimeout: long}
 	impatient = registry.Options{Retry: time.Millisecond, ReadTimeout: 300 * time.Millisecond}
@@ -100,7 +100,8 @@ func always(s registry.Session) registry.Sessions {
 	return func(context.Context) (registry.Session, error) { return s, nil }
 }
 
-func register(t testing.TB, r *registry.Registry, s registry.Sessions, in registry.Instance, opts ...registry.RegisterOption) *registry.Registration {
+func register(t testing.TB, r *registry.Registry, s registry.Sessions, in registry.Instance,
+	opts ...registry.RegisterOption) *registry.Registration {
 	t.Helper()
 	reg, err := r.Register(bounded(t), s, in, opts...)
 	if err != nil {

@@ -13,12 +13,14 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 )
 
-// TestEveryInstanceOfASnapshotHadALiveLease: whatever a watch shows at a revision and does not flag as stale has, at that very
-// revision, a key on a lease; and a lease takes its keys with it in the revision in which it ends (S3).
+// TestEveryInstanceOfASnapshotHadALiveLease: whatever a watch shows at a revision and does not flag as stale has, at
+// that very revision, a key on a lease; and a lease takes its keys with it in the revision in which it ends (S3).
 func TestEveryInstanceOfASnapshotHadALiveLease(t *testing.T) {
 	f, c := fake(t)
 	// Half of the instances may die at once and are not kept for it.
-	r := registry.New(c, registry.Options{Retry: time.Millisecond, ReadTimeout: long, Limits: registry.Limits{KeepStale: time.Nanosecond}})
+	r := registry.New(c,
+		registry.Options{Retry: time.Millisecond, ReadTimeout: long,
+			Limits: registry.Limits{KeepStale: time.Nanosecond}})
 	type snapshot struct {
 		revision int64
 		ids      []string
@@ -83,7 +85,8 @@ func TestEveryInstanceOfASnapshotHadALiveLease(t *testing.T) {
 		if s.revision < begin.Header.Revision {
 			continue
 		}
-		there, err := c.Get(bounded(t), layout.Service.Prefix("pay"), clientv3.WithPrefix(), clientv3.WithRev(s.revision))
+		there, err := c.Get(bounded(t), layout.Service.Prefix("pay"), clientv3.WithPrefix(),
+			clientv3.WithRev(s.revision))
 		if err != nil {
 			t.Fatal(err)
 		}

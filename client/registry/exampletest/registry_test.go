@@ -39,7 +39,8 @@ func TestLifeOfAnInstance(t *testing.T) {
 	}
 	for service, want := range map[string]int{"pay": 1, "": 1, "pa": 0} {
 		all, err := r.List(bounded(t), service)
-		if err != nil || len(all) != want || want == 1 && (string(all[0].Load) != "load 0.7" || all[0].Weight != 1 || all[0].Heartbeat.IsZero()) {
+		if err != nil || len(all) != want || want == 1 &&
+			(string(all[0].Load) != "load 0.7" || all[0].Weight != 1 || all[0].Heartbeat.IsZero()) {
 			t.Errorf("list of %q: %v, %v", service, all, err)
 		}
 	}
@@ -108,9 +109,10 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 		registry.ErrNoAddress: {Service: "pay", ID: "a"},
 		registry.ErrBadWeight: {Service: "pay", Addr: "h:1", Weight: 65536},
 		registry.ErrBadName:   {Service: "", Addr: "h:1"},
-		registry.ErrBadProbe:  {Service: "pay", Addr: "h:1", Probe: &registry.Probe{Kind: registry.ProbeHTTP, Target: "h:1"}},
-		registry.ErrBadState:  {Service: "pay", Addr: "h:1", State: 9},
-		registry.ErrTooLarge:  {Service: "pay", Addr: "h:1", Load: make([]byte, 70000)},
+		registry.ErrBadProbe: {Service: "pay", Addr: "h:1",
+			Probe: &registry.Probe{Kind: registry.ProbeHTTP, Target: "h:1"}},
+		registry.ErrBadState: {Service: "pay", Addr: "h:1", State: 9},
+		registry.ErrTooLarge: {Service: "pay", Addr: "h:1", Load: make([]byte, 70000)},
 	} {
 		if _, err := r.Register(t.Context(), nil, in); !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
@@ -250,7 +252,8 @@ func TestDeregistrationIsNoOrder(t *testing.T) {
 	}
 }
 
-// stubborn is a client whose reads are answered, even if nobody waits for the answer any more: as fast as answers can be.
+// stubborn is a client whose reads are answered, even if nobody waits for the answer any more: as fast as answers can
+// be.
 type stubborn struct{ *clientv3.Client }
 
 // Get implements registry.Client.
@@ -272,7 +275,8 @@ func TestTheLastToRegisterHasTheID(t *testing.T) {
 	if err := old.Deregister(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	if all, err := r.List(bounded(t), "pay"); err != nil || len(all) != 1 || all[0].Addr != in.Addr || all[0].State != registry.StatePassing {
+	if all, err := r.List(bounded(t),
+		"pay"); err != nil || len(all) != 1 || all[0].Addr != in.Addr || all[0].State != registry.StatePassing {
 		t.Errorf("the new one is %s, %v", text(all), err)
 	}
 	// Whoever deletes the key does not stop a process: its next word brings it back.

@@ -178,7 +178,8 @@ func converge(t *testing.T, c *clientv3.Client, conns []*conn) {
 		})
 		conn.mu.Lock()
 		if len(conn.lost) > 0 {
-			t.Errorf("resolver %d lost what was there all the time, %d times in %d states: %s", i, len(conn.lost), conn.states, conn.lost[0])
+			t.Errorf("resolver %d lost what was there all the time, %d times in %d states: %s", i, len(conn.lost),
+				conn.states, conn.lost[0])
 		}
 		conn.mu.Unlock()
 	}
@@ -279,7 +280,8 @@ func TestTargets(t *testing.T) {
 	}
 	for _, target := range []string{"coord:///", "coord:///a?taq=v2"} {
 		u, _ := url.Parse(target)
-		if _, err := coordresolver.NewBuilder(r).Build(resolver.Target{URL: *u}, &conn{}, resolver.BuildOptions{}); err == nil {
+		if _, err := coordresolver.NewBuilder(r).Build(resolver.Target{URL: *u}, &conn{},
+			resolver.BuildOptions{}); err == nil {
 			t.Errorf("%s was taken", target)
 		}
 	}
@@ -352,7 +354,8 @@ func TestClosedResolverLeavesNothing(t *testing.T) {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		for _, stack := range strings.Split(string(stacks), "\n\n") {
-			if strings.Contains(stack, "coord/client/registry.") || strings.Contains(stack, "coord/client/registry/resolver.") {
+			if strings.Contains(stack, "coord/client/registry.") ||
+				strings.Contains(stack, "coord/client/registry/resolver.") {
 				return "left: " + stack
 			}
 		}

@@ -29,7 +29,8 @@ const (
 type directory interface {
 	// put registers an instance of a service on a lease, or changes it.
 	put(ctx context.Context, service string, i int, lease clientv3.LeaseID, version string) error
-	// watch tells, at each change, how many instances there are, whether one has this version, and whether all are stale.
+	// watch tells, at each change, how many instances there are, whether one has this version, and whether all are
+	// stale.
 	watch(ctx context.Context, service string, tell func(count int, has func(version string) bool, stale bool))
 }
 
@@ -43,7 +44,8 @@ type ours struct {
 }
 
 func (o *ours) put(ctx context.Context, service string, i int, lease clientv3.LeaseID, version string) error {
-	reg, err := o.r.Register(ctx, always(&own{lease, nil}), registry.Instance{Service: service, ID: fmt.Sprint(i), Addr: address(i), Version: version})
+	reg, err := o.r.Register(ctx, always(&own{lease, nil}),
+		registry.Instance{Service: service, ID: fmt.Sprint(i), Addr: address(i), Version: version})
 	if err == nil {
 		o.mu.Lock()
 		o.regs = append(o.regs, reg)
@@ -102,7 +104,8 @@ func (e *theirs) put(ctx context.Context, service string, i int, lease clientv3.
 	if err != nil {
 		return err
 	}
-	return m.AddEndpoint(ctx, service+"/"+fmt.Sprint(i), endpoints.Endpoint{Addr: address(i), Metadata: version}, clientv3.WithLease(lease))
+	return m.AddEndpoint(ctx, service+"/"+fmt.Sprint(i), endpoints.Endpoint{Addr: address(i), Metadata: version},
+		clientv3.WithLease(lease))
 }
 
 func (e *theirs) watch(ctx context.Context, service string, tell func(int, func(string) bool, bool)) {
@@ -200,8 +203,8 @@ func leases(t testing.TB, c *clientv3.Client, n int) []clientv3.LeaseID {
 	return all
 }
 
-// Many instances: registered, all restarted, all dead at once. A watcher of ours never sees less than Limits.MaxLoss allows, and
-// in the end all of them, stale; next to it, etcd's package doing the same on the same server.
+// Many instances: registered, all restarted, all dead at once. A watcher of ours never sees less than Limits.MaxLoss
+// allows, and in the end all of them, stale; next to it, etcd's package doing the same on the same server.
 func TestManyInstances(t *testing.T) {
 	if testing.Short() {
 		t.Skip("registers thousands of instances four times")
@@ -254,7 +257,8 @@ func compareInstances(t testing.TB, n int) {
 		s.wait(t, left)
 		died := time.Since(began).Round(time.Millisecond)
 		fewest := s.reset(n)
-		t.Logf("%-16s %d instances: registered and seen in %v, restarted in %v, dead in %v; at least %d were shown meanwhile",
+		t.Logf("%-16s %d instances: registered and seen in %v, restarted in %v, dead in %v; at least %d were shown "+
+			"meanwhile",
 			name, n, registered, restarted, died, fewest)
 		if fewest < least {
 			t.Errorf("a watch showed %d of %d instances", fewest, n)
@@ -264,7 +268,8 @@ func compareInstances(t testing.TB, n int) {
 	}
 }
 
-// How long it takes until a change is known to many watchers: of the registry, and of etcd's package on coord and on etcd.
+// How long it takes until a change is known to many watchers: of the registry, and of etcd's package on coord and on
+// etcd.
 func TestPropagation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens hundreds of watches, and starts etcd")
@@ -346,7 +351,8 @@ func propagate(t testing.TB, name string, watchers int, c *clientv3.Client, d di
 		took = append(took, time.Since(began).Round(10*time.Microsecond))
 	}
 	slices.Sort(took)
-	t.Logf("%-26s %d watchers, %d changes: all know after %v in the median, %v at most", name, watchers, changes, took[len(took)/2], took[len(took)-1])
+	t.Logf("%-26s %d watchers, %d changes: all know after %v in the median, %v at most", name, watchers, changes,
+		took[len(took)/2], took[len(took)-1])
 }
 
 // startEtcd starts etcd in this process and returns its endpoint.

@@ -8,16 +8,16 @@
 //
 //	tag=TAG     instances that have the tag; several times: all of them
 //	zone=ZONE   instances of the zone, and no others
-//	near=ZONES  choose the balancer of this package: the first of these zones, separated by commas, in which an instance
-//	            can be reached takes all requests; if none can, the other zones do
+//	near=ZONES  choose the balancer of this package: the first of these zones, separated by commas, in which an
+//	            instance can be reached takes all requests; if none can, the other zones do
 //
-// Instances count when they are passing; those of etcd's naming/endpoints layout are found, too. An address that stands in
-// both is taken as the registry has it.
+// Instances count when they are passing; those of etcd's naming/endpoints layout are found, too. An address that stands
+// in both is taken as the registry has it.
 //
 // # What is promised
 //
-// The addresses converge to what is registered, whatever fails: any error of a watch costs a read of everything, and any
-// error of that another try. What was known last stays in use meanwhile, and a mass expiry is survived as package
+// The addresses converge to what is registered, whatever fails: any error of a watch costs a read of everything, and
+// any error of that another try. What was known last stays in use meanwhile, and a mass expiry is survived as package
 // registry says. gRPC's wish to resolve again leads to a new read and a new watch.
 //
 // # The balancer
@@ -62,7 +62,8 @@ type builder struct{ services *registry.Registry }
 func (b *builder) Scheme() string { return Scheme }
 
 // Build implements resolver.Builder. The errors say what is wrong with the target.
-func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver,
+	error) {
 	t, err := parse(target.URL)
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", target.URL.String(), err)
@@ -158,7 +159,8 @@ func (r *watching) run(ctx context.Context, services *registry.Registry) {
 func (r *watching) tell(all []*registry.Instance) {
 	endpoints := r.t.endpoints(all)
 	if len(endpoints) == 0 {
-		r.cc.ReportError(fmt.Errorf("service %s: %w", r.t.service, ErrNoInstances)) // before the state: it tells the RPCs why
+		// before the state: it tells the RPCs why
+		r.cc.ReportError(fmt.Errorf("service %s: %w", r.t.service, ErrNoInstances))
 	}
 	_ = r.cc.UpdateState(resolver.State{Endpoints: endpoints, ServiceConfig: r.config})
 }
@@ -185,8 +187,8 @@ func (t *target) endpoints(all []*registry.Instance) []resolver.Endpoint {
 	return endpoints
 }
 
-// before says which of two instances at one address speaks for it: one that lives, then one of the registry, then the better
-// one.
+// before says which of two instances at one address speaks for it: one that lives, then one of the registry, then the
+// better one.
 func before(a, b *registry.Instance) bool {
 	if a.Stale != b.Stale {
 		return b.Stale
@@ -209,8 +211,8 @@ func (i instance) Equal(other any) bool {
 	return ok && o.ID == i.ID && o.Same(i.Instance)
 }
 
-// InstanceOf returns the instance that an endpoint is, with its weight, zone, tags, metadata and load; nil if this package's
-// resolver did not make it. It is shared: nobody may change it.
+// InstanceOf returns the instance that an endpoint is, with its weight, zone, tags, metadata and load; nil if this
+// package's resolver did not make it. It is shared: nobody may change it.
 func InstanceOf(e resolver.Endpoint) *registry.Instance {
 	in, _ := e.Attributes.Value(instanceKey{}).(instance)
 	return in.Instance

@@ -21,7 +21,8 @@ import (
 
 func New() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "cfg <subcommand>", Short: "Shared configuration: bundles of documents with versions, schemas and a history",
+		Use:   "cfg <subcommand>",
+		Short: "Shared configuration: bundles of documents with versions, schemas and a history",
 		Long: `A bundle is a named set of documents that are published together, as one version at one revision. Each version says who
 published it and why; the last ones are kept and can be brought back.
 
@@ -226,7 +227,9 @@ func (w *cfgWrite) check() error {
 	return nil
 }
 
-func (w *cfgWrite) expects(cmd *cobra.Command) bool { return cmd.Flags().Changed("expect") || w.expected != 0 }
+func (w *cfgWrite) expects(cmd *cobra.Command) bool {
+	return cmd.Flags().Changed("expect") || w.expected != 0
+}
 
 func (w *cfgWrite) options(cmd *cobra.Command) []config.RollbackOption {
 	opts := []config.RollbackOption{config.Author(w.author)}

@@ -60,7 +60,8 @@ type (
 
 func versionForm(name string, v config.Version) cfgVersion {
 	form := cfgVersion{
-		Bundle: name, Version: v.Number, Revision: v.Revision, Author: v.Author, Reason: v.Reason, Time: cli.Stamp(v.Time),
+		Bundle: name, Version: v.Number, Revision: v.Revision, Author: v.Author, Reason: v.Reason,
+		Time: cli.Stamp(v.Time),
 		Hash: v.Hash, RollbackOf: v.RollbackOf, Keep: v.Keep,
 	}
 	for document, content := range v.Documents {
@@ -165,9 +166,11 @@ func (r *cfgRun) printSchemas(name, document string, schemas []config.Schema) er
 	var chosen *config.Schema
 	for _, s := range schemas {
 		forms = append(forms,
-			cfgSchema{Document: s.Document, Author: s.Author, Reason: s.Reason, Time: cli.Stamp(s.Time), Schema: s.Content})
+			cfgSchema{Document: s.Document, Author: s.Author, Reason: s.Reason, Time: cli.Stamp(s.Time),
+				Schema: s.Content})
 		rows = append(rows,
-			[]any{strconv.Quote(s.Document), cli.Stamp(s.Time), cli.Plain(s.Author), cli.Plain(s.Reason), len(s.Content)})
+			[]any{strconv.Quote(s.Document), cli.Stamp(s.Time), cli.Plain(s.Author), cli.Plain(s.Reason),
+				len(s.Content)})
 		if s.Document == document {
 			chosen = &s
 		}
@@ -192,8 +195,9 @@ func (r *cfgRun) printStatuses(statuses []config.Status) error {
 	rows := [][]any{{"CLIENT", "SEEN", "APPLIED", "TIME", "ERROR"}}
 	for _, s := range statuses {
 		forms = append(forms, cfgStatus{
-			Client: s.Client, Seen: s.Seen, SeenRevision: s.SeenRevision, Applied: s.Applied, AppliedRevision: s.AppliedRevision,
-			Time: cli.Stamp(s.Time), Error: s.Error,
+			Client: s.Client, Seen: s.Seen, SeenRevision: s.SeenRevision, Applied: s.Applied,
+			AppliedRevision: s.AppliedRevision,
+			Time:            cli.Stamp(s.Time), Error: s.Error,
 		})
 		rows = append(rows, []any{cli.Plain(s.Client), s.Seen, s.Applied, cli.Stamp(s.Time), cli.Plain(s.Error)})
 	}

@@ -49,7 +49,8 @@ func newCfgSchemaRemoveCommand() *cobra.Command {
 func schemaCommand(cmd *cobra.Command, n int, usage string,
 	fn func(r *cfgRun, document, author, reason string, args []string) error) *cobra.Command {
 	var document, author, reason string
-	cmd.RunE = cfgVerb(n, n, usage, func(r *cfgRun, args []string) error { return fn(r, document, author, reason, args) })
+	cmd.RunE = cfgVerb(n, n, usage,
+		func(r *cfgRun, args []string) error { return fn(r, document, author, reason, args) })
 	cmd.Flags().StringVar(&document, "document", "",
 		"the document that the schema is for (default: all that have none of their own)")
 	cmd.Flags().StringVar(&author, "author", config.Self(), "who changes it")

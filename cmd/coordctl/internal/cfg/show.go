@@ -99,7 +99,8 @@ may be passed over, but never the last one.`,
 				case <-ctx.Done():
 				}
 			}
-			v, err := config.Watch[config.Documents](ctx, r.etcd, args[0], config.OnChange(follow), config.Patience(r.g.Reach))
+			v, err := config.Watch[config.Documents](ctx, r.etcd, args[0], config.OnChange(follow),
+				config.Patience(r.g.Reach))
 			if err != nil {
 				return err
 			}

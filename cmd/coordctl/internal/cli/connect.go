@@ -151,8 +151,9 @@ func (g *Globals) Connect() (*client.Client, error) {
 		return nil, ExitWith(cobrautl.ExitBadArgs, err)
 	}
 	config := client.Config{
-		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password, DialTimeout: cfg.DialTimeout,
-		Hooks: g.Hooks,
+		Endpoints: cfg.Endpoints, TLS: cfg.TLS, Username: cfg.Username, Password: cfg.Password,
+		DialTimeout: cfg.DialTimeout,
+		Hooks:       g.Hooks,
 	}
 	if cfg.Token != "" {
 		config.DialOptions = []grpc.DialOption{grpc.WithPerRPCCredentials(jwt(cfg.Token))}

@@ -30,7 +30,8 @@ func AddGlobalFlags(fs *pflag.FlagSet) {
 	fs.StringSlice("endpoints", []string{"127.0.0.1:2379"}, "gRPC endpoints")
 	fs.Bool("debug", false, "enable client-side debug logging")
 	fs.StringP("write-out", "w", "simple",
-		"set the output format (etcdctl's commands: fields, json, protobuf, simple, table; the others: simple, table, json, yaml)")
+		"set the output format (etcdctl's commands: fields, json, protobuf, simple, table; the others: simple, "+
+			"table, json, yaml)")
 	fs.Bool("hex", false, "print byte strings as hex encoded strings")
 	fs.Duration("dial-timeout", 2*time.Second, "dial timeout for client connections")
 	fs.Duration("command-timeout", 5*time.Second, "timeout for short running command (excluding dial timeout)")

@@ -19,14 +19,18 @@ import (
 
 func New() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "context <subcommand>", Short: "Clusters by name: endpoints, certificates and all else that a connection needs",
+		Use:   "context <subcommand>",
+		Short: "Clusters by name: endpoints, certificates and all else that a connection needs",
 		Long: `A context is a set of global flags under a name. They stand in coord/contexts.yaml in the directory for configuration of the
 user, or in the file that COORDCTL_CONFIG names.
 
 A flag of the command line comes first, then the context that --context names, then COORDCTL_ variables, ETCDCTL_ variables,
 the current context (or that in COORDCTL_CONTEXT), and the default.`,
 		// No cluster is asked, so the current context may be as it likes: these verbs repair it.
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return cli.FromEnv(cmd.Root().PersistentFlags()) },
+		PersistentPreRunE: func(cmd *cobra.Command,
+			_ []string) error {
+			return cli.FromEnv(cmd.Root().PersistentFlags())
+		},
 	}
 	ls := &cobra.Command{Use: "ls", Short: "Lists the contexts", Args: cobra.NoArgs, RunE: contextVerb(listContexts)}
 	use := &cobra.Command{
@@ -60,7 +64,8 @@ the current context (or that in COORDCTL_CONTEXT), and the default.`,
 
 func newContextSetCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "set NAME [global flags]", Short: "Makes a context of the global flags that are given, or changes these in one",
+		Use:   "set NAME [global flags]",
+		Short: "Makes a context of the global flags that are given, or changes these in one",
 		Long: `Sets what global flags on the command line say, and leaves the other settings of the context as they are. An empty value
 removes a setting. Files of certificates are kept with their whole path. Variables of the environment are not looked at.`,
 		Example:           "  coordctl context set prod --endpoints 10.0.0.1:2379,10.0.0.2:2379 --cacert ca.pem",

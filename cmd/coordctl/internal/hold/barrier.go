@@ -16,7 +16,8 @@ import (
 
 func NewBarrier() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "barrier <subcommand>", Short: "Barriers that hold up who comes, until somebody opens them or all are there",
+		Use:   "barrier <subcommand>",
+		Short: "Barriers that hold up who comes, until somebody opens them or all are there",
 		Long: `A barrier that somebody closes holds up all who come until somebody opens it: close, open, wait and ls.
 
 A double barrier lets its parties in when all are there, and lets them go when all have left: enter and show. It has nothing to do
@@ -28,13 +29,16 @@ Exit code: 75 when the wait was over first (wait, enter), 76 when a party was lo
 	}
 	cmd.AddCommand(cli.Ours(objects.GateVerbs()...)...)
 	cmd.AddCommand(cli.Ours(newBarrierEnterCommand(),
-		inspect.NewShow("Shows how many parties of a double barrier are there, and who", coordv1.QueueKind_QUEUE_BARRIER),
-		objects.NewRemoval("barrier", "the generations of a double barrier are counted from 1 again; not while it is in use",
+		inspect.NewShow("Shows how many parties of a double barrier are there, and who",
+			coordv1.QueueKind_QUEUE_BARRIER),
+		objects.NewRemoval("barrier",
+			"the generations of a double barrier are counted from 1 again; not while it is in use",
 			func(c *client.Client, name string) objects.Deletable { return c.Barrier(name, 1) }))...)
 	return cmd
 }
 
-const barrierUsage = "barrier enter takes the name of a double barrier and for how many parties it is, and a command behind --"
+const barrierUsage = "barrier enter takes the name of a double barrier and for how many parties it is, and a " +
+	"command behind --"
 
 func newBarrierEnterCommand() *cobra.Command {
 	c := &contention{what: "barrier", got: "entered"}

@@ -336,7 +336,8 @@ func (c *contention) endTogether(signals <-chan os.Signal, outcome *cli.ExitErro
 	case outcome.Code != 0:
 		return outcome
 	case err != nil:
-		return cli.ExitWith(cli.ExitNotAcquired, fmt.Errorf("%s %s: not all have left: %w", c.what, c.name, short(ctx, err)))
+		return cli.ExitWith(cli.ExitNotAcquired,
+			fmt.Errorf("%s %s: not all have left: %w", c.what, c.name, short(ctx, err)))
 	}
 	return nil
 }

@@ -121,7 +121,8 @@ func observe(cmd *cobra.Command, args []string) error {
 func printLeaders(ctx context.Context, election *client.Election, g *cli.Globals) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	first := time.AfterFunc(g.Reach, func() { cancel(fmt.Errorf("%w (endpoints %s)", cli.ErrUnreachable, g.Endpoints())) })
+	first := time.AfterFunc(g.Reach,
+		func() { cancel(fmt.Errorf("%w (endpoints %s)", cli.ErrUnreachable, g.Endpoints())) })
 	defer first.Stop()
 	printer := etcdctl.NewPrinter(g.Output, g.Hex)
 	for seen, err := range election.Observe(ctx) {

@@ -67,7 +67,8 @@ func besideRun(subcommands ...*cobra.Command) []*cobra.Command {
 		run := sub.RunE
 		sub.RunE = func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() >= 0 {
-				return cli.BadArgs("%s is a subcommand and runs nothing: say --name to run a command under that name", cmd.Name())
+				return cli.BadArgs("%s is a subcommand and runs nothing: say --name to run a command under that name",
+					cmd.Name())
 			}
 			return run(cmd, args)
 		}

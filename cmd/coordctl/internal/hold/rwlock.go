@@ -29,7 +29,8 @@ func NewRWLock() *cobra.Command {
 	}
 	c.env = func(h held, _ int64) []string {
 		return []string{
-			fmt.Sprintf("COORD_FENCING_TOKEN=%d", h.Token()), "COORD_RWLOCK_KEY=" + h.Key(), "COORD_RWLOCK_MODE=" + mode(),
+			fmt.Sprintf("COORD_FENCING_TOKEN=%d", h.Token()), "COORD_RWLOCK_KEY=" + h.Key(),
+			"COORD_RWLOCK_MODE=" + mode(),
 		}
 	}
 	c.form = func(h held) grantForm { return grantForm{Name: c.name, Key: h.Key(), Token: h.Token(), Mode: mode()} }
@@ -49,7 +50,8 @@ A name that a subcommand has, or the beginning of one, is given with --name: rwl
 Exit code: that of CMD (128+n when signal n killed it), 75 when the lock was not acquired, 76 when it was lost.
 
 DURATION is a number of seconds, or like 1500ms or 2m.`,
-		Example: "  coordctl rwlock catalog --read -- ./export.sh\n  coordctl rwlock catalog --write --wait 60 -- ./migrate.sh",
+		Example: "  coordctl rwlock catalog --read -- ./export.sh\n  coordctl rwlock catalog --write --wait 60 -- " +
+			"./migrate.sh",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.takeArgs(cmd, args, rwlockUsage); err != nil {
 				return err

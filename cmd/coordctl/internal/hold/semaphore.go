@@ -50,7 +50,8 @@ A name that a subcommand has, or the beginning of one, is given with --name: sem
 Exit code: that of CMD (128+n when signal n killed it), 75 when the permits were not acquired, 76 when they were lost.
 
 DURATION is a number of seconds, or like 1500ms or 2m.`,
-		Example: "  coordctl semaphore exports --limit 4 -- ./export.sh\n  coordctl semaphore exports -n 2 --try -- ./big-export.sh",
+		Example: "  coordctl semaphore exports --limit 4 -- ./export.sh\n  coordctl semaphore exports -n 2 --try -- " +
+			"./big-export.sh",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := c.takeArgs(cmd, args, semaphoreUsage); err != nil {
 				return err
@@ -69,7 +70,8 @@ DURATION is a number of seconds, or like 1500ms or 2m.`,
 	cmd.AddCommand(besideRun(
 		inspect.NewList("Lists the semaphores of which somebody holds permits, of those whose names begin with PREFIX",
 			coordv1.QueueKind_QUEUE_SEMAPHORE),
-		inspect.NewShow("Shows the limit of a semaphore, who holds permits and who waits", coordv1.QueueKind_QUEUE_SEMAPHORE),
+		inspect.NewShow("Shows the limit of a semaphore, who holds permits and who waits",
+			coordv1.QueueKind_QUEUE_SEMAPHORE),
 		inspect.NewRelease("Takes permits away from a holder", coordv1.QueueKind_QUEUE_SEMAPHORE),
 		newResizeCommand(),
 		objects.NewRemoval("semaphore", "it has no limit then; not while it is in use",
@@ -123,7 +125,8 @@ refused always.`,
 				}
 				form := resized{args[0], limit, done.Before, done.Held}
 				return r.Print(form, func(w io.Writer) {
-					fmt.Fprintf(w, "semaphore %s has %d permits, of which %d are held\n", cli.Plain(args[0]), limit, done.Held)
+					fmt.Fprintf(w, "semaphore %s has %d permits, of which %d are held\n", cli.Plain(args[0]), limit,
+						done.Held)
 				})
 			}),
 	}

@@ -88,7 +88,8 @@ func (i *inspection) show(resp proto.Message, fill func(w io.Writer)) error {
 func parseID(text string) (int64, error) {
 	id, err := strconv.ParseUint(strings.TrimPrefix(text, "0x"), 16, 64)
 	if err != nil {
-		return 0, cli.BadArgs("bad session id %q: it is a number in hex, as \"%s sessions ls\" prints", text, cli.Program)
+		return 0, cli.BadArgs("bad session id %q: it is a number in hex, as \"%s sessions ls\" prints", text,
+			cli.Program)
 	}
 	return int64(id), nil
 }

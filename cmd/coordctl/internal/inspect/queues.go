@@ -91,9 +91,10 @@ func NewList(short string, kind coordv1.QueueKind) *cobra.Command {
 	return &cobra.Command{
 		Use: "ls [PREFIX]", Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return inspect(min(len(args), 1), "ls takes a prefix of names at most", func(i *inspection, args []string) error {
-				return listQueues(i, kind, strings.Join(args, ""))
-			})(cmd, args)
+			return inspect(min(len(args), 1), "ls takes a prefix of names at most",
+				func(i *inspection, args []string) error {
+					return listQueues(i, kind, strings.Join(args, ""))
+				})(cmd, args)
 		},
 	}
 }
@@ -284,7 +285,8 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 		return fmt.Errorf("not released: %s", found.Sentence)
 	case req.Token != 0:
 	case found.Queue.Holding > 1:
-		return cli.BadArgs("%d hold %s: --token says which of them", found.Queue.Holding, objectName(req.Kind, req.Name))
+		return cli.BadArgs("%d hold %s: --token says which of them", found.Queue.Holding,
+			objectName(req.Kind, req.Name))
 	default:
 		req.Token = found.Queue.Holder.Token // nobody who came after the question
 	}
@@ -297,8 +299,9 @@ func release(i *inspection, req *coordv1.ForceReleaseRequest) error {
 		return err
 	}
 	return i.show(resp, func(w io.Writer) {
-		cli.Row(w, fmt.Sprintf("%s %s released: it was held by %s with token %d", kindPhrase(req.Kind), cli.Plain(req.Name),
-			Who(req.Kind, resp.Removed), resp.Removed.GetToken()))
+		cli.Row(w,
+			fmt.Sprintf("%s %s released: it was held by %s with token %d", kindPhrase(req.Kind), cli.Plain(req.Name),
+				Who(req.Kind, resp.Removed), resp.Removed.GetToken()))
 	})
 }
 
@@ -329,8 +332,9 @@ func releaseKey(i *inspection, kind coordv1.QueueKind, req *coordv1.ForceRelease
 		return err
 	}
 	return i.show(resp, func(w io.Writer) {
-		cli.Row(w, fmt.Sprintf("key %q of %s %s deleted: it had token %d", req.Key, kindPhrase(kind), cli.Plain(req.Name),
-			resp.Removed.GetToken()))
+		cli.Row(w,
+			fmt.Sprintf("key %q of %s %s deleted: it had token %d", req.Key, kindPhrase(kind), cli.Plain(req.Name),
+				resp.Removed.GetToken()))
 	})
 }
 
@@ -339,7 +343,8 @@ func transfer(i *inspection, name, to string) error {
 		return cli.BadArgs("elections transfer needs --to, the key of a candidate's entry")
 	}
 	if !strings.Contains(to, "/") { // as each key of an entry does: it is a candidate's value
-		return cli.BadArgs("--to %s is no key: it takes that of a candidate's entry, as \"%s elections show %s\" prints it",
+		return cli.BadArgs("--to %s is no key: it takes that of a candidate's entry, as \"%s elections show %s\" "+
+			"prints it",
 			cli.Plain(to), cli.Program, cli.Plain(name))
 	}
 	found, err := Explain(i.ctx, i, coordv1.QueueKind_QUEUE_ELECTION, name)
@@ -348,7 +353,8 @@ func transfer(i *inspection, name, to string) error {
 	}
 	if leader := found.Queue.Holder; leader != nil {
 		if err := cli.Confirm(i.cmd,
-			fmt.Sprintf("this makes %s the leader in place of %s", cli.Plain(to), Who(found.Queue.Kind, leader))); err != nil {
+			fmt.Sprintf("this makes %s the leader in place of %s", cli.Plain(to),
+				Who(found.Queue.Kind, leader))); err != nil {
 			return err
 		}
 	}

@@ -121,7 +121,8 @@ func endSession(i *inspection, args []string) error {
 	}
 	s := resp.Session
 	if err := cli.Confirm(i.cmd,
-		fmt.Sprintf("this ends %s of %q on %q, which holds %d and waits for %d", cli.HexID(s.Id), s.Identity.GetProcess(),
+		fmt.Sprintf("this ends %s of %q on %q, which holds %d and waits for %d", cli.HexID(s.Id),
+			s.Identity.GetProcess(),
 			s.Identity.GetHost(), s.Holds, s.Waits)); err != nil {
 		return err
 	}

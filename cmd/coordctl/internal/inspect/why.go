@@ -48,7 +48,8 @@ func parseObject(text string) (kind coordv1.QueueKind, name string, ok bool) {
 func NewWhy() *cobra.Command {
 	return &cobra.Command{
 		Use: "why KIND/NAME", Short: "Says who holds, since when, who waits and what would free it",
-		Long:    "Says in one sentence who holds, since when, who waits and what would free it. KIND is lock, election, rwlock, semaphore or barrier.",
+		Long: "Says in one sentence who holds, since when, who waits and what would free it. KIND is lock, " +
+			"election, rwlock, semaphore or barrier.",
 		Example: "  coordctl why lock/jobs/nightly",
 		RunE:    inspect(1, whyUsage, why),
 	}
@@ -81,7 +82,8 @@ func (i *inspection) addGate(resp *coordv1.ExplainResponse, name string) error {
 	if err != nil {
 		return err
 	}
-	resp.Sentence += fmt.Sprintf("; besides, it holds up who calls \"barrier wait\", because it was closed at revision %d",
+	resp.Sentence += fmt.Sprintf("; besides, it holds up who calls \"barrier wait\", because it was closed at "+
+		"revision %d",
 		gate.Since)
 	if gate.Reason != "" {
 		resp.Sentence += fmt.Sprintf(" (%q)", gate.Reason)

@@ -35,7 +35,8 @@ Exit code: 75 when the counter has another value than --expect says.`,
 			return counted{name, value}, []any{cli.Plain(name), value}, err
 		})
 	cmd.AddCommand(cli.Ours(newCounterAddCommand(), newCounterGetCommand(), newCounterSetCommand(), list,
-		NewRemoval("counter", "it is 0 then", func(c *client.Client, name string) Deletable { return c.Counter(name) }))...)
+		NewRemoval("counter", "it is 0 then",
+			func(c *client.Client, name string) Deletable { return c.Counter(name) }))...)
 	return cmd
 }
 

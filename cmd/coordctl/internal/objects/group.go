@@ -72,7 +72,8 @@ func joinGroup(ctx context.Context, r *cli.Run, name, id, data string, ttl time.
 	last, cancel := r.Bounded(context.Background())
 	defer cancel()
 	if err := s.Close(last); err != nil {
-		fmt.Fprintf(os.Stderr, "Warning: the member is gone only when its TTL of %v is over: %v\n", ttl, cli.Told(last, err))
+		fmt.Fprintf(os.Stderr, "Warning: the member is gone only when its TTL of %v is over: %v\n", ttl,
+			cli.Told(last, err))
 	}
 	return nil
 }
@@ -165,7 +166,8 @@ the standard error says so, and the difference follows. In JSON and YAML each ch
 					case err != nil:
 						return objectError(ctx, err)
 					}
-					form := changeForm{c.Revision, groupMembers(c.Joined), groupMembers(c.Left), groupMembers(c.Updated),
+					form := changeForm{c.Revision, groupMembers(c.Joined), groupMembers(c.Left),
+						groupMembers(c.Updated),
 						len(c.Members), c.Gap}
 					if err := r.Print(form, form.lines); err != nil {
 						return err

@@ -46,7 +46,8 @@ Exit code: 75 when the latch counts already (set), is in another generation (dow
 		})
 	cmd.AddCommand(cli.Ours(newLatchSetCommand(), newLatchDownCommand(), newLatchWaitCommand(), newLatchShowCommand(),
 		list,
-		NewRemoval("latch", "who waits is told", func(c *client.Client, name string) Deletable { return c.Latch(name) }))...)
+		NewRemoval("latch", "who waits is told",
+			func(c *client.Client, name string) Deletable { return c.Latch(name) }))...)
 	return cmd
 }
 
@@ -112,7 +113,8 @@ func newLatchWaitCommand() *cobra.Command {
 			}),
 	}
 	w.addFlag(cmd)
-	cmd.Flags().Int64Var(&generation, "generation", 0, "wait for the end of this generation (default: the one there is)")
+	cmd.Flags().Int64Var(&generation, "generation", 0,
+		"wait for the end of this generation (default: the one there is)")
 	return cmd
 }
 

@@ -113,7 +113,8 @@ func NewRemoval(what, effect string, of func(c *client.Client, name string) Dele
 		Use: "rm NAME", Short: "Deletes a " + what + ": " + effect,
 		RunE: cli.SDKVerb(1, 1, what+" rm takes the name of a "+what,
 			func(ctx context.Context, r *cli.Run, args []string) error {
-				if err := cli.Confirm(r.Cmd, fmt.Sprintf("this deletes %s %s: %s", what, cli.Plain(args[0]), effect)); err != nil {
+				if err := cli.Confirm(r.Cmd,
+					fmt.Sprintf("this deletes %s %s: %s", what, cli.Plain(args[0]), effect)); err != nil {
 					return err
 				}
 				ctx, cancel := r.Bounded(ctx)
@@ -126,7 +127,8 @@ func NewRemoval(what, effect string, of func(c *client.Client, name string) Dele
 				if !deleted {
 					text = "there was no %s %s\n"
 				}
-				return r.Print(removed{args[0], deleted}, func(w io.Writer) { fmt.Fprintf(w, text, what, cli.Plain(args[0])) })
+				return r.Print(removed{args[0], deleted},
+					func(w io.Writer) { fmt.Fprintf(w, text, what, cli.Plain(args[0])) })
 			}),
 	}
 	cli.AddYesFlag(cmd)

@@ -39,7 +39,8 @@ when its TTL is over. A line says when it is registered, and one when an operato
 https:// URL, which must answer 2xx.
 
 Exit code: 76 when somebody else registered an instance of the same id.`,
-		Example: "  coordctl service register pay --addr 10.0.0.7:8080 --zone eu-1 --tag v2 --probe http://10.0.0.7:8080/health",
+		Example: "  coordctl service register pay --addr 10.0.0.7:8080 --zone eu-1 --tag v2 --probe " +
+			"http://10.0.0.7:8080/health",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.complete(cmd, args); err != nil {
 				return err

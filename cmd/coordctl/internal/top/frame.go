@@ -30,7 +30,8 @@ func (s *section) lines(n int) [][]any {
 }
 
 func (p *picture) sections() []section {
-	return []section{p.membersSection(), p.sessionsSection(), p.queuesSection(), p.electionsSection(), p.servicesSection()}
+	return []section{p.membersSection(), p.sessionsSection(), p.queuesSection(), p.electionsSection(),
+		p.servicesSection()}
 }
 
 // titled is a title with the reason why the part is old.
@@ -67,7 +68,8 @@ func (p *picture) sessionsSection() section {
 	}
 	for _, f := range p.Sessions.Soonest {
 		s.rows = append(s.rows,
-			[]any{f.ID, cell(f.Host), cell(f.Process), tenths(f.LeftMS), inspect.Milliseconds(f.TTLMS), f.Holds, f.Waits,
+			[]any{f.ID, cell(f.Host), cell(f.Process), tenths(f.LeftMS), inspect.Milliseconds(f.TTLMS), f.Holds,
+				f.Waits,
 				cell(inspect.Labels(f.Labels))})
 	}
 	return s
@@ -75,7 +77,8 @@ func (p *picture) sessionsSection() section {
 
 func (p *picture) queuesSection() section {
 	return section{
-		title: p.titled(topQueues, "LOCKS  %s, %d waiting; those with the longest queues", count(p.Locks.Count, p.Locks.More),
+		title: p.titled(topQueues, "LOCKS  %s, %d waiting; those with the longest queues",
+			count(p.Locks.Count, p.Locks.More),
 			p.Locks.Waiting),
 		head: []any{"NAME", "KIND", "HOLDER", "HOST", "AGE", "TOKEN", "WAITING"},
 		rows: p.Locks.rows(),

@@ -164,10 +164,12 @@ func (l *lookout) askMembers(ctx context.Context, now *picture) error {
 	}
 	forms := []memberForm{}
 	for _, m := range l.members {
-		form := memberForm{ID: fmt.Sprintf("%x", m.ID), Name: m.Name, Endpoint: strings.Join(m.ClientURLs, ","), Role: "down"}
+		form := memberForm{ID: fmt.Sprintf("%x", m.ID), Name: m.Name, Endpoint: strings.Join(m.ClientURLs, ","),
+			Role: "down"}
 		if s, ok := statuses[m.ID]; ok {
 			form.Endpoint, form.Role = s.endpoint, role(m.ID, s.resp)
-			form.Lag, form.DBSize, form.Version, form.Errors = committed-min(committed, s.resp.RaftAppliedIndex), s.resp.DbSize,
+			form.Lag, form.DBSize, form.Version, form.Errors = committed-min(committed,
+				s.resp.RaftAppliedIndex), s.resp.DbSize,
 				s.resp.Version, s.resp.Errors
 		}
 		forms = append(forms, form)
@@ -270,7 +272,8 @@ func (l *lookout) askSessions(ctx context.Context, now *picture) error {
 			all.Holds += s.Holds
 			all.Waits += s.Waits
 			all.Soonest = append(all.Soonest, sessionForm{
-				cli.HexID(s.Id), s.Identity.GetHost(), s.Identity.GetProcess(), s.Identity.GetLabels(), s.RemainingMs, s.TtlMs,
+				cli.HexID(s.Id), s.Identity.GetHost(), s.Identity.GetProcess(), s.Identity.GetLabels(), s.RemainingMs,
+				s.TtlMs,
 				s.Holds, s.Waits,
 			})
 		}
@@ -318,7 +321,8 @@ func (l *lookout) askQueues(ctx context.Context, now *picture) error {
 }
 
 func (f *queuesForm) add(q *coordv1.QueueInfo, at time.Time) {
-	form := queueForm{Name: q.Name, Kind: inspect.KindName(q.Kind), Host: q.Identity.GetHost(), Token: q.Holder.GetToken(),
+	form := queueForm{Name: q.Name, Kind: inspect.KindName(q.Kind), Host: q.Identity.GetHost(),
+		Token:   q.Holder.GetToken(),
 		Waiting: q.Waiting}
 	if q.Holder != nil {
 		form.Owner = inspect.OwnerOf(q.Kind, q.Holder)

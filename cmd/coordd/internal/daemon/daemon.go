@@ -95,7 +95,8 @@ type started struct {
 // serve runs a member until it is told to stop or stops by itself.
 func (p Process) serve(c coord.Config, log *zap.Logger, start Start) error {
 	build := coord.Build()
-	log.Info("starting", zap.String("version", build.Version), zap.String("git-sha", build.GitSHA), zap.String("name", c.Name), zap.String("data-dir", c.DataDir))
+	log.Info("starting", zap.String("version", build.Version), zap.String("git-sha", build.GitSHA),
+		zap.String("name", c.Name), zap.String("data-dir", c.DataDir))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	result := make(chan started, 1)

@@ -66,11 +66,13 @@ func mustNotStart(t *testing.T) Start {
 
 func TestMistakesHaveOneLine(t *testing.T) {
 	for args, want := range map[string]string{
-		"--frobnicate":            "coordd: unknown flag --frobnicate (coordd --help lists the flags)\n",
-		"stray":                   "coordd: \"stray\" is not a valid flag\n",
-		"--log-level=loud":        "coordd: --log-level \"loud\" is unknown: must be one of debug, info, warn, error, panic, fatal\n",
-		"--initial-cluster=a":     "coordd: --initial-cluster \"a\": \"a\" must have the form NAME=URL\n",
-		"--heartbeat-interval=1e": "coordd: invalid value \"1e\" for flag --heartbeat-interval: must be a whole number of milliseconds above 0\n",
+		"--frobnicate": "coordd: unknown flag --frobnicate (coordd --help lists the flags)\n",
+		"stray":        "coordd: \"stray\" is not a valid flag\n",
+		"--log-level=loud": "coordd: --log-level \"loud\" is unknown: must be one of debug, info, warn, " +
+			"error, panic, fatal\n",
+		"--initial-cluster=a": "coordd: --initial-cluster \"a\": \"a\" must have the form NAME=URL\n",
+		"--heartbeat-interval=1e": "coordd: invalid value \"1e\" for flag --heartbeat-interval: must be a whole " +
+			"number of milliseconds above 0\n",
 	} {
 		if got := run(args, nil, mustNotStart(t)); got.code != exitUsage || got.stderr != want || got.stdout != "" {
 			t.Errorf("%s: %+v, want %q", args, got, want)
@@ -97,20 +99,22 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	got := run("--version", nil, mustNotStart(t))
-	if got.code != exitOK || got.stdout != coord.Build().Describe("coordd") || !strings.HasPrefix(got.stdout, "coordd Version: ") {
+	if got.code != exitOK || got.stdout != coord.Build().Describe("coordd") ||
+		!strings.HasPrefix(got.stdout, "coordd Version: ") {
 		t.Errorf("--version: %+v", got)
 	}
 }
 
 func TestStopsOnASignal(t *testing.T) {
 	server, signals := newFakeServer(), make(chan os.Signal, 2)
-	got := run("--name=m --log-level=info", signals, func(_ context.Context, c coord.Config, log *zap.Logger) (Server, error) {
-		if c.Name != "m" || c.DataDir != "m.coord" {
-			t.Errorf("started with %+v", c)
-		}
-		signals <- syscall.SIGTERM
-		return server, nil
-	})
+	got := run("--name=m --log-level=info", signals,
+		func(_ context.Context, c coord.Config, log *zap.Logger) (Server, error) {
+			if c.Name != "m" || c.DataDir != "m.coord" {
+				t.Errorf("started with %+v", c)
+			}
+			signals <- syscall.SIGTERM
+			return server, nil
+		})
 	select {
 	case <-server.stopped:
 	default:
@@ -130,7 +134,8 @@ func TestStartFails(t *testing.T) {
 	got := run("--log-level=error", nil, func(context.Context, coord.Config, *zap.Logger) (Server, error) {
 		return nil, errors.New("listen tcp 127.0.0.1:2379: address already in use")
 	})
-	if want := "coordd: listen tcp 127.0.0.1:2379: address already in use\n"; got.code != exitFailed || got.stderr != want {
+	if want := "coordd: listen tcp 127.0.0.1:2379: address already in use\n"; got.code != exitFailed ||
+		got.stderr != want {
 		t.Errorf("outcome is %+v, want %q", got, want)
 	}
 }
@@ -166,7 +171,8 @@ func TestServerStopsByItself(t *testing.T) {
 	server := newFakeServer()
 	server.err = errors.New("member 1 was removed from the cluster")
 	close(server.done)
-	got := run("--log-level=error", nil, func(context.Context, coord.Config, *zap.Logger) (Server, error) { return server, nil })
+	got := run("--log-level=error", nil,
+		func(context.Context, coord.Config, *zap.Logger) (Server, error) { return server, nil })
 	if want := "coordd: member 1 was removed from the cluster\n"; got.code != exitFailed || got.stderr != want {
 		t.Errorf("outcome is %+v, want %q", got, want)
 	}
@@ -176,7 +182,8 @@ func TestStopFails(t *testing.T) {
 	server, signals := newFakeServer(), make(chan os.Signal, 2)
 	server.stopErr = errors.New("close the store: input/output error")
 	signals <- syscall.SIGTERM
-	got := run("--log-level=error", signals, func(ctx context.Context, _ coord.Config, _ *zap.Logger) (Server, error) { return server, nil })
+	got := run("--log-level=error", signals,
+		func(ctx context.Context, _ coord.Config, _ *zap.Logger) (Server, error) { return server, nil })
 	if want := "coordd: close the store: input/output error\n"; got.code != exitFailed || got.stderr != want {
 		t.Errorf("outcome is %+v, want %q", got, want)
 	}
@@ -191,7 +198,8 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 		<-server.stopped
 		signals <- syscall.SIGTERM
 	}()
-	got := run("--log-level=error", signals, func(context.Context, coord.Config, *zap.Logger) (Server, error) { return server, nil })
+	got := run("--log-level=error", signals,
+		func(context.Context, coord.Config, *zap.Logger) (Server, error) { return server, nil })
 	if want := "coordd: stopped at once by a second signal\n"; got.code != exitFailed || got.stderr != want {
 		t.Errorf("outcome is %+v, want %q", got, want)
 	}
@@ -201,8 +209,10 @@ func TestUnknownVariablesAreLogged(t *testing.T) {
 	var stderr bytes.Buffer
 	server := newFakeServer()
 	close(server.done)
-	Run(Process{Args: []string{"--log-format=console"}, Environ: []string{"COORD_NAMES=x"}, Stderr: &stderr}, func(context.Context, coord.Config, *zap.Logger) (Server, error) { return server, nil })
-	if !strings.Contains(stderr.String(), "unrecognized environment variable") || !strings.Contains(stderr.String(), "COORD_NAMES") {
+	Run(Process{Args: []string{"--log-format=console"}, Environ: []string{"COORD_NAMES=x"}, Stderr: &stderr},
+		func(context.Context, coord.Config, *zap.Logger) (Server, error) { return server, nil })
+	if !strings.Contains(stderr.String(), "unrecognized environment variable") ||
+		!strings.Contains(stderr.String(), "COORD_NAMES") {
 		t.Errorf("log is %s", &stderr)
 	}
 }

@@ -34,40 +34,81 @@ type section struct {
 
 var sections = []section{
 	{"Member", []setting{
-		{"name", coord.DefaultName, "Human-readable name for this member.", text(func(c *coord.Config) *string { return &c.Name })},
-		{"data-dir", "${name}.coord", "Path to the data directory.", text(func(c *coord.Config) *string { return &c.DataDir })},
-		{"wal-dir", "", "Path to a directory of its own for the Raft log.", text(func(c *coord.Config) *string { return &c.WALDir })},
-		{"listen-client-urls", coord.DefaultListenClientURL, "Comma-separated URLs to serve clients on: gRPC and HTTP on one port.", urls(func(c *coord.Config) *[]string { return &c.ListenClientURLs })},
-		{"listen-peer-urls", coord.DefaultListenPeerURL, "Comma-separated URLs to serve the other members on.", urls(func(c *coord.Config) *[]string { return &c.ListenPeerURLs })},
-		{"heartbeat-interval", millisText(coord.DefaultHeartbeatInterval), "Time (in milliseconds) of a heartbeat interval: at least 5.", millis(func(c *coord.Config) *time.Duration { return &c.HeartbeatInterval })},
-		{"election-timeout", millisText(coord.DefaultElectionTimeout), "Time (in milliseconds) for an election to timeout: at least five heartbeats.", millis(func(c *coord.Config) *time.Duration { return &c.ElectionTimeout })},
-		{"snapshot-count", strconv.Itoa(coord.DefaultSnapshotCount), "Number of committed transactions to trigger a snapshot. 0 means the default.", setSnapshotCount},
+		{"name", coord.DefaultName, "Human-readable name for this member.",
+			text(func(c *coord.Config) *string { return &c.Name })},
+		{"data-dir", "${name}.coord", "Path to the data directory.",
+			text(func(c *coord.Config) *string { return &c.DataDir })},
+		{"wal-dir", "", "Path to a directory of its own for the Raft log.",
+			text(func(c *coord.Config) *string { return &c.WALDir })},
+		{"listen-client-urls", coord.DefaultListenClientURL,
+			"Comma-separated URLs to serve clients on: gRPC and HTTP on one port.",
+			urls(func(c *coord.Config) *[]string { return &c.ListenClientURLs })},
+		{"listen-peer-urls", coord.DefaultListenPeerURL, "Comma-separated URLs to serve the other members on.",
+			urls(func(c *coord.Config) *[]string { return &c.ListenPeerURLs })},
+		{"heartbeat-interval", millisText(coord.DefaultHeartbeatInterval),
+			"Time (in milliseconds) of a heartbeat interval: at least 5.",
+			millis(func(c *coord.Config) *time.Duration { return &c.HeartbeatInterval })},
+		{"election-timeout", millisText(coord.DefaultElectionTimeout),
+			"Time (in milliseconds) for an election to timeout: at least five heartbeats.",
+			millis(func(c *coord.Config) *time.Duration { return &c.ElectionTimeout })},
+		{"snapshot-count", strconv.Itoa(coord.DefaultSnapshotCount),
+			"Number of committed transactions to trigger a snapshot. 0 means the default.", setSnapshotCount},
 	}},
 	{"Clustering", []setting{
-		{"initial-advertise-peer-urls", "the listen URLs", "Comma-separated URLs at which the other members reach this one.", urls(func(c *coord.Config) *[]string { return &c.InitialAdvertisePeerURLs })},
-		{"advertise-client-urls", "the listen URLs", "Comma-separated URLs at which clients reach this member.", urls(func(c *coord.Config) *[]string { return &c.AdvertiseClientURLs })},
-		{"initial-cluster", "this member alone", "Members of the cluster: NAME=URL,NAME=URL,…; a name may have several URLs.", text(func(c *coord.Config) *string { return &c.InitialCluster })},
-		{"initial-cluster-state", coord.ClusterStateNew, "'new' to found a cluster, 'existing' to join one to which this member was added.", text(func(c *coord.Config) *string { return &c.ClusterState })},
-		{"initial-cluster-token", coord.DefaultClusterToken, "Token that tells clusters with the same addresses apart.", text(func(c *coord.Config) *string { return &c.ClusterToken })},
+		{"initial-advertise-peer-urls", "the listen URLs",
+			"Comma-separated URLs at which the other members reach this one.",
+			urls(func(c *coord.Config) *[]string { return &c.InitialAdvertisePeerURLs })},
+		{"advertise-client-urls", "the listen URLs", "Comma-separated URLs at which clients reach this member.",
+			urls(func(c *coord.Config) *[]string { return &c.AdvertiseClientURLs })},
+		{"initial-cluster", "this member alone",
+			"Members of the cluster: NAME=URL,NAME=URL,…; a name may have several URLs.",
+			text(func(c *coord.Config) *string { return &c.InitialCluster })},
+		{"initial-cluster-state", coord.ClusterStateNew,
+			"'new' to found a cluster, 'existing' to join one to which this member was added.",
+			text(func(c *coord.Config) *string { return &c.ClusterState })},
+		{"initial-cluster-token", coord.DefaultClusterToken, "Token that tells clusters with the same addresses apart.",
+			text(func(c *coord.Config) *string { return &c.ClusterToken })},
 	}},
 	{"Limits", []setting{
-		{"max-request-bytes", strconv.Itoa(coord.DefaultMaxRequestBytes), "Maximum client request size in bytes.", positive(func(c *coord.Config) *uint { return &c.MaxRequestBytes })},
-		{"max-txn-ops", strconv.Itoa(coord.DefaultMaxTxnOps), "Maximum number of operations permitted in a transaction.", positive(func(c *coord.Config) *uint { return &c.MaxTxnOps })},
-		{"quota-backend-bytes", "0", "Size of the store in bytes from which on writes are refused. 0 means 2 GiB, less than 0 no quota.", byteCount(func(c *coord.Config) *int64 { return &c.QuotaBackendBytes })},
-		{"disk-reserve-bytes", "0", "Free disk space in bytes below which writes are refused. 0 means 64 MiB, less on a small disk; less than 0: the disk is not watched.", byteCount(func(c *coord.Config) *int64 { return &c.DiskReserve })},
-		{"client-memory-bytes", strconv.Itoa(coord.DefaultClientMemoryBytes), "Memory in bytes that a member holds for all clients together: watchers, channels, requests under way, what waits for slow clients. What is more than the default raises the soft limit of the heap (304 MiB, or GOMEMLIMIT) by as much.", byteCount(func(c *coord.Config) *int64 { return &c.ClientMemoryBytes })},
-		{"watch-progress-notify-interval", coord.DefaultWatchProgressNotifyInterval.String(), "Time between progress notifications on an idle watch, at least 100ms.", setProgressInterval},
+		{"max-request-bytes", strconv.Itoa(coord.DefaultMaxRequestBytes), "Maximum client request size in bytes.",
+			positive(func(c *coord.Config) *uint { return &c.MaxRequestBytes })},
+		{"max-txn-ops", strconv.Itoa(coord.DefaultMaxTxnOps),
+			"Maximum number of operations permitted in a transaction.",
+			positive(func(c *coord.Config) *uint { return &c.MaxTxnOps })},
+		{"quota-backend-bytes", "0",
+			"Size of the store in bytes from which on writes are refused. 0 means 2 GiB, less than 0 no quota.",
+			byteCount(func(c *coord.Config) *int64 { return &c.QuotaBackendBytes })},
+		{"disk-reserve-bytes", "0",
+			"Free disk space in bytes below which writes are refused. 0 means 64 MiB, less on a small disk; less " +
+				"than 0: the disk is not watched.", byteCount(func(c *coord.Config) *int64 { return &c.DiskReserve })},
+		{"client-memory-bytes", strconv.Itoa(coord.DefaultClientMemoryBytes),
+			"Memory in bytes that a member holds for all clients together: watchers, channels, requests under way, " +
+				"what waits for slow clients. What is more than the default raises the soft limit of the heap (304 " +
+				"MiB, or GOMEMLIMIT) by as much.",
+			byteCount(func(c *coord.Config) *int64 { return &c.ClientMemoryBytes })},
+		{"watch-progress-notify-interval", coord.DefaultWatchProgressNotifyInterval.String(),
+			"Time between progress notifications on an idle watch, at least 100ms.", setProgressInterval},
 	}},
 	{"Service registry", []setting{
-		{"listen-dns", "", "IP:PORT to answer DNS on, UDP and TCP, for SERVICE.service.coord. and TAG.SERVICE.service.coord.", text(func(c *coord.Config) *string { return &c.ListenDNS })},
-		{"dns-ttl", "0s", "How long DNS answers may be remembered, in whole seconds.", duration(func(c *coord.Config) *time.Duration { return &c.DNSTTL })},
-		{"service-probes", "true", "Whether this member probes registered instances that ask for it while it leads.", setServiceProbes},
-		{"probe-deny", "", "Comma-separated addresses and ranges that probes must not connect to, beside link-local and cloud metadata ones.", urls(func(c *coord.Config) *[]string { return &c.ProbeDeny })},
-		{"probe-allow", "", "Comma-separated addresses and ranges that they may. The longest range that holds an address decides.", urls(func(c *coord.Config) *[]string { return &c.ProbeAllow })},
+		{"listen-dns", "",
+			"IP:PORT to answer DNS on, UDP and TCP, for SERVICE.service.coord. and TAG.SERVICE.service.coord.",
+			text(func(c *coord.Config) *string { return &c.ListenDNS })},
+		{"dns-ttl", "0s", "How long DNS answers may be remembered, in whole seconds.",
+			duration(func(c *coord.Config) *time.Duration { return &c.DNSTTL })},
+		{"service-probes", "true", "Whether this member probes registered instances that ask for it while it leads.",
+			setServiceProbes},
+		{"probe-deny", "",
+			"Comma-separated addresses and ranges that probes must not connect to, beside link-local and cloud " +
+				"metadata ones.", urls(func(c *coord.Config) *[]string { return &c.ProbeDeny })},
+		{"probe-allow", "",
+			"Comma-separated addresses and ranges that they may. The longest range that holds an address decides.",
+			urls(func(c *coord.Config) *[]string { return &c.ProbeAllow })},
 	}},
 	{"Logging", []setting{
-		{"log-level", coord.DefaultLogLevel, "debug, info, warn, error, panic or fatal.", text(func(c *coord.Config) *string { return &c.LogLevel })},
-		{"log-format", coord.DefaultLogFormat, "json or console.", text(func(c *coord.Config) *string { return &c.LogFormat })},
+		{"log-level", coord.DefaultLogLevel, "debug, info, warn, error, panic or fatal.",
+			text(func(c *coord.Config) *string { return &c.LogLevel })},
+		{"log-format", coord.DefaultLogFormat, "json or console.",
+			text(func(c *coord.Config) *string { return &c.LogFormat })},
 	}},
 }
 
@@ -172,8 +213,8 @@ type Options struct {
 	Unknown []string
 }
 
-// Parse reads the arguments, without the program's name, and the environment, as os.Environ gives it. A flag goes before
-// COORD_NAME, and that before ETCD_NAME; an empty variable is none. Errors have one line.
+// Parse reads the arguments, without the program's name, and the environment, as os.Environ gives it. A flag goes
+// before COORD_NAME, and that before ETCD_NAME; an empty variable is none. Errors have one line.
 func Parse(args, environ []string) (Options, error) {
 	var o Options
 	fs := newFlagSet(&o)

@@ -36,14 +36,16 @@ var everyFlag = map[string]string{
 	"heartbeat-interval": "70", "election-timeout": "700", "snapshot-count": "5",
 	"max-request-bytes": "1000", "max-txn-ops": "7", "quota-backend-bytes": "-1", "disk-reserve-bytes": "12345",
 	"client-memory-bytes": "23456789",
-	"listen-dns":          "127.0.0.1:53", "dns-ttl": "7s", "service-probes": "false", "probe-deny": "10.0.0.0/8, fd00::/8", "probe-allow": "10.1.0.1",
+	"listen-dns":          "127.0.0.1:53", "dns-ttl": "7s", "service-probes": "false",
+	"probe-deny": "10.0.0.0/8, fd00::/8", "probe-allow": "10.1.0.1",
 	"watch-progress-notify-interval": "1m30s", "log-level": "debug", "log-format": "console",
 }
 
 var everyField = coord.Config{
 	Name: "b", DataDir: "/d", WALDir: "/w",
-	ListenClientURLs: []string{"http://127.0.0.1:1", "http://[::1]:2"}, AdvertiseClientURLs: []string{"http://h:1", "http://h:2"},
-	ListenPeerURLs: []string{"http://0.0.0.0:3"}, InitialAdvertisePeerURLs: []string{"http://h:3"},
+	ListenClientURLs:    []string{"http://127.0.0.1:1", "http://[::1]:2"},
+	AdvertiseClientURLs: []string{"http://h:1", "http://h:2"},
+	ListenPeerURLs:      []string{"http://0.0.0.0:3"}, InitialAdvertisePeerURLs: []string{"http://h:3"},
 	InitialCluster: "a=http://h:9,b=http://h:3", ClusterState: "existing", ClusterToken: "t",
 	HeartbeatInterval: 70 * time.Millisecond, ElectionTimeout: 700 * time.Millisecond, SnapshotCount: 5,
 	MaxRequestBytes: 1000, MaxTxnOps: 7, QuotaBackendBytes: -1, DiskReserve: 12345, ClientMemoryBytes: 23456789,
@@ -61,7 +63,8 @@ func TestEveryFlagAndVariable(t *testing.T) {
 		count += len(section.settings)
 	}
 	if count != len(everyFlag) || count+flagless != reflect.TypeFor[coord.Config]().NumField() {
-		t.Errorf("there are %d flags, %d of them tested, for %d fields", count, len(everyFlag), reflect.TypeFor[coord.Config]().NumField())
+		t.Errorf("there are %d flags, %d of them tested, for %d fields", count, len(everyFlag),
+			reflect.TypeFor[coord.Config]().NumField())
 	}
 	for style, write := range map[string]func(name, value string) []string{
 		"-x=v":  func(name, value string) []string { return []string{"-" + name + "=" + value} },
@@ -89,7 +92,8 @@ func TestEveryFlagAndVariable(t *testing.T) {
 }
 
 func TestPrecedence(t *testing.T) {
-	environ := []string{"ETCD_NAME=etcd", "COORD_NAME=coord", "ETCD_LOG_LEVEL=warn", "COORD_LOG_LEVEL=", "COORD_LOG_FORMAT=console"}
+	environ := []string{"ETCD_NAME=etcd", "COORD_NAME=coord", "ETCD_LOG_LEVEL=warn", "COORD_LOG_LEVEL=",
+		"COORD_LOG_FORMAT=console"}
 	c := parse(t, []string{"--log-format=json"}, environ)
 	if c.Name != "coord" || c.LogLevel != "warn" || c.LogFormat != "json" {
 		t.Errorf("name %s, level %s, format %s; want coord, warn, json", c.Name, c.LogLevel, c.LogFormat)
@@ -105,7 +109,8 @@ func TestPrecedence(t *testing.T) {
 func TestZeroMeansDefault(t *testing.T) {
 	c := parse(t, []string{"--snapshot-count=0", "--quota-backend-bytes=0", "--watch-progress-notify-interval=0"}, nil)
 	if c.SnapshotCount != 10000 || c.QuotaBackendBytes != 2<<30 || c.WatchProgressNotifyInterval != 10*time.Minute {
-		t.Errorf("snapshot count %d, quota %d, interval %v", c.SnapshotCount, c.QuotaBackendBytes, c.WatchProgressNotifyInterval)
+		t.Errorf("snapshot count %d, quota %d, interval %v", c.SnapshotCount, c.QuotaBackendBytes,
+			c.WatchProgressNotifyInterval)
 	}
 }
 
@@ -151,7 +156,9 @@ func TestHelpAndVersionGoFirst(t *testing.T) {
 }
 
 func TestUnknownVariables(t *testing.T) {
-	o, err := Parse(nil, []string{"ETCD_NAMES=x", "COORD_NO=y", "COORDCTL_ENDPOINTS=z", "ETCDCTL_API=3", "HOME=/", "COORD_NAME=n", "odd"})
+	o, err := Parse(nil,
+		[]string{"ETCD_NAMES=x", "COORD_NO=y", "COORDCTL_ENDPOINTS=z", "ETCDCTL_API=3", "HOME=/", "COORD_NAME=n",
+			"odd"})
 	if want := []string{"COORD_NO", "ETCD_NAMES"}; err != nil || !reflect.DeepEqual(o.Unknown, want) {
 		t.Errorf("unknown variables are %q, %v; want %q", o.Unknown, err, want)
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/coord-dev/coord/coord"
 )
 
-// lastWord is where the log goes, until it is synced. Whoever has to end the process, because its store, its log or a command makes it
-// impossible to go on, logs one line that says so and syncs the log behind it: what others have to say while it ends must not stand below.
+// lastWord is where the log goes, until it is synced. Whoever has to end the process, because its store, its log or a
+// command makes it impossible to go on, logs one line that says so and syncs the log behind it: what others have to say
+// while it ends must not stand below.
 type lastWord struct {
 	mu   sync.Mutex
 	w    io.Writer
@@ -44,8 +45,9 @@ func newLogger(w io.Writer, c coord.Config) (*zap.Logger, error) {
 		return nil, fmt.Errorf("--log-level: %w", err)
 	}
 	fields := zapcore.EncoderConfig{
-		TimeKey: "ts", LevelKey: "level", NameKey: "logger", CallerKey: "caller", MessageKey: "msg", StacktraceKey: "stacktrace",
-		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.RFC3339NanoTimeEncoder,
+		TimeKey: "ts", LevelKey: "level", NameKey: "logger", CallerKey: "caller", MessageKey: "msg",
+		StacktraceKey: "stacktrace",
+		EncodeLevel:   zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.RFC3339NanoTimeEncoder,
 		EncodeDuration: zapcore.StringDurationEncoder, EncodeCaller: zapcore.ShortCallerEncoder,
 	}
 	encoder := zapcore.NewJSONEncoder(fields)

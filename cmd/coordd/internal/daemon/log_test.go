@@ -10,8 +10,8 @@ import (
 	"github.com/coord-dev/coord/coord"
 )
 
-// TestNothingBelowTheLastLine: behind the line that says why the process ends, and is synced, nothing is written any more, by
-// whatever logger.
+// TestNothingBelowTheLastLine: behind the line that says why the process ends, and is synced, nothing is written any
+// more, by whatever logger.
 func TestNothingBelowTheLastLine(t *testing.T) {
 	var out bytes.Buffer
 	log, err := newLogger(&out, coord.Config{LogLevel: "info", LogFormat: coord.LogFormatJSON})

@@ -27,7 +27,8 @@ func (p Process) refuse(args []string) int {
 	case errors.Is(err, flag.ErrHelp):
 		return p.print(usage)
 	case err == nil && (flags.NArg() > 0 || r.DataDir == "" || r.Entry == ""):
-		err = errors.New("it takes --data-dir DIR and --entry ENTRY, --wal-dir DIR if the member runs with it, and --not-in-log-yet")
+		err = errors.New("it takes --data-dir DIR and --entry ENTRY, --wal-dir DIR if the member runs with it, and " +
+			"--not-in-log-yet")
 	}
 	if err != nil {
 		return p.fail(exitUsage, fmt.Errorf("%s: %w", refuseCommand, err))
