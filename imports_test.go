@@ -142,3 +142,15 @@ func TestTopLevelFolders(t *testing.T) {
 		}
 	}
 }
+
+// A recipe's procedures run on the machine, on the model and on recipestest alike: they must not hang on how the state
+// is stored.
+func TestRecipesLinkNoStore(t *testing.T) {
+	for _, p := range list(t, "./statemachine", "./statemachine/lease", "./recipes", "./recipes/recipestest") {
+		for _, store := range []string{"github.com/cockroachdb/pebble", "github.com/lni/dragonboat"} {
+			if slices.ContainsFunc(p.Deps, func(dep string) bool { return strings.HasPrefix(dep, store) }) {
+				t.Errorf("%s links %s, which statemachine/machine alone should", p.ImportPath, store)
+			}
+		}
+	}
+}

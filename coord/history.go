@@ -9,8 +9,9 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// beginHistory draws the identity of this cluster's history if there is none and this member leads. Nothing else is proposed before, by
-// any member: see statemachine.CheckProposal. Of two leaders in a row that draw one, the log keeps the first.
+// beginHistory draws the identity of this cluster's history if there is none and this member leads. Nothing else is
+// proposed before, by any member: see machine.CheckProposal. Of two leaders in a row that draw one, the log keeps the
+// first.
 func (m *members) beginHistory() {
 	if m.s.system.Machine.History().ID() != 0 || !m.s.system.group.IsLeader() {
 		return

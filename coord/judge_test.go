@@ -11,15 +11,16 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // checkCommand is what a member of this release judges by.
-var judging = statemachine.New(statemachine.Options{Procedures: recipes.Procedures()})
+var judging = machine.New(machine.Options{Program: recipes.Program()})
 
 var checkCommand = judge(judging.CheckCommand, func() raftv1.Version { return raftv1.MinVersion })
 
-// BenchmarkCheckCommand judges a batch of 64 entries of ten puts each, as every follower does with what the leader sends.
+// BenchmarkCheckCommand judges a batch of 64 entries of ten puts each, as every follower does with what the leader
+// sends.
 func BenchmarkCheckCommand(b *testing.B) {
 	body, err := proto.Marshal(&pb.PutRequest{Key: []byte("key"), Value: bytes.Repeat([]byte("v"), 100)})
 	if err != nil {

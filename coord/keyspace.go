@@ -13,6 +13,7 @@ import (
 	"github.com/coord-dev/coord/coord/internal/keyspace"
 	"github.com/coord-dev/coord/coord/internal/leaseclock"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // SystemShard is the raft group whose keyspace says who the members are. It is the only one for now.
@@ -76,7 +77,7 @@ func (k *servedKeyspace) open(ctx context.Context, s *Server, founding map[uint6
 		Initial: founding, Join: founding == nil, SnapshotEntries: s.cfg.SnapshotCount,
 		Machine:       k.Machine,
 		CheckCommand:  judge(k.Machine.CheckCommand, k.Machine.Version),
-		CheckSnapshot: func(r io.Reader) (uint64, error) { return statemachine.CheckSnapshot(r, k.shard) },
+		CheckSnapshot: func(r io.Reader) (uint64, error) { return machine.CheckSnapshot(r, k.shard) },
 		Events:        events,
 		Logger:        s.log.Named("raft").With(zap.Uint64("shard", k.shard)),
 	})

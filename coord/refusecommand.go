@@ -10,6 +10,7 @@ import (
 	"github.com/coord-dev/coord/coord/internal/datadir"
 	"github.com/coord-dev/coord/coord/internal/logstore"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // Refusal says what a member is to refuse.
@@ -32,14 +33,14 @@ func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
 	before := false
 	err = datadir.RefuseCommand(o.DataDir, o.WALDir, r.String(), log, func(d *datadir.Dir) error {
 		check := func(applied uint64) error { return o.check(d, r, applied) }
-		err := statemachine.RefuseCommand(nil, d.StorePath(SystemShard), r, check, log)
-		before = errors.Is(err, statemachine.ErrRefusedBefore)
+		err := machine.RefuseCommand(nil, d.StorePath(SystemShard), r, check, log)
+		before = errors.Is(err, machine.ErrRefusedBefore)
 		if before {
 			return nil
 		}
 		return err
 	})
-	var late *statemachine.RefusalTooLateError
+	var late *machine.RefusalTooLateError
 	switch {
 	case errors.As(err, &late):
 		return "", fmt.Errorf("%w. Nothing was changed. If it is the command at which others ended, the members differ now: those that have applied it and those that ended at it. "+
@@ -74,7 +75,7 @@ func (o Refusal) check(d *datadir.Dir, r statemachine.Refused, applied uint64) e
 	case entry == nil:
 		return fmt.Errorf("command %v is not refused: entry %d of the log of this member holds no commands", r, r.Index)
 	}
-	if err := statemachine.CheckRefused(r, entry); err != nil {
+	if err := machine.CheckRefused(r, entry); err != nil {
 		return fmt.Errorf("command %v is not refused: %w", r, err)
 	}
 	return nil

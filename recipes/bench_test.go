@@ -12,7 +12,7 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // perEntry is how many requests of a session travel in one entry of the log.
@@ -68,9 +68,8 @@ func (l *benchLog) requests(kind coordv1.Kind, body func(i int) proto.Message) {
 
 // apply measures what it takes to apply the log, to a machine on disk.
 func (l *benchLog) apply() {
-	m := statemachine.New(statemachine.Options{
-		Dir: l.TempDir(), Shard: 1, Member: 1, Boot: 1,
-		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: recipes.Reactor(),
+	m := machine.New(machine.Options{
+		Dir: l.TempDir(), Shard: 1, Member: 1, Boot: 1, Program: recipes.Program(),
 	})
 	if _, err := m.Open(nil); err != nil {
 		l.Fatal(err)

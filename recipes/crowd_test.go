@@ -16,13 +16,14 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // crowd runs random requests on one queue in which several hold, on a real state machine: retries, releases by old
 // tokens, withdrawals, expiries with and without lingering places, plain deletes, restarts and snapshots. Every command
 // is one index of the log, and after each one check sees the queue.
 type crowd struct {
-	*machine
+	*testMachine
 	rng       *rand.Rand
 	seed      uint64
 	queue     string
@@ -48,7 +49,7 @@ func crowds(
 	total := map[string]int{}
 	for seed := range seeds(10) {
 		c := &crowd{
-			machine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed,
+			testMachine: newMachine(t), rng: rand.New(rand.NewPCG(seed, uint64(kind))), seed: seed,
 			queue:     layout.QueueOf(kind, "a"),
 			sequences: map[int64]uint64{}, seen: total,
 		}
@@ -250,7 +251,7 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 }
 
 // tally is what was counted.
-func (c *crowd) tally(view *statemachine.View) *recipesv1.Tally {
+func (c *crowd) tally(view *machine.View) *recipesv1.Tally {
 	t := &recipesv1.Tally{}
 	kv, err := view.Get([]byte(c.queue + "/tally"))
 	must(c.T, err)
@@ -284,7 +285,7 @@ func tallyOf(q *recipes.Snapshot) *recipesv1.Tally {
 // scanner makes a recipes.Reader of a view.
 type scanner struct {
 	*testing.T
-	*statemachine.View
+	*machine.View
 }
 
 func (s scanner) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {

@@ -11,7 +11,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
-	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // BenchmarkCrowdedLock is an acquire and the withdrawal of what it made, of a lock whose name has many keys below it:
@@ -40,10 +40,7 @@ func benchCrowded(b *testing.B, n int, key func(i int) string) {
 		}
 		l.requests(coordv1.Kind_KIND_PUT, func(j int) proto.Message { return &pb.PutRequest{Key: []byte(key(i + j))} })
 	}
-	m := statemachine.New(statemachine.Options{
-		Dir: b.TempDir(), Shard: 1, Member: 1, Boot: 1, Procedures: recipes.Procedures(), Guard: recipes.Guard,
-		Reactor: recipes.Reactor(),
-	})
+	m := machine.New(machine.Options{Dir: b.TempDir(), Shard: 1, Member: 1, Boot: 1, Program: recipes.Program()})
 	if _, err := m.Open(nil); err != nil {
 		b.Fatal(err)
 	}

@@ -30,8 +30,8 @@ import (
 // own; these stay.
 
 // newGolden is a machine whose operator has refused a command.
-func newGolden(t *testing.T) *machine {
-	m := &machine{
+func newGolden(t *testing.T) *testMachine {
+	m := &testMachine{
 		T: t, sessions: map[int64]statemachine.SessionOpened{},
 		refused: []statemachine.Refused{{Index: 1000, Command: 2, Request: 3}},
 	}
@@ -40,7 +40,7 @@ func newGolden(t *testing.T) *machine {
 }
 
 // writeGoldenLog applies something of everything.
-func (m *machine) writeGoldenLog() {
+func (m *testMachine) writeGoldenLog() {
 	m.do(raftv1.KindMemberPut, &raftv1.MemberPut{Add: true, Member: &raftv1.Member{
 		Id: 9, Name: "m9", PeerUrls: []string{"http://127.0.0.1:2380"}, ClientUrls: []string{"http://127.0.0.1:2379",
 			"http://[::1]:2379"},
@@ -56,7 +56,7 @@ func (m *machine) writeGoldenLog() {
 	m.do(raftv1.KindStreamRenew, &raftv1.StreamRenew{Streams: []uint64{1}})
 }
 
-func (m *machine) writeGoldenKeys() {
+func (m *testMachine) writeGoldenKeys() {
 	m.do(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: -5, TtlMs: 5_000_000})
 	m.do(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 2000})
 	m.do(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000})
@@ -91,7 +91,7 @@ func (m *machine) writeGoldenKeys() {
 }
 
 // writeGoldenSessions has holders, waiters and places that linger in queues of all kinds, one of them broken.
-func (m *machine) writeGoldenSessions() {
+func (m *testMachine) writeGoldenSessions() {
 	for id := int64(1); id <= 4; id++ {
 		m.open(id)
 	}
@@ -139,7 +139,7 @@ func (m *machine) writeGoldenSessions() {
 }
 
 // writeGoldenObjects has what is no queue.
-func (m *machine) writeGoldenObjects() {
+func (m *testMachine) writeGoldenObjects() {
 	call := func(procedure string, msg proto.Message) {
 		m.do(raftv1.KindCall, &raftv1.Call{Procedure: procedure, Request: encoded(m.T, msg), UnixMs: 1234567})
 	}
@@ -151,7 +151,7 @@ func (m *machine) writeGoldenObjects() {
 }
 
 // results are what the commands of a log came to, a line for each.
-func results(log []sm.Entry, m *machine) (lines []string) {
+func results(log []sm.Entry, m *testMachine) (lines []string) {
 	for _, e := range log {
 		_, err := m.Update([]sm.Entry{e})
 		must(m.T, err)
@@ -178,7 +178,7 @@ func results(log []sm.Entry, m *machine) (lines []string) {
 }
 
 // snapshot is a snapshot of the state, its rows, a line for each, and how many there are of each space.
-func (m *machine) snapshot() (stream []byte, rows []string, spaces map[byte]int) {
+func (m *testMachine) snapshot() (stream []byte, rows []string, spaces map[byte]int) {
 	var out bytes.Buffer
 	must(m.T, m.WriteBackup(context.Background(), &out))
 	spaces = map[byte]int{}

@@ -6,7 +6,7 @@ import (
 )
 
 // Guard says whether a grant holds: the entry exists with this token, its lease is alive, and it holds; a waiter's
-// entry has a token, too. It is for statemachine.Options.
+// entry has a token, too. It is part of Program.
 func Guard(step statemachine.Step, g *coordv1.Guard) bool {
 	queue, err := checkEntry(g.GetName(), g.GetKey(), g.GetToken())
 	if err != nil {

@@ -22,12 +22,13 @@ import (
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // machine drives a real state machine, one command an entry.
-type machine struct {
+type testMachine struct {
 	*testing.T
-	*statemachine.Machine
+	*machine.Machine
 	index, ticks uint64
 	sessions     map[int64]statemachine.SessionOpened
 	last         *statemachine.Applied
@@ -36,23 +37,23 @@ type machine struct {
 	refused      []statemachine.Refused
 }
 
-func (m *machine) Applied(a *statemachine.Applied) { m.last = a }
+func (m *testMachine) Applied(a *statemachine.Applied) { m.last = a }
 
-func (m *machine) Recovered(a *statemachine.Applied, _ func(uint64) bool) { m.last = a }
+func (m *testMachine) Recovered(a *statemachine.Applied, _ func(uint64) bool) { m.last = a }
 
-func newMachine(t *testing.T) *machine {
-	m := &machine{T: t, sessions: map[int64]statemachine.SessionOpened{}}
+func newMachine(t *testing.T) *testMachine {
+	m := &testMachine{T: t, sessions: map[int64]statemachine.SessionOpened{}}
 	m.start(vfs.NewCrashableMem())
 	return m
 }
 
 // start opens the machine on a file system, and applies what is missing there of the log.
-func (m *machine) start(fs *vfs.MemFS) {
+func (m *testMachine) start(fs *vfs.MemFS) {
 	m.fs = fs
-	m.Machine = statemachine.New(statemachine.Options{
-		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m, Refused: m.refused,
-		Procedures: append(recipes.Procedures(), byHand{}, byHand{frees: true}), Guard: recipes.Guard,
-		Reactor: recipes.Reactor(),
+	program := recipes.Program()
+	program.Procedures = append(program.Procedures, byHand{}, byHand{frees: true})
+	m.Machine = machine.New(machine.Options{
+		Dir: "db", FS: fs, Shard: 1, Member: 1, Boot: 1, Observer: m, Refused: m.refused, Program: program,
 	})
 	index, err := m.Open(nil)
 	must(m.T, err)
@@ -88,18 +89,18 @@ func (byHand) Run(step statemachine.Step, request []byte) ([]byte, error) {
 }
 
 // byHand writes keys, whatever they are.
-func (m *machine) byHand(p byHand, ops ...*pb.RequestOp) statemachine.Result {
+func (m *testMachine) byHand(p byHand, ops ...*pb.RequestOp) statemachine.Result {
 	request, err := proto.Marshal(&pb.TxnRequest{Success: ops})
 	must(m.T, err)
 	return m.do(raftv1.KindCall, &raftv1.Call{Procedure: p.Name(), Request: request})
 }
 
 // put and delete write one key by hand.
-func (m *machine) put(r *pb.PutRequest) {
+func (m *testMachine) put(r *pb.PutRequest) {
 	m.byHand(byHand{}, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: r}})
 }
 
-func (m *machine) delete(key string) statemachine.Result {
+func (m *testMachine) delete(key string) statemachine.Result {
 	return m.byHand(byHand{frees: true}, deletion(key))
 }
 
@@ -110,14 +111,14 @@ func deletion(key string) *pb.RequestOp {
 }
 
 // crash loses what was not synced.
-func (m *machine) crash() {
+func (m *testMachine) crash() {
 	survivor := m.fs.CrashClone(vfs.CrashCloneCfg{})
 	must(m.T, m.Close())
 	m.start(survivor)
 }
 
 // restore goes on with a machine that received a snapshot and has none of the log.
-func (m *machine) restore() {
+func (m *testMachine) restore() {
 	prepared, err := m.PrepareSnapshot()
 	must(m.T, err)
 	var stream bytes.Buffer
@@ -130,7 +131,7 @@ func (m *machine) restore() {
 	m.log = log
 }
 
-func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
+func (m *testMachine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
 	m.Helper()
 	body, err := proto.Marshal(msg)
 	must(m.T, err)
@@ -146,19 +147,19 @@ func (m *machine) do(kind raftv1.Kind, msg proto.Message) statemachine.Result {
 
 const sessionTTL = 1000 // milliseconds
 
-func (m *machine) open(id int64) {
+func (m *testMachine) open(id int64) {
 	m.sessions[id] = m.do(raftv1.KindSessionOpen,
 		&raftv1.SessionOpen{Id: id, TtlMs: sessionTTL, Stream: 1}).Response.(statemachine.SessionOpened)
 	m.tick(0)
 }
 
-func (m *machine) tick(ms int64) {
+func (m *testMachine) tick(ms int64) {
 	m.ticks++
 	m.do(raftv1.KindTick, &raftv1.Tick{Number: m.ticks, DeltaMs: ms, Seen: m.index})
 }
 
 // expire lets time pass for one session.
-func (m *machine) expire(id int64) {
+func (m *testMachine) expire(id int64) {
 	for range 2 {
 		others := slices.DeleteFunc(slices.Sorted(maps.Keys(m.sessions)), func(o int64) bool { return o == id })
 		m.do(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: others})
@@ -167,7 +168,7 @@ func (m *machine) expire(id int64) {
 	delete(m.sessions, id)
 }
 
-func (m *machine) request(
+func (m *testMachine) request(
 	session int64, sequence uint64, kind coordv1.Kind, body []byte, unixMS int64,
 ) ([]byte, string) {
 	req, err := proto.Marshal(&coordv1.Request{Sequence: sequence, Kind: kind, Body: body})
@@ -183,7 +184,7 @@ func (m *machine) request(
 	return outcome.Response, outcome.Refusal.GetMessage()
 }
 
-func (m *machine) keys() []*mvccpb.KeyValue {
+func (m *testMachine) keys() []*mvccpb.KeyValue {
 	view, err := m.View()
 	must(m.T, err)
 	defer view.Close()
@@ -250,7 +251,7 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 	}
 }
 
-func compareStores(t *testing.T, seed uint64, m *machine, s *recipestest.Store, lingering map[string]int64) {
+func compareStores(t *testing.T, seed uint64, m *testMachine, s *recipestest.Store, lingering map[string]int64) {
 	t.Helper()
 	keys := m.keys()
 	if m.last.Revision != s.Rev || len(keys) != s.Len() {

@@ -11,6 +11,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // failing is the reactor, which fails when it is told to.
@@ -42,12 +43,13 @@ func TestWhoEntersMendsTheQueue(t *testing.T) {
 		{"_coord/elections/x", coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "x", Priority: 5}, true},
 	} {
 		for _, others := range []int64{1, 2} {
-			m, fails := &machine{
+			m, fails := &testMachine{
 				T: t, sessions: map[int64]statemachine.SessionOpened{}, fs: vfs.NewCrashableMem(),
 			}, false
-			m.Machine = statemachine.New(statemachine.Options{
-				Dir: "db", FS: m.fs, Shard: 1, Member: 1, Boot: 1, Observer: m,
-				Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: failing{recipes.Reactor(), &fails},
+			program := recipes.Program()
+			program.Reactor = failing{program.Reactor, &fails}
+			m.Machine = machine.New(machine.Options{
+				Dir: "db", FS: m.fs, Shard: 1, Member: 1, Boot: 1, Observer: m, Program: program,
 			})
 			_, err := m.Open(nil)
 			must(t, err)

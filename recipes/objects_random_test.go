@@ -306,7 +306,7 @@ func compareAnswers(
 }
 
 // compare reads the keys.
-func (th *things) compare(t *testing.T, seed uint64, m *machine) {
+func (th *things) compare(t *testing.T, seed uint64, m *testMachine) {
 	t.Helper()
 	keys := map[string]*mvccpb.KeyValue{}
 	for _, kv := range m.keys() {

@@ -84,7 +84,12 @@ const (
 	DeleteObject   = "object.delete.v1"   // coordv1.DeleteObjectRequest, DeleteObjectResponse
 )
 
-// Procedures returns all procedures of this package, for statemachine.Options.
+// Program returns what this package is to the state machine: its procedures, Guard and Reactor.
+func Program() statemachine.Program {
+	return statemachine.Program{Procedures: Procedures(), Guard: Guard, Reactor: Reactor()}
+}
+
+// Procedures returns all procedures of this package.
 func Procedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
 		growing(called(LockAcquire, enqueueAs(KindLock, enterPlain))),

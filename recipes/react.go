@@ -10,8 +10,7 @@ import (
 )
 
 // Reactor does in the commit that removed an entry, whatever it was, what a kind of queue writes down then: an election
-// with priorities has its next leader, entries are counted, a barrier's generation is over. It is for
-// statemachine.Options.
+// with priorities has its next leader, entries are counted, a barrier's generation is over. It is part of Program.
 //
 // Where that cannot be done the queue is broken, see statemachine.BrokenQueue: nobody is granted anything in it. The
 // next deletion of one of its keys tries again, as does whoever wants to enter it, who is refused until it succeeds.

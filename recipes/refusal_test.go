@@ -20,7 +20,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-func (m *machine) campaign(session int64, sequence uint64, name string, priority int64) (*coordv1.Acquired, string) {
+func (m *testMachine) campaign(
+	session int64, sequence uint64, name string, priority int64,
+) (*coordv1.Acquired, string) {
 	m.Helper()
 	body, err := proto.Marshal(&coordv1.Campaign{Name: name, Priority: priority, Value: []byte("v")})
 	must(m.T, err)
@@ -30,12 +32,12 @@ func (m *machine) campaign(session int64, sequence uint64, name string, priority
 	return got, refused
 }
 
-func (m *machine) noSpace(action pb.AlarmRequest_AlarmAction) {
+func (m *testMachine) noSpace(action pb.AlarmRequest_AlarmAction) {
 	m.do(raftv1.KindAlarm, &pb.AlarmRequest{Action: action, MemberID: 9, Alarm: pb.AlarmType_NOSPACE})
 }
 
 // Get implements recipes.Reader.
-func (m *machine) Get(key []byte) *mvccpb.KeyValue {
+func (m *testMachine) Get(key []byte) *mvccpb.KeyValue {
 	for _, kv := range m.keys() {
 		if bytes.Equal(kv.Key, key) {
 			return kv
@@ -44,14 +46,14 @@ func (m *machine) Get(key []byte) *mvccpb.KeyValue {
 	return nil
 }
 
-func (m *machine) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
+func (m *testMachine) Children(parent []byte, fn func(*mvccpb.KeyValue) bool) {
 	view, err := m.View()
 	must(m.T, err)
 	defer view.Close()
 	must(m.T, view.Children(context.Background(), parent, fn))
 }
 
-func (m *machine) broken() string {
+func (m *testMachine) broken() string {
 	view, err := m.View()
 	must(m.T, err)
 	defer view.Close()

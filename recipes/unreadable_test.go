@@ -12,7 +12,7 @@ import (
 )
 
 // enters has a session ask for an entry, and returns what it was told.
-func (m *machine) enters(
+func (m *testMachine) enters(
 	session int64, sequence uint64, kind coordv1.Kind, body proto.Message,
 ) (*coordv1.AcquiredEntry, string) {
 	m.Helper()

@@ -5,12 +5,44 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
+
+// Program is what the log can call and what it is bounded by. It decides, with the log, what a state comes to: all
+// members of a cluster have the same.
+type Program struct {
+	// Procedures are what a Call, and a request of a session, can name.
+	Procedures []Procedure
+	// Guard reports whether a grant holds at the step's point of the log. Nil: none does.
+	Guard func(Step, *coordv1.Guard) bool
+	// Reactor may be nil.
+	Reactor Reactor
+	// Since has what came later than with version 1 of the cluster; raftv1.Since if nil.
+	Since map[string]raftv1.Version
+	// Budget bounds transactions; DefaultBudget if it is the zero value.
+	Budget Budget
+	// Room bounds what all sessions hold; DefaultRoom if it is the zero value.
+	Room Room
+}
+
+// EnsureDefaults sets what was left out.
+func (p *Program) EnsureDefaults() {
+	if p.Since == nil {
+		p.Since = raftv1.Since
+	}
+	if p.Budget == (Budget{}) {
+		p.Budget = DefaultBudget
+	}
+	if p.Room == (Room{}) {
+		p.Room = DefaultRoom
+	}
+}
 
 // Procedure is a recipe's step: it runs inside the apply of a Call command, at one point of the log, so that what it
 // reads and what it writes is one commit. It must be deterministic: the same state and request give the same writes and
 // the same response, on every replica and in every later binary. A procedure that must change its behaviour gets a new
-// name (by convention a version suffix, as in "lock.acquire.v1"), because the old log is applied again with the new binary.
+// name (by convention a version suffix, as in "lock.acquire.v1"), because the old log is applied again with the new
+// binary.
 type Procedure interface {
 	// Name is how a Call names it.
 	Name() string
@@ -18,46 +50,49 @@ type Procedure interface {
 	Kind() coordv1.Kind
 	// Request is an empty message of what its request encodes; nil: bytes without fields.
 	Request() proto.Message
-	// Frees says that it only gives something back. Then what it deletes stays deleted even where what has to follow from that
-	// cannot be done, see Reactor.
+	// Frees says that it only gives something back. Then what it deletes stays deleted even where what has to follow
+	// from that cannot be done, see Reactor.
 	Frees() bool
-	// Run reads and writes through step and answers. An error is a refusal: it becomes the result, and whatever Run has written,
-	// at however many revisions, is undone. It must not panic on any request.
+	// Run reads and writes through step and answers. An error is a refusal: it becomes the result, and whatever Run has
+	// written, at however many revisions, is undone. It must not panic on any request.
 	Run(step Step, request []byte) (response []byte, err error)
 }
 
 // Step is what a procedure sees: the store as it stands at its point of the log, including the effects of the commands
 // before it in the same batch, and its own writes.
 type Step interface {
-	// Revision is the store's revision before the step. The first write of the step takes Revision()+1 and all writes of
-	// one step share it, until NextRevision.
+	// Revision is the store's revision before the step. The first write of the step takes Revision()+1 and all writes
+	// of one step share it, until NextRevision.
 	Revision() Revision
-	// NextRevision closes the step's current revision, so that the following writes take one of their own. Without a write
-	// before it, it does nothing.
+	// NextRevision closes the step's current revision, so that the following writes take one of their own. Without a
+	// write before it, it does nothing.
 	NextRevision()
-	// Attempt calls do and returns its error; if it is one, what do has written is undone, and the step goes on from there.
+	// Attempt calls do and returns its error; if it is one, what do has written is undone, and the step goes on from
+	// there.
 	Attempt(do func() error) error
-	// Broken reports whether a reaction failed for the queue, and none has succeeded since. Mend says that it is in order again.
+	// Broken reports whether a reaction failed for the queue, and none has succeeded since. Mend says that it is in
+	// order again.
 	Broken(queue string) bool
 	Mend(queue string)
 	// Get returns the latest version of key, nil if there is none. The result is shared: do not change it.
 	Get(key []byte) *mvccpb.KeyValue
-	// Scan calls fn for the latest versions in [key, end) in key order until fn returns false; end "\x00" means all keys
-	// >= key. fn must not write.
+	// Scan calls fn for the latest versions in [key, end) in key order until fn returns false; end "\x00" means all
+	// keys >= key. fn must not write.
 	Scan(key, end []byte, fn func(*mvccpb.KeyValue) bool)
-	// Children calls fn for the latest versions of the keys directly below parent (parent, a slash, and what has none) by create
-	// revision, and by key where a transaction created several at once, until fn returns false. Its cost does not depend on the
-	// keys behind, nor on those that stand deeper below. fn must not write.
+	// Children calls fn for the latest versions of the keys directly below parent (parent, a slash, and what has none)
+	// by create revision, and by key where a transaction created several at once, until fn returns false. Its cost does
+	// not depend on the keys behind, nor on those that stand deeper below. fn must not write.
 	Children(parent []byte, fn func(*mvccpb.KeyValue) bool)
-	// ChildrenFrom is Children for those that were created at revision from or later; it does not read what is before either.
+	// ChildrenFrom is Children for those that were created at revision from or later; it does not read what is before
+	// either.
 	ChildrenFrom(parent []byte, from Revision, fn func(*mvccpb.KeyValue) bool)
 	// Put writes key, attached to lease (0: none), and returns the revision of the write. The lease must be alive, see
-	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision, ErrNoSpace while
-	// the NOSPACE alarm is raised.
+	// LeaseAlive; ErrLeaseNotFound otherwise. ErrInvalid if the key was already written at this revision, ErrNoSpace
+	// while the NOSPACE alarm is raised.
 	Put(key, value []byte, lease LeaseID) (Revision, error)
-	// Touch writes the latest version of key once more, value and lease as they are, and returns the revision of the write.
-	// It is not refused for space: who has something must be able to say so at any time. What PutEntry noted stays.
-	// ErrKeyNotFound if there is no such key, ErrInvalid if it was already written at this revision.
+	// Touch writes the latest version of key once more, value and lease as they are, and returns the revision of the
+	// write. It is not refused for space: who has something must be able to say so at any time. What PutEntry noted
+	// stays. ErrKeyNotFound if there is no such key, ErrInvalid if it was already written at this revision.
 	Touch(key []byte) (Revision, error)
 	// Delete deletes key and reports whether it existed. ErrInvalid if the key was already written at this revision.
 	Delete(key []byte) (bool, error)
@@ -88,34 +123,18 @@ type Attachment struct {
 	LingerMS    int64  // how long the key stays, on a lease of its own, if the lease expires; 0: not at all
 }
 
-// Reactor runs after each command that deleted keys with its prefix, in the command's last revision; after each request of a
-// session and each lease that expires likewise. It must be deterministic, and may write any key with the prefix that was not
-// written at that revision, or go on to the next one. It is not run for what it deletes itself. Its writes are not refused for
-// space: they pass on what was there.
+// Reactor runs after each command that deleted keys with its prefix, in the command's last revision; after each request
+// of a session and each lease that expires likewise. It must be deterministic, and may write any key with the prefix
+// that was not written at that revision, or go on to the next one. It is not run for what it deletes itself. Its writes
+// are not refused for space: they pass on what was there.
 type Reactor interface {
 	Prefix() []byte
 	// QueueOf names what a key with the prefix belongs to. Each queue has a reaction of its own.
 	QueueOf(key []byte) string
-	// Deleted gets what the keys of a queue were, in the order in which they were deleted, each once. It must not change them. An
-	// error undoes what it wrote. It refuses the command or request that deleted the keys, with ErrQueueBroken, so that all of
-	// that is undone, unless that only gives something back: a lease that expires or is revoked, the end of a session, a deletion
-	// by itself, a withdrawal, a Procedure that frees. Then the deletion stands and the queue is broken, see BrokenQueue.
+	// Deleted gets what the keys of a queue were, in the order in which they were deleted, each once. It must not
+	// change them. An error undoes what it wrote. It refuses the command or request that deleted the keys, with
+	// ErrQueueBroken, so that all of that is undone, unless that only gives something back: a lease that expires or is
+	// revoked, the end of a session, a deletion by itself, a withdrawal, a Procedure that frees. Then the deletion
+	// stands and the queue is broken, see BrokenQueue.
 	Deleted(step Step, queue string, were []*mvccpb.KeyValue) error
 }
-
-// Refusal is an error with a reason that goes into the outcome of a request, see RefusalOf.
-type Refusal interface {
-	error
-	Reason() coordv1.Error_Reason
-}
-
-// NewRefusal returns an error for errors.Is with a reason.
-func NewRefusal(reason coordv1.Error_Reason, text string) error { return &refusal{reason, text} }
-
-type refusal struct {
-	reason coordv1.Error_Reason
-	text   string
-}
-
-func (r *refusal) Error() string                { return r.text }
-func (r *refusal) Reason() coordv1.Error_Reason { return r.reason }

@@ -11,6 +11,23 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
+// Refusal is an error with a reason that goes into the outcome of a request, see RefusalOf.
+type Refusal interface {
+	error
+	Reason() coordv1.Error_Reason
+}
+
+// NewRefusal returns an error for errors.Is with a reason.
+func NewRefusal(reason coordv1.Error_Reason, text string) error { return &refusal{reason, text} }
+
+type refusal struct {
+	reason coordv1.Error_Reason
+	text   string
+}
+
+func (r *refusal) Error() string                { return r.text }
+func (r *refusal) Reason() coordv1.Error_Reason { return r.reason }
+
 // refusals says what clients are told of each refusal: the reason, the code of the unary API, and the text, by which
 // etcd's clients know etcd's errors; the error's own where it is empty.
 var refusals = []struct {
@@ -40,12 +57,12 @@ var refusals = []struct {
 	{ErrResponseTooLarge, coordv1.Error_REASON_TOO_LARGE, codes.InvalidArgument, ""},
 }
 
-// RefusalOf says how a client is told of err: that of a command, a request, a procedure or a reader of this package. Errors
-// of a procedure that are a Refusal have its reason, and its code where it has a method Code() codes.Code, else
+// RefusalOf says how a client is told of err: that of a command, a request, a procedure or a reader of this package.
+// Errors of a procedure that are a Refusal have its reason, and its code where it has a method Code() codes.Code, else
 // FailedPrecondition. Anything else has no reason, and the code Unknown.
 //
-// Refusals are stored as outcomes, and must be the same bytes on every member, whatever build it runs: so their texts are
-// never changed, and procedures make theirs of what is in the request and in the state alone.
+// Refusals are stored as outcomes, and must be the same bytes on every member, whatever build it runs: so their texts
+// are never changed, and procedures make theirs of what is in the request and in the state alone.
 func RefusalOf(err error) *coordv1.Refusal {
 	var own Refusal
 	if errors.As(err, &own) {
@@ -74,8 +91,8 @@ func RefusalOf(err error) *coordv1.Refusal {
 	return newRefusal(coordv1.Error_REASON_UNSPECIFIED, codes.Unknown, err.Error())
 }
 
-// maxRefusalText bounds the text of a refusal, in bytes: it can quote names and keys of any length, and is kept. With it a
-// refusal has RefusalSize at most.
+// maxRefusalText bounds the text of a refusal, in bytes: it can quote names and keys of any length, and is kept. With
+// it a refusal has RefusalSize at most.
 const maxRefusalText = RefusalSize - 24
 
 // newRefusal mends the one thing that differs between builds by intention: errors of protobuf have a blank or a
@@ -89,10 +106,4 @@ func newRefusal(reason coordv1.Error_Reason, code codes.Code, text string) *coor
 		text = text[:n] + "…"
 	}
 	return &coordv1.Refusal{Reason: reason, Code: uint32(code), Message: text}
-}
-
-// transient reports whether a refusal says nothing about the request but only of the moment: it is not stored, so that the
-// request is executed when it is sent again.
-func transient(err error) bool {
-	return errors.Is(err, ErrNoSpace) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrBacklog)
 }

@@ -7,17 +7,17 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/coord-dev/coord/proto/layout"
-	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
-// CheckPlain returns the refusal of a plain put or deletion of key, or of a deletion of a range that begins with it: nil unless the
-// key is reserved. The error wraps ErrInvalid. Members ask before they propose, so that a client learns of it at once; the apply
-// asks again, as commands of any member come there.
+// CheckPlain returns the refusal of a plain put or deletion of key, or of a deletion of a range that begins with it:
+// nil unless the key is reserved. The error wraps ErrInvalid. Members ask before they propose, so that a client learns
+// of it at once; the apply asks again, as commands of any member come there.
 //
-// Below layout.Reserved only procedures put and delete keys one by one: what stands there is taken for what procedures wrote. Plain puts
-// there are refused, and so are plain deletions of a key or of a range that begins there, in whatever branch of a transaction,
-// taken or not. A deletion of a range that begins before passes over what is there, as if it did not exist. Everybody may read
-// and watch it, and a lease that is revoked or expires takes all of its keys along, there as anywhere.
+// Below layout.Reserved only procedures put and delete keys one by one: what stands there is taken for what procedures
+// wrote. Plain puts there are refused, and so are plain deletions of a key or of a range that begins there, in whatever
+// branch of a transaction, taken or not. A deletion of a range that begins before passes over what is there, as if it
+// did not exist. Everybody may read and watch it, and a lease that is revoked or expires takes all of its keys along,
+// there as anywhere.
 func CheckPlain(key []byte) error {
 	if !bytes.HasPrefix(key, []byte(layout.Reserved)) {
 		return nil
@@ -45,17 +45,4 @@ func CheckPlainTxn(r *pb.TxnRequest) error {
 		}
 	}
 	return nil
-}
-
-// plainRanges calls fn for what a plain deletion of keys means, which do not begin with layout.Reserved: all of them but the reserved ones.
-func plainRanges(keys mvcc.Range, fn func(mvcc.Range)) {
-	toTheEnd := len(keys.End) == 1 && keys.End[0] == 0
-	if keys.Single() || string(keys.Key) >= layout.ReservedEnd || !toTheEnd && string(keys.End) <= layout.Reserved {
-		fn(keys)
-		return
-	}
-	fn(mvcc.Range{Key: keys.Key, End: []byte(layout.Reserved)})
-	if toTheEnd || string(keys.End) > layout.ReservedEnd {
-		fn(mvcc.Range{Key: []byte(layout.ReservedEnd), End: keys.End})
-	}
 }

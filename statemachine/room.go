@@ -4,20 +4,20 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Room bounds what all sessions together make every member hold in memory. DefaultRoom is a constant of the cluster's version:
-// two replicas with other ones would come to other states. Others are for tests.
+// Room bounds what all sessions together make every member hold in memory. DefaultRoom is a constant of the cluster's
+// version: two replicas with other ones would come to other states. Others are for tests.
 //
-// At a bound whoever holds more than a fair share is refused first, and others go on: see OutcomeBytes and SessionBytes. What
-// frees always runs: its outcome has a quarter more of the room, and where that does not suffice either the outcome is not kept, see
-// outcomes. Acknowledging and ending a session need no room at all.
+// At a bound whoever holds more than a fair share is refused first, and others go on: see OutcomeBytes and
+// SessionBytes. What frees always runs: its outcome has a quarter more of the room, and where that does not suffice
+// either the outcome is not kept, see outcomes. Acknowledging and ending a session need no room at all.
 type Room struct {
-	// OutcomeBytes bounds the outcomes that are not acknowledged, each with OutcomeOverhead. Beyond half of it a session
-	// gets a request executed only if with the outcome it holds at most the other half, divided by the sessions that hold any.
+	// OutcomeBytes bounds the outcomes that are not acknowledged, each with OutcomeOverhead. Beyond half of it a
+	// session gets a request executed only if with the outcome it holds at most the other half, divided by the sessions
+	// that hold any.
 	OutcomeBytes int
 	// SessionBytes bounds the sessions: each counts SessionOverhead and its identity. Beyond three quarters of it a
 	// stream gets another session only if it has at most the last quarter, divided by the streams that have any.
@@ -28,14 +28,15 @@ type Room struct {
 var DefaultRoom = Room{OutcomeBytes: 48 << 20, SessionBytes: 96 << 20}
 
 const (
-	// OutcomeOverhead is what an outcome costs in memory beside its bytes: its place in a map, its row, and what allocation
-	// rounds up. So many tiny ones are not for nothing.
+	// OutcomeOverhead is what an outcome costs in memory beside its bytes: its place in a map, its row, and what
+	// allocation rounds up. So many tiny ones are not for nothing.
 	OutcomeOverhead = 192
-	// SessionOverhead is what a session costs beside its identity: itself and its lease, in the tables, and on the member that
-	// serves it.
+	// SessionOverhead is what a session costs beside its identity: itself and its lease, in the tables, and on the
+	// member that serves it.
 	SessionOverhead = 768
-	// MaxSessionTTL is the longest TTL of a session, in milliseconds: a day. Who cannot send one heartbeat a day is dead, and what
-	// it held is not to be kept from others, nor its outcomes in everybody's memory, until the end of time. Leases have etcd's bound.
+	// MaxSessionTTL is the longest TTL of a session, in milliseconds: a day. Who cannot send one heartbeat a day is
+	// dead, and what it held is not to be kept from others, nor its outcomes in everybody's memory, until the end of
+	// time. Leases have etcd's bound.
 	MaxSessionTTL = 24 * 60 * 60 * 1000
 	// MaxIdentity is the longest encoding of a session's identity, in bytes.
 	MaxIdentity = 8 << 10
@@ -43,8 +44,9 @@ const (
 	RefusalSize = 512
 	// freedOutcome is the largest outcome for which a quarter more room is kept for what frees.
 	freedOutcome = 1 << 10
-	// fewOutcomes is how many outcomes of what it frees a session may hold in any case, if they are no larger than tinyOutcome, as the
-	// answers of releases are: who acknowledges what it gets is told on a retry, too, whatever others leave.
+	// fewOutcomes is how many outcomes of what it frees a session may hold in any case, if they are no larger than
+	// tinyOutcome, as the answers of releases are: who acknowledges what it gets is told on a retry, too, whatever
+	// others leave.
 	fewOutcomes = 2
 	tinyOutcome = 64
 )
@@ -69,7 +71,8 @@ func (h Held) with(n int) Held {
 	return Held{h.Own + n, h.All + n, h.Holders}
 }
 
-// KeepsFreed reports whether an outcome of n bytes, of what only frees, is kept for a session that has so many outcomes already.
+// KeepsFreed reports whether an outcome of n bytes, of what only frees, is kept for a session that has so many outcomes
+// already.
 func (r Room) KeepsFreed(h Held, outcomes, n int) bool {
 	if n <= tinyOutcome && outcomes < fewOutcomes || n <= freedOutcome && h.All <= r.OutcomeBytes+r.OutcomeBytes/4 {
 		return true
@@ -105,84 +108,17 @@ func (r Room) CheckSession(h Held, n int) error {
 		ErrTooManySessions, h.All, r.SessionBytes, h.Own, share)}
 }
 
-// roomError is a refusal at a bound. It implements Refusal.
-type roomError struct {
-	kind   error
-	reason coordv1.Error_Reason
-	code   codes.Code
-	text   string
-}
+// The outcomes of a session that are not acknowledged are bounded. At either bound its new requests are refused, and
+// nothing is forgotten; but what frees runs, and leaves no outcome where there is no room for one. Room bounds those of
+// all sessions.
+const (
+	MaxOutcomes     = 65_536
+	MaxOutcomeBytes = 4 << 20
+	// MaxSequenceLead is how far a sequence number may be ahead of the last acknowledged one.
+	MaxSequenceLead = 100_000
+)
 
-func (e roomError) Error() string                { return e.text }
-func (e roomError) Is(target error) bool         { return target == e.kind }
-func (e roomError) Reason() coordv1.Error_Reason { return e.reason }
-func (e roomError) Code() codes.Code             { return e.code }
-
-// Held is what the sessions hold of the bounds of Room in the latest published state, in bytes.
-func (m *Machine) Held() (outcomes, sessions int) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.mu.state == nil {
-		return 0, 0
-	}
-	return m.mu.state.outcomeBytes, m.mu.state.sessionBytes
-}
-
-// Refused counts what was refused at the bounds of Room since the start of the process.
-func (m *Machine) Refused() (outcomes, sessions uint64) {
-	return m.refused.outcomes.Load(), m.refused.sessions.Load()
-}
-
-// held sums up what all sessions of a table hold. It follows from the sessions and outcomes that there are: a table that is loaded
-// counts as the one that wrote the rows.
-type held struct {
-	outcomes  int // bytes of all outcomes, with OutcomeOverhead
-	backlogs  int // sessions with any
-	sessions  int // bytes of all sessions, with SessionOverhead
-	perStream map[uint64]int
-}
-
-// session counts a session in, or out again where sign is -1.
-func (h *held) session(s *session, sign int) {
-	h.stream(s, sign)
-	h.outcomes += sign * s.outcomes.cost
-	if s.outcomes.cost > 0 {
-		h.backlogs += sign
-	}
-	if s.outcomes.all = nil; sign > 0 {
-		s.outcomes.all = h
-	}
-}
-
-// stream counts a session in, or out, where it is attached.
-func (h *held) stream(s *session, sign int) {
-	n := sign * (SessionOverhead + len(s.identity))
-	h.sessions += n
-	if h.perStream[s.stream] += n; h.perStream[s.stream] == 0 {
-		delete(h.perStream, s.stream)
-	}
-}
-
-// outcomeSize is what the bytes of a coordv1.Outcome count.
-func outcomeSize(data []byte) int {
-	if len(data) > 0 && data[0] == outcomeRefusal<<3|byte(protowire.BytesType) {
-		return RefusalSize
-	}
-	return len(data)
-}
-
-// charge counts outcomes in, or out. Those of a session that is gone count for nothing.
-func (o *outcomes) charge(n int) {
-	before := o.cost
-	o.cost += n
-	if o.all == nil {
-		return
-	}
-	o.all.outcomes += n
-	switch {
-	case before == 0 && o.cost > 0:
-		o.all.backlogs++
-	case before > 0 && o.cost == 0:
-		o.all.backlogs--
-	}
-}
+// MaxAlarms bounds the alarms that are raised, whatever types and ids clients choose. Those that members raise for
+// themselves have room beyond it: nothing that a client has raised keeps a full disk from being told. Disarming always
+// works.
+const MaxAlarms = 1000

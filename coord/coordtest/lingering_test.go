@@ -17,7 +17,6 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/statemachine"
-	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 // etcdClient is etcd's client of the fake.
@@ -37,14 +36,14 @@ func grantID(ctx context.Context, c *clientv3.Client, id int64) error {
 	return err
 }
 
-// TestLeaseIDsOfAnyValue: etcd's clients choose any id but those of lingering leases; what stands on a lease that was granted is
-// nobody's place, whatever its id.
+// TestLeaseIDsOfAnyValue: etcd's clients choose any id but those of lingering leases; what stands on a lease that was
+// granted is nobody's place, whatever its id.
 func TestLeaseIDsOfAnyValue(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c := etcdClient(t, fake)
 	for _, id := range []int64{
 		1, -1, 2, -2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MaxUint32, 1 << 62, -1 << 62, math.MaxInt64, math.MinInt64, math.MinInt64 + 1,
-		lease.FirstLingering - 1, lease.FirstLingering + lease.LingeringIDs,
+		statemachine.FirstLingering - 1, statemachine.FirstLingering + statemachine.LingeringIDs,
 	} {
 		if err := grantID(t.Context(), c, id); err != nil {
 			t.Fatalf("grant %d: %v", id, err)
@@ -62,15 +61,15 @@ func TestLeaseIDsOfAnyValue(t *testing.T) {
 			t.Errorf("revoke lease %d: %v", id, err)
 		}
 	}
-	for _, id := range []int64{lease.FirstLingering, lease.FirstLingering + 1, lease.FirstLingering + lease.LingeringIDs - 1} {
+	for _, id := range []int64{statemachine.FirstLingering, statemachine.FirstLingering + 1, statemachine.FirstLingering + statemachine.LingeringIDs - 1} {
 		if err := grantID(t.Context(), c, id); !errors.Is(err, rpctypes.ErrGRPCLeaseExist) && rpctypes.Error(err) != rpctypes.ErrLeaseExist {
 			t.Errorf("grant %d: %v, want that it exists", id, err)
 		}
 	}
 }
 
-// TestLingeringLeaseIsNobodys: nothing that etcd's clients can do to the lease on which the place of a dead holder is kept makes
-// it shorter or longer; a forced release ends it.
+// TestLingeringLeaseIsNobodys: nothing that etcd's clients can do to the lease on which the place of a dead holder is
+// kept makes it shorter or longer; a forced release ends it.
 func TestLingeringLeaseIsNobodys(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, dead := etcdClient(t, fake), open(t, fake, 10*time.Second)

@@ -12,26 +12,33 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
-// fragile builds a coordd whose apply panics in three places: at a put of the key "boom", where a lease expires that has the key "boom later",
-// and in what follows, from a lease that expires, for the read-write lock "boom". It does so a moment later, as a leader that ends at once may not
-// have said that the entry is committed, and then a follower that is alone does not end.
+// fragile builds a coordd whose apply panics in three places: at a put of the key "boom", where a lease expires that
+// has the key "boom later", and in what follows, from a lease that expires, for the read-write lock "boom". It does so
+// a moment later, as a leader that ends at once may not have said that the entry is committed, and then a follower that
+// is alone does not end.
 func fragile(t *testing.T) string {
 	t.Helper()
-	const kv, leases, reactions, later = "statemachine/apply_kv.go", "statemachine/apply_lease.go", "statemachine/broken.go", "{ time.Sleep(time.Second); panic(%q) }\n"
-	return altered(t, edit{kv, "import (\n", "\"time\"\n"}, edit{leases, "import (\n", "\"time\"\n"}, edit{reactions, "import (\n", "\"time\"\n"},
-		edit{kv, "func (b *batch) doPut(r *pb.PutRequest) *pb.PutResponse {\n", fmt.Sprintf("if string(r.Key) == \"boom\" "+later, "boom was put")},
-		edit{leases, "func (b *batch) dropLease(id LeaseID, expired bool) int {\n",
+	const (
+		kv, leases = "statemachine/machine/apply_kv.go", "statemachine/machine/apply_lease.go"
+		reactions  = "statemachine/machine/broken.go"
+		later      = "{ time.Sleep(time.Second); panic(%q) }\n"
+	)
+	return altered(t, edit{kv, "import (\n", "\"time\"\n"}, edit{leases, "import (\n", "\"time\"\n"},
+		edit{reactions, "import (\n", "\"time\"\n"},
+		edit{kv, "func (b *batch) doPut(r *pb.PutRequest) *pb.PutResponse {\n",
+			fmt.Sprintf("if string(r.Key) == \"boom\" "+later, "boom was put")},
+		edit{leases, "func (b *batch) dropLease(id statemachine.LeaseID, expired bool) int {\n",
 			fmt.Sprintf("if kv := b.get([]byte(\"boom later\")); expired && kv != nil && kv.Lease == id "+later, "boom expires")},
 		edit{reactions, "b.at.reaction = d.queue\n", fmt.Sprintf("if strings.HasSuffix(d.queue, \"rwlocks/boom\") "+later, "boom has gone")})
 }
 
 var refusedEntry = regexp.MustCompile(`refuse-command --data-dir DIR --entry (\d+(?:\.\d+)+)`)
 
-// boom puts the key at which those die who run a fragile program, waits until they have, and returns what their last lines call
-// the command.
+// boom puts the key at which those die who run a fragile program, waits until they have, and returns what their last
+// lines call the command.
 func boom(t *testing.T, c *cluster, dies ...*member) (entry string) {
 	t.Helper()
 	cli := c.dial()
@@ -41,7 +48,8 @@ func boom(t *testing.T, c *cluster, dies ...*member) (entry string) {
 	return ended(t, dies, "boom was put", ", Put, of member")
 }
 
-// ended waits until members have ended by themselves, and returns what their last lines, which have these words, call the command.
+// ended waits until members have ended by themselves, and returns what their last lines, which have these words, call
+// the command.
 func ended(t *testing.T, members []*member, words ...string) (entry string) {
 	t.Helper()
 	for _, m := range members {
@@ -126,8 +134,8 @@ func putKey(t *testing.T, c *cluster, key string) (rev int64) {
 	return resp.Header.Revision
 }
 
-// TestHostilePanicOfAll: three die by one put, and again whenever they start. Once all three refuse it there is service, without what was
-// put, and all have the same state.
+// TestHostilePanicOfAll: three die by one put, and again whenever they start. Once all three refuse it there is
+// service, without what was put, and all have the same state.
 func TestHostilePanicOfAll(t *testing.T) {
 	c := layOut(t, 3)
 	program := fragile(t)
@@ -158,8 +166,9 @@ func TestHostilePanicOfAll(t *testing.T) {
 	}
 }
 
-// TestHostilePanic: two of three die by one put, the third is behind. Once those two refuse the command there is service, without
-// what was put. Who lags behind must be told, a new member is told by the others, and one that refuses something else stays out.
+// TestHostilePanic: two of three die by one put, the third is behind. Once those two refuse the command there is
+// service, without what was put. Who lags behind must be told, a new member is told by the others, and one that refuses
+// something else stays out.
 func TestHostilePanic(t *testing.T) {
 	c := layOut(t, 3)
 	for _, m := range c.members {
@@ -208,8 +217,8 @@ func TestHostilePanic(t *testing.T) {
 	differing.mustStayOut(t, entry, rev) // it says what the others refuse
 }
 
-// TestHostilePanicOfSome: one of three has applied what the others die by. It declines to refuse it then, and says what to do; the
-// others go on without it.
+// TestHostilePanicOfSome: one of three has applied what the others die by. It declines to refuse it then, and says what
+// to do; the others go on without it.
 func TestHostilePanicOfSome(t *testing.T) {
 	c := layOut(t, 3)
 	program := fragile(t)
@@ -240,8 +249,8 @@ func TestHostilePanicOfSome(t *testing.T) {
 	whole.mustStayOut(t, entry, rev+1) // it has had the put that the others refuse
 }
 
-// TestHostileRefusals: only what the log of a member holds behind what it has applied is refused, and what it may hold one day if
-// that is said; and no more of it than there is room for. Whatever is declined changes nothing.
+// TestHostileRefusals: only what the log of a member holds behind what it has applied is refused, and what it may hold
+// one day if that is said; and no more of it than there is room for. Whatever is declined changes nothing.
 func TestHostileRefusals(t *testing.T) {
 	c := layOut(t, 1)
 	m, wal := c.members[0], t.TempDir()
@@ -264,7 +273,7 @@ func TestHostileRefusals(t *testing.T) {
 		m.mustDecline(t, "has applied the log up to", "1.1", flags...)
 	}
 	m.mustDecline(t, "not refused: the log of this member ends at entry", at(50, ".1"), inWAL)
-	for i := range uint64(statemachine.MaxRefusedOpen - 1) {
+	for i := range uint64(machine.MaxRefusedOpen - 1) {
 		m.mustRefuse(t, at(100+i, ".1"), inWAL, "--not-in-log-yet")
 	}
 	m.mustRefuse(t, entry, inWAL)

@@ -53,8 +53,8 @@ func (s *scene) wantDue(want ...ID) {
 	}
 }
 
-// A lease of a small TTL that joins a stream becomes due by its own time, though the others of the stream are far from it,
-// and those stay due by theirs.
+// A lease of a small TTL that joins a stream becomes due by its own time, though the others of the stream are far from
+// it, and those stay due by theirs.
 func TestDueOfAStreamWhereASmallTTLJoined(t *testing.T) {
 	s := &scene{t: t, table: NewTable(nil)}
 	s.grant(1, 100, 9)
@@ -72,8 +72,8 @@ func TestDueOfAStreamWhereASmallTTLJoined(t *testing.T) {
 	s.wantDue(1)
 }
 
-// S4: a renewal revives nobody, neither who joined late nor who was renewed with the stream before; they leave it with the
-// deadline that they had there, and are deleted in its order.
+// S4: a renewal revives nobody, neither who joined late nor who was renewed with the stream before; they leave it with
+// the deadline that they had there, and are deleted in its order.
 func TestS4OverdueLeasesLeaveTheStreamFirst(t *testing.T) {
 	s := &scene{t: t, table: NewTable(nil)}
 	s.grant(1, 100, 9)

@@ -1,23 +1,25 @@
 // Package lease is the table of leases of a keyspace, in log time.
 //
 // Time is part of the log: the table's clock moves only when a tick is applied. A lease that was granted or renewed is
-// pending and cannot expire; the first tick whose proposer had seen that log index gives it the deadline clock + TTL. So
-// a deadline always lies at least a TTL behind the moment the grant or renewal was applied somewhere, whatever stale
+// pending and cannot expire; the first tick whose proposer had seen that log index gives it the deadline clock + TTL.
+// So a deadline always lies at least a TTL behind the moment the grant or renewal was applied somewhere, whatever stale
 // leaders, pauses and delays do, and time passes only while a quorum serves.
 //
 // # Streams
 //
-// Leases can be attached to a stream, which is renewed for all of them at once: the stream becomes pending, and the tick
-// that has seen it gives the stream the instant R = clock. The deadline of an attached lease is the later of its own and
-// R + TTL, and it cannot expire while its own renewal or that of its stream is pending. A renewal revives nobody: leases
-// that are overdue then leave the stream first, with the deadline they had. To renew a stream and to settle it costs the
-// same however many leases it has; only when R + the smallest TTL has passed are its leases looked at.
+// Leases can be attached to a stream, which is renewed for all of them at once: the stream becomes pending, and the
+// tick that has seen it gives the stream the instant R = clock. The deadline of an attached lease is the later of its
+// own and R + TTL, and it cannot expire while its own renewal or that of its stream is pending. A renewal revives
+// nobody: leases that are overdue then leave the stream first, with the deadline they had. To renew a stream and to
+// settle it costs the same however many leases it has; only when R + the smallest TTL has passed are its leases looked
+// at.
 //
 // # Lingering leases
 //
-// The place of a lease that expired can be kept for a while on a lease of its own. Such leases are told from those of clients
-// by their ids alone, which Lingering knows: Grant gives none of them, so whoever reads a key and the id that it is on, at
-// whatever revision, knows what it is. Nobody renews them or attaches to them: Alive is false for them.
+// The place of a lease that expired can be kept for a while on a lease of its own. Such leases are told from those of
+// clients by their ids alone, which statemachine.Lingers knows: Grant gives none of them, so whoever reads a key and
+// the id that it is on, at whatever revision, knows what it is. Nobody renews them or attaches to them: Alive is false
+// for them.
 //
 // # Rows
 //
@@ -41,20 +43,12 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/coord-dev/coord/statemachine"
 	"github.com/coord-dev/coord/statemachine/undo"
 )
 
 // ID identifies a lease; not 0.
-type ID = int64
-
-// The ids of lingering leases: 2^40 in the middle of nowhere, far from what clients choose and from all round numbers.
-const (
-	FirstLingering ID = 0xec696e<<40 - 1<<64
-	LingeringIDs   ID = 1 << 40 // so many
-)
-
-// Lingering says whether a lease of this id is one that GrantLingering gave.
-func Lingering(id ID) bool { return id >= FirstLingering && id < FirstLingering+LingeringIDs }
+type ID = statemachine.LeaseID
 
 // ErrCorrupt is wrapped by errors about rows that this package did not write.
 var ErrCorrupt = errors.New("corrupt lease row")
@@ -143,7 +137,8 @@ type stream struct {
 	leases map[ID]*entry
 	minTTL int64 // no TTL of its leases is smaller
 	bound  int64 // no deadline of its leases is earlier, now or when their own renewals are settled
-	// listed says that the heap has an entry for each of its leases that is not pending itself; else for the bound only.
+	// listed says that the heap has an entry for each of its leases that is not pending itself; else for the bound
+	// only.
 	listed bool
 }
 
@@ -153,8 +148,9 @@ type pendingRef struct {
 	index  uint64
 }
 
-// NewTable returns an empty table at log time 0. What Grant, Renew, Attach, RenewStream and Remove change while a step of log is
-// open is taken back when that is rolled back; log may be nil. Log time is not: Tick is called outside of steps.
+// NewTable returns an empty table at log time 0. What Grant, Renew, Attach, RenewStream and Remove change while a step
+// of log is open is taken back when that is rolled back; log may be nil. Log time is not: Tick is called outside of
+// steps.
 func NewTable(log *undo.Log) *Table {
 	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: ttls{byTTL: make(map[int64]*ttlCount)}, undo: log}
 }
@@ -180,8 +176,8 @@ func (t *Table) Stream(id uint64) (s Stream, ok bool) {
 	return Stream{}, false
 }
 
-// All is Get for all leases, by the time they would expire without renewal, ties by ID. A pending one counts from now: the
-// next tick settles it.
+// All is Get for all leases, by the time they would expire without renewal, ties by ID. A pending one counts from now:
+// the next tick settles it.
 func (t *Table) All() []Lease {
 	t.mu.RLock()
 	all := make([]Lease, 0, len(t.leases))
@@ -241,15 +237,15 @@ func (t *Table) current(ref pendingRef) bool {
 	return e != nil && e.Pending == ref.index
 }
 
-// Alive reports whether the lease exists, is not overdue and does not linger: one that is due but not yet deleted is dead, and
-// one that lingers is nobody's.
+// Alive reports whether the lease exists, is not overdue and does not linger: one that is due but not yet deleted is
+// dead, and one that lingers is nobody's.
 func (t *Table) Alive(id ID) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.alive(t.leases[id])
 }
 
-func (t *Table) alive(e *entry) bool { return e != nil && !t.overdue(e) && !Lingering(e.ID) }
+func (t *Table) alive(e *entry) bool { return e != nil && !t.overdue(e) && !statemachine.Lingers(e.ID) }
 
 func (t *Table) overdue(e *entry) bool {
 	l := e.now()
@@ -260,15 +256,16 @@ func (t *Table) overdue(e *entry) bool {
 func (t *Table) Grant(id ID, ttl int64, index uint64, owner string) (Lease, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.leases[id] != nil || Lingering(id) {
+	if t.leases[id] != nil || statemachine.Lingers(id) {
 		return Lease{}, false
 	}
 	return t.grant(id, ttl, index, owner), true
 }
 
-// GrantLingering adds a lingering lease and returns it, for its row. Its id follows from the seed; where it is taken, by a
-// lease that lingers, too, it is the next one that follows and is not. Of two seeds each has ids of its own to go through, so
-// who finds many seeds with the same first id makes no grant much slower; who finds many seeds that are the same would.
+// GrantLingering adds a lingering lease and returns it, for its row. Its id follows from the seed; where it is taken,
+// by a lease that lingers, too, it is the next one that follows and is not. Of two seeds each has ids of its own to go
+// through, so who finds many seeds with the same first id makes no grant much slower; who finds many seeds that are the
+// same would.
 func (t *Table) GrantLingering(seed uint64, ttl int64, index uint64, owner string) Lease {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -285,7 +282,7 @@ func lingeringID(seed, n uint64) ID {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	x ^= x >> 31
-	return FirstLingering + ID(x%uint64(LingeringIDs))
+	return statemachine.FirstLingering + ID(x%uint64(statemachine.LingeringIDs))
 }
 
 func (t *Table) grant(id ID, ttl int64, index uint64, owner string) Lease {
@@ -435,8 +432,8 @@ func (t *Table) Remove(id ID) bool {
 	return true
 }
 
-// Postpone has a lease that is overdue live ms longer from now on, unless it is renewed, and returns it for its row. Like Tick it is
-// called outside of steps. It reports false where the lease does not exist.
+// Postpone has a lease that is overdue live ms longer from now on, unless it is renewed, and returns it for its row.
+// Like Tick it is called outside of steps. It reports false where the lease does not exist.
 func (t *Table) Postpone(id ID, ms int64) (Lease, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -449,10 +446,10 @@ func (t *Table) Postpone(id ID, ms int64) (Lease, bool) {
 	return e.Lease, true
 }
 
-// Tick lets delta pass, if number is the next one, and settles what the proposer had seen: every lease whose latest grant
-// or renewal has a log index <= seen gets deadline = clock + TTL, and every such stream R = clock. It returns those, in the
-// order they were granted or renewed. Ticks are told apart by number alone, never by clock values: a delta of zero would
-// make two of them look alike.
+// Tick lets delta pass, if number is the next one, and settles what the proposer had seen: every lease whose latest
+// grant or renewal has a log index <= seen gets deadline = clock + TTL, and every such stream R = clock. It returns
+// those, in the order they were granted or renewed. Ticks are told apart by number alone, never by clock values: a
+// delta of zero would make two of them look alike.
 func (t *Table) Tick(number uint64, delta int64, seen uint64) (settled Settled, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -523,8 +520,8 @@ func (t *Table) sortDue() {
 }
 
 // Due returns up to limit leases that are overdue, earliest deadline first, ties by ID. They stay in the table. A lease
-// that was settled twice at one deadline is in the heap twice and counts once: how many a tick deletes must not depend on
-// whether the table was loaded from its rows since.
+// that was settled twice at one deadline is in the heap twice and counts once: how many a tick deletes must not depend
+// on whether the table was loaded from its rows since.
 func (t *Table) Due(limit int) []ID {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -548,8 +545,8 @@ func (t *Table) Due(limit int) []ID {
 	return ids
 }
 
-// peek returns the lease that is overdue for the longest time, if any is. It drops entries that do not count any more, and
-// lists the leases of streams whose bound has passed.
+// peek returns the lease that is overdue for the longest time, if any is. It drops entries that do not count any more,
+// and lists the leases of streams whose bound has passed.
 func (t *Table) peek() (dueEntry, bool) {
 	for len(t.due) > 0 {
 		e := t.due[0]
@@ -592,8 +589,8 @@ func (t *Table) list(s *stream) {
 	}
 }
 
-// dueEntry is a lease and its deadline, or a stream and its bound. It counts only while that is what the lease or stream
-// has. Every lease that is not pending has an entry, or its stream has, which is not later.
+// dueEntry is a lease and its deadline, or a stream and its bound. It counts only while that is what the lease or
+// stream has. Every lease that is not pending has an entry, or its stream has, which is not later.
 type dueEntry struct {
 	deadline int64
 	id       ID

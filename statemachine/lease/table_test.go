@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // twin is the table as maps and loops, with the rows that a caller would have stored.
@@ -118,8 +120,8 @@ func (w *twin) load(t *rapid.T) *Table {
 
 var operations = []string{"grant", "renew", "renew", "attach", "attach", "stream", "stream", "revoke", "tick", "tick", "tick", "reload"}
 
-// TestTableAgainstTwin applies random operations to a table and to its twin. After each, the table, and one that is loaded
-// from the rows as they are stored by then, must say what the twin says.
+// TestTableAgainstTwin applies random operations to a table and to its twin. After each, the table, and one that is
+// loaded from the rows as they are stored by then, must say what the twin says.
 func TestTableAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := NewTable(nil)
@@ -363,16 +365,16 @@ func TestSettledTwiceIsDueOnce(t *testing.T) {
 // The ids of lingering leases are given by GrantLingering alone, each once, whatever its seed.
 func TestLingeringIDs(t *testing.T) {
 	table := NewTable(nil)
-	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64, FirstLingering - 1, FirstLingering + LingeringIDs} {
-		if _, ok := table.Grant(id, 10, 1, ""); !ok || Lingering(id) || !table.Alive(id) {
-			t.Errorf("lease %d: granted %t, lingers %t", id, ok, Lingering(id))
+	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64, statemachine.FirstLingering - 1, statemachine.FirstLingering + statemachine.LingeringIDs} {
+		if _, ok := table.Grant(id, 10, 1, ""); !ok || statemachine.Lingers(id) || !table.Alive(id) {
+			t.Errorf("lease %d: granted %t, lingers %t", id, ok, statemachine.Lingers(id))
 		}
 	}
 	seen := map[ID]bool{}
-	for _, seed := range []uint64{0, 0, uint64(LingeringIDs) - 1, uint64(LingeringIDs) - 1, uint64(LingeringIDs), math.MaxUint64, math.MaxUint64} {
+	for _, seed := range []uint64{0, 0, uint64(statemachine.LingeringIDs) - 1, uint64(statemachine.LingeringIDs) - 1, uint64(statemachine.LingeringIDs), math.MaxUint64, math.MaxUint64} {
 		l := table.GrantLingering(seed, 10, 1, "")
-		if !Lingering(l.ID) || seen[l.ID] {
-			t.Errorf("seed %x gave %d, which lingers: %t, again: %t", seed, l.ID, Lingering(l.ID), seen[l.ID])
+		if !statemachine.Lingers(l.ID) || seen[l.ID] {
+			t.Errorf("seed %x gave %d, which lingers: %t, again: %t", seed, l.ID, statemachine.Lingers(l.ID), seen[l.ID])
 		}
 		seen[l.ID] = true
 		if _, attached := table.Attach(l.ID, 7, 2); attached || table.Renew(l.ID, 2) != 0 || table.Alive(l.ID) {

@@ -2,7 +2,8 @@ package lease
 
 import "container/heap"
 
-// ttls counts leases by TTL, and knows the smallest TTL: any number of them may differ, and any lease may be the last of its TTL.
+// ttls counts leases by TTL, and knows the smallest TTL: any number of them may differ, and any lease may be the last
+// of its TTL.
 type ttls struct {
 	byTTL map[int64]*ttlCount
 	least ttlHeap

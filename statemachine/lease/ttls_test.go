@@ -7,8 +7,8 @@ import (
 	"github.com/coord-dev/coord/statemachine/undo"
 )
 
-// Leases of all different TTLs, of which the least ends each time, cost no more one by one than leases of one TTL, and the least is
-// known whatever was granted, revoked and taken back.
+// Leases of all different TTLs, of which the least ends each time, cost no more one by one than leases of one TTL, and
+// the least is known whatever was granted, revoked and taken back.
 func TestManyDifferentTTLs(t *testing.T) {
 	const n = 100_000
 	log := &undo.Log{}

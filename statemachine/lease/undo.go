@@ -1,7 +1,8 @@
 package lease
 
-// A change is taken back by putting the lease and the streams that it touches in the state they were in. The heap of deadlines is
-// let alone: inside a step nothing is taken out of it, and what a change put there counts only while it is so.
+// A change is taken back by putting the lease and the streams that it touches in the state they were in. The heap of
+// deadlines is let alone: inside a step nothing is taken out of it, and what a change put there counts only while it is
+// so.
 
 // place is the place of a stream in the table, and what it was. Whether a lease is in a stream follows from the lease.
 type place struct {

@@ -48,12 +48,12 @@ func (w *work) read(rangeEnd []byte, found []*mvccpb.KeyValue) {
 func (m *Model) affords(b branches, r *pb.TxnRequest, w *work) bool {
 	var reads []int64
 	m.addOps(b, r, w, &reads)
-	if len(reads) > m.options.Budget.Reads {
+	if len(reads) > m.program.Budget.Reads {
 		for _, cost := range reads {
 			w.rest += cost
 		}
 	}
-	return !w.exceeds(m.options.Budget)
+	return !w.exceeds(m.program.Budget)
 }
 
 // addOps adds what the operations on the path cost: ranges to w, reads of single keys to reads.
@@ -96,8 +96,8 @@ func (m *Model) costOfRange(r *pb.RangeRequest) (cost int64) {
 	return cost
 }
 
-// kept are the keys in a range of which the history from the compacted revision on has something to say: they exist there, or
-// were changed at it or later.
+// kept are the keys in a range of which the history from the compacted revision on has something to say: they exist
+// there, or were changed at it or later.
 func (m *Model) kept(start, end []byte) (keys [][]byte) {
 	for _, c := range m.history {
 		key := c.event.Kv.Key

@@ -8,8 +8,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// lease is pending (pending > 0, the log index of its latest grant or renewal) or has a deadline in log time. The stream
-// that it is attached to, if any, can give it more, see now.
+// lease is pending (pending > 0, the log index of its latest grant or renewal) or has a deadline in log time. The
+// stream that it is attached to, if any, can give it more, see now.
 type lease struct {
 	id, ttl, deadline int64
 	pending           uint64
@@ -227,7 +227,7 @@ func (m *Model) call(r *raftv1.Call) (any, error) {
 		return nil, err
 	}
 	m.unixMS = r.UnixMs
-	for _, p := range m.options.Procedures {
+	for _, p := range m.program.Procedures {
 		if p.Name() == r.Procedure {
 			m.frees = p.Frees()
 			resp, err := p.Run(&step{m: m}, r.Request)

@@ -1,10 +1,10 @@
-// Package model is a reference for package statemachine: the same semantics with slices and loops, no Pebble, no caches,
-// no indexes. It exists to be obviously right and is as slow as that makes it; the model test applies one log to both and
-// compares whatever can be observed.
+// Package model is a reference for package statemachine: the same semantics with slices and loops, no Pebble, no
+// caches, no indexes. It exists to be obviously right and is as slow as that makes it; the model test applies one log
+// to both and compares whatever can be observed.
 //
 // The whole history of changes is one slice that nothing is ever removed from. Everything about keys is derived from it
-// by walking: the latest state, the past, the keys of a lease. A compaction only moves the revision below which reads are
-// refused. Results and refusals are in the words of package statemachine.
+// by walking: the latest state, the past, the keys of a lease. A compaction only moves the revision below which reads
+// are refused. Results and refusals are in the words of package statemachine.
 package model
 
 import (
@@ -26,7 +26,8 @@ const (
 
 // Model is the state of one keyspace after some entries of the log. Not safe for concurrent use.
 type Model struct {
-	options statemachine.Options // procedures, guard and reactor
+	program statemachine.Program
+	denied  []statemachine.Refused // by the operator
 
 	index     uint64 // of the last log entry
 	revision  int64  // before the command that is running
@@ -68,15 +69,11 @@ type Outcome struct {
 	MembersChanged, AlarmsChanged bool
 }
 
-// New returns the model of a fresh store. Of the options it takes procedures, guard, reactor and budget.
-func New(o statemachine.Options) *Model {
-	if o.Budget == (statemachine.Budget{}) {
-		o.Budget = statemachine.DefaultBudget
-	}
-	if o.Room == (statemachine.Room{}) {
-		o.Room = statemachine.DefaultRoom
-	}
-	return &Model{options: o, version: 1, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
+// New returns the model of a fresh store, of a cluster whose operator has refused some commands. Of the program it
+// takes all but Since.
+func New(p statemachine.Program, refused ...statemachine.Refused) *Model {
+	p.EnsureDefaults()
+	return &Model{program: p, denied: refused, version: 1, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
 }
 
 // Clone returns a copy that Apply on either does not change.
@@ -157,7 +154,8 @@ type origin struct {
 	ran                 []uint64 // every number that ran
 }
 
-// displaced reports whether another start of the proposer counts: one of a higher boot, or one of the same that came first.
+// displaced reports whether another start of the proposer counts: one of a higher boot, or one of the same that came
+// first.
 func (m *Model) displaced(e *raftv1.Entry) bool {
 	for _, o := range m.origins {
 		if o.member == e.Member {

@@ -62,22 +62,23 @@ func (m *Model) run(c raftv1.Command) (response any, err error) {
 func (m *Model) refuses() bool {
 	whole := m.running
 	whole.Request = 0
-	return slices.Contains(m.options.Refused, m.running) || slices.Contains(m.options.Refused, whole)
+	return slices.Contains(m.denied, m.running) || slices.Contains(m.denied, whole)
 }
 
-// refusesLease reports whether the operator has refused the end of a lease, counted from 1, by the tick that is running.
+// refusesLease reports whether the operator has refused the end of a lease, counted from 1, by the tick that is
+// running.
 func (m *Model) refusesLease(number int) bool {
 	lease := m.running
 	lease.Request = uint32(number)
-	return slices.Contains(m.options.Refused, lease)
+	return slices.Contains(m.denied, lease)
 }
 
-// react runs the reactor, queue by queue, for the keys with its prefix that the running step deleted. What it cannot do refuses the
-// step, unless that frees something: then that reaction alone is undone, and the queue is broken.
+// react runs the reactor, queue by queue, for the keys with its prefix that the running step deleted. What it cannot do
+// refuses the step, unless that frees something: then that reaction alone is undone, and the queue is broken.
 func (m *Model) react() error {
 	from := m.reacted
 	m.reacted = len(m.out.Events)
-	r := m.options.Reactor
+	r := m.program.Reactor
 	if r == nil {
 		return nil
 	}

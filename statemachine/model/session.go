@@ -77,7 +77,7 @@ func (m *Model) sessionOpen(r *raftv1.SessionOpen) (any, error) {
 		streams[s.stream] = true
 	}
 	held.Holders = len(streams)
-	if err := m.options.Room.CheckSession(held, len(r.Identity)); err != nil {
+	if err := m.program.Room.CheckSession(held, len(r.Identity)); err != nil {
 		return nil, err
 	}
 	if _, err := m.grant(&raftv1.LeaseGrant{Id: r.Id, TtlMs: r.TtlMs}); err != nil {
@@ -329,7 +329,7 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 }
 
 func (m *Model) freesKind(kind coordv1.Kind) bool {
-	for _, p := range m.options.Procedures {
+	for _, p := range m.program.Procedures {
 		if p.Kind() == kind && kind != 0 {
 			return p.Frees()
 		}
@@ -339,7 +339,7 @@ func (m *Model) freesKind(kind coordv1.Kind) bool {
 
 // keepFreed keeps the outcome of what frees, or notes that there is no room for it.
 func (m *Model) keepFreed(s *session, sequence uint64, outcome *coordv1.Outcome) {
-	if m.options.Room.KeepsFreed(m.held(s), len(s.outcomes), outcomeSize(outcome)) {
+	if m.program.Room.KeepsFreed(m.held(s), len(s.outcomes), outcomeSize(outcome)) {
 		s.outcomes[sequence] = outcome
 	} else {
 		s.unkept = max(s.unkept, sequence)
@@ -348,7 +348,7 @@ func (m *Model) keepFreed(s *session, sequence uint64, outcome *coordv1.Outcome)
 
 // checkRoom refuses an outcome of n bytes where all sessions hold too much.
 func (m *Model) checkRoom(s *session, n int) error {
-	return m.options.Room.CheckOutcome(m.held(s), n)
+	return m.program.Room.CheckOutcome(m.held(s), n)
 }
 
 // held is what counts for the room of a session's outcomes.
@@ -395,7 +395,7 @@ func (m *Model) execute(s *session, r *coordv1.Request) ([]byte, error) {
 	}
 	at := &step{m: m, session: s.id, sequence: r.Sequence}
 	for _, g := range r.Guards {
-		if m.options.Guard == nil || !m.options.Guard(at, g) {
+		if m.program.Guard == nil || !m.program.Guard(at, g) {
 			return nil, statemachine.ErrFenced
 		}
 	}
@@ -422,7 +422,7 @@ func (m *Model) execute(s *session, r *coordv1.Request) ([]byte, error) {
 	case coordv1.Kind_KIND_WITHDRAW:
 		return body(r, func(w *coordv1.Withdraw) (any, error) { return m.withdraw(s, r.Sequence, w.Sequence) })
 	}
-	for _, p := range m.options.Procedures {
+	for _, p := range m.program.Procedures {
 		if p.Kind() == r.Kind && r.Kind != 0 {
 			m.frees = p.Frees()
 			return p.Run(at, r.Body)

@@ -5,8 +5,8 @@ import (
 	"iter"
 )
 
-// RowsOf yields the keys and values of all rows of a snapshot stream, which is whole: it is for tests that want to see what a machine
-// has stored.
+// RowsOf yields the keys and values of all rows of a snapshot stream, which is whole: it is for tests that want to see
+// what a machine has stored.
 func RowsOf(stream []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		rest := stream[len("coordsn1"):]

@@ -31,19 +31,20 @@ func (b branches) puts(r *pb.TxnRequest) bool {
 
 func (m *Model) txn(r *pb.TxnRequest) (any, error) { return m.runOrRead(r, true) }
 
-// runOrRead runs a transaction of the log, or one that only reads: that blocks nobody, so what its ranges cost is not counted.
+// runOrRead runs a transaction of the log, or one that only reads: that blocks nobody, so what its ranges cost is not
+// counted.
 func (m *Model) runOrRead(r *pb.TxnRequest, logged bool) (any, error) {
 	if err := m.refused(takesSpace(r)); err != nil {
 		return nil, err
 	}
-	if m.options.Budget.CheckTxn(r) != nil {
+	if m.program.Budget.CheckTxn(r) != nil {
 		return nil, statemachine.ErrTooManyOps
 	}
 	if writesReserved(r) {
 		return nil, statemachine.ErrInvalid
 	}
 	b, w := branches{}, &work{}
-	if m.decide(b, r, w); w.exceeds(m.options.Budget) {
+	if m.decide(b, r, w); w.exceeds(m.program.Budget) {
 		return nil, statemachine.ErrTooManyOps
 	}
 	if err := m.checkTxn(b, r); err != nil {
@@ -69,7 +70,8 @@ func (m *Model) Txn(r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	return resp.(*pb.TxnResponse), nil
 }
 
-// writesReserved reports whether there is a put or a deletion of a reserved key in any branch, or a deletion that begins with one.
+// writesReserved reports whether there is a put or a deletion of a reserved key in any branch, or a deletion that
+// begins with one.
 func writesReserved(r *pb.TxnRequest) bool {
 	for _, op := range append(slices.Clone(r.Success), r.Failure...) {
 		put, del, nested := op.GetRequestPut(), op.GetRequestDeleteRange(), op.GetRequestTxn()

@@ -7,7 +7,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/coord-dev/coord/statemachine/lease"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 func put(key, value string, lease, create, mod int64) *mvccpb.Event {
@@ -47,7 +47,7 @@ func TestReplayFollowsTheQueue(t *testing.T) {
 }
 
 func TestReplayKeepsALingeringPlace(t *testing.T) {
-	l := reignsOf(t, put("a/1", "", 1, 2, 2), put("a/2", "", 2, 3, 3), put("a/1", "", lease.FirstLingering+9, 2, 4), del("a/1", 5))
+	l := reignsOf(t, put("a/1", "", 1, 2, 2), put("a/2", "", 2, 3, 3), put("a/1", "", statemachine.FirstLingering+9, 2, 4), del("a/1", 5))
 	var tokens []int64
 	for _, r := range l.Reigns("a") {
 		tokens = append(tokens, r.Token)
@@ -57,8 +57,8 @@ func TestReplayKeepsALingeringPlace(t *testing.T) {
 	}
 }
 
-// TestReplayCountsForeignKeys: a key that is not the entry of the lease in its name is granted to nobody, as are two that were
-// created at once, and all who came later wait.
+// TestReplayCountsForeignKeys: a key that is not the entry of the lease in its name is granted to nobody, as are two
+// that were created at once, and all who came later wait.
 func TestReplayCountsForeignKeys(t *testing.T) {
 	l := reignsOf(t,
 		put("a/", "", 0, 2, 2), put("a/1", "", 1, 3, 3), del("a/", 4),

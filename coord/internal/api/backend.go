@@ -19,22 +19,22 @@ type Backend interface {
 
 	// Status is cheap: it is read for every response.
 	Status() Status
-	// LeaseRemaining is the time the lease has left on the lease clock, in milliseconds; not above 0 for a lease that is due
-	// but not deleted yet.
+	// LeaseRemaining is the time the lease has left on the lease clock, in milliseconds; not above 0 for a lease that
+	// is due but not deleted yet.
 	LeaseRemaining(statemachine.LeaseInfo) int64
 }
 
 // Log is the replicated log.
 type Log interface {
-	// Propose replicates a command and returns the Response of its result (see statemachine.Result), which the caller then
-	// owns, or the refusal. With ErrTimeout or an error of ctx the outcome is unknown.
+	// Propose replicates a command and returns the Response of its result (see statemachine.Result), which the caller
+	// then owns, or the refusal. With ErrTimeout or an error of ctx the outcome is unknown.
 	Propose(ctx context.Context, kind raftv1.Kind, body []byte) (any, error)
 	// ReadIndex returns once a View taken afterwards shows everything that was committed before the call.
 	ReadIndex(ctx context.Context) error
 }
 
-// Store is this member's copy of the state. What reads it says by its context for whom, see package principal; the error of one that
-// does not is principal.ErrNone.
+// Store is this member's copy of the state. What reads it says by its context for whom, see package principal; the
+// error of one that does not is principal.ErrNone.
 type Store interface {
 	// View is a consistent view at the latest revision. The caller closes it.
 	View(ctx context.Context) (View, error)
@@ -52,7 +52,7 @@ type Store interface {
 	CompactionDone(rev statemachine.Revision) <-chan struct{}
 }
 
-// View is a *statemachine.View, or a fake of it.
+// View is a *machine.View, or a fake of it.
 type View interface {
 	Close()
 	Revision() statemachine.Revision
@@ -71,17 +71,17 @@ type View interface {
 // MembersCheck returns why a change of the members must not be made to these, or nil.
 type MembersCheck func([]*pb.Member) error
 
-// Cluster changes who the members are. A change is made to the members that its check was asked about, or it is asked again
-// about those that came to be meanwhile, through whatever member: so a bound that it keeps is kept by the cluster. What the
-// check returns is returned. A slice of members is sorted by id and belongs
-// to the caller.
+// Cluster changes who the members are. A change is made to the members that its check was asked about, or it is asked
+// again about those that came to be meanwhile, through whatever member: so a bound that it keeps is kept by the
+// cluster. What the check returns is returned. A slice of members is sorted by id and belongs to the caller.
 type Cluster interface {
 	// Members reads the members, through a linearizable read if asked for.
 	Members(ctx context.Context, linearizable bool) ([]*pb.Member, error)
-	// Connected reports whether this member has been in touch with the member for long enough to count on it; true for itself.
+	// Connected reports whether this member has been in touch with the member for long enough to count on it; true for
+	// itself.
 	Connected(id uint64) bool
-	// AddMember chooses the id of the new member. The URLs are valid. Nothing is left of a member that was not added, in
-	// a while if it is unknown whether it was.
+	// AddMember chooses the id of the new member. The URLs are valid. Nothing is left of a member that was not added,
+	// in a while if it is unknown whether it was.
 	AddMember(ctx context.Context, peerURLs []string, learner bool, check MembersCheck) (*pb.Member, error)
 	// PromoteMember makes a voter of a learner: ErrLearnerNotReady if it lags behind.
 	PromoteMember(ctx context.Context, id uint64, check MembersCheck) error

@@ -20,6 +20,7 @@ import (
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 // machineBackend is a Backend on a real state machine in memory, with a log that applies each command at once. The
 // fields stand in for Raft and the cluster.
 type machineBackend struct {
-	*statemachine.Machine
+	*machine.Machine
 	status    atomic.Pointer[Status]
 	proposals [32]atomic.Int64 // by kind
 	reads     atomic.Int64     // ReadIndex calls
@@ -184,7 +185,7 @@ func (b *machineBackend) failReads(err error) { b.readErr.Store(&err) }
 func newMachineBackend(t testing.TB) *machineBackend {
 	t.Helper()
 	b := &machineBackend{down: map[uint64]bool{}}
-	b.Machine = statemachine.New(statemachine.Options{Dir: "state", FS: vfs.NewMem(), Shard: 1, Member: testMember, Boot: 1, Observer: b})
+	b.Machine = machine.New(machine.Options{Dir: "state", FS: vfs.NewMem(), Shard: 1, Member: testMember, Boot: 1, Observer: b})
 	if _, err := b.Open(nil); err != nil {
 		t.Fatal(err)
 	}

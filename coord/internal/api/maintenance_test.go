@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
-	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 func TestStatus(t *testing.T) {
@@ -153,7 +153,7 @@ func TestSnapshot(t *testing.T) {
 
 func checkRestores(t *testing.T, data []byte) {
 	t.Helper()
-	m := statemachine.New(statemachine.Options{Dir: "restored", FS: vfs.NewMem(), Shard: 1, Member: testMember, Boot: 1})
+	m := machine.New(machine.Options{Dir: "restored", FS: vfs.NewMem(), Shard: 1, Member: testMember, Boot: 1})
 	if _, err := m.Open(nil); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type Backend struct {
 	Logger    *zap.Logger
 }
 
-// View is a *statemachine.View.
+// View is a *machine.View.
 type View interface {
 	Revision() statemachine.Revision
 	Get(key []byte) (*mvccpb.KeyValue, error)

@@ -21,13 +21,14 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // member is the real state machine, to which commands are applied at once, and the service on it.
 type member struct {
 	*introspect.Service
 	t       *testing.T
-	machine *statemachine.Machine
+	machine *machine.Machine
 	last    *statemachine.Applied
 	index   uint64
 	ticks   uint64
@@ -54,9 +55,10 @@ const wall = 1_796_140_800_000 // 2026-12-01T16:00:00Z
 
 func newMember(t *testing.T) *member {
 	m := &member{t: t}
-	m.machine = statemachine.New(statemachine.Options{
-		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1, Observer: m,
-		Procedures: recipes.Procedures(), Guard: recipes.Guard, Reactor: reactor{recipes.Reactor(), m},
+	program := recipes.Program()
+	program.Reactor = reactor{program.Reactor, m}
+	m.machine = machine.New(machine.Options{
+		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1, Observer: m, Program: program,
 	})
 	if _, err := m.machine.Open(nil); err != nil {
 		t.Fatal(err)
@@ -84,7 +86,7 @@ func newMember(t *testing.T) *member {
 
 // watchedView notes the ranges that are read.
 type watchedView struct {
-	*statemachine.View
+	*machine.View
 	m *member
 }
 

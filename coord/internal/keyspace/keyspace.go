@@ -22,6 +22,7 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // Options configure a Keyspace. Log, Dir and Logger are required.
@@ -49,9 +50,9 @@ type Options struct {
 	Members statemachine.Observer
 	// Memory bounds what is held for clients; nil: nothing does.
 	Memory *limit.Member
-	// Refused are commands that the operator has refused, see statemachine.Options.
+	// Refused are commands that the operator has refused, see machine.Options.
 	Refused []statemachine.Refused
-	// End ends the process when the replica cannot go on, see statemachine.Options.
+	// End ends the process when the replica cannot go on, see machine.Options.
 	End    func(line string)
 	Logger *zap.Logger
 }
@@ -59,7 +60,7 @@ type Options struct {
 // Keyspace is this member's copy of one keyspace, and what hears from it. The log is applied by calling Machine's methods,
 // from one goroutine, as Dragonboat's contract says. It implements the parts of api.Backend that need nothing else.
 type Keyspace struct {
-	Machine  *statemachine.Machine
+	Machine  *machine.Machine
 	Proposer *propose.Proposer
 	Lane     *propose.Lane // of heavy commands, in front of the proposer
 	Opens    *propose.Lane // likewise of those that open sessions
@@ -87,9 +88,11 @@ func New(opts Options) *Keyspace {
 	if opts.Members != nil {
 		told = append(told, opts.Members)
 	}
-	k.Machine = statemachine.New(statemachine.Options{
+	program := recipes.Program()
+	program.Procedures = append(program.Procedures, opts.Procedures...)
+	k.Machine = machine.New(machine.Options{
 		Dir: opts.Dir, FS: opts.FS, MaxOpenFiles: opts.MaxOpenFiles, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
-		Procedures: append(recipes.Procedures(), opts.Procedures...), Guard: recipes.Guard, Reactor: recipes.Reactor(), Logger: opts.Logger.Named("store"),
+		Program: program, Logger: opts.Logger.Named("store"),
 		Observer: append(told, k.Proposer), End: opts.End, Refused: opts.Refused,
 	})
 	k.Hub = watch.New(watch.Options{Source: watch.From(k.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})
@@ -139,7 +142,7 @@ func (k *Keyspace) propose(ctx context.Context, kind raftv1.Kind, body []byte) (
 }
 
 // Read opens a consistent view at the latest revision, for whom ctx says. The caller closes it.
-func (k *Keyspace) Read(ctx context.Context) (*statemachine.View, error) {
+func (k *Keyspace) Read(ctx context.Context) (*machine.View, error) {
 	if err := admit(ctx); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // Weights of commands, for propose.Lane: how many keys they look at by what this member has applied. An estimate decides only
@@ -148,7 +149,7 @@ func weightOfAcquire(body []byte) int64 {
 // scale weighs one command. It takes a view only where there is a range.
 type scale struct {
 	k      *Keyspace
-	view   *statemachine.View
+	view   *machine.View
 	weight int64
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
-	"github.com/coord-dev/coord/statemachine/lease"
 )
 
 // TestSlowObserver: one that is too far behind gets the last state, flagged, and then everything again; one that keeps
@@ -83,8 +82,8 @@ func TestMirrorAgainstScan(t *testing.T) {
 		{put(11, 11, 4, "job/x/4"), "[job/1 job/2 job/3]"},
 		{put(12, 5, 0, "job/1"), "[job/1 job/2 job/3]"}, // put again without its lease: it counts
 		{put(13, 5, 1, "job/1"), "[job/1 job/2 job/3]"},
-		{put(14, 7, 2, "job/2"), "[job/1 job/2 job/3]"},                    // taken over
-		{put(15, 5, lease.FirstLingering, "job/1"), "[job/1 job/2 job/3]"}, // lingers
+		{put(14, 7, 2, "job/2"), "[job/1 job/2 job/3]"},                           // taken over
+		{put(15, 5, statemachine.FirstLingering, "job/1"), "[job/1 job/2 job/3]"}, // lingers
 	} {
 		m.deliver(c.d)
 		if got := fmt.Sprint(keysOf(m)); got != c.want || len(m.entries) != m.Len() {

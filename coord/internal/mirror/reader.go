@@ -10,7 +10,7 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// View is a *statemachine.View, or a fake of it.
+// View is a *machine.View, or a fake of it.
 type View interface {
 	Ranger
 	Revision() statemachine.Revision

@@ -31,7 +31,7 @@ type Backend struct {
 	Logger *zap.Logger
 }
 
-// View is a *statemachine.View.
+// View is a *machine.View.
 type View interface {
 	Close()
 	Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error)

@@ -12,7 +12,7 @@ import (
 )
 
 // history is a store in memory that keeps everything, and the truth that watchers are checked against. Its views behave
-// as those of statemachine.Machine, compaction included.
+// as those of machine.Machine, compaction included.
 type history struct {
 	mu        sync.Mutex
 	commits   [][]statemachine.Event // commits[i] is revision firstRevision+i

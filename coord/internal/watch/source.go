@@ -6,7 +6,7 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// View is what the hub reads of the store: an immutable state at one revision, see statemachine.View.
+// View is what the hub reads of the store: an immutable state at one revision, see machine.View.
 type View interface {
 	// Close releases the view.
 	Close()
@@ -28,7 +28,7 @@ type Source interface {
 	View() (View, error)
 }
 
-// From makes a Source of a function that opens some concrete kind of view, such as (*statemachine.Machine).View.
+// From makes a Source of a function that opens some concrete kind of view, such as (*machine.Machine).View.
 func From[V View](open func() (V, error)) Source {
 	return source(func() (View, error) {
 		v, err := open()

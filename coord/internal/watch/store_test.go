@@ -11,6 +11,7 @@ import (
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // store is what a hub under test watches. Whatever it does is recorded in a history, the truth.
@@ -47,18 +48,18 @@ type machineStore struct {
 	Source
 	t                testing.TB
 	truth            *history
-	leader, follower *statemachine.Machine
+	leader, follower *machine.Machine
 	hub              *Hub
 	index            uint64
 }
 
 func newMachineStore(t testing.TB, truth *history) *machineStore {
 	s := &machineStore{t: t, truth: truth}
-	s.leader = statemachine.New(statemachine.Options{Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1})
-	s.follower = statemachine.New(statemachine.Options{
+	s.leader = machine.New(machine.Options{Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 1, Boot: 1})
+	s.follower = machine.New(machine.Options{
 		Dir: "db", FS: vfs.NewMem(), Shard: 1, Member: 2, Boot: 1, Observer: s, SweepFrom: 1,
 	})
-	for _, m := range []*statemachine.Machine{s.leader, s.follower} {
+	for _, m := range []*machine.Machine{s.leader, s.follower} {
 		if _, err := m.Open(nil); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +85,7 @@ func (s *machineStore) Recovered(a *statemachine.Applied, executed func(uint64) 
 
 func (s *machineStore) apply(commits [][]op) {
 	a := s.truth.apply(commits...)
-	s.update([]*statemachine.Machine{s.leader, s.follower}, s.txns(commits)...)
+	s.update([]*machine.Machine{s.leader, s.follower}, s.txns(commits)...)
 	if a.Revision != s.revision() {
 		s.t.Errorf("machine is at revision %d, history at %d", s.revision(), a.Revision)
 	}
@@ -92,11 +93,11 @@ func (s *machineStore) apply(commits [][]op) {
 
 func (s *machineStore) compact(at statemachine.Revision) {
 	s.truth.compact(at)
-	s.update([]*statemachine.Machine{s.leader, s.follower}, compactCommand(at)...)
+	s.update([]*machine.Machine{s.leader, s.follower}, compactCommand(at)...)
 }
 
 func (s *machineStore) snapshot(batches [][][]op, compact statemachine.Revision) {
-	leader := []*statemachine.Machine{s.leader}
+	leader := []*machine.Machine{s.leader}
 	for _, commits := range batches {
 		s.truth.apply(commits...)
 		s.update(leader, s.txns(commits)...)
@@ -126,7 +127,7 @@ func (s *machineStore) revision() statemachine.Revision {
 }
 
 // update applies one entry.
-func (s *machineStore) update(machines []*statemachine.Machine, commands ...raftv1.Command) {
+func (s *machineStore) update(machines []*machine.Machine, commands ...raftv1.Command) {
 	if len(commands) == 0 {
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
-	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 )
 
 // newSwept is a hub on a real state machine in which all deletions of ranges are sweeps.
@@ -22,7 +22,7 @@ func newSwept(t *testing.T) (*machineStore, *fixture) {
 }
 
 func (s *machineStore) do(commands ...raftv1.Command) {
-	s.update([]*statemachine.Machine{s.leader, s.follower}, commands...)
+	s.update([]*machine.Machine{s.leader, s.follower}, commands...)
 }
 
 func deletion(key, end string) *pb.DeleteRangeRequest {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package statemachine_test
-
-const defaultModelRuns = 16
