@@ -25,6 +25,8 @@ type Member struct {
 	store *Store
 	subs  map[*subscription]struct{}
 	views int
+	// touched is closed when the next thing happens, see Touched.
+	touched chan struct{}
 
 	// BeforePropose, if set, is called with the procedure before each proposal; its error is returned instead of the
 	// result, and drop says whether the command is lost or executed all the same. Set it before use.
@@ -47,7 +49,10 @@ type subscription struct {
 
 // NewMember starts a Member; the caller closes it.
 func NewMember() *Member {
-	m := &Member{store: New(), subs: map[*subscription]struct{}{}, changes: make(chan change, 1<<16)}
+	m := &Member{
+		store: New(), subs: map[*subscription]struct{}{}, changes: make(chan change, 1<<16),
+		touched: make(chan struct{}),
+	}
 	m.store.Committed = func(rev statemachine.Revision, events []statemachine.Event) {
 		m.changes <- change{rev, events}
 	}
@@ -65,7 +70,25 @@ func (m *Member) Close() {
 func (m *Member) Do(fn func(*Store)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	before := m.store.Rev
 	fn(m.store)
+	if m.store.Rev != before {
+		m.touch()
+	}
+}
+
+// Touched is closed when the store changes next, or somebody takes a view, subscribes or unsubscribes: a test that
+// waits for that takes it before it looks.
+func (m *Member) Touched() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.touched
+}
+
+// touch wakes who waits. The caller holds the mutex.
+func (m *Member) touch() {
+	close(m.touched)
+	m.touched = make(chan struct{})
 }
 
 // Jump runs fn on the store as a snapshot would: its changes are not delivered, a gap is.
@@ -77,6 +100,7 @@ func (m *Member) Jump(fn func(*Store)) {
 	fn(m.store)
 	m.store.Committed = committed
 	m.changes <- change{rev: m.store.Rev}
+	m.touch()
 }
 
 // Views is how often View was called.
@@ -139,6 +163,7 @@ func (m *Member) Propose(ctx context.Context, _ raftv1.Kind, body []byte) (any, 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	response, err := m.store.Call(call.Procedure, call.Request)
+	m.touch()
 	if fault != nil {
 		return nil, fault
 	}
@@ -161,10 +186,12 @@ func (m *Member) Subscribe(
 	defer m.mu.Unlock()
 	s := &subscription{key: string(key), end: string(end), from: m.store.Rev, fn: fn}
 	m.subs[s] = struct{}{}
+	m.touch()
 	return s.from, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.subs, s)
+		m.touch()
 	}
 }
 
@@ -173,6 +200,7 @@ func (m *Member) View() *View {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.views++
+	m.touch()
 	return &View{store: m.store.Copy()}
 }
 

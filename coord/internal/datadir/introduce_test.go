@@ -386,7 +386,7 @@ func TestWipedPeerDoesNotKeepOthersOut(t *testing.T) {
 	defer cancel()
 	done := make(chan error)
 	go func() { done <- c.peers[0].d.Introduce(ctx, c.introduction(0)) }()
-	time.Sleep(4 * c.grace)
+	time.Sleep(4 * c.grace) // if the wiped one counted as a yes, the grace time would be over
 	c.start(2)
 	if err := <-done; err != nil {
 		t.Error(err)

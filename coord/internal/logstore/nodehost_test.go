@@ -317,7 +317,7 @@ func TestCrashedNodeHosts(t *testing.T) {
 						}
 					})
 				}
-				time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond)
+				time.Sleep(time.Duration(50+rand.IntN(200)) * time.Millisecond) // the crash comes at any point
 				mu.Lock()
 				before := maps.Clone(acked)
 				mu.Unlock()

@@ -16,6 +16,7 @@ type waitingLog struct {
 	mu      sync.Mutex
 	p       *Proposer
 	entries []*raftv1.Entry
+	more    chan struct{} // has a token when an entry came
 }
 
 func (l *waitingLog) Propose(data []byte) error {
@@ -26,13 +27,14 @@ func (l *waitingLog) Propose(data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, e)
+	signal(l.more)
 	return nil
 }
 
 // bodies are those of the commands that were proposed and not applied, once there are n.
 func (l *waitingLog) bodies(t *testing.T, n int) (all []string) {
 	t.Helper()
-	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+	for deadline := time.After(10 * time.Second); ; {
 		l.mu.Lock()
 		all = nil
 		for _, e := range l.entries {
@@ -44,9 +46,19 @@ func (l *waitingLog) bodies(t *testing.T, n int) (all []string) {
 		if len(all) == n {
 			return all
 		}
-		if time.Since(begin) > 10*time.Second {
+		select {
+		case <-l.more:
+		case <-deadline:
 			t.Fatalf("%d commands are proposed, not %d: %q", len(all), n, all)
 		}
+	}
+}
+
+// signal leaves a token for whoever waits.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -66,7 +78,7 @@ func (l *waitingLog) apply() {
 }
 
 func newLane(t *testing.T) (*Lane, *waitingLog) {
-	log := &waitingLog{}
+	log := &waitingLog{more: make(chan struct{}, 1)}
 	log.p = New(Options{Member: 7, Boot: 1, Log: log, Pipeline: 1, InFlight: 1000, Retry: time.Hour})
 	lane := NewLane(log.p)
 	t.Cleanup(func() {

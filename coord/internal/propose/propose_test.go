@@ -42,7 +42,7 @@ func (l *lossyLog) Propose(data []byte) error {
 	l.wg.Add(1)
 	go func() {
 		defer l.wg.Done()
-		time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+		time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // entries are applied late, and in another order
 		l.apply(data)
 	}()
 	return nil
@@ -252,7 +252,7 @@ func TestWhatFreesHasRoomInAFullQueue(t *testing.T) {
 
 // TestRenewalsGoFirst: sessions must not end because somebody fills the queue.
 func TestRenewalsGoFirst(t *testing.T) {
-	log := &waitingLog{}
+	log := &waitingLog{more: make(chan struct{}, 1)}
 	p := New(Options{Member: 1, Boot: 1, Log: log})
 	defer p.Close()
 	log.p = p
@@ -274,7 +274,7 @@ func TestRenewalsGoFirst(t *testing.T) {
 
 // TestBytesInFlightAreBounded: what every member has in memory several times is no more than an entry beyond the bound.
 func TestBytesInFlightAreBounded(t *testing.T) {
-	log := &waitingLog{}
+	log := &waitingLog{more: make(chan struct{}, 1)}
 	p := New(Options{
 		Member: 1, Boot: 1, Log: log, Retry: time.Hour, InFlight: 100, MaxEntry: 100, PipelineBytes: 1,
 		InFlightBytes: 250,
@@ -364,7 +364,10 @@ func (r refusing) Propose(data []byte) error {
 type lostLog struct {
 	mu      sync.Mutex
 	entries map[uint64]int // number of commands by entry
+	more    chan struct{}  // has a token when an entry came
 }
+
+func newLostLog() *lostLog { return &lostLog{entries: map[uint64]int{}, more: make(chan struct{}, 1)} }
 
 func (l *lostLog) Propose(data []byte) error {
 	e, err := raftv1.DecodeEntry(data)
@@ -373,23 +376,23 @@ func (l *lostLog) Propose(data []byte) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.entries == nil {
-		l.entries = map[uint64]int{}
-	}
 	l.entries[e.Number] = len(e.Commands)
+	signal(l.more)
 	return nil
 }
 
 func (l *lostLog) waitEntries(t *testing.T, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	for deadline := time.After(time.Minute); ; {
 		l.mu.Lock()
 		got := len(l.entries)
 		l.mu.Unlock()
 		if got == n {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-l.more:
+		case <-deadline:
 			t.Fatalf("%d entries, want %d", got, n)
 		}
 	}
@@ -397,7 +400,7 @@ func (l *lostLog) waitEntries(t *testing.T, n int) {
 
 // A large command, such as the requests of a native stream, leaves beside an entry in flight though it is alone.
 func TestALargeCommandDoesNotWaitForTheEntryInFlight(t *testing.T) {
-	l := &lostLog{}
+	l := newLostLog()
 	p := New(Options{Log: l, Member: 7, Boot: 1})
 	defer p.Close()
 	submit := func(size int) { p.Submit(asks, raftv1.KindRequests, make([]byte, size), func(statemachine.Result) {}) }
@@ -412,7 +415,7 @@ func TestALargeCommandDoesNotWaitForTheEntryInFlight(t *testing.T) {
 }
 
 func TestSubmitTellsAtOnceWhatIsNotTaken(t *testing.T) {
-	p := New(Options{Log: &lostLog{}, Member: 7, Boot: 1, MaxCommand: 100, MaxQueued: 1, InFlight: 1})
+	p := New(Options{Log: newLostLog(), Member: 7, Boot: 1, MaxCommand: 100, MaxQueued: 1, InFlight: 1})
 	outcome := func(size int) (err error) {
 		p.Submit(asks, raftv1.KindPut, make([]byte, size), func(r statemachine.Result) { err = r.Err })
 		return err

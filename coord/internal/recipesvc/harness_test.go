@@ -41,6 +41,8 @@ type fixture struct {
 	election coordv1.ElectionClient
 	conn     *grpc.ClientConn
 	full     atomic.Bool // there is no space for anything new
+	// returned has a token for each stream whose handler has returned.
+	returned chan struct{}
 	ctx      context.Context
 }
 
@@ -61,7 +63,13 @@ func startMember(t *testing.T, m *recipestest.Member, leases ...int64) *fixture 
 	backend.Fits = func(int) bool { return !f.full.Load() }
 	f.service = recipesvc.New(backend)
 	listener := bufconn.Listen(1 << 20)
-	server := grpc.NewServer()
+	f.returned = make(chan struct{}, 1000)
+	server := grpc.NewServer(grpc.StreamInterceptor(func(
+		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
+	) error {
+		defer func() { f.returned <- struct{}{} }()
+		return handler(srv, stream)
+	}))
 	f.service.Register(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -206,10 +214,14 @@ func (f *fixture) keys() (keys []string) {
 	return keys
 }
 
+// eventually waits until the member is as ok says, which is asked again whenever something has happened on it.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.Helper()
-	for deadline := time.Now().Add(long); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline := time.After(long)
+	for touched := f.member.Touched(); !ok(); touched = f.member.Touched() {
+		select {
+		case <-touched:
+		case <-deadline:
 			f.Fatalf("%s: not within %v; queue %q", what, long, f.keys())
 		}
 	}

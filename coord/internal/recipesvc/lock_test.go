@@ -194,10 +194,13 @@ func TestCancelledWaiterLeavesNoGhost(t *testing.T) {
 		t.Errorf("removed after %v, before its grace was over", after)
 	}
 	slow.Lock()
+	for range 2 {
+		<-f.returned // of b and c
+	}
 	d := f.acquire(job(0xd))
 	<-held
 	d.cancel()
-	time.Sleep(20 * time.Millisecond)
+	<-f.returned // the proposal goes on without its client
 	close(hold)
 	f.eventually("entry of d appeared and went", func() bool {
 		var rev int64

@@ -305,7 +305,7 @@ func TestMemberDoesNotProbeIfToldSo(t *testing.T) {
 	defer s.Close()
 	w.register(probed("a", registry.Probe{Kind: registry.ProbeHTTP, Target: s.URL}))
 	w.wait("a", registry.StateStarting)
-	time.Sleep(3 * 100 * time.Millisecond)
+	time.Sleep(3 * 100 * time.Millisecond) // three times as long as it takes to be probed
 	if asked.Load() != 0 {
 		t.Error("it probes")
 	}

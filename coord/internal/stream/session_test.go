@@ -133,7 +133,7 @@ func TestHeartbeatsRenewAndLossComesFirst(t *testing.T) {
 		t.Fatal(r)
 	}
 	beat := uint64(0)
-	for began := time.Now(); time.Since(began) < 2*ttl; time.Sleep(ttl / 20) {
+	for began := time.Now(); time.Since(began) < 2*ttl; time.Sleep(ttl / 20) { // as a client's heartbeats come
 		beat++
 		c.send(&coordv1.ClientFrame{Heartbeat: beat})
 	}

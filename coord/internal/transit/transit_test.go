@@ -37,6 +37,7 @@ type server struct {
 	t       *testing.T
 	conns   Conns
 	written atomic.Int64
+	told    chan struct{} // has a token when something was written
 	streams chan *Stream
 	sent    chan error // of each message
 	end     chan struct{}
@@ -50,7 +51,8 @@ const cost = 7
 
 func serve(t *testing.T, listen func(*server, net.Listener) net.Listener) *server {
 	s := &server{
-		t: t, streams: make(chan *Stream, 10), sent: make(chan error, 10), end: make(chan struct{}),
+		t: t, told: make(chan struct{}, 1), streams: make(chan *Stream, 10), sent: make(chan error, 10),
+		end:      make(chan struct{}),
 		returned: make(chan struct{}, 10),
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -79,7 +81,7 @@ func (s *server) Watch(w pb.Watch_WatchServer) error {
 	if err != nil {
 		return err
 	}
-	stream := s.conns.NewStream(w.Context(), pb.Watch_Watch_FullMethodName, func(n int64) { s.written.Add(n) })
+	stream := s.conns.NewStream(w.Context(), pb.Watch_Watch_FullMethodName, s.note)
 	if inside := s.conns.NewStream(w.Context(), pb.Lease_LeaseKeepAlive_FullMethodName, nil); inside.Follows() {
 		s.t.Error("a stream is followed that a handler has made inside the process")
 	}
@@ -128,11 +130,21 @@ func (s *server) watch(
 	return conn, w, <-s.streams
 }
 
+func (s *server) note(n int64) {
+	s.written.Add(n)
+	select {
+	case s.told <- struct{}{}:
+	default:
+	}
+}
+
 // eventually waits until so much is said to be written.
 func (s *server) eventually(t *testing.T, what string, written int64) {
 	t.Helper()
-	for began := time.Now(); s.written.Load() != written; time.Sleep(time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
+	for deadline := time.After(30 * time.Second); s.written.Load() != written; {
+		select {
+		case <-s.told:
+		case <-deadline:
 			t.Fatalf("%s: %d are written, not %d", what, s.written.Load(), written)
 		}
 	}
@@ -267,7 +279,7 @@ func TestCloseUnlessWritten(t *testing.T) {
 	}
 	s.eventually(t, "read", 2*cost)
 	stream.CloseUnlessWritten(time.Millisecond, func() { t.Error("closed though everything was read") })
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // what would be done wrongly would be done now
 }
 
 // Where the connection is not known a message counts until it is handed over.
@@ -298,7 +310,7 @@ func TestForgets(t *testing.T) {
 		each.forgotten(t)
 	}
 	conn.Close()
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) { // gRPC tells nobody when it has closed a connection
 		s.conns.mu.Lock()
 		n := len(s.conns.byAddr)
 		s.conns.mu.Unlock()
@@ -313,7 +325,7 @@ func TestForgets(t *testing.T) {
 
 func (s *Stream) forgotten(t *testing.T) {
 	t.Helper()
-	for known, began := s.conn, time.Now(); ; time.Sleep(time.Millisecond) {
+	for known, began := s.conn, time.Now(); ; time.Sleep(time.Millisecond) { // nor when it has forgotten a stream
 		known.mu.Lock()
 		n := len(known.streams)
 		known.mu.Unlock()

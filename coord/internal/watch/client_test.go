@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"io"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -154,6 +155,17 @@ func (c *client) quiet(t testing.TB, h *Hub) {
 	}
 }
 
+// await waits until something is so of which nobody is told: that gRPC has written a message, or that a goroutine for
+// which nobody waits has come to its end.
+func await(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not in time: " + what)
+		}
+	}
+}
+
 // settle returns when the hub has nothing to do but what waits for clients.
 func (h *Hub) settle() {
 	for {
@@ -161,6 +173,6 @@ func (h *Hub) settle() {
 		if !h.box.post(func() { idle <- !h.scanning && len(h.order.all()) == 0 }) || <-idle {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		runtime.Gosched() // its scans run beside it
 	}
 }

@@ -271,7 +271,7 @@ func TestProgressNotify(t *testing.T) { // W6
 	}
 	last := time.Now()
 	for range 20 {
-		time.Sleep(minProgressInterval / 5)
+		time.Sleep(minProgressInterval / 5) // several in each interval
 		f.put("a")
 		r := c.next(t)
 		if len(r.Events) == 0 && time.Since(last) >= minProgressInterval { // the machine stood still for a tick

@@ -45,13 +45,10 @@ func TestSlowClientCostsItself(t *testing.T) {
 			next[r.WatchId]++
 		}
 	}
-	deadline := time.Now().Add(patience) // the last response may count until its Send has returned
-	for s := f.hub.Stats(); s.Slow != 0 || s.Pending != 0; s = f.hub.Stats() {
-		if time.Now().After(deadline) {
-			t.Fatalf("stats after reading %+v", s)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	await(t, "nothing is pending, nor anybody slow: the last response counts until its Send has returned", func() bool {
+		s := f.hub.Stats()
+		return s.Slow == 0 && s.Pending == 0
+	})
 }
 
 // TestUnreadRequestsAreBounded: a client that sends requests and reads no answers is not read from any more.

@@ -46,9 +46,7 @@ func TestWatchersShareTheMembersRoom(t *testing.T) {
 	refused(modest, "a")
 	refused(f.dial(t), strings.Repeat("k", 10*cost))
 	greedy.close()
-	for pool.Used() != 2*cost {
-		time.Sleep(time.Millisecond) // until the hub has heard of the end
-	}
+	await(t, "the hub hears of the end", func() bool { return pool.Used() == 2*cost })
 	modest.create(t, &pb.WatchCreateRequest{Key: []byte("a"), WatchId: 3})
 	modest.requests <- cancelRequest(3)
 	if r := modest.next(t); !r.Canceled || pool.Used() != 2*cost {
@@ -125,14 +123,11 @@ func TestWhatGRPCHoldsCounts(t *testing.T) {
 	}, ServerOptions{Conns: conns})
 	watch := f.served(t, conns)
 	slow, quick := watch("slow"), watch("quick")
-	for pool.Used() != 0 {
-		time.Sleep(time.Millisecond) // until the answers are written
-	}
+	await(t, "the answers are written", func() bool { return pool.Used() == 0 })
 	put := func(key string) { f.hub.Applied(f.apply([]op{{[]byte(key), make([]byte, large)}})) }
 	put("slow")
-	for f.hub.settle(); f.hub.count.pending.Load() != 0; time.Sleep(time.Millisecond) {
-		// until gRPC has it
-	}
+	f.hub.settle()
+	await(t, "gRPC has the event", func() bool { return f.hub.count.pending.Load() == 0 })
 	if used := pool.Used(); used < large {
 		t.Fatalf("%d bytes count while the client has not read", used)
 	}
@@ -144,11 +139,7 @@ func TestWhatGRPCHoldsCounts(t *testing.T) {
 			t.Fatalf("event %d: %v", n, err)
 		}
 	}
-	for began := time.Now(); pool.Used() != 0; time.Sleep(time.Millisecond) {
-		if time.Since(began) > patience {
-			t.Fatalf("%d bytes are held after the slow client's connection was closed", pool.Used())
-		}
-	}
+	await(t, "nothing is held after the slow client's connection was closed", func() bool { return pool.Used() == 0 })
 	for err := error(nil); err == nil; {
 		_, err = slow.Recv()
 	}
@@ -207,13 +198,10 @@ func TestWhoEndsItsStreamAndDoesNotReadMakesRoom(t *testing.T) {
 	}, ServerOptions{Conns: conns})
 	watch := f.served(t, conns)
 	slow := watch("slow")
-	for pool.Used() != 0 {
-		time.Sleep(time.Millisecond) // until the answer is written
-	}
+	await(t, "the answer is written", func() bool { return pool.Used() == 0 })
 	f.hub.Applied(f.apply([]op{{[]byte("slow"), make([]byte, large)}}))
-	for f.hub.settle(); f.hub.count.pending.Load() != 0; time.Sleep(time.Millisecond) {
-		// until gRPC has it
-	}
+	f.hub.settle()
+	await(t, "gRPC has the event", func() bool { return f.hub.count.pending.Load() == 0 })
 	if err := slow.SendMsg([]byte{0xff}); err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func (s *storm) write(r *rand.Rand, steps int) {
 			}
 			s.store.snapshot(batches, at)
 		case p < 500:
-			time.Sleep(time.Duration(r.IntN(400)) * time.Microsecond)
+			time.Sleep(time.Duration(r.IntN(400)) * time.Microsecond) // at another pace than those who watch
 		default:
 			s.store.apply(batch())
 		}
@@ -214,7 +214,7 @@ func (v *visitor) life() bool {
 				return false
 			}
 			if slow && v.rand.IntN(4) == 0 && !v.done.Load() {
-				time.Sleep(time.Duration(v.rand.IntN(3000)) * time.Microsecond)
+				time.Sleep(time.Duration(v.rand.IntN(3000)) * time.Microsecond) // it reads slowly
 			}
 		case <-poll.C:
 			v.c.ask(progressRequest())
