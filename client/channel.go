@@ -37,7 +37,7 @@ type channel struct {
 
 	// The rest belongs to the transport's mutex.
 	opened bool // the server was told of it
-	loud   bool // in the transport's list of channels with something to send
+	listed bool // in the transport's list of channels with something to send
 	out    [][]byte
 	credit int64 // bytes of messages that we may send
 	finish bool  // we send nothing more, once out is empty
@@ -73,7 +73,7 @@ func (ch *channel) send(message []byte) error {
 		return io.EOF // recv says why
 	}
 	ch.out = append(ch.out, message)
-	ch.speak()
+	ch.list()
 	return nil
 }
 
@@ -83,7 +83,7 @@ func (ch *channel) closeSend() {
 	defer ch.t.unlock()
 	if ch.err == nil {
 		ch.finish = true
-		ch.speak()
+		ch.list()
 	}
 }
 
@@ -113,7 +113,7 @@ func (ch *channel) wasRead(n int64) {
 	if ch.read += n; ch.read >= channelWindow/2 {
 		ch.grant += ch.read
 		ch.read = 0
-		ch.speak()
+		ch.list()
 	}
 }
 
@@ -126,7 +126,7 @@ func (ch *channel) close(err error) {
 	}
 	ch.in, ch.out, ch.finish = nil, nil, true
 	if ch.opened && ch.t.mu.link != nil {
-		ch.speak()
+		ch.list()
 	} else {
 		delete(ch.t.mu.channels, ch.id)
 	}
@@ -141,11 +141,11 @@ func (ch *channel) fail(err error) {
 	}
 }
 
-// speak makes the writer look at the channel.
-func (ch *channel) speak() {
-	if ch.t.mu.link != nil && !ch.loud {
-		ch.loud = true
-		ch.t.mu.loud = append(ch.t.mu.loud, ch)
+// list makes the writer look at the channel.
+func (ch *channel) list() {
+	if ch.t.mu.link != nil && !ch.listed {
+		ch.listed = true
+		ch.t.mu.sendable = append(ch.t.mu.sendable, ch)
 		signal(ch.t.kick)
 	}
 }
@@ -157,7 +157,7 @@ func (ch *channel) take(f *coordv1.ChannelFrame) {
 		signal(ch.wake)
 	}
 	if ch.credit += f.Credit; f.Credit > 0 && len(ch.out) > 0 {
-		ch.speak()
+		ch.list()
 	}
 	if !f.Close {
 		return
@@ -173,19 +173,19 @@ func (ch *channel) take(f *coordv1.ChannelFrame) {
 
 // takeChannels puts what channels have to say into the frame and returns its size.
 func (t *transport) takeChannels(f *coordv1.ClientFrame) (size int) {
-	for len(t.mu.loud) > 0 && size < maxFrame {
-		ch := t.mu.loud[0]
-		t.mu.loud = t.mu.loud[1:]
-		ch.loud = false
-		if c := ch.say(&size); c != nil {
+	for len(t.mu.sendable) > 0 && size < maxFrame {
+		ch := t.mu.sendable[0]
+		t.mu.sendable = t.mu.sendable[1:]
+		ch.listed = false
+		if c := ch.nextFrame(&size); c != nil {
 			f.Channels = append(f.Channels, c)
 		}
 	}
 	return size
 }
 
-// say is the channel's part of the next frame, nil if it has nothing to say.
-func (ch *channel) say(size *int) *coordv1.ChannelFrame {
+// nextFrame is the channel's part of the next frame, nil if there is nothing to send.
+func (ch *channel) nextFrame(size *int) *coordv1.ChannelFrame {
 	f := &coordv1.ChannelFrame{Id: ch.id, Credit: ch.grant}
 	ch.grant = 0
 	if !ch.opened {

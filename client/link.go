@@ -248,7 +248,7 @@ func (t *transport) attach(l *link) {
 		t.reattach(s)
 	}
 	for _, ch := range t.mu.channels {
-		ch.speak()
+		ch.list()
 	}
 	if hook := t.config.Hooks.OnConnect; hook != nil {
 		t.notify(func() { hook(l.endpoint) })
@@ -265,10 +265,10 @@ func (t *transport) detach(l *link) (worked bool) {
 	for _, o := range t.mu.ready {
 		o.listed = false
 	}
-	t.mu.ready, t.mu.loud = nil, nil
+	t.mu.ready, t.mu.sendable = nil, nil
 	t.mu.lanes = [lanesCount]lane{}
 	for id, ch := range t.mu.channels {
-		ch.loud = false
+		ch.listed = false
 		if ch.opened || ch.err != nil { // those that were not wait for the next link
 			ch.fail(errLinkLost)
 			delete(t.mu.channels, id)

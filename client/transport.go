@@ -49,7 +49,7 @@ type transport struct {
 		ready        []*outbox  // with something to send
 		predecessors []*Session // shared before, and lost with parties at barriers
 		channels     map[uint64]*channel
-		loud         []*channel // with something to send
+		sendable     []*channel // with something to send
 		after        []func()   // to be called when mu is free
 		lanes        [lanesCount]lane
 		channel      uint64        // the last channel's number
