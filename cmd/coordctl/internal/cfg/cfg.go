@@ -19,6 +19,7 @@ import (
 	"github.com/coord-dev/coord/client/config"
 )
 
+// New makes "coordctl cfg".
 func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cfg <subcommand>",

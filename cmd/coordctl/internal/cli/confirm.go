@@ -18,6 +18,7 @@ import (
 // errNotConfirmed is a no.
 var errNotConfirmed = errors.New("nothing was changed")
 
+// AddYesFlag defines --yes, for verbs that Confirm.
 func AddYesFlag(cmd *cobra.Command) { cmd.Flags().Bool("yes", false, "do not ask") }
 
 // Asks tells whether confirm would ask: somebody sits at a terminal, and did not say --yes.

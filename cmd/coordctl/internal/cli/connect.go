@@ -24,12 +24,14 @@ import (
 // Globals are the global flags as our own commands need them. etcd's commands read theirs themselves, in a way that
 // ends the process on a mistake and cannot be called from outside.
 type Globals struct {
-	Spec   clientv3.ConfigSpec
+	// Spec is the connection, as etcd's client takes it.
+	Spec clientv3.ConfigSpec
+	// Output is the format of --write-out, and Hex says that keys and values are printed in hex.
 	Output string
 	Hex    bool
 	// Reach is how long an unreachable cluster is tried before giving up.
 	Reach time.Duration
-	// Hooks are told of what happens to the client that connect opens.
+	// Hooks are told of what happens to the client that Connect opens.
 	Hooks client.Hooks
 }
 
@@ -174,6 +176,7 @@ func (t jwt) GetRequestMetadata(context.Context, ...string) (map[string]string, 
 
 func (jwt) RequireTransportSecurity() bool { return false }
 
+// Endpoints are the endpoints of --endpoints or --discovery-srv, as one text for messages.
 func (g *Globals) Endpoints() string { return strings.Join(g.Spec.Endpoints, ",") }
 
 // Etcd opens etcd's own client, which logs nothing.

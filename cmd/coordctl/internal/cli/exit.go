@@ -14,9 +14,12 @@ const (
 	ExitLost        = 76
 )
 
+// What several commands end with.
 var (
+	// ErrUnreachable: no member answered within Globals.Reach.
 	ErrUnreachable = errors.New("no answer from the cluster")
-	ErrNotCoord    = errors.New("the server has no locks and elections of its own; is it coordd?")
+	// ErrNotCoord: the server knows none of our services.
+	ErrNotCoord = errors.New("the server has no locks and elections of its own; is it coordd?")
 )
 
 // ExitError ends coordctl with code; err is printed unless it is nil.

@@ -22,6 +22,7 @@ func Ours(cmds ...*cobra.Command) []*cobra.Command {
 	return cmds
 }
 
+// IsOurs says whether Ours has marked the command.
 func IsOurs(cmd *cobra.Command) bool { return cmd.Annotations[oursAnnotation] != "" }
 
 // AddGlobalFlags defines etcdctl's global flags. etcd's commands look them up by name and type, so names, types and

@@ -15,9 +15,9 @@ import (
 // Run is one run of a verb of ours that works with the SDK.
 type Run struct {
 	*Printer
-	Cmd    *cobra.Command
+	Cmd    *cobra.Command // of which the flags are read
 	g      *Globals
-	Client *client.Client
+	Client *client.Client // closed when the verb returns
 }
 
 // RunE is what cobra calls for a command.

@@ -6,6 +6,7 @@ import (
 	"github.com/coord-dev/coord/cmd/coordctl/internal/cli"
 )
 
+// New makes "coordctl completion".
 func New() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion [bash|zsh|fish|powershell]",

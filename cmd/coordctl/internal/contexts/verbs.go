@@ -17,6 +17,7 @@ import (
 	"github.com/coord-dev/coord/cmd/coordctl/internal/cli"
 )
 
+// New makes "coordctl context".
 func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "context <subcommand>",

@@ -14,6 +14,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
+// NewBarrier makes "coordctl barrier", of which enter holds; objects has the rest.
 func NewBarrier() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "barrier <subcommand>",

@@ -20,6 +20,7 @@ import (
 
 const electUsage = "elect takes the name of an election and a value, and a command behind --; or -l and the name"
 
+// NewElect makes "coordctl elect".
 func NewElect() *cobra.Command {
 	c := &contention{what: "election"}
 	var value string

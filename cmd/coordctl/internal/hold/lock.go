@@ -11,6 +11,7 @@ import (
 
 const lockUsage = "lock takes the name of a lock, and a command behind --"
 
+// NewLock makes "coordctl lock".
 func NewLock() *cobra.Command {
 	c := &contention{what: "lock", env: lockEnv}
 	c.enter = func(ctx context.Context, s *client.Session, try bool) (held, error) {

@@ -15,6 +15,7 @@ import (
 
 const rwlockUsage = "rwlock takes the name of a read-write lock, --read or --write, and a command behind --"
 
+// NewRWLock makes "coordctl rwlock", which runs a command and has subcommands.
 func NewRWLock() *cobra.Command {
 	c := &contention{what: "read-write lock"}
 	var read, write bool

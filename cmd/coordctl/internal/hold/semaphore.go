@@ -17,6 +17,7 @@ import (
 
 const semaphoreUsage = "semaphore takes the name of a semaphore, and a command behind --"
 
+// NewSemaphore makes "coordctl semaphore", which runs a command and has subcommands.
 func NewSemaphore() *cobra.Command {
 	c := &contention{what: "semaphore"}
 	var permits, limit int64

@@ -15,6 +15,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
+// NewLocks makes "coordctl locks".
 func NewLocks() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "locks <subcommand>", Short: "Locks: who holds and who waits",
@@ -30,6 +31,7 @@ rest.`,
 	return cmd
 }
 
+// NewElections makes "coordctl elections".
 func NewElections() *cobra.Command {
 	cmd := &cobra.Command{Use: "elections <subcommand>", Short: "Elections: who leads and who stands by"}
 	var to string
@@ -166,6 +168,7 @@ func allQueues(i *inspection, kind coordv1.QueueKind, prefix string) (*coordv1.L
 	}
 }
 
+// KindName is a kind as it is printed and as why takes it.
 func KindName(kind coordv1.QueueKind) string {
 	if kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
 		return "priorities"

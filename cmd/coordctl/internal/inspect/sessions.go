@@ -14,6 +14,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
+// NewSessions makes "coordctl sessions".
 func NewSessions() *cobra.Command {
 	cmd := &cobra.Command{Use: "sessions <subcommand>",
 		Short: "Sessions: who is connected, and what they hold and wait for"}

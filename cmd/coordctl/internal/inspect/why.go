@@ -45,6 +45,7 @@ func parseObject(text string) (kind coordv1.QueueKind, name string, ok bool) {
 	return 0, "", false
 }
 
+// NewWhy makes "coordctl why".
 func NewWhy() *cobra.Command {
 	return &cobra.Command{
 		Use: "why KIND/NAME", Short: "Says who holds, since when, who waits and what would free it",
@@ -94,6 +95,7 @@ func (i *inspection) addGate(resp *coordv1.ExplainResponse, name string) error {
 	return nil
 }
 
+// NewDeadlocks makes "coordctl deadlocks".
 func NewDeadlocks() *cobra.Command {
 	return &cobra.Command{
 		Use: "deadlocks", Short: "Shows which session waits for which, and where they wait for each other in a circle",

@@ -20,6 +20,7 @@ type counted struct {
 	Value int64  `json:"value"`
 }
 
+// NewCounter makes "coordctl counter".
 func NewCounter() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "counter <subcommand>", Short: "Counters that many add to",
@@ -118,6 +119,7 @@ type issued struct {
 	Last int64  `json:"last"`
 }
 
+// NewSequence makes "coordctl sequence".
 func NewSequence() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sequence <subcommand>", Short: "Sequences of numbers, each given out once",

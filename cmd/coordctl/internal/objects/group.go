@@ -18,6 +18,7 @@ import (
 	"github.com/coord-dev/coord/proto/objects"
 )
 
+// NewGroup makes "coordctl group".
 func NewGroup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "group <subcommand>", Short: "Groups: who is there",

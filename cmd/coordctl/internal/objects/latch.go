@@ -26,6 +26,7 @@ var latchHead = []any{"NAME", "REMAINING", "COUNT", "GENERATION"}
 
 func (l latched) cells() []any { return []any{cli.Plain(l.Name), l.Remaining, l.Count, l.Generation} }
 
+// NewLatch makes "coordctl latch".
 func NewLatch() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "latch <subcommand>", Short: "Latches that let go on when they were counted down",

@@ -37,10 +37,12 @@ func Summarize(all []*registry.Instance) []Summary {
 	return forms
 }
 
+// SummaryHead is the head of a table of summaries, and Row a row of it.
 func SummaryHead() []any {
 	return []any{"SERVICE", "INSTANCES", "PASSING", "STARTING", "DRAINING", "CRITICAL"}
 }
 
+// Row are the cells of a summary below SummaryHead.
 func (f *Summary) Row() []any {
 	return []any{cli.Plain(f.Service), f.Instances, f.States["passing"], f.States["starting"], f.States["draining"],
 		f.States["critical"]}

@@ -13,6 +13,7 @@ import (
 	"github.com/coord-dev/coord/cmd/coordctl/internal/cli"
 )
 
+// New makes "coordctl service".
 func New() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "service <subcommand>", Short: "The service registry: who serves what, where, and whether it is up",

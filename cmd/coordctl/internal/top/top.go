@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// New makes "coordctl top".
 func New() *cobra.Command {
 	opt := topOptions{interval: cli.Seconds(2 * time.Second)}
 	cmd := &cobra.Command{
