@@ -226,7 +226,7 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 			c.broken("%+v holds: %v, but the rule's own look differs", e, holds)
 		}
 	}
-	got := c.tally(view)
+	got := c.counts(view)
 	if e, there := q.Entry(string(got.Holder)); there && e.Token == got.Token && !e.Lingers {
 		if _, holds := q.Granted(e.Key); !holds {
 			c.broken("%+v does not hold, and did when it came", e)
@@ -234,24 +234,24 @@ func (c *crowd) snapshot() *recipes.Snapshot {
 	}
 	for _, e := range q.Sorted {
 		if e.Permits > got.Most {
-			c.broken("%+v has more permits than the tally says anybody has, %d", e, got.Most)
+			c.broken("%+v has more permits than the record says anybody has, %d", e, got.Most)
 		}
 	}
 	for _, e := range q.Sorted {
 		if _, inside := q.Granted(e.Key); inside && got.Inside > 0 && e.Token > got.Last ||
 			!inside && !e.Lingers && got.Inside > 0 && e.Token <= got.Last {
-			c.broken("%+v is inside: %v, but the tally says up to %d", e, inside, got.Last)
+			c.broken("%+v is inside: %v, but the record says up to %d", e, inside, got.Last)
 		}
 	}
 	got.Holder, got.Token, got.Most, got.Last = nil, 0, 0, 0
 	if want := tallyOf(q); !proto.Equal(got, want) {
-		c.broken("the tally is %v, want %v", got, want)
+		c.broken("the record is %v, want %v", got, want)
 	}
 	return q
 }
 
-// tally is what was counted.
-func (c *crowd) tally(view *machine.View) *recipesv1.Tally {
+// counts is what was counted.
+func (c *crowd) counts(view *machine.View) *recipesv1.Tally {
 	t := &recipesv1.Tally{}
 	kv, err := view.Get([]byte(c.queue + "/tally"))
 	must(c.T, err)

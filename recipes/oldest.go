@@ -14,7 +14,7 @@ type oldest struct{}
 // Record implements Rule.
 func (oldest) Record(string) string { return "" }
 
-// Door implements Rule: who holds is decided by the first two alone.
+// Last implements Rule: who holds is decided by the first two alone.
 func (oldest) Last(*mvccpb.KeyValue) (int64, bool) { return 0, false }
 
 // Inside implements Rule. Entries that are inside together are foreign.

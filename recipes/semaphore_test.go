@@ -209,8 +209,8 @@ func TestSemaphoreBadInput(t *testing.T) {
 	wantRefusal(t, "less than somebody waits for", resize(2), recipes.ErrLimitBelowHeld, "waits for 3")
 }
 
-// TestTallyHeals: somebody deletes the count, or all there is; who acquires then is not mistaken about who holds.
-func TestTallyHeals(t *testing.T) {
+// TestCountsHeal: somebody deletes the count, or all there is; who acquires then is not mistaken about who holds.
+func TestCountsHeal(t *testing.T) {
 	s := newStage(t, 1, 2, 3)
 	a := s.permits(1, 2, 2)
 	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, "a")

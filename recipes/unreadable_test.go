@@ -25,9 +25,9 @@ func (m *testMachine) enters(
 	return entered.Entries[0], ""
 }
 
-// TestUnreadableTally: where a fault has left what is no tally, nobody is let in beside who holds, whoever comes next
-// or goes: who is there is counted anew.
-func TestUnreadableTally(t *testing.T) {
+// TestUnreadableCounts: where a fault has left what is no record of counts, nobody is let in beside who holds, whoever
+// comes next or goes: who is there is counted anew.
+func TestUnreadableCounts(t *testing.T) {
 	for _, c := range []struct {
 		queue string
 		kind  coordv1.Kind

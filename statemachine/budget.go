@@ -17,9 +17,9 @@ import (
 // are for tests.
 type Budget struct {
 	// Ops is how many operations and compares a transaction may have, in all branches; one that is nested counts once
-	// for each level it stands at or below. Each may be a look into the store, of 5 µs or so, and at the door each is
-	// compared with others once a level. (etcd's max-txn-ops bounds each list: by default a transaction has 384 at
-	// most, or many more by nesting.)
+	// for each level it stands at or below. Each may be a look into the store, of 5 µs or so, and the member that takes
+	// the request compares each with others once a level. (etcd's max-txn-ops bounds each list: by default a
+	// transaction has 384 at most, or many more by nesting.)
 	Ops int
 	// Reads is how many operations on the chosen path may read one key each for nothing; above that all of them count,
 	// because the values that 20,000 gets read may be 30 GB. It is as many as etcd's clients may put into one list by

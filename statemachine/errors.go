@@ -34,8 +34,9 @@ var (
 	ErrWithdrawn        = errors.New("the request was withdrawn")
 	ErrQueueBroken      = errors.New("what must follow from a deletion cannot be done")
 	// ErrRefusedByOperator: the command is in the list of those that are refused, see Refused.
-	ErrRefusedByOperator = errors.New("the operator of the cluster has refused this command, at which its members ended")
-	ErrResponseTooLarge  = errors.New("the response would be too large to be kept for the session")
+	ErrRefusedByOperator = errors.New("the operator of the cluster has refused this command, at which its " +
+		"members ended")
+	ErrResponseTooLarge = errors.New("the response would be too large to be kept for the session")
 )
 
 // Other errors of readers.
@@ -47,7 +48,8 @@ var (
 // ErrUnkept is the refusal of a request of which nobody knows any more whether it ran. To clients it is
 // ErrSequencePast.
 var ErrUnkept = roomError{ErrSequencePast, coordv1.Error_REASON_SEQUENCE_PAST, codes.OutOfRange,
-	"whether the request ran is not known any more: so many outcomes were not acknowledged that those of what was freed were not kept"}
+	"whether the request ran is not known any more: so many outcomes were not acknowledged that those of what was " +
+		"freed were not kept"}
 
 // brokenError is the refusal of a step because of what a reaction to it cannot do. It implements Refusal.
 type brokenError struct{ text string }

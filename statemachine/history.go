@@ -12,7 +12,9 @@ import (
 
 // ErrNoHistory: the log of this cluster has no entry yet that this member has applied, so that nothing can be said of
 // its keys.
-var ErrNoHistory = errors.New("the history of this cluster has not begun: since it was founded no leader was elected, or this member has heard of none")
+var ErrNoHistory = errors.New(
+	"the history of this cluster has not begun: since it was founded no leader was elected, " +
+		"or this member has heard of none")
 
 // History tells which history a machine is in. It is safe for concurrent use.
 type History struct {

@@ -36,14 +36,17 @@ var refusals = []struct {
 	code   codes.Code
 	text   string
 }{
-	{ErrCompacted, coordv1.Error_REASON_COMPACTED, codes.OutOfRange, "etcdserver: mvcc: required revision has been compacted"},
-	{ErrFutureRev, coordv1.Error_REASON_FUTURE_REVISION, codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"},
+	{ErrCompacted, coordv1.Error_REASON_COMPACTED, codes.OutOfRange, "etcdserver: mvcc: required revision has been " +
+		"compacted"},
+	{ErrFutureRev, coordv1.Error_REASON_FUTURE_REVISION, codes.OutOfRange, "etcdserver: mvcc: required revision is a " +
+		"future revision"},
 	{ErrKeyNotFound, coordv1.Error_REASON_KEY_NOT_FOUND, codes.InvalidArgument, "etcdserver: key not found"},
 	{ErrLeaseNotFound, coordv1.Error_REASON_LEASE_NOT_FOUND, codes.NotFound, "etcdserver: requested lease not found"},
 	{ErrLeaseExist, coordv1.Error_REASON_LEASE_EXISTS, codes.FailedPrecondition, "etcdserver: lease already exists"},
 	{ErrNoSpace, coordv1.Error_REASON_NO_SPACE, codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded"},
 	{ErrCorrupt, coordv1.Error_REASON_CORRUPT, codes.DataLoss, "etcdserver: corrupt cluster"},
-	{ErrTooManyOps, coordv1.Error_REASON_TOO_MANY_OPERATIONS, codes.InvalidArgument, "etcdserver: too many operations in txn request"},
+	{ErrTooManyOps, coordv1.Error_REASON_TOO_MANY_OPERATIONS, codes.InvalidArgument,
+		"etcdserver: too many operations in txn request"},
 
 	{ErrSessionNotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, codes.NotFound, ""},
 	{ErrSessionElsewhere, coordv1.Error_REASON_SESSION_ELSEWHERE, codes.FailedPrecondition, ""},

@@ -45,10 +45,12 @@ func TestRefusalOfAnything(t *testing.T) {
 		want *coordv1.Refusal
 	}{
 		{statemachine.ErrFenced, &coordv1.Refusal{
-			Reason: coordv1.Error_REASON_FENCED, Code: uint32(codes.FailedPrecondition), Message: statemachine.ErrFenced.Error(),
+			Reason: coordv1.Error_REASON_FENCED, Code: uint32(codes.FailedPrecondition),
+			Message: statemachine.ErrFenced.Error(),
 		}},
 		{fmt.Errorf("%w: why", statemachine.ErrInvalid), &coordv1.Refusal{
-			Reason: coordv1.Error_REASON_INVALID, Code: uint32(codes.InvalidArgument), Message: "etcdserver: invalid command: why",
+			Reason: coordv1.Error_REASON_INVALID, Code: uint32(codes.InvalidArgument),
+			Message: "etcdserver: invalid command: why",
 		}},
 		{fmt.Errorf("lock: %w", own), &coordv1.Refusal{
 			Reason: coordv1.Error_REASON_NOT_HOLDER, Code: uint32(codes.FailedPrecondition), Message: "not yours",
@@ -56,7 +58,9 @@ func TestRefusalOfAnything(t *testing.T) {
 		{coded{errors.New("no")}, &coordv1.Refusal{
 			Reason: coordv1.Error_REASON_TOKEN_MISMATCH, Code: uint32(codes.Aborted), Message: "no",
 		}},
-		{errors.New("proto:\u00a0cannot parse"), &coordv1.Refusal{Code: uint32(codes.Unknown), Message: "proto: cannot parse"}},
+		{errors.New("proto:\u00a0cannot parse"), &coordv1.Refusal{
+			Code: uint32(codes.Unknown), Message: "proto: cannot parse",
+		}},
 	} {
 		if got := statemachine.RefusalOf(c.err); !proto.Equal(got, c.want) {
 			t.Errorf("%v is told as %v, want %v", c.err, got, c.want)

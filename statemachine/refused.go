@@ -33,19 +33,22 @@ func ParseRefused(s string) (r Refused, err error) {
 	parts := strings.Split(s, ".")
 	bits := []int{64, 32, 32}
 	for i, dst := range []func(uint64){
-		func(v uint64) { r.Index = v }, func(v uint64) { r.Command = uint32(v) }, func(v uint64) { r.Request = uint32(v) },
+		func(v uint64) { r.Index = v }, func(v uint64) { r.Command = uint32(v) },
+		func(v uint64) { r.Request = uint32(v) },
 	} {
 		if i >= len(parts) {
 			continue
 		}
 		v, err := strconv.ParseUint(parts[i], 10, bits[i])
 		if err != nil || v == 0 {
-			return Refused{}, fmt.Errorf("%q does not name a command: INDEX.COMMAND or INDEX.COMMAND.REQUEST, as in the last line of the member that ended at it", s)
+			return Refused{}, fmt.Errorf("%q does not name a command: INDEX.COMMAND or INDEX.COMMAND.REQUEST, as in "+
+				"the last line of the member that ended at it", s)
 		}
 		dst(v)
 	}
 	if len(parts) < 2 || len(parts) > 3 {
-		return Refused{}, fmt.Errorf("%q does not name a command: INDEX.COMMAND or INDEX.COMMAND.REQUEST, as in the last line of the member that ended at it", s)
+		return Refused{}, fmt.Errorf("%q does not name a command: INDEX.COMMAND or INDEX.COMMAND.REQUEST, as in the "+
+			"last line of the member that ended at it", s)
 	}
 	return r, nil
 }

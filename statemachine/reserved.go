@@ -22,7 +22,8 @@ func CheckPlain(key []byte) error {
 	if !bytes.HasPrefix(key, []byte(layout.Reserved)) {
 		return nil
 	}
-	return fmt.Errorf("%w: key %+.64q begins with %q, where nothing is put or deleted by hand: use the requests of coord.v1, "+
+	return fmt.Errorf("%w: key %+.64q begins with %q, where nothing is put or deleted by hand: use the requests of "+
+		"coord.v1, "+
 		"which coordctl's verbs and the SDK make", ErrInvalid, key, layout.Reserved)
 }
 

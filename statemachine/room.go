@@ -92,7 +92,8 @@ func (r Room) CheckOutcome(h Held, n int) error {
 		return nil
 	}
 	return roomError{ErrBacklog, coordv1.Error_REASON_BACKLOG, codes.ResourceExhausted, fmt.Sprintf(
-		"%v: those of all sessions have %d of at most %d bytes, those of this one %d, and its share is %d: acknowledge some, or read less in a session's request",
+		"%v: those of all sessions have %d of at most %d bytes, those of this one %d, and its share is %d: "+
+			"acknowledge some, or read less in a session's request",
 		ErrBacklog, h.All, r.OutcomeBytes, h.Own, share)}
 }
 
@@ -104,7 +105,8 @@ func (r Room) CheckSession(h Held, n int) error {
 		return nil
 	}
 	return roomError{ErrTooManySessions, coordv1.Error_REASON_TOO_MANY_SESSIONS, codes.ResourceExhausted, fmt.Sprintf(
-		"%v: all have %d of at most %d bytes, those of this stream %d, and its share is %d: end some, or share one among many locks",
+		"%v: all have %d of at most %d bytes, those of this stream %d, and its share is %d: end some, or share one "+
+			"among many locks",
 		ErrTooManySessions, h.All, r.SessionBytes, h.Own, share)}
 }
 

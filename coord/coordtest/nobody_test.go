@@ -26,7 +26,7 @@ import (
 	"github.com/coord-dev/coord/proto/principal"
 )
 
-// asNobody takes from each call who asks, as a door would that forgot to say it.
+// asNobody takes from each call who asks, as a way in would that forgot to say it.
 func asNobody() []grpc.ServerOption {
 	nobody := func(ctx context.Context) context.Context { return principal.For(ctx, context.Background()) }
 	return []grpc.ServerOption{

@@ -10,7 +10,7 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// Whatever door a request comes through, the commands that come of it are for whom the gate says: a recorder asks it of all that is proposed,
+// Whichever way a request comes in, the commands that come of it are for whom the gate says: a recorder asks it of all that is proposed,
 // so each test with one does, of each method that the server has or gets.
 
 // user is who asks.

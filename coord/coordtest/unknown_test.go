@@ -108,17 +108,17 @@ func newNewerClient(t *testing.T) *newerClient {
 }
 
 // proposed says that something was, by one kind of command and of procedures, and nothing that a newer client knows.
-func (c *newerClient) proposed(door string, kind raftv1.Kind, procedure string) {
+func (c *newerClient) proposed(way string, kind raftv1.Kind, procedure string) {
 	c.Helper()
 	found := false
 	for _, command := range c.log.take(c.T) {
 		found = found || command.Kind == kind && (procedure == "" || raftv1.ProcedureOf(command) == procedure)
 		if bytes.Contains(command.Body, []byte(newer)) {
-			c.Errorf("%s: in the log is %v %q", door, command.Kind, command.Body)
+			c.Errorf("%s: in the log is %v %q", way, command.Kind, command.Body)
 		}
 	}
 	if !found {
-		c.Errorf("%s: no %v %s was proposed", door, kind, procedure)
+		c.Errorf("%s: no %v %s was proposed", way, kind, procedure)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestUnknownFieldsOfEtcdsClient(t *testing.T) {
 	}
 	c.proposed("grant", raftv1.KindLeaseGrant, "")
 	inner := clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version("b"), "=", 0)}, []clientv3.Op{clientv3.OpPut("b", "2"), clientv3.OpGet("a")}, nil)
-	for _, door := range []struct {
+	for _, way := range []struct {
 		name string
 		kind raftv1.Kind
 		do   func() error
@@ -164,10 +164,10 @@ func TestUnknownFieldsOfEtcdsClient(t *testing.T) {
 		}},
 		{"revoke", raftv1.KindLeaseRevoke, func() error { _, err := etcd.Revoke(ctx, lease.ID); return err }},
 	} {
-		if err := door.do(); err != nil {
-			t.Errorf("%s: %v", door.name, err)
+		if err := way.do(); err != nil {
+			t.Errorf("%s: %v", way.name, err)
 		}
-		c.proposed(door.name, door.kind, "")
+		c.proposed(way.name, way.kind, "")
 	}
 }
 
@@ -193,7 +193,7 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 	document := &coordv1.ConfigDocument{Name: "a.json", Content: []byte(`{"a":1}`)}
 	instance := &coordv1.ServiceInstance{Service: "pay", Id: "1", Addr: "127.0.0.1:80", Weight: 1, State: coordv1.ServiceState_SERVICE_STATE_PASSING,
 		Probe: &coordv1.ServiceProbe{Kind: coordv1.ServiceProbe_KIND_TCP}}
-	for _, door := range []struct {
+	for _, way := range []struct {
 		method, procedure string
 		request           proto.Message
 	}{
@@ -206,10 +206,10 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 		{coordv1.Registry_Put_FullMethodName, recipes.RegistryPut, &coordv1.ServicePutRequest{Instance: instance, Lease: lease.ID}},
 		{coordv1.Registry_Remove_FullMethodName, recipes.RegistryRemove, &coordv1.ServiceRemoveRequest{Service: "pay", Id: "1", Lease: lease.ID}},
 	} {
-		if err := c.conn.Invoke(ctx, door.method, paint(door.request), &pb.ResponseHeader{}); err != nil {
-			t.Errorf("%s: %v", door.method, err)
+		if err := c.conn.Invoke(ctx, way.method, paint(way.request), &pb.ResponseHeader{}); err != nil {
+			t.Errorf("%s: %v", way.method, err)
 		}
-		c.proposed(door.method, raftv1.KindCall, door.procedure)
+		c.proposed(way.method, raftv1.KindCall, way.procedure)
 	}
 }
 

@@ -1,9 +1,9 @@
-// Package principal carries through a context who asks for something. Every way into the log needs one: a command whose context has
-// none is refused, so that nobody can add a way that forgets to say for whom it speaks.
+// Package principal carries through a context who asks for something. Every way into the log needs one: a command whose
+// context has none is refused, so that nobody can add a way that forgets to say for whom it speaks.
 //
-// The gate of the gRPC server (package api) says it for all that clients ask, whatever service answers them: etcd's services, the
-// native stream, the recipes, configuration, introspection. A stream keeps that of its context for all that it sends through the log.
-// What a member does for the cluster's sake is its own: see Member.
+// The gate of the gRPC server (package api) says it for all that clients ask, whatever service answers them: etcd's
+// services, the native stream, the recipes, configuration, introspection. A stream keeps that of its context for all
+// that it sends through the log. What a member does for the cluster's sake is its own: see Member.
 package principal
 
 import (

@@ -25,10 +25,10 @@
 //
 // The table is a cache of rows that its caller stores in the batch it applies:
 //
-//	leases    04 id:8             → uvarint ttl ms | uvarint deadline ms | uvarint pending index | uvarint created index |
-//	                                uvarint stream | owner
+//	leases    04 id:8             → uvarint ttl ms | uvarint deadline ms | uvarint pending index |
+//	                                uvarint created index | uvarint stream | owner
 //	renewals  06 index:8 ordinal:4 → uvarint id …        (one row a batch of renewals, until a tick settles them)
-//	streams   0c stream:8         → uvarint R ms | uvarint pending index     (while it has leases, once it was renewed)
+//	streams   0c stream:8         → uvarint R ms | uvarint pending index  (while it has leases, once it was renewed)
 //
 // The deadline in a lease's row is its own. The pending index there is that of its grant or of the last attachment; a
 // later one is found in the renewals.
@@ -152,7 +152,10 @@ type pendingRef struct {
 // of log is open is taken back when that is rolled back; log may be nil. Log time is not: Tick is called outside of
 // steps.
 func NewTable(log *undo.Log) *Table {
-	return &Table{leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: ttls{byTTL: make(map[int64]*ttlCount)}, undo: log}
+	return &Table{
+		leases: make(map[ID]*entry), streams: make(map[uint64]*stream), ttls: ttls{byTTL: make(map[int64]*ttlCount)},
+		undo: log,
+	}
 }
 
 // Get returns a copy of the lease, with the deadline and the pending index that its stream gives it.

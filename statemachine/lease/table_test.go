@@ -118,7 +118,8 @@ func (w *twin) load(t *rapid.T) *Table {
 	return loader.Done()
 }
 
-var operations = []string{"grant", "renew", "renew", "attach", "attach", "stream", "stream", "revoke", "tick", "tick", "tick", "reload"}
+var operations = []string{"grant", "renew", "renew", "attach", "attach", "stream", "stream", "revoke", "tick", "tick",
+	"tick", "reload"}
 
 // TestTableAgainstTwin applies random operations to a table and to its twin. After each, the table, and one that is
 // loaded from the rows as they are stored by then, must say what the twin says.
@@ -330,7 +331,8 @@ func (w *twin) compare(t *rapid.T, what string, table *Table, limit int) {
 }
 
 func FuzzLoader(f *testing.F) {
-	f.Add(EncodeRow(Lease{ID: 1, TTL: 5, Pending: 3, Created: 3, Stream: 7}), EncodeStream(Stream{Renewed: 3, Pending: 1}),
+	f.Add(EncodeRow(Lease{ID: 1, TTL: 5, Pending: 3, Created: 3, Stream: 7}),
+		EncodeStream(Stream{Renewed: 3, Pending: 1}),
 		EncodeRenewals([]ID{1, -1}))
 	f.Fuzz(func(t *testing.T, row, stream, renewals []byte) {
 		loader := NewLoader(0, 0, nil)
@@ -365,16 +367,19 @@ func TestSettledTwiceIsDueOnce(t *testing.T) {
 // The ids of lingering leases are given by GrantLingering alone, each once, whatever its seed.
 func TestLingeringIDs(t *testing.T) {
 	table := NewTable(nil)
-	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64, statemachine.FirstLingering - 1, statemachine.FirstLingering + statemachine.LingeringIDs} {
+	for _, id := range []ID{math.MinInt64, math.MinInt64 + 1, -1, 1, 1 << 31, math.MaxInt64,
+		statemachine.FirstLingering - 1, statemachine.FirstLingering + statemachine.LingeringIDs} {
 		if _, ok := table.Grant(id, 10, 1, ""); !ok || statemachine.Lingers(id) || !table.Alive(id) {
 			t.Errorf("lease %d: granted %t, lingers %t", id, ok, statemachine.Lingers(id))
 		}
 	}
 	seen := map[ID]bool{}
-	for _, seed := range []uint64{0, 0, uint64(statemachine.LingeringIDs) - 1, uint64(statemachine.LingeringIDs) - 1, uint64(statemachine.LingeringIDs), math.MaxUint64, math.MaxUint64} {
+	for _, seed := range []uint64{0, 0, uint64(statemachine.LingeringIDs) - 1, uint64(statemachine.LingeringIDs) - 1,
+		uint64(statemachine.LingeringIDs), math.MaxUint64, math.MaxUint64} {
 		l := table.GrantLingering(seed, 10, 1, "")
 		if !statemachine.Lingers(l.ID) || seen[l.ID] {
-			t.Errorf("seed %x gave %d, which lingers: %t, again: %t", seed, l.ID, statemachine.Lingers(l.ID), seen[l.ID])
+			t.Errorf("seed %x gave %d, which lingers: %t, again: %t", seed, l.ID, statemachine.Lingers(l.ID),
+				seen[l.ID])
 		}
 		seen[l.ID] = true
 		if _, attached := table.Attach(l.ID, 7, 2); attached || table.Renew(l.ID, 2) != 0 || table.Alive(l.ID) {

@@ -15,7 +15,8 @@ import (
 func TestAlarmsOfAnyTypeSurviveARestart(t *testing.T) {
 	d := newDriver(t)
 	alarm := func(action pb.AlarmRequest_AlarmAction, kind pb.AlarmType) *pb.AlarmResponse {
-		return d.do(command(raftv1.KindAlarm, &pb.AlarmRequest{Action: action, Alarm: kind, MemberID: 1}))[0].Response.(*pb.AlarmResponse)
+		results := d.do(command(raftv1.KindAlarm, &pb.AlarmRequest{Action: action, Alarm: kind, MemberID: 1}))
+		return results[0].Response.(*pb.AlarmResponse)
 	}
 	kinds := []pb.AlarmType{-1, pb.AlarmType_NOSPACE, 3, -2}
 	for _, kind := range kinds {
@@ -71,7 +72,8 @@ func TestAlarmsAreBounded(t *testing.T) {
 	}
 	alarm(pb.AlarmRequest_DEACTIVATE, pb.AlarmType_NOSPACE, self)
 	for _, id := range ids {
-		if r := alarm(pb.AlarmRequest_DEACTIVATE, 77, id); r.Err != nil || len(r.Response.(*pb.AlarmResponse).Alarms) != 1 {
+		if r := alarm(pb.AlarmRequest_DEACTIVATE, 77, id); r.Err != nil ||
+			len(r.Response.(*pb.AlarmResponse).Alarms) != 1 {
 			t.Fatalf("disarming that of %d: %v", id, r.Err)
 		}
 	}

@@ -101,7 +101,9 @@ func (a *answerSize) read(r *pb.RangeRequest) {
 // readPuts takes off those of the puts that are in a range.
 func (a *answerSize) readPuts(r *pb.RangeRequest) {
 	keys := mvcc.Range{Key: r.Key, End: r.RangeEnd}
-	from, _ := slices.BinarySearchFunc(a.puts, r.Key, func(p *pb.PutRequest, key []byte) int { return bytes.Compare(p.Key, key) })
+	from, _ := slices.BinarySearchFunc(a.puts, r.Key, func(p *pb.PutRequest, key []byte) int {
+		return bytes.Compare(p.Key, key)
+	})
 	for _, put := range a.puts[from:] {
 		if a.left < 0 || !keys.Contains(put.Key) {
 			break

@@ -203,7 +203,9 @@ func (b *batch) setMembers(members []*raftv1.Member) statemachine.Result {
 // peerURLTaken reports whether the row of another member than put's has one of its peer URLs.
 func peerURLTaken(members []*raftv1.Member, put *raftv1.Member) bool {
 	return slices.ContainsFunc(members, func(m *raftv1.Member) bool {
-		return m.Id != put.Id && slices.ContainsFunc(m.PeerUrls, func(u string) bool { return slices.Contains(put.PeerUrls, u) })
+		return m.Id != put.Id && slices.ContainsFunc(m.PeerUrls, func(u string) bool {
+			return slices.Contains(put.PeerUrls, u)
+		})
 	})
 }
 

@@ -28,7 +28,8 @@ func (b *batch) leaseGrant(r *raftv1.LeaseGrant) statemachine.Result {
 		return refuse(err)
 	}
 	if r.Id == 0 || r.TtlMs <= 0 || r.TtlMs > lease.MaxTTL {
-		return refuse(fmt.Errorf("%w: lease id %d must not be 0 and ttl %d ms be between 1 and %d", statemachine.ErrInvalid, r.Id, r.TtlMs, int64(lease.MaxTTL)))
+		return refuse(fmt.Errorf("%w: lease id %d must not be 0 and ttl %d ms be between 1 and %d",
+			statemachine.ErrInvalid, r.Id, r.TtlMs, int64(lease.MaxTTL)))
 	}
 	l, ok := b.m.leases.Grant(r.Id, r.TtlMs, b.index, b.by.User)
 	if !ok {
@@ -113,8 +114,10 @@ func (b *batch) linger(kv *mvccpb.KeyValue, a statemachine.Attachment) {
 // every member, and by a hash for which nobody finds keys that give the same seed: 100,000 places that a session leaves
 // at once would each look at the ids of all before.
 func (b *batch) grantLingering(kv *mvccpb.KeyValue, ttl int64) statemachine.LeaseID {
-	h := sha256.Sum256(append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(kv.Key)), uint64(kv.Lease)), kv.Key...))
-	l := b.m.leases.GrantLingering(binary.BigEndian.Uint64(h[:]), ttl, b.index, "") // nobody's: no client has to do with it
+	h := sha256.Sum256(append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(kv.Key)), uint64(kv.Lease)),
+		kv.Key...))
+	// nobody's: no client has to do with it
+	l := b.m.leases.GrantLingering(binary.BigEndian.Uint64(h[:]), ttl, b.index, "")
 	b.storeLease(l)
 	return l.ID
 }
@@ -164,7 +167,9 @@ func (b *batch) tick(r *raftv1.Tick) statemachine.Result {
 	b.dropRenewals(seen)
 	b.storeClock()
 	b.expire()
-	b.applied.Ticks = append(b.applied.Ticks, statemachine.Tick{Number: r.Number, Nonce: r.Nonce, Index: b.index, DeltaMS: r.DeltaMs})
+	b.applied.Ticks = append(b.applied.Ticks, statemachine.Tick{
+		Number: r.Number, Nonce: r.Nonce, Index: b.index, DeltaMS: r.DeltaMs,
+	})
 	return statemachine.Result{Response: statemachine.Ticked{Applied: true, Number: last}}
 }
 

@@ -20,9 +20,10 @@ import (
 // bytes. Not stored are refusals that say nothing about the request:
 //
 //   - that it does not parse, so that it has no sequence number;
-//   - ErrSequencePast, ErrSequenceFuture, ErrBacklog, ErrSessionNotFound: the session has no place for an outcome (what frees
-//     runs without one, and another copy of it is then refused by ErrSequencePast);
-//   - ErrNoSpace, ErrCorrupt, and ErrBacklog of all sessions: they pass, and then the request is executed when it is sent again.
+//   - ErrSequencePast, ErrSequenceFuture, ErrBacklog, ErrSessionNotFound: the session has no place for an outcome (what
+//     frees runs without one, and another copy of it is then refused by ErrSequencePast);
+//   - ErrNoSpace, ErrCorrupt, and ErrBacklog of all sessions: they pass, and then the request is executed when it is
+//     sent again.
 //
 // Unknown kinds: those that a session can have belong to a newer version, because who proposes knows what it proposes,
 // and stop the replica like unknown commands. Numbers that no version proposes for a session are refused.
@@ -187,7 +188,9 @@ func (r *requestRun) keepFreed(sequence uint64, outcome []byte) {
 
 // held is what counts for the room of this session's outcomes.
 func (r *requestRun) held() statemachine.Held {
-	return statemachine.Held{Own: r.s.outcomes.cost, All: r.m.sessions.held.outcomes, Holders: r.m.sessions.held.backlogs}
+	return statemachine.Held{
+		Own: r.s.outcomes.cost, All: r.m.sessions.held.outcomes, Holders: r.m.sessions.held.backlogs,
+	}
 }
 
 // checkRoom refuses an outcome of n bytes, -1 for one that is not known yet, where there is no room for it.
@@ -352,5 +355,6 @@ func (r *requestRun) withdraw(own, of uint64) statemachine.Result {
 // transient reports whether a refusal says nothing about the request but only of the moment: it is not stored, so that
 // the request is executed when it is sent again.
 func transient(err error) bool {
-	return errors.Is(err, statemachine.ErrNoSpace) || errors.Is(err, statemachine.ErrCorrupt) || errors.Is(err, statemachine.ErrBacklog)
+	return errors.Is(err, statemachine.ErrNoSpace) || errors.Is(err, statemachine.ErrCorrupt) ||
+		errors.Is(err, statemachine.ErrBacklog)
 }

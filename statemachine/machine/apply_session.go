@@ -12,13 +12,16 @@ import (
 // sessionOpen grants a lease and makes a session of it.
 func (b *batch) sessionOpen(r *raftv1.SessionOpen) statemachine.Result {
 	if r.Id <= 0 || r.Stream == 0 {
-		return refuse(fmt.Errorf("%w: session %d must be positive, stream %d not 0", statemachine.ErrInvalid, r.Id, r.Stream))
+		return refuse(fmt.Errorf("%w: session %d must be positive, stream %d not 0", statemachine.ErrInvalid, r.Id,
+			r.Stream))
 	}
 	switch {
 	case r.TtlMs > statemachine.MaxSessionTTL:
-		return refuse(fmt.Errorf("%w: a session's ttl of %d ms is longer than %d ms", statemachine.ErrInvalid, r.TtlMs, statemachine.MaxSessionTTL))
+		return refuse(fmt.Errorf("%w: a session's ttl of %d ms is longer than %d ms", statemachine.ErrInvalid, r.TtlMs,
+			statemachine.MaxSessionTTL))
 	case len(r.Identity) > statemachine.MaxIdentity:
-		return refuse(fmt.Errorf("%w: a session's identity has %d bytes, more than %d", statemachine.ErrInvalid, len(r.Identity), statemachine.MaxIdentity))
+		return refuse(fmt.Errorf("%w: a session's identity has %d bytes, more than %d", statemachine.ErrInvalid,
+			len(r.Identity), statemachine.MaxIdentity))
 	}
 	all := &b.m.sessions.held
 	held := statemachine.Held{Own: all.perStream[r.Stream], All: all.sessions, Holders: len(all.perStream)}
@@ -33,7 +36,11 @@ func (b *batch) sessionOpen(r *raftv1.SessionOpen) statemachine.Result {
 	s := &session{id: r.Id, created: b.index, identity: r.Identity}
 	b.m.sessions.put(s)
 	b.attachSession(s, 1, r.Stream)
-	return statemachine.Result{Response: statemachine.SessionOpened{ID: s.id, Created: s.created, TTL: r.TtlMs, Epoch: s.epoch, Revision: b.kv.Revision()}}
+	return statemachine.Result{
+		Response: statemachine.SessionOpened{
+			ID: s.id, Created: s.created, TTL: r.TtlMs, Epoch: s.epoch, Revision: b.kv.Revision(),
+		},
+	}
 }
 
 // attachSession attaches a session that is alive to a stream, which renews it. It returns the TTL.
@@ -50,7 +57,8 @@ func (b *batch) attachSession(s *session, epoch, stream uint64) int64 {
 	b.storeLease(l)
 	b.forgetStream(old.Stream)
 	if before != 0 && before != stream {
-		b.applied.Sessions = append(b.applied.Sessions, statemachine.SessionChange{ID: s.id, Created: s.created, Stream: before})
+		b.applied.Sessions = append(b.applied.Sessions,
+			statemachine.SessionChange{ID: s.id, Created: s.created, Stream: before})
 	}
 	return l.TTL
 }
@@ -60,7 +68,10 @@ func (b *batch) sessionAttach(r *raftv1.SessionAttach) statemachine.Result {
 	if r.Stream == 0 {
 		return refuse(fmt.Errorf("%w: stream 0", statemachine.ErrInvalid))
 	}
-	resp := statemachine.SessionsAttached{Outcomes: make([]statemachine.AttachOutcome, len(r.Items)), TTLs: make([]int64, len(r.Items)), Revision: b.kv.Revision()}
+	resp := statemachine.SessionsAttached{
+		Outcomes: make([]statemachine.AttachOutcome, len(r.Items)), TTLs: make([]int64, len(r.Items)),
+		Revision: b.kv.Revision(),
+	}
 	for i, item := range r.Items {
 		s := b.liveSession(item.GetId(), item.GetCreated())
 		switch {

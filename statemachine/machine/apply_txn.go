@@ -208,7 +208,9 @@ func checkTxnRange(r *pb.RangeRequest, revision, compacted statemachine.Revision
 
 // runPath runs the operations of a path that was checked.
 func (b *batch) runPath(p *txnPath) *pb.TxnResponse {
-	resp := &pb.TxnResponse{Header: &pb.ResponseHeader{}, Succeeded: p.succeeded, Responses: make([]*pb.ResponseOp, len(p.ops))}
+	resp := &pb.TxnResponse{
+		Header: &pb.ResponseHeader{}, Succeeded: p.succeeded, Responses: make([]*pb.ResponseOp, len(p.ops)),
+	}
 	for i, op := range p.ops {
 		out := &pb.ResponseOp{}
 		switch r := op.GetRequest().(type) {

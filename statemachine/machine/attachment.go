@@ -96,14 +96,17 @@ func (v *View) Attachment(lease statemachine.LeaseID, key []byte) (statemachine.
 // AttachedKeys calls fn for the keys that are attached to leases, until it returns false or ctx is done: by lease,
 // positive ids before negative ones, then by key; from (lease, key) on, so that one can go on where another call ended.
 // (0, nil) is the first place.
-func (v *View) AttachedKeys(ctx context.Context, lease statemachine.LeaseID, key []byte, fn func(statemachine.AttachedKey) bool) error {
+func (v *View) AttachedKeys(
+	ctx context.Context, lease statemachine.LeaseID, key []byte, fn func(statemachine.AttachedKey) bool,
+) error {
 	n := 0
-	err := scanAttached(v.rows(), mvcc.LeaseKeyKey(lease, key), []byte{mvcc.SpaceLeaseKeys + 1}, func(k statemachine.AttachedKey) bool {
-		if n++; n%1024 == 0 && ctx.Err() != nil {
-			return false
-		}
-		return fn(k)
-	})
+	err := scanAttached(v.rows(), mvcc.LeaseKeyKey(lease, key), []byte{mvcc.SpaceLeaseKeys + 1},
+		func(k statemachine.AttachedKey) bool {
+			if n++; n%1024 == 0 && ctx.Err() != nil {
+				return false
+			}
+			return fn(k)
+		})
 	if err == nil {
 		err = ctx.Err()
 	}

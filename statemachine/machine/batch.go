@@ -51,7 +51,10 @@ type batch struct {
 }
 
 func newBatch(m *Machine) *batch {
-	return &batch{m: m, kv: mvcc.NewTx(m.overlay, m.revision), compacted: m.compacted, applied: statemachine.Applied{Index: m.index}}
+	return &batch{
+		m: m, kv: mvcc.NewTx(m.overlay, m.revision), compacted: m.compacted,
+		applied: statemachine.Applied{Index: m.index},
+	}
 }
 
 // fail keeps the first error that the replica cannot go on after.
@@ -110,7 +113,8 @@ func (b *batch) entry(e sm.Entry) {
 // run applies one command. Ticks and requests consist of steps of their own, everything else is one.
 func (b *batch) run(c raftv1.Command) (r statemachine.Result) {
 	switch {
-	case c.Kind == raftv1.KindRequests, c.Kind == raftv1.KindTick: // refused is each request, as its outcome, and each reaction
+	case c.Kind == raftv1.KindRequests, c.Kind == raftv1.KindTick:
+		// refused is each request, as its outcome, and each reaction
 		return b.command(c)
 	case b.refuses():
 		return refuse(statemachine.ErrRefusedByOperator)
@@ -209,7 +213,9 @@ func (b *batch) putKey(key, value []byte, lease statemachine.LeaseID, prev *mvcc
 }
 
 // putEntry is putKey, and notes a with the attachment.
-func (b *batch) putEntry(key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment, prev *mvccpb.KeyValue) *mvccpb.KeyValue {
+func (b *batch) putEntry(
+	key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment, prev *mvccpb.KeyValue,
+) *mvccpb.KeyValue {
 	kv := b.putVersion(key, value, lease, prev)
 	if lease != 0 {
 		b.kv.Rows().Set(mvcc.LeaseKeyKey(lease, key), attachmentRow(a))
@@ -245,7 +251,8 @@ func (b *batch) note(kind mvccpb.Event_EventType, kv, prev *mvccpb.KeyValue) {
 	switch {
 	case kind == mvccpb.Event_PUT && kv.CreateRevision == kv.ModRevision:
 		prev = nil
-	case prev != nil && prev.ModRevision == kv.ModRevision && b.swept == kv.ModRevision: // the event of a sweep does not tell
+	case prev != nil && prev.ModRevision == kv.ModRevision && b.swept == kv.ModRevision:
+		// the event of a sweep does not tell
 		var err error
 		prev, _, err = mvcc.At(b.kv.Rows(), kv.Key, kv.ModRevision-1)
 		b.fail(err)

@@ -106,9 +106,10 @@ func BenchmarkCreate(b *testing.B) {
 func BenchmarkRequests(b *testing.B) {
 	m := newBenchMachine(b, 100_000)
 	m.number++
-	m.update(b, raftv1.AppendEntry(nil, &raftv1.Entry{Member: self, Boot: boot, Number: m.number, Commands: []raftv1.Command{
-		command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: 1, TtlMs: 1000, Stream: 1}),
-	}}))
+	m.update(b, raftv1.AppendEntry(nil, &raftv1.Entry{Member: self, Boot: boot, Number: m.number,
+		Commands: []raftv1.Command{
+			command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: 1, TtlMs: 1000, Stream: 1}),
+		}}))
 	created := m.index
 	const batch = 100
 	var entries [][]byte
@@ -120,7 +121,8 @@ func BenchmarkRequests(b *testing.B) {
 		}
 		m.number++
 		entries = append(entries, raftv1.AppendEntry(nil, &raftv1.Entry{
-			Member: self, Boot: boot, Number: m.number, Settled: m.number - 1, Commands: []raftv1.Command{command(raftv1.KindRequests, r)},
+			Member: self, Boot: boot, Number: m.number, Settled: m.number - 1,
+			Commands: []raftv1.Command{command(raftv1.KindRequests, r)},
 		}))
 	}
 	b.ReportAllocs()
@@ -141,9 +143,16 @@ func BenchmarkTxn(b *testing.B) {
 		for range batch {
 			key := m.key(rand.IntN(m.keys))
 			e.Commands = append(e.Commands, command(raftv1.KindTxn, &pb.TxnRequest{
-				Compare: []*pb.Compare{{Key: key, Target: pb.Compare_MOD, Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_ModRevision{}}},
-				Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: m.value}}}},
-				Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key}}}},
+				Compare: []*pb.Compare{{
+					Key: key, Target: pb.Compare_MOD, Result: pb.Compare_GREATER,
+					TargetUnion: &pb.Compare_ModRevision{},
+				}},
+				Success: []*pb.RequestOp{{
+					Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: m.value}},
+				}},
+				Failure: []*pb.RequestOp{{
+					Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key}},
+				}},
 			}))
 		}
 		entries = append(entries, raftv1.AppendEntry(nil, e))

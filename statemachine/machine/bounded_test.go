@@ -42,8 +42,10 @@ func TestMassExpiry(t *testing.T) {
 		t.Helper()
 		number++
 		got, want := apply(command(raftv1.KindTick, &raftv1.Tick{Number: number, DeltaMs: delta, Seen: d.index}))
-		if !got.Response.(statemachine.Ticked).Applied || len(d.last.Events) != len(want.Events) || d.last.Leases != reference.LeaseFacts() {
-			t.Fatalf("tick %d: %+v, %d events, leases %+v; want %d, %+v", number, got, len(d.last.Events), d.last.Leases,
+		if !got.Response.(statemachine.Ticked).Applied || len(d.last.Events) != len(want.Events) ||
+			d.last.Leases != reference.LeaseFacts() {
+			t.Fatalf("tick %d: %+v, %d events, leases %+v; want %d, %+v", number, got, len(d.last.Events),
+				d.last.Leases,
 				len(want.Events), reference.LeaseFacts())
 		}
 		return want
@@ -55,7 +57,8 @@ func TestMassExpiry(t *testing.T) {
 		if i%2 == 0 {
 			grants = append(grants, command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: ids[i], TtlMs: 1000}))
 		} else {
-			grants = append(grants, command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: ids[i], TtlMs: 1000, Stream: 1}))
+			grants = append(grants, command(raftv1.KindSessionOpen,
+				&raftv1.SessionOpen{Id: ids[i], TtlMs: 1000, Stream: 1}))
 		}
 	}
 	apply(grants...)
@@ -78,10 +81,14 @@ func TestMassExpiry(t *testing.T) {
 		t.Fatalf("one tick deleted it all: %+v", d.last.Leases)
 	}
 	dead := ids[leases-1]
-	if got, _ := apply(command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: []int64{dead}})); got.Response.(statemachine.LeasesRenewed).TTLs[0] != 0 {
+	if got,
+		_ := apply(command(raftv1.KindLeaseRenew,
+		&raftv1.LeaseRenew{Ids: []int64{dead}})); got.Response.(statemachine.LeasesRenewed).TTLs[0] != 0 {
 		t.Error("a lease that is overdue was renewed")
 	}
-	if got, _ := apply(command(raftv1.KindPut, &pb.PutRequest{Key: []byte("x"), Lease: dead})); got.Err != statemachine.ErrLeaseNotFound {
+	if got,
+		_ := apply(command(raftv1.KindPut,
+		&pb.PutRequest{Key: []byte("x"), Lease: dead})); got.Err != statemachine.ErrLeaseNotFound {
 		t.Errorf("a put on a lease that is overdue: %+v", got)
 	}
 	for reopen(); d.last.Leases.Count > 0; reopen() {

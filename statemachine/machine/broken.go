@@ -21,7 +21,9 @@ const maxBrokenText = 512
 type broken []statemachine.BrokenQueue
 
 func (q broken) find(queue string) (at int, found bool) {
-	return slices.BinarySearchFunc(q, queue, func(one statemachine.BrokenQueue, queue string) int { return cmp.Compare(one.Queue, queue) })
+	return slices.BinarySearchFunc(q, queue, func(one statemachine.BrokenQueue, queue string) int {
+		return cmp.Compare(one.Queue, queue)
+	})
 }
 
 func (q broken) has(queue string) bool {
@@ -41,7 +43,9 @@ func (b *batch) breakQueue(queue string, err error) {
 		return
 	}
 	text := strings.ReplaceAll(err.Error(), "\u00a0", " ") // as newRefusal does
-	one := statemachine.BrokenQueue{Queue: queue, Index: b.index, Revision: b.kv.Revision(), Err: text[:min(len(text), maxBrokenText)]}
+	one := statemachine.BrokenQueue{
+		Queue: queue, Index: b.index, Revision: b.kv.Revision(), Err: text[:min(len(text), maxBrokenText)],
+	}
 	value := binary.AppendUvarint(binary.AppendUvarint(nil, one.Index), uint64(one.Revision))
 	b.kv.Rows().Set(brokenKey(queue), append(value, one.Err...))
 	b.m.broken = slices.Insert(slices.Clone(b.m.broken), at, one)
@@ -64,7 +68,9 @@ func (q *broken) load(key, value []byte) error {
 	if k <= 0 {
 		return fmt.Errorf("%w: broken queue %q", mvcc.ErrCorrupt, key[1:])
 	}
-	*q = append(*q, statemachine.BrokenQueue{Queue: string(key[1:]), Index: index, Revision: statemachine.Revision(revision), Err: string(value[n+k:])})
+	*q = append(*q, statemachine.BrokenQueue{
+		Queue: string(key[1:]), Index: index, Revision: statemachine.Revision(revision), Err: string(value[n+k:]),
+	})
 	return nil
 }
 
@@ -131,7 +137,8 @@ func (b *batch) deleted(r statemachine.Reactor) (gone []deletions) {
 	var at map[string]int // where a queue is in gone; nil as long as there is but one
 	for _, e := range b.applied.Events[b.reacted:] {
 		// A sweep has no key with the prefix, and no PrevKv.
-		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) || !told.add(e.Kv.Key) {
+		if e.Type != mvccpb.Event_DELETE || e.PrevKv == nil || !bytes.HasPrefix(e.Kv.Key, r.Prefix()) ||
+			!told.add(e.Kv.Key) {
 			continue
 		}
 		queue := r.QueueOf(e.Kv.Key)

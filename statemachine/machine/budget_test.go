@@ -41,7 +41,8 @@ func (b *budgeted) results(commands ...raftv1.Command) []statemachine.Result {
 	got, want := b.last.Entries[0].Results, b.reference.Apply(e.Index, e.Cmd).Entry.Results
 	for i := range got {
 		if !errors.Is(got[i].Err, want[i].Err) || b.last.Revision != b.reference.Revision() {
-			b.t.Fatalf("command %d: %v at revision %d, and the model says %v at %d", i, got[i].Err, b.last.Revision, want[i].Err, b.reference.Revision())
+			b.t.Fatalf("command %d: %v at revision %d, and the model says %v at %d", i, got[i].Err, b.last.Revision,
+				want[i].Err, b.reference.Revision())
 		}
 	}
 	return got
@@ -60,7 +61,9 @@ func existing(key, end string) *pb.Compare {
 }
 
 func ranging(key, end string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key), RangeEnd: []byte(end)}}}
+	return &pb.RequestOp{
+		Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(key), RangeEnd: []byte(end)}},
+	}
 }
 
 func rangingAt(key, end string, rev int64) *pb.RequestOp {
@@ -70,7 +73,11 @@ func rangingAt(key, end string, rev int64) *pb.RequestOp {
 }
 
 func deleting(key, end string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end)}}}
+	return &pb.RequestOp{
+		Request: &pb.RequestOp_RequestDeleteRange{
+			RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end)},
+		},
+	}
 }
 
 func putting(key string) *pb.RequestOp {
@@ -105,29 +112,55 @@ func TestBudget(t *testing.T) {
 		within, above *pb.TxnRequest
 	}{
 		{"operations", &pb.TxnRequest{Success: puttings(40)}, &pb.TxnRequest{Success: puttings(41)}},
-		{"operations of the branch not taken", &pb.TxnRequest{Failure: puttings(40)}, &pb.TxnRequest{Failure: puttings(40), Success: puttings(1)}},
+		{"operations of the branch not taken", &pb.TxnRequest{Failure: puttings(40)},
+			&pb.TxnRequest{Failure: puttings(40), Success: puttings(1)}},
 		{"nested operations, which count for each level",
-			&pb.TxnRequest{Success: []*pb.RequestOp{nesting(&pb.TxnRequest{Success: []*pb.RequestOp{nesting(&pb.TxnRequest{Success: puttings(12)})}})}},
-			&pb.TxnRequest{Success: []*pb.RequestOp{nesting(&pb.TxnRequest{Success: []*pb.RequestOp{nesting(&pb.TxnRequest{Success: puttings(13)})}})}}},
+			&pb.TxnRequest{
+				Success: []*pb.RequestOp{nesting(&pb.TxnRequest{
+					Success: []*pb.RequestOp{nesting(&pb.TxnRequest{Success: puttings(12)})},
+				})},
+			},
+			&pb.TxnRequest{
+				Success: []*pb.RequestOp{nesting(&pb.TxnRequest{
+					Success: []*pb.RequestOp{nesting(&pb.TxnRequest{Success: puttings(13)})},
+				})},
+			}},
 		{"compares of ranges, of which two are free",
-			&pb.TxnRequest{Compare: times(4, existing("a", "b"))}, &pb.TxnRequest{Compare: append(times(4, existing("a", "b")), existing("a0", "a1"))}},
-		{"compares of keys", &pb.TxnRequest{Compare: times(20, existing("a0", ""))}, &pb.TxnRequest{Compare: times(21, existing("a0", ""))}},
-		{"compares of values", &pb.TxnRequest{Compare: append(times(6, existing("b0", "")), times(2, existing("a0", ""))...)}, &pb.TxnRequest{Compare: times(7, existing("b0", ""))}},
+			&pb.TxnRequest{Compare: times(4, existing("a", "b"))}, &pb.TxnRequest{
+				Compare: append(times(4, existing("a", "b")), existing("a0", "a1")),
+			}},
+		{"compares of keys", &pb.TxnRequest{Compare: times(20, existing("a0", ""))},
+			&pb.TxnRequest{Compare: times(21, existing("a0", ""))}},
+		{"compares of values", &pb.TxnRequest{
+			Compare: append(times(6, existing("b0", "")), times(2, existing("a0", ""))...),
+		}, &pb.TxnRequest{Compare: times(7, existing("b0", ""))}},
 		{"nested compares",
 			&pb.TxnRequest{Success: times(4, nesting(&pb.TxnRequest{Compare: times(1, existing("a", "b"))}))},
 			&pb.TxnRequest{Success: times(5, nesting(&pb.TxnRequest{Compare: times(1, existing("a", "b"))}))}},
-		{"ranges", &pb.TxnRequest{Success: times(4, ranging("a", "b"))}, &pb.TxnRequest{Success: append(times(4, ranging("a", "b")), ranging("a0", "a1"))}},
-		{"ranges of values", &pb.TxnRequest{Success: append(times(2, ranging("b", "c")), ranging("b0", "b5"), ranging("a0", "a5"))},
+		{"ranges", &pb.TxnRequest{Success: times(4, ranging("a", "b"))}, &pb.TxnRequest{
+			Success: append(times(4, ranging("a", "b")), ranging("a0", "a1")),
+		}},
+		{"ranges of values", &pb.TxnRequest{
+			Success: append(times(2, ranging("b", "c")), ranging("b0", "b5"), ranging("a0", "a5")),
+		},
 			&pb.TxnRequest{Success: append(times(2, ranging("b", "c")), ranging("b0", "b5"), ranging("a0", "a6"))}},
 		{"ranges in the past, whose keys are dearer", &pb.TxnRequest{Success: append(past, rangingAt("a0", "a5", 11))},
 			&pb.TxnRequest{Success: append(past, rangingAt("a0", "a6", 11))}},
-		{"deletions, which are dearer", &pb.TxnRequest{Success: append(times(2, ranging("a", "b")), deleting("a0", "a3"), deleting("a3", "a5"))},
+		{"deletions, which are dearer", &pb.TxnRequest{
+			Success: append(times(2, ranging("a", "b")), deleting("a0", "a3"), deleting("a3", "a5")),
+		},
 			&pb.TxnRequest{Success: []*pb.RequestOp{ranging("a", "c"), ranging("a", "c"), deleting("a0", "a6")}}},
-		{"one range deleted many times", &pb.TxnRequest{Success: times(3, deleting("a0", "a5"))}, &pb.TxnRequest{Success: times(4, deleting("a0", "a5"))}},
-		{"reads of keys", &pb.TxnRequest{Success: times(2, ranging("b0", ""))}, &pb.TxnRequest{Success: times(7, ranging("b0", ""))}},
+		{"one range deleted many times", &pb.TxnRequest{Success: times(3, deleting("a0", "a5"))},
+			&pb.TxnRequest{Success: times(4, deleting("a0", "a5"))}},
+		{"reads of keys", &pb.TxnRequest{Success: times(2, ranging("b0", ""))},
+			&pb.TxnRequest{Success: times(7, ranging("b0", ""))}},
 		{"all together", &pb.TxnRequest{Compare: times(2, existing("a", "c")), Success: times(2, ranging("a", "b"))},
-			&pb.TxnRequest{Compare: times(2, existing("a", "c")), Success: append(times(2, ranging("a", "b")), ranging("a", "a1"))}},
-		{"that which is linear", &pb.TxnRequest{Compare: times(1, existing("", "\x00")), Success: times(1, deleting("a", "\x00"))}, nil},
+			&pb.TxnRequest{
+				Compare: times(2, existing("a", "c")), Success: append(times(2, ranging("a", "b")), ranging("a", "a1")),
+			}},
+		{"that which is linear", &pb.TxnRequest{
+			Compare: times(1, existing("", "\x00")), Success: times(1, deleting("a", "\x00")),
+		}, nil},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			b := newBudgeted(t)
@@ -138,7 +171,8 @@ func TestBudget(t *testing.T) {
 					t.Errorf("above the budget: %v", err)
 				}
 				if len(b.last.Events) > 0 || b.last.Revision != before {
-					t.Errorf("above the budget: revision %d after %d, %d events", b.last.Revision, before, len(b.last.Events))
+					t.Errorf("above the budget: revision %d after %d, %d events", b.last.Revision, before,
+						len(b.last.Events))
 				}
 			}
 			if err := b.txn(c.within); err != nil {
@@ -163,7 +197,8 @@ func TestBudgetOfPlainCommands(t *testing.T) {
 	var all []raftv1.Command
 	all = append(all, command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000}))
 	for i := range 100 {
-		all = append(all, command(raftv1.KindPut, &pb.PutRequest{Key: fmt.Append(nil, "k", i), Lease: 7}), put(fmt.Sprint("p", i), ""))
+		all = append(all, command(raftv1.KindPut, &pb.PutRequest{Key: fmt.Append(nil, "k", i), Lease: 7}),
+			put(fmt.Sprint("p", i), ""))
 	}
 	all = append(all, command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("p"), RangeEnd: []byte("q")}),
 		command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 7}))
@@ -194,10 +229,13 @@ func TestBudgetOfRemovedHistory(t *testing.T) {
 	rev := removed.last.Revision
 	wide := []*pb.RequestOp{rangingAt("a", "c", rev), rangingAt("a", "c", rev)}
 	txn := func(end string) raftv1.Command { // c0 and c1 are kept, nothing else of c…: 8 units; and a0, a1, a2 are 12
-		return command(raftv1.KindTxn, &pb.TxnRequest{Success: append(wide, rangingAt("c", "d", rev), rangingAt("a", end, rev))})
+		return command(raftv1.KindTxn, &pb.TxnRequest{
+			Success: append(wide, rangingAt("c", "d", rev), rangingAt("a", end, rev)),
+		})
 	}
 	log := [][]raftv1.Command{
-		{put("d", "v"), command(raftv1.KindCompact, &pb.CompactionRequest{Revision: rev})}, {txn("a3")}, {txn("a4")}, {txn("a3"), txn("a4")},
+		{put("d", "v"), command(raftv1.KindCompact, &pb.CompactionRequest{Revision: rev})}, {txn("a3")}, {txn("a4")},
+		{txn("a3"), txn("a4")},
 	}
 	check := func(results []statemachine.Result, want ...error) {
 		t.Helper()
@@ -225,14 +263,15 @@ func TestBudgetOfRemovedHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	results := append(not.last.Entries[1].Results, not.last.Entries[2].Results...)
-	check(append(results, not.last.Entries[3].Results...), nil, statemachine.ErrTooManyOps, nil, statemachine.ErrTooManyOps)
+	check(append(results, not.last.Entries[3].Results...), nil, statemachine.ErrTooManyOps, nil,
+		statemachine.ErrTooManyOps)
 	if a, b := removed.hash(), not.hash(); a != b {
 		t.Errorf("the states differ: %x, %x", a, b)
 	}
 }
 
-// TestTwiceChangedKeys: the events of a transaction that puts many keys and then deletes them, which no door lets pass,
-// have what the keys were before it.
+// TestTwiceChangedKeys: the events of a transaction that puts many keys and then deletes them, which no member lets
+// pass, have what the keys were before it.
 func TestTwiceChangedKeys(t *testing.T) {
 	d := newDriver(t)
 	const keys, rounds = 20_000, 50
@@ -241,7 +280,7 @@ func TestTwiceChangedKeys(t *testing.T) {
 		commands = append(commands, put(fmt.Sprintf("k%05d", i), "v"))
 	}
 	d.do(commands...)
-	var ops []*pb.RequestOp // which the door lets nobody send
+	var ops []*pb.RequestOp // which a member lets nobody send
 	for i := range keys / rounds {
 		ops = append(ops, putting(fmt.Sprintf("k%05d", i*rounds)))
 	}

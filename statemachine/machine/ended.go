@@ -53,7 +53,8 @@ func (p place) describe() string {
 	if p.command == 0 {
 		return "an entry of " + who
 	}
-	what := fmt.Sprintf("command %d of %d, %v, of %s", p.command, len(p.entry.Commands), p.entry.Commands[p.command-1].Kind, who)
+	what := fmt.Sprintf("command %d of %d, %v, of %s", p.command, len(p.entry.Commands),
+		p.entry.Commands[p.command-1].Kind, who)
 	if by := p.entry.Commands[p.command-1].By; by.User != "" {
 		what += fmt.Sprintf(", asked by user %q", by.User)
 	}
@@ -113,13 +114,15 @@ func (e *applyError) Error() string {
 	text := fmt.Sprintf("log entry %v is not applied: %v (%s); ", e.at, e.err, e.at.describe())
 	switch {
 	case errors.As(e.err, new(panicked)) && e.at.command > 0:
-		return text + fmt.Sprintf("where all members end here, stop them, let each refuse it by \"coordd refuse-command --data-dir DIR --entry %v\", and start them again", e.at)
+		return text + fmt.Sprintf("where all members end here, stop them, let each refuse it by \"coordd "+
+			"refuse-command --data-dir DIR --entry %v\", and start them again", e.at)
 	case errors.As(e.err, new(panicked)):
 		return text + "this is a fault of this release"
 	case errors.Is(e.err, raftv1.ErrUnknown):
 		return text + "start this member with the release that the others run"
 	}
-	return text + "nothing of it is lost on this member: mend its disk and start it again, or rebuild it from the others"
+	return text + "nothing of it is lost on this member: mend its disk and start it again, or rebuild it from " +
+		"the others"
 }
 
 // maxBatch is the size of the rows of a batch from which it takes no further entry, in bytes: Dragonboat hands over

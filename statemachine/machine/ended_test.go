@@ -53,7 +53,8 @@ func TestPanicEndsTheReplicaAndNamesTheCommand(t *testing.T) {
 	t.Run("a command", func(t *testing.T) {
 		d := newDriver(t, boom)
 		d.mustEnd(encodedEntry(0xabc, 9, put("b", ""), call("boom")),
-			"log entry 2.2 is not applied: panic: boom", "command 2 of 2, Call, of member abc (start 1, entry 9)", "refuse-command --data-dir DIR --entry 2.2\"")
+			"log entry 2.2 is not applied: panic: boom", "command 2 of 2, Call, of member abc (start 1, entry 9)",
+			"refuse-command --data-dir DIR --entry 2.2\"")
 	})
 	t.Run("a request", func(t *testing.T) {
 		d := newDriver(t, acquiring{})
@@ -63,16 +64,19 @@ func TestPanicEndsTheReplicaAndNamesTheCommand(t *testing.T) {
 		guarded := putRequest(3, "b", "")
 		guarded.Guards = []*coordv1.Guard{{}}
 		c := s.command(putRequest(2, "a", ""), guarded)
-		d.mustEnd(encodedEntry(self, 99, c), "log entry 3.1.2 is", "Requests", "session 5", "its request 2: KIND_PUT, sequence 3", "--entry 3.1.2\"")
+		d.mustEnd(encodedEntry(self, 99, c), "log entry 3.1.2 is", "Requests", "session 5",
+			"its request 2: KIND_PUT, sequence 3", "--entry 3.1.2\"")
 	})
 	t.Run("a lease", func(t *testing.T) {
 		d := newDriver(t)
 		d.reactor = reactor(func(statemachine.Step, string) { panic("boom") })
 		d.reopen()
-		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 0x1f, TtlMs: 1}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("q/1"), Lease: 0x1f}))
+		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 0x1f, TtlMs: 1}),
+			command(raftv1.KindPut, &pb.PutRequest{Key: []byte("q/1"), Lease: 0x1f}))
 		d.tick(1)
 		tick := command(raftv1.KindTick, &raftv1.Tick{Number: 2, DeltaMs: 5, Seen: d.index})
-		d.mustEnd(encodedEntry(self, 99, tick), "log entry 4.1 ", "Tick", "at the lease 1f that expires, in what follows for \"q\"", "--entry 4.1\"")
+		d.mustEnd(encodedEntry(self, 99, tick), "log entry 4.1 ", "Tick", "at the lease 1f that expires, in what "+
+			"follows for \"q\"", "--entry 4.1\"")
 	})
 }
 
@@ -108,11 +112,14 @@ func TestUnparsedIsRefusedAndCounted(t *testing.T) {
 		{encodedEntry(self, 51, raftv1.Command{Kind: 0}, put("a", "")), 1},
 		{encodedEntry(self, 52, raftv1.Command{Kind: raftv1.KindPut, Body: []byte{0xff}}), 1},
 		{encodedEntry(self, 53, raftv1.Command{Kind: raftv1.KindRequests, Body: []byte{0xff}}), 1},
-		{encodedEntry(self, 54, s.command(&coordv1.Request{Sequence: 1, Kind: coordv1.Kind_KIND_PUT, Body: []byte{0xff}})), 1},
+		{encodedEntry(self, 54, s.command(&coordv1.Request{
+			Sequence: 1, Kind: coordv1.Kind_KIND_PUT, Body: []byte{0xff},
+		})), 1},
 	} {
 		before := d.m.Unparsed()
 		d.index++
-		if _, err := d.m.Update([]sm.Entry{{Index: d.index, Cmd: c.cmd}}); err != nil || d.m.Unparsed()-before != c.want {
+		if _, err := d.m.Update([]sm.Entry{{Index: d.index, Cmd: c.cmd}}); err != nil ||
+			d.m.Unparsed()-before != c.want {
 			t.Errorf("%x: %v, counted %d", c.cmd, err, d.m.Unparsed()-before)
 		}
 		for _, e := range d.last.Entries {
@@ -131,9 +138,13 @@ func TestUnparsedIsRefusedAndCounted(t *testing.T) {
 func TestReadThatFailsEndsTheReplica(t *testing.T) {
 	long := strings.Repeat("x", 3<<10) // so that each space has blocks of its own, which opening does not read
 	for what, c := range map[string]raftv1.Command{
-		"put":     put("b", "2"),
-		"compare": command(raftv1.KindTxn, &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte("b"), Target: pb.Compare_VERSION}}}),
-		"ranged":  command(raftv1.KindTxn, &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte("a"), RangeEnd: []byte("z"), Target: pb.Compare_VERSION}}}),
+		"put": put("b", "2"),
+		"compare": command(raftv1.KindTxn, &pb.TxnRequest{
+			Compare: []*pb.Compare{{Key: []byte("b"), Target: pb.Compare_VERSION}},
+		}),
+		"ranged": command(raftv1.KindTxn, &pb.TxnRequest{
+			Compare: []*pb.Compare{{Key: []byte("a"), RangeEnd: []byte("z"), Target: pb.Compare_VERSION}},
+		}),
 		"read": command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{
 			RequestRange: &pb.RangeRequest{Key: []byte("b")}}}}}),
 		"past": command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{
@@ -155,12 +166,17 @@ func TestReadThatFailsEndsTheReplica(t *testing.T) {
 					return nil
 				}},
 				procedure{name: "keys", run: func(s statemachine.Step) error { s.LeaseKeys(5); return nil }},
-				procedure{name: "note", run: func(s statemachine.Step) error { s.Attachment(5, []byte("a03"+long)); return nil }},
+				procedure{name: "note", run: func(s statemachine.Step) error {
+					s.Attachment(5, []byte("a03"+long))
+					return nil
+				}},
 			)
-			d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 100}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: 5}))
+			d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 100}),
+				command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: 5}))
 			for i := range 30 {
 				key := fmt.Appendf(nil, "a%02d%s", i, long)
-				d.do(command(raftv1.KindPut, &pb.PutRequest{Key: key, Value: []byte(long), Lease: 5}), put(fmt.Sprint("c", i), long+long))
+				d.do(command(raftv1.KindPut, &pb.PutRequest{Key: key, Value: []byte(long), Lease: 5}),
+					put(fmt.Sprint("c", i), long+long))
 			}
 			if err := d.m.Close(); err != nil {
 				t.Fatal(err)
@@ -178,7 +194,8 @@ func TestReadThatFailsEndsTheReplica(t *testing.T) {
 			broken.Store(true)
 			_, err := d.m.Update([]sm.Entry{d.entry(c)})
 			broken.Store(false)
-			if err == nil || !strings.Contains(d.ended, "the disk is broken") || !strings.Contains(d.ended, "mend its disk") || len(d.applied) != told {
+			if err == nil || !strings.Contains(d.ended, "the disk is broken") ||
+				!strings.Contains(d.ended, "mend its disk") || len(d.applied) != told {
 				t.Fatalf("the replica goes on: %v, its last line is %q", err, d.ended)
 			}
 		})

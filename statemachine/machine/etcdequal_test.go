@@ -84,11 +84,17 @@ func TestTwoChangesOfAKeyInOneRevision(t *testing.T) {
 	d := newDriver(t)
 	d.do(put("k", "old"))
 	nested := func(op *pb.RequestOp) *pb.RequestOp {
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}}}
+		return &pb.RequestOp{
+			Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}},
+		}
 	}
 	r := d.do(command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{
-		nested(&pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte("new")}}}),
-		nested(&pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}}}),
+		nested(&pb.RequestOp{
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte("new")}},
+		}),
+		nested(&pb.RequestOp{
+			Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}},
+		}),
 	}}))
 	if r[0].Err != nil {
 		t.Fatal(r[0].Err)
@@ -127,7 +133,9 @@ func TestNegativeRevisionsInTransactions(t *testing.T) {
 	d := newDriver(t)
 	d.do(put("k", "v"))
 	read := func(rev int64) (error, error) {
-		op := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k"), Revision: rev}}}
+		op := &pb.RequestOp{
+			Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k"), Revision: rev}},
+		}
 		txn := &pb.TxnRequest{Success: []*pb.RequestOp{op}}
 		_, err := d.view().Txn(context.Background(), txn)
 		return err, d.do(command(raftv1.KindTxn, txn))[0].Err

@@ -38,8 +38,10 @@ func randomProgram() statemachine.Program {
 func someRefused() (list []statemachine.Refused) {
 	for index := uint64(3); index < 1000; index += 17 {
 		list = append(list, statemachine.Refused{Index: index, Command: 1},
-			statemachine.Refused{Index: index + 5, Command: 2, Request: 1}, statemachine.Refused{Index: index + 9, Command: 1, Request: 2},
-			statemachine.Refused{Index: index + 11, Command: 1, Request: 1}, statemachine.Refused{Index: index + 12, Command: 2, Request: 1})
+			statemachine.Refused{Index: index + 5, Command: 2, Request: 1},
+			statemachine.Refused{Index: index + 9, Command: 1, Request: 2},
+			statemachine.Refused{Index: index + 11, Command: 1, Request: 1},
+			statemachine.Refused{Index: index + 12, Command: 2, Request: 1})
 	}
 	return list
 }
@@ -71,7 +73,8 @@ func (acquiring) Run(s statemachine.Step, request []byte) ([]byte, error) {
 	}
 	resp := &coordv1.Acquired{}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(r.Names))) {
-		rev, err := s.PutEntry([]byte(name), []byte("entry"), s.Session(), statemachine.Attachment{Kind: 7, LingerMS: r.LingerMs})
+		rev, err := s.PutEntry([]byte(name), []byte("entry"), s.Session(),
+			statemachine.Attachment{Kind: 7, LingerMS: r.LingerMs})
 		if err != nil {
 			return nil, err
 		}
@@ -128,12 +131,16 @@ func (g *generator) sessionCommand() raftv1.Command {
 	switch n := g.IntN(100); {
 	case n < 20:
 		return command(raftv1.KindSessionOpen, &raftv1.SessionOpen{
-			Id: pick(g, modelSessions), TtlMs: extreme(g, int64(g.IntN(40))), Stream: extreme(g, g.Uint64N(4)), Identity: g.value(),
+			Id: pick(g, modelSessions), TtlMs: extreme(g, int64(g.IntN(40))), Stream: extreme(g, g.Uint64N(4)),
+			Identity: g.value(),
 		})
 	case n < 30:
-		return command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: g.Uint64N(4), Items: []*raftv1.SessionAttach_Item{
-			{Id: s.ID, Created: s.Created, Epoch: extreme(g, s.Epoch+g.Uint64N(3))}, {Id: pick(g, modelSessions), Created: s.Created, Epoch: 9},
-		}})
+		return command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: g.Uint64N(4),
+			Items: []*raftv1.SessionAttach_Item{
+				{Id: s.ID, Created: s.Created, Epoch: extreme(g, s.Epoch+g.Uint64N(3))}, {
+					Id: pick(g, modelSessions), Created: s.Created, Epoch: 9,
+				},
+			}})
 	case n < 33:
 		return command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: s.ID, Created: s.Created})
 	case n < 50:
@@ -176,7 +183,8 @@ func (g *generator) request(acknowledged uint64) []byte {
 	case n < 40:
 		r = request(sequence, coordv1.Kind_KIND_TXN, g.txn(0))
 	case n < 46:
-		r = request(sequence, coordv1.Kind_KIND_LEASE_GRANT, &pb.LeaseGrantRequest{ID: g.lease(), TTL: extreme(g, int64(g.IntN(3)))})
+		r = request(sequence, coordv1.Kind_KIND_LEASE_GRANT,
+			&pb.LeaseGrantRequest{ID: g.lease(), TTL: extreme(g, int64(g.IntN(3)))})
 	case n < 49:
 		r = request(sequence, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: g.lease()})
 	case n < 64:
@@ -229,8 +237,10 @@ func (r *replica) checkSessions(state *model.Model) {
 	}
 	r.w.same(r, r.index, "sessions", got, want)
 	for _, s := range want {
-		if !r.m.Attached(s.Stream, s.ID, s.Created) || r.m.Attached(s.Stream+1, s.ID, s.Created) || r.m.Attached(s.Stream, s.ID, s.Created+1) {
-			r.w.t.Fatalf("%s: session %+v at index %d: attached to its stream %v", r.name, s, r.index, r.m.Attached(s.Stream, s.ID, s.Created))
+		if !r.m.Attached(s.Stream, s.ID, s.Created) || r.m.Attached(s.Stream+1, s.ID, s.Created) ||
+			r.m.Attached(s.Stream, s.ID, s.Created+1) {
+			r.w.t.Fatalf("%s: session %+v at index %d: attached to its stream %v", r.name, s, r.index,
+				r.m.Attached(s.Stream, s.ID, s.Created))
 		}
 	}
 }
@@ -248,10 +258,11 @@ func (r *replica) checkAttached(v *machine.View, state *model.Model) {
 	}
 	if len(got) == 3 { // and on from there
 		last := got[2]
-		err := v.AttachedKeys(context.Background(), last.Lease, append(bytes.Clone(last.Key), 0), func(k statemachine.AttachedKey) bool {
-			got = append(got, k)
-			return true
-		})
+		err := v.AttachedKeys(context.Background(), last.Lease, append(bytes.Clone(last.Key), 0),
+			func(k statemachine.AttachedKey) bool {
+				got = append(got, k)
+				return true
+			})
 		if err != nil {
 			r.w.t.Fatal(err)
 		}

@@ -33,7 +33,8 @@ type proposer struct {
 }
 
 var modelKeys = []string{
-	"a", "a\x00", "a\x00\x01", "a\x01", "aa", "ab", "b", "b\xff", "b\xff\xff", "c", "\x00", "\x00\x00", "\xff", "\xff\xff",
+	"a", "a\x00", "a\x00\x01", "a\x01", "aa", "ab", "b", "b\xff", "b\xff\xff", "c", "\x00", "\x00\x00", "\xff",
+	"\xff\xff",
 	"a/", "a/1", "a/2", "a/\xff", "a/b/1", "a/b/2", "a\x00/1", "/1",
 	"_coord", "_coord/", "_coord/a", "_coord/b/c", "_coord0",
 }
@@ -116,7 +117,9 @@ func (g *generator) command(index uint64) raftv1.Command {
 		case n < 59:
 			return command(raftv1.KindCompact, &pb.CompactionRequest{Revision: extreme(g, g.revision())})
 		case n < 66:
-			return command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: g.lease(), TtlMs: extreme(g, int64(g.IntN(30)))})
+			return command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{
+				Id: g.lease(), TtlMs: extreme(g, int64(g.IntN(30))),
+			})
 		case n < 68:
 			return command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: g.lease()})
 		case n < 75:
@@ -126,9 +129,13 @@ func (g *generator) command(index uint64) raftv1.Command {
 		case n < 90:
 			return command(raftv1.KindAlarm, g.alarm())
 		case n < 92:
-			return command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: g.member(), Add: g.chance(20), Claim: g.chance(50)})
+			return command(raftv1.KindMemberPut, &raftv1.MemberPut{
+				Member: g.member(), Add: g.chance(20), Claim: g.chance(50),
+			})
 		case n < 93 && g.chance(30):
-			return command(raftv1.KindVersionRaise, &raftv1.VersionRaise{Version: uint32(g.Uint64N(uint64(raftv1.MaxVersion) + 2))})
+			return command(raftv1.KindVersionRaise, &raftv1.VersionRaise{
+				Version: uint32(g.Uint64N(uint64(raftv1.MaxVersion) + 2)),
+			})
 		case n < 93 && g.chance(20):
 			return command(raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: g.Uint64N(3)})
 		case n < 93:
@@ -138,7 +145,9 @@ func (g *generator) command(index uint64) raftv1.Command {
 		case n < 96:
 			return raftv1.Command{Kind: raftv1.KindPut, Body: []byte("\xff")}
 		default:
-			return command(raftv1.KindCall, &raftv1.Call{Procedure: scripted{}.Name(), Request: g.script(), UnixMs: int64(g.IntN(3))})
+			return command(raftv1.KindCall, &raftv1.Call{
+				Procedure: scripted{}.Name(), Request: g.script(), UnixMs: int64(g.IntN(3)),
+			})
 		}
 	}
 }
@@ -222,7 +231,8 @@ func (g *generator) rangeRequest() *pb.RangeRequest {
 		r.Limit = int64(g.IntN(5))
 	}
 	if g.chance(50) {
-		r.SortOrder = pick(g, []pb.RangeRequest_SortOrder{pb.RangeRequest_NONE, pb.RangeRequest_ASCEND, pb.RangeRequest_DESCEND})
+		r.SortOrder = pick(g, []pb.RangeRequest_SortOrder{pb.RangeRequest_NONE, pb.RangeRequest_ASCEND,
+			pb.RangeRequest_DESCEND})
 		r.SortTarget = pb.RangeRequest_SortTarget(g.IntN(len(pb.RangeRequest_SortTarget_name)))
 	}
 	for _, filter := range []*int64{&r.MinModRevision, &r.MaxModRevision, &r.MinCreateRevision, &r.MaxCreateRevision} {
@@ -333,7 +343,8 @@ func extreme[T int64 | uint64](g *generator, usual T) T {
 	if !g.chance(1) {
 		return usual
 	}
-	return T(pick(g, []uint64{0, 1, 1<<31 - 1, 1 << 31, 1<<62 + 1, 1<<63 - 1, 1 << 63, 1<<63 + 1, 1<<64 - 2, 1<<64 - 1}))
+	return T(pick(g, []uint64{0, 1, 1<<31 - 1, 1 << 31, 1<<62 + 1, 1<<63 - 1, 1 << 63, 1<<63 + 1, 1<<64 - 2,
+		1<<64 - 1}))
 }
 
 // alarm disarms much more than it raises, so that most commands run.
@@ -386,7 +397,8 @@ func (g *generator) script() []byte {
 	var script []action
 	for range g.IntN(6) {
 		a := action{Do: pick(g, []string{
-			"get", "scan", "children", "put", "put", "entry", "entry", "touch", "delete", "next", "alive", "keys", "attachment", "session", "clock",
+			"get", "scan", "children", "put", "put", "entry", "entry", "touch", "delete", "next", "alive", "keys",
+			"attachment", "session", "clock",
 			"refuse", "attempt", "broken", "mend",
 		})}
 		a.Key, a.End = g.keys()

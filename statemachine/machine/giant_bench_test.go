@@ -14,7 +14,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-var giantKeys = flag.Int("bench.giantkeys", 1_000_000, "keys that BenchmarkDeleteAll deletes; a lease of BenchmarkRevokeMany has a fifth of them")
+var giantKeys = flag.Int("bench.giantkeys", 1_000_000, "keys that BenchmarkDeleteAll deletes; a lease of "+
+	"BenchmarkRevokeMany has a fifth of them")
 
 // BenchmarkDeleteAll applies one deletion of a million keys. One operation is the whole command.
 func BenchmarkDeleteAll(b *testing.B) {
@@ -76,7 +77,9 @@ func benchmarkGiant(b *testing.B, keys int, lease int64, c raftv1.Command) {
 
 func (m *benchMachine) apply(b *testing.B, commands ...raftv1.Command) {
 	m.number++
-	m.update(b, raftv1.AppendEntry(nil, &raftv1.Entry{Member: self, Boot: boot, Number: m.number, Settled: m.number - 1, Commands: commands}))
+	m.update(b, raftv1.AppendEntry(nil, &raftv1.Entry{
+		Member: self, Boot: boot, Number: m.number, Settled: m.number - 1, Commands: commands,
+	}))
 }
 
 // processTime is the CPU time that this process has used, which a busy machine says more by than the time that passed.

@@ -14,7 +14,9 @@ import (
 // HashKV hashes the versions that reads at revisions in [Compacted(), rev] can see; rev 0 means the view's revision. It
 // is equal on all members for equal (rev, compacted revision), whatever part of the older history they have removed.
 // ErrFutureRev, ErrCompacted.
-func (v *View) HashKV(ctx context.Context, rev statemachine.Revision) (sum uint32, hashed, compacted statemachine.Revision, err error) {
+func (v *View) HashKV(
+	ctx context.Context, rev statemachine.Revision,
+) (sum uint32, hashed, compacted statemachine.Revision, err error) {
 	switch {
 	case rev > v.revision:
 		return 0, 0, v.compacted, statemachine.ErrFutureRev
@@ -54,7 +56,8 @@ func (v *View) StateHash(ctx context.Context) (uint64, error) {
 	}
 	for _, space := range []byte{
 		mvcc.SpaceLive, mvcc.SpaceLeases, mvcc.SpaceLeaseKeys, mvcc.SpaceRenewals, mvcc.SpaceMeta,
-		mvcc.SpaceMembers, mvcc.SpaceAlarms, mvcc.SpaceExecuted, mvcc.SpaceStreams, mvcc.SpaceSessions, mvcc.SpaceOutcomes,
+		mvcc.SpaceMembers, mvcc.SpaceAlarms, mvcc.SpaceExecuted, mvcc.SpaceStreams, mvcc.SpaceSessions,
+		mvcc.SpaceOutcomes,
 		mvcc.SpaceBroken, mvcc.SpaceRefused,
 	} {
 		lower, upper := mvcc.SpaceBounds(space)

@@ -59,7 +59,8 @@ func TestHistoryBegins(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stream bytes.Buffer
-	if err := errors.Join(d.m.SaveSnapshot(prepared, &stream, nil), other.m.RecoverFromSnapshot(&stream, nil)); err != nil {
+	if err := errors.Join(d.m.SaveSnapshot(prepared, &stream, nil), other.m.RecoverFromSnapshot(&stream,
+		nil)); err != nil {
 		t.Fatal(err)
 	}
 	if other.m.History().ID() != 7 {

@@ -14,7 +14,9 @@ func TestViewKnowsLeasesAndSessions(t *testing.T) {
 		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: id, TtlMs: 1000 + id}))
 	}
 	for _, id := range []int64{7, 2} {
-		d.do(command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 1000 + id, Stream: 1, Identity: fmt.Appendf(nil, "i%d", id)}))
+		d.do(command(raftv1.KindSessionOpen, &raftv1.SessionOpen{
+			Id: id, TtlMs: 1000 + id, Stream: 1, Identity: fmt.Appendf(nil, "i%d", id),
+		}))
 	}
 	before, err := d.m.View()
 	if err != nil {

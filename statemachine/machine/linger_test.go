@@ -57,12 +57,14 @@ func TestLingeringKeyOutlivesAnExpiryOnly(t *testing.T) {
 	if got, want := d.events(), "DELETE a @5, PUT b @5 created 2, PUT c @5 created 4"; got != want {
 		t.Fatalf("events %s, want %s", got, want)
 	}
-	if e := d.last.Events[1]; e.PrevKv == nil || e.PrevKv.Lease != 5 || !statemachine.Lingers(e.Kv.Lease) || e.Kv.Version != 2 || string(e.Kv.Value) != "entry" {
+	if e := d.last.Events[1]; e.PrevKv == nil || e.PrevKv.Lease != 5 || !statemachine.Lingers(e.Kv.Lease) ||
+		e.Kv.Version != 2 || string(e.Kv.Value) != "entry" {
 		t.Errorf("put again: %v", e)
 	}
 	lease := d.last.Events[1].Kv.Lease
 	for _, want := range []string{
-		"lingers b {Kind:7 Sequence:1 SinceUnixMS:77 LingerMS:0}", "lingers c {Kind:7 Sequence:3 SinceUnixMS:77 LingerMS:0}",
+		"lingers b {Kind:7 Sequence:1 SinceUnixMS:77 LingerMS:0}",
+		"lingers c {Kind:7 Sequence:3 SinceUnixMS:77 LingerMS:0}",
 	} {
 		if got := d.attached(); !strings.Contains(got, want) {
 			t.Errorf("attached: %s, want %s", got, want)
@@ -118,18 +120,24 @@ func TestLingeringLeaseIsNobodys(t *testing.T) {
 	}
 	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 1e6}))
 	revision := d.last.Revision
-	for _, id := range []int64{kept, statemachine.FirstLingering, statemachine.FirstLingering + statemachine.LingeringIDs - 1} {
+	for _, id := range []int64{kept, statemachine.FirstLingering, statemachine.FirstLingering +
+		statemachine.LingeringIDs - 1} {
 		for what, c := range map[string]struct {
 			command raftv1.Command
 			want    error
 		}{
-			"grant":  {command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: id, TtlMs: 1e6}), statemachine.ErrLeaseExist},
+			"grant": {command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: id, TtlMs: 1e6}),
+				statemachine.ErrLeaseExist},
 			"revoke": {command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: id}), statemachine.ErrLeaseNotFound},
-			"attach": {command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: id}), statemachine.ErrLeaseNotFound},
+			"attach": {command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: id}),
+				statemachine.ErrLeaseNotFound},
 			"attach in a transaction": {command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{{
-				Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("b"), Lease: id}}}}}), statemachine.ErrLeaseNotFound},
-			"session": {command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 1e6, Stream: 9}), statemachine.ErrInvalid},
-			"end":     {command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: id}), statemachine.ErrSessionNotFound},
+				Request: &pb.RequestOp_RequestPut{
+					RequestPut: &pb.PutRequest{Key: []byte("b"), Lease: id},
+				}}}}), statemachine.ErrLeaseNotFound},
+			"session": {command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 1e6, Stream: 9}),
+				statemachine.ErrInvalid},
+			"end": {command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: id}), statemachine.ErrSessionNotFound},
 		} {
 			if r := d.do(c.command)[0]; !errors.Is(r.Err, c.want) {
 				t.Errorf("%s of %d (it exists: %t): %v %v, want %v", what, id, id == kept, r.Response, r.Err, c.want)
@@ -139,7 +147,9 @@ func TestLingeringLeaseIsNobodys(t *testing.T) {
 		if renewed := r.Response.(statemachine.LeasesRenewed); renewed.TTLs[0] != 0 {
 			t.Errorf("lease %d was renewed for %d ms", id, renewed.TTLs[0])
 		}
-		r = d.do(command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: 9, Items: []*raftv1.SessionAttach_Item{{Id: id, Epoch: 9}}}))[0]
+		r = d.do(command(raftv1.KindSessionAttach, &raftv1.SessionAttach{
+			Stream: 9, Items: []*raftv1.SessionAttach_Item{{Id: id, Epoch: 9}},
+		}))[0]
 		if attached := r.Response.(statemachine.SessionsAttached); attached.Outcomes[0] != statemachine.AttachNotFound {
 			t.Errorf("lease %d was attached: %v", id, attached)
 		}
@@ -162,7 +172,8 @@ func TestLingeringLeaseIsNobodys(t *testing.T) {
 // A lingering lease goes in the commit in which its key does, or is put on another lease.
 func TestLingeringLeaseEndsWithItsKey(t *testing.T) {
 	for what, c := range map[string]raftv1.Command{
-		"deleted":             command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("b")}),
+		"deleted": command(raftv1.KindDeleteRange,
+			&pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("b")}),
 		"on no lease":         put("a", ""),
 		"on another lease":    command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 6}),
 		"written, not moved":  command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), IgnoreLease: true}),
@@ -204,9 +215,12 @@ func TestAttachmentLastsUntilTheKeyIsWritten(t *testing.T) {
 		want  string
 	}{
 		{call("touch"), fmt.Sprintf(noted, 1)},
-		{command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 5}), "5 a {Kind:0 Sequence:0 SinceUnixMS:0 LingerMS:0}"},
-		{command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), IgnoreLease: true}), "5 a {Kind:0 Sequence:0 SinceUnixMS:0 LingerMS:0}"},
-		{command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 6}), "6 a {Kind:0 Sequence:0 SinceUnixMS:0 LingerMS:0}"},
+		{command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 5}), "5 a {Kind:0 Sequence:0 SinceUnixMS:0 " +
+			"LingerMS:0}"},
+		{command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), IgnoreLease: true}), "5 a {Kind:0 Sequence:0 " +
+			"SinceUnixMS:0 LingerMS:0}"},
+		{command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 6}), "6 a {Kind:0 Sequence:0 SinceUnixMS:0 " +
+			"LingerMS:0}"},
 		{command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("a")}), ""},
 	} {
 		s.do(acquireRequest(uint64(i+1), 0, "a"))
@@ -299,7 +313,9 @@ func TestReactionSharesTheRevisionOfTheDeletion(t *testing.T) {
 	s.do(acquireRequest(2, 0, "q/5"), acquireRequest(3, 10, "q/6"))
 	d.tick(0)
 	// There is no space: that stops no reaction.
-	d.do(command(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: self, Alarm: pb.AlarmType_NOSPACE}))
+	d.do(command(raftv1.KindAlarm, &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: self, Alarm: pb.AlarmType_NOSPACE,
+	}))
 	d.tick(1000)
 	check("expiry", "q/5@", "DELETE q/5@ PUT q/6@ DELETE q/deleted@ PUT q/last@")
 	d.tick(0)

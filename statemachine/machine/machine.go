@@ -127,7 +127,8 @@ func New(opts Options) *Machine {
 		opts.FlushInterval = 5 * time.Second
 	}
 	m := &Machine{
-		opts: opts, log: opts.Logger, told: statemachine.NewHistory(0), schema: raftv1.NewSchema(opts.Since, opts.Procedures),
+		opts: opts, log: opts.Logger, told: statemachine.NewHistory(0), schema: raftv1.NewSchema(opts.Since,
+			opts.Procedures),
 		procedures: make(map[string]statemachine.Procedure), kinds: make(map[coordv1.Kind]statemachine.Procedure),
 	}
 	for _, p := range opts.Procedures {
@@ -237,7 +238,9 @@ func (m *Machine) loadTables(rows mvcc.Rows, loader *lease.Loader) error {
 			m.members = append(m.members, member)
 			return err
 		}},
-		{mvcc.SpaceSessions, 9, func(id uint64, _, v []byte) error { return m.sessions.load(statemachine.LeaseID(id), v) }},
+		{mvcc.SpaceSessions, 9, func(id uint64, _, v []byte) error {
+			return m.sessions.load(statemachine.LeaseID(id), v)
+		}},
 		{mvcc.SpaceBroken, 0, func(_ uint64, k, v []byte) error { return m.broken.load(k, v) }},
 		{mvcc.SpaceRefused, 17, func(_ uint64, k, _ []byte) error { return m.denied.load(k) }},
 		{mvcc.SpaceOutcomes, 21, func(_ uint64, k, v []byte) error { return m.sessions.loadOutcomes(k, v) }},
@@ -408,7 +411,9 @@ func pebbleOptions(fs vfs.FS, dir string, maxOpenFiles int, log *zap.Logger) *pe
 		L0StopWritesThreshold:       24,
 		MaxOpenFiles:                cmp.Or(maxOpenFiles, 2000),
 		CacheSize:                   64 << 20,
-		Logger:                      pebblefs.Logger{Store: "store " + dir, Log: log.Named("pebble"), End: func(string) { os.Exit(1) }},
+		Logger: pebblefs.Logger{
+			Store: "store " + dir, Log: log.Named("pebble"), End: func(string) { os.Exit(1) },
+		},
 	}
 	o.EventListener = &pebble.EventListener{BackgroundError: pebblefs.BackgroundError(o.Logger)}
 	setFilters(o)

@@ -129,7 +129,9 @@ func (d *driver) value(key string, rev int64) string {
 func TestCommandsOfOneEntrySeeEachOther(t *testing.T) {
 	d := newDriver(t)
 	results := d.do(put("a", "1"), put("a", "2"),
-		command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("a"), RangeEnd: []byte("b"), PrevKv: true}), put("a", "3"))
+		command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{
+			Key: []byte("a"), RangeEnd: []byte("b"), PrevKv: true,
+		}), put("a", "3"))
 	for i, want := range []int64{2, 3, 4, 5} {
 		type headed interface{ GetHeader() *pb.ResponseHeader }
 		if got := results[i].Response.(headed).GetHeader().Revision; got != want {
@@ -140,7 +142,9 @@ func TestCommandsOfOneEntrySeeEachOther(t *testing.T) {
 	if deleted.Deleted != 1 || string(deleted.PrevKvs[0].Value) != "2" || deleted.PrevKvs[0].Version != 2 {
 		t.Errorf("deleted %v", deleted)
 	}
-	for rev, want := range []string{0: "3", 1: "-", 2: "1", 3: "2", 4: "-", 5: "3", 6: statemachine.ErrFutureRev.Error()} {
+	for rev, want := range []string{
+		0: "3", 1: "-", 2: "1", 3: "2", 4: "-", 5: "3", 6: statemachine.ErrFutureRev.Error(),
+	} {
 		if got := d.value("a", int64(rev)); got != want {
 			t.Errorf("a at revision %d is %q, want %q", rev, got, want)
 		}
@@ -213,8 +217,12 @@ func TestCopyDoesNotPassForItsOriginal(t *testing.T) {
 	}{
 		{raftv1.Entry{Member: 9, Boot: 5, Start: 50, Number: 1, Commands: put2("original 1")}, false, "original 1"},
 		{raftv1.Entry{Member: 9, Boot: 5, Start: 51, Number: 1, Commands: put2("copy 1")}, true, "original 1"},
-		{raftv1.Entry{Member: 9, Boot: 5, Start: 51, Number: 2, Settled: 1, Commands: put2("copy 2")}, true, "original 1"},
-		{raftv1.Entry{Member: 9, Boot: 5, Start: 50, Number: 2, Settled: 1, Commands: put2("original 2")}, false, "original 2"},
+		{raftv1.Entry{
+			Member: 9, Boot: 5, Start: 51, Number: 2, Settled: 1, Commands: put2("copy 2"),
+		}, true, "original 1"},
+		{raftv1.Entry{
+			Member: 9, Boot: 5, Start: 50, Number: 2, Settled: 1, Commands: put2("original 2"),
+		}, false, "original 2"},
 		{raftv1.Entry{Member: 9, Boot: 4, Start: 40, Number: 3, Commands: put2("older copy")}, true, "original 2"},
 		{raftv1.Entry{Member: 9, Boot: 6, Start: 60, Number: 1, Commands: put2("restart 1")}, false, "restart 1"},
 		{raftv1.Entry{Member: 9, Boot: 5, Start: 50, Number: 3, Commands: put2("original 3")}, true, "restart 1"},
@@ -268,7 +276,9 @@ func TestSnapshotMovesTheWholeState(t *testing.T) {
 		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("leased"), Lease: 5}),
 		command(raftv1.KindCompact, &pb.CompactionRequest{Revision: 50}),
 		command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: 3, Name: "c"}}),
-		command(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: 3}))
+		command(raftv1.KindAlarm, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: 3,
+		}))
 	want, err := d.view().StateHash(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -304,7 +314,8 @@ func TestSnapshotMovesTheWholeState(t *testing.T) {
 		t.Errorf("the alarm got lost: %+v", got[0])
 	}
 	for cut := 0; cut < stream.Len(); cut += 97 {
-		if err := to.m.RecoverFromSnapshot(bytes.NewReader(stream.Bytes()[:cut]), nil); !errors.Is(err, machine.ErrSnapshot) {
+		if err := to.m.RecoverFromSnapshot(bytes.NewReader(stream.Bytes()[:cut]), nil); !errors.Is(err,
+			machine.ErrSnapshot) {
 			t.Fatalf("a stream cut at %d: %v", cut, err)
 		}
 	}
@@ -332,7 +343,8 @@ func TestLeaseExpiresWithItsKeysInOneRevision(t *testing.T) {
 		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: 5}),
 		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 5}))
 	tick := func(number uint64, delta int64, seen uint64) bool {
-		return d.do(command(raftv1.KindTick, &raftv1.Tick{Number: number, DeltaMs: delta, Seen: seen}))[0].Response.(statemachine.Ticked).Applied
+		results := d.do(command(raftv1.KindTick, &raftv1.Tick{Number: number, DeltaMs: delta, Seen: seen}))
+		return results[0].Response.(statemachine.Ticked).Applied
 	}
 	if !tick(1, 5000, 0) || d.value("a", 0) != "" {
 		t.Fatal("a pending lease expired")
@@ -342,7 +354,8 @@ func TestLeaseExpiresWithItsKeysInOneRevision(t *testing.T) {
 		t.Fatal("a tick was applied twice")
 	}
 	tick(3, 999, 3)
-	if got := d.do(command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: []int64{5, 6}}))[0].Response.(statemachine.LeasesRenewed); got.TTLs[0] != 1000 || got.TTLs[1] != 0 {
+	renewed := d.do(command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: []int64{5, 6}}))[0].Response
+	if got := renewed.(statemachine.LeasesRenewed); got.TTLs[0] != 1000 || got.TTLs[1] != 0 {
 		t.Fatalf("renewed %v", got)
 	}
 	renewedAt := d.index
@@ -357,7 +370,8 @@ func TestLeaseExpiresWithItsKeysInOneRevision(t *testing.T) {
 	}
 	before := d.last.Revision
 	tick(7, 1, renewedAt)
-	if d.last.Revision != before+1 || len(d.last.Events) != 2 || string(d.last.Events[0].Kv.Key) != "a" || d.last.Leases.Count != 0 {
+	if d.last.Revision != before+1 || len(d.last.Events) != 2 || string(d.last.Events[0].Kv.Key) != "a" ||
+		d.last.Leases.Count != 0 {
 		t.Fatalf("expiry: %+v", d.last)
 	}
 }
@@ -368,13 +382,21 @@ func TestCreatedAndWrittenInOneTransactionHasNoPrevious(t *testing.T) {
 	d := newDriver(t)
 	d.do(put("k", "0"))
 	nested := func(op *pb.RequestOp) *pb.RequestOp {
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}}}
+		return &pb.RequestOp{
+			Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{op}}},
+		}
 	}
 	write := func(value string) *pb.RequestOp {
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte(value)}}}
+		return &pb.RequestOp{
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), Value: []byte(value)}},
+		}
 	}
-	remove := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}}}
-	d.do(command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{nested(remove), nested(write("1")), nested(write("2"))}}))
+	remove := &pb.RequestOp{
+		Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}},
+	}
+	d.do(command(raftv1.KindTxn, &pb.TxnRequest{
+		Success: []*pb.RequestOp{nested(remove), nested(write("1")), nested(write("2"))},
+	}))
 	check := func(what string, events []statemachine.Event) {
 		var got string
 		for _, e := range events {
@@ -385,10 +407,11 @@ func TestCreatedAndWrittenInOneTransactionHasNoPrevious(t *testing.T) {
 		}
 	}
 	check("applied", d.last.Events)
-	err := d.view().Changes(context.Background(), 3, true, func(_ statemachine.Revision, events []statemachine.Event) bool {
-		check("history", events)
-		return true
-	})
+	err := d.view().Changes(context.Background(), 3, true,
+		func(_ statemachine.Revision, events []statemachine.Event) bool {
+			check("history", events)
+			return true
+		})
 	if err != nil {
 		t.Fatal(err)
 	}

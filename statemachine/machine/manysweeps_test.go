@@ -25,7 +25,9 @@ func TestManySweeps(t *testing.T) {
 				puts = append(puts, put(fmt.Sprintf("p%05d/%d", i, k), "v"))
 			}
 			d.do(puts...)
-			remove = append(remove, command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "p%05d/", i), RangeEnd: fmt.Appendf(nil, "p%05d0", i)}))
+			remove = append(remove, command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{
+				Key: fmt.Appendf(nil, "p%05d/", i), RangeEnd: fmt.Appendf(nil, "p%05d0", i),
+			}))
 		}
 		begin := time.Now()
 		for i, r := range d.do(remove...) {

@@ -65,7 +65,8 @@ func runWorld(t *testing.T, seed uint64) {
 		hashes: make(map[uint64]uint64), kvHashes: make(map[[2]int64]uint32),
 	}
 	// One is driven evenly, as member 7; the others wildly, as each of the members.
-	w.replicas = []*replica{newReplica(w, "even", 7, rng(1)), newReplica(w, "wild8", 8, rng(2)), newReplica(w, "wild7", 7, rng(3))}
+	w.replicas = []*replica{newReplica(w, "even", 7, rng(1)), newReplica(w, "wild8", 8, rng(2)),
+		newReplica(w, "wild7", 7, rng(3))}
 	t.Cleanup(func() {
 		for _, r := range w.replicas {
 			r.close()
@@ -152,7 +153,8 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 		members, alarms = members || a.MembersChanged, alarms || a.AlarmsChanged
 		state := w.states[a.Index]
 		if a.Revision != state.Revision() || a.Compacted != state.Compacted() || a.Leases != state.LeaseFacts() {
-			w.t.Fatalf("%s: after index %d revision %d, compacted %d, leases %+v; the model has %d, %d, %+v", r.name, a.Index,
+			w.t.Fatalf("%s: after index %d revision %d, compacted %d, leases %+v; the model has %d, %d, %+v", r.name,
+				a.Index,
 				a.Revision, a.Compacted, a.Leases, state.Revision(), state.Compacted(), state.LeaseFacts())
 		}
 	}
@@ -191,7 +193,8 @@ func (w *world) checkApplied(r *replica, from, to uint64) {
 
 func (w *world) same(r *replica, index uint64, what string, got, want any) {
 	if !equal(reflect.ValueOf(got), reflect.ValueOf(want)) {
-		w.t.Fatalf("%s: %s at index %d:\n got %s\nwant %s\nentry %s", r.name, what, index, show(got), show(want), w.describe(index))
+		w.t.Fatalf("%s: %s at index %d:\n got %s\nwant %s\nentry %s", r.name, what, index, show(got), show(want),
+			w.describe(index))
 	}
 }
 
@@ -272,7 +275,8 @@ func sameOutcomes(a, b statemachine.RequestsDone) bool {
 // refusal names the refusal that err wraps, and shows anything else.
 func refusal(err error) string {
 	for _, known := range []error{
-		statemachine.ErrCompacted, statemachine.ErrFutureRev, statemachine.ErrKeyNotFound, statemachine.ErrLeaseNotFound,
+		statemachine.ErrCompacted, statemachine.ErrFutureRev, statemachine.ErrKeyNotFound,
+		statemachine.ErrLeaseNotFound,
 		statemachine.ErrLeaseExist, statemachine.ErrNoSpace, statemachine.ErrCorrupt, statemachine.ErrInvalid,
 		statemachine.ErrSessionNotFound, statemachine.ErrSessionElsewhere,
 	} {
@@ -286,7 +290,8 @@ func refusal(err error) string {
 func show(v any) string {
 	switch v := v.(type) {
 	case statemachine.EntryResult:
-		out := fmt.Sprintf("%d/%d/%d/%d duplicate %v displaced %v", v.Member, v.Boot, v.Start, v.Number, v.Duplicate, v.Displaced)
+		out := fmt.Sprintf("%d/%d/%d/%d duplicate %v displaced %v", v.Member, v.Boot, v.Start, v.Number, v.Duplicate,
+			v.Displaced)
 		for _, r := range v.Results {
 			out += fmt.Sprintf("\n  %T %s %v", r.Response, show(r.Response), r.Err)
 		}

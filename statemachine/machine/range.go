@@ -21,12 +21,16 @@ import (
 //   - with a sort order or a revision filter the limit applies after them;
 //   - a target other than KEY with order NONE sorts ascending, but after the limit cut the keys in key order;
 //   - keys_only leaves lease unset, unless the sort is by value.
-func rangeKeys(ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current, compacted statemachine.Revision) (*pb.RangeResponse, error) {
+func rangeKeys(
+	ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current, compacted statemachine.Revision,
+) (*pb.RangeResponse, error) {
 	return readRange(ctx, src, r, current, compacted, false)
 }
 
 // readRange is rangeKeys; uncounted leaves out what is behind the limit from count.
-func readRange(ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current, compacted statemachine.Revision, uncounted bool) (*pb.RangeResponse, error) {
+func readRange(
+	ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current, compacted statemachine.Revision, uncounted bool,
+) (*pb.RangeResponse, error) {
 	rev := r.Revision
 	switch {
 	case rev > current:
@@ -37,7 +41,10 @@ func readRange(ctx context.Context, src mvcc.Source, r *pb.RangeRequest, current
 	if rev < compacted {
 		return nil, statemachine.ErrCompacted
 	}
-	sel := mvcc.Select{Range: mvcc.Range{Key: r.Key, End: r.RangeEnd}, Limit: readLimit(r), CountOnly: r.CountOnly, Uncounted: uncounted}
+	sel := mvcc.Select{
+		Range: mvcc.Range{Key: r.Key, End: r.RangeEnd}, Limit: readLimit(r), CountOnly: r.CountOnly,
+		Uncounted: uncounted,
+	}
 	if rev < current {
 		sel.Revision = rev
 	}

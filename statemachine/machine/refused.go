@@ -32,7 +32,8 @@ type refusedList []statemachine.Refused
 // load adds a row. Rows come in order.
 func (l *refusedList) load(key []byte) error {
 	*l = append(*l, statemachine.Refused{
-		Index: binary.BigEndian.Uint64(key[1:]), Command: binary.BigEndian.Uint32(key[9:]), Request: binary.BigEndian.Uint32(key[13:]),
+		Index: binary.BigEndian.Uint64(key[1:]), Command: binary.BigEndian.Uint32(key[9:]),
+		Request: binary.BigEndian.Uint32(key[13:]),
 	})
 	return nil
 }
@@ -97,7 +98,8 @@ type RefusalTooLateError struct {
 }
 
 func (e *RefusalTooLateError) Error() string {
-	return fmt.Sprintf("command %v is not refused: this member has applied the log up to %d, the command with it", e.Refused, e.Applied)
+	return fmt.Sprintf("command %v is not refused: this member has applied the log up to %d, the command with it",
+		e.Refused, e.Applied)
 }
 
 // ErrRefusedBefore: the command is in the list already.
@@ -123,9 +125,11 @@ func (l refusedList) room(applied uint64) error {
 	}
 	switch {
 	case open >= MaxRefusedOpen:
-		return fmt.Errorf("%w: %d that were not applied yet, the last one %v; at most %d may be", ErrTooManyRefused, open, l[len(l)-1], MaxRefusedOpen)
+		return fmt.Errorf("%w: %d that were not applied yet, the last one %v; at most %d may be", ErrTooManyRefused,
+			open, l[len(l)-1], MaxRefusedOpen)
 	case len(l) >= MaxRefused:
-		return fmt.Errorf("%w: %d since the cluster was founded, which is the bound: move it by a snapshot into a new one", ErrTooManyRefused, len(l))
+		return fmt.Errorf("%w: %d since the cluster was founded, which is the bound: move it by a snapshot into a "+
+			"new one", ErrTooManyRefused, len(l))
 	}
 	return nil
 }
@@ -158,7 +162,9 @@ func CheckRefused(r statemachine.Refused, data []byte) error {
 // RefuseCommand adds a command to the list in the store of a machine that does not run, durably. check, which may be
 // nil, is told up to where the log was applied, and may decline. ErrRefusedBefore, ErrTooManyRefused,
 // RefusalTooLateError, and what check returns.
-func RefuseCommand(fs vfs.FS, dir string, r statemachine.Refused, check func(applied uint64) error, log *zap.Logger) (err error) {
+func RefuseCommand(
+	fs vfs.FS, dir string, r statemachine.Refused, check func(applied uint64) error, log *zap.Logger,
+) (err error) {
 	m := New(Options{Dir: dir, FS: fs, Logger: log})
 	if m.store, err = openStore(m.opts.FS, dir, m.opts.MaxOpenFiles, m.log); err != nil {
 		return fmt.Errorf("open the store in %s: %w", dir, err)

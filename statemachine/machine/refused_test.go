@@ -30,7 +30,8 @@ func TestRefusedCommand(t *testing.T) {
 	s := d.openSession(5, 1000, 9)
 	guarded := putRequest(2, "b", "")
 	guarded.Guards = []*coordv1.Guard{{Key: "boom"}}
-	log := []sm.Entry{d.entry(put("a", "1"), call("boom"), put("c", "1")), d.entry(s.command(putRequest(1, "d", ""), guarded, putRequest(3, "e", "")))}
+	log := []sm.Entry{d.entry(put("a", "1"), call("boom"), put("c", "1")),
+		d.entry(s.command(putRequest(1, "d", ""), guarded, putRequest(3, "e", "")))}
 	end := func() string {
 		d.ended = ""
 		if _, err := d.m.Update(log); err == nil {
@@ -66,7 +67,8 @@ func TestRefusedCommand(t *testing.T) {
 		t.Fatal(line)
 	}
 	results := d.last.Entries[0].Results
-	if !errors.Is(results[1].Err, statemachine.ErrRefusedByOperator) || results[0].Err != nil || results[2].Err != nil || d.value("c", 0) != "1" {
+	if !errors.Is(results[1].Err, statemachine.ErrRefusedByOperator) || results[0].Err != nil ||
+		results[2].Err != nil || d.value("c", 0) != "1" {
 		t.Errorf("%+v", results)
 	}
 	for range 2 { // sent again, it is refused again
@@ -79,7 +81,8 @@ func TestRefusedCommand(t *testing.T) {
 	}
 	d.m.Close()
 	var late *machine.RefusalTooLateError
-	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: 2, Command: 1}, nil, zap.NewNop()); !errors.As(err, &late) || late.Applied < 3 {
+	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: 2, Command: 1}, nil,
+		zap.NewNop()); !errors.As(err, &late) || late.Applied < 3 {
 		t.Errorf("a command that was applied: %v", err)
 	}
 	d.open()
@@ -97,7 +100,8 @@ func TestRefusedCommandAcknowledgesNothing(t *testing.T) {
 	s := d.openSession(5, 1000, 9)
 	s.do(putRequest(1, "a", "1"))
 	d.m.Close()
-	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1}, nil, zap.NewNop()); err != nil {
+	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1}, nil,
+		zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	d.open()
@@ -128,7 +132,8 @@ func TestRefusedTick(t *testing.T) {
 		t.Fatal("the machine goes on")
 	}
 	d.m.Close()
-	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index, Command: 1}, nil, zap.NewNop()); err != nil {
+	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index, Command: 1}, nil,
+		zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	d.open()
@@ -136,7 +141,8 @@ func TestRefusedTick(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, there := d.m.Lease(5); there || d.value("q/1", 0) != "-" || !d.m.QueueBroken("q") {
-		t.Errorf("lease 5 is there: %t, its key is %q, the queue is broken: %t", there, d.value("q/1", 0), d.m.QueueBroken("q"))
+		t.Errorf("lease 5 is there: %t, its key is %q, the queue is broken: %t", there, d.value("q/1", 0),
+			d.m.QueueBroken("q"))
 	}
 	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 3, DeltaMs: 100, Seen: d.index}))
 }
@@ -145,11 +151,14 @@ func TestRefusedTick(t *testing.T) {
 // once it is refused, with its keys; another one of the same tick goes, and time passes.
 func TestRefusedLease(t *testing.T) {
 	d := newDriver(t)
-	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 10}), command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 10}))
-	d.do(command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 5}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: 6}))
+	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 10}),
+		command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 6, TtlMs: 10}))
+	d.do(command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), Lease: 5}),
+		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("b"), Lease: 6}))
 	d.do(command(raftv1.KindTick, &raftv1.Tick{Number: 1, DeltaMs: 1, Seen: d.index}))
 	d.m.Close()
-	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1, Request: 1}, nil, zap.NewNop()); err != nil {
+	if err := machine.RefuseCommand(d.fs, "db", statemachine.Refused{Index: d.index + 1, Command: 1, Request: 1}, nil,
+		zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	d.open()
@@ -157,7 +166,8 @@ func TestRefusedLease(t *testing.T) {
 	for range 2 {
 		l, _, there := d.m.Lease(5)
 		if _, _, other := d.m.Lease(6); !there || other || d.value("a", 0) == "-" || d.value("b", 0) != "-" {
-			t.Fatalf("lease 5 is there: %t, 6: %t, their keys are %q and %q", there, other, d.value("a", 0), d.value("b", 0))
+			t.Fatalf("lease 5 is there: %t, 6: %t, their keys are %q and %q", there, other, d.value("a", 0),
+				d.value("b", 0))
 		}
 		if l.DeadlineMS != 101+24*60*60*1000 {
 			t.Errorf("its deadline is %d", l.DeadlineMS)

@@ -49,7 +49,8 @@ func (r *replica) Applied(a *statemachine.Applied) {
 func (r *replica) Recovered(a *statemachine.Applied, executed func(uint64) bool) {
 	state := r.w.states[a.Index]
 	for number := range uint64(100) {
-		if ran, known := state.Executed(r.member, r.boot, startOf(r.boot), number); known && number > 0 && ran != executed(number) {
+		if ran, known := state.Executed(r.member, r.boot, startOf(r.boot), number); known && number > 0 &&
+			ran != executed(number) {
 			r.w.t.Fatalf("%s: snapshot at %d says of entry %d that it ran: %v", r.name, a.Index, number, !ran)
 		}
 	}
@@ -267,7 +268,9 @@ func (r *replica) checkView(v *machine.View) {
 
 // checkChildren reads all children of all parents, which the model finds by looking at every key.
 func (r *replica) checkChildren(v *machine.View, state *model.Model) {
-	all, err := state.Range(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, SortTarget: pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_ASCEND})
+	all, err := state.Range(&pb.RangeRequest{
+		Key: []byte{0}, RangeEnd: []byte{0}, SortTarget: pb.RangeRequest_CREATE, SortOrder: pb.RangeRequest_ASCEND,
+	})
 	if err != nil {
 		return // the alarm
 	}

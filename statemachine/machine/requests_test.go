@@ -94,7 +94,8 @@ func TestL8RetriesMakeNoGhostAndFreeNothingNew(t *testing.T) {
 		t.Errorf("acquired again: token %d, was %d; events %s", got, token, d.events())
 	}
 	first := s.do(release)[0]
-	if got := response[coordv1.Withdrawn](t, first); !got.Removed || d.events() != fmt.Sprintf("DELETE q @%d", got.Revision) {
+	if got := response[coordv1.Withdrawn](t, first); !got.Removed ||
+		d.events() != fmt.Sprintf("DELETE q @%d", got.Revision) {
 		t.Errorf("withdrawn: %v, events %s", got, d.events())
 	}
 	wantToken := response[coordv1.Acquired](t, s.do(acquireRequest(3, 0, "q"))[0]).Entries[0].Token
@@ -124,7 +125,8 @@ func TestWithdrawnRequestNeverRuns(t *testing.T) {
 		t.Error("it ran")
 	}
 	s.acknowledged = 4
-	out := s.do(withdrawRequest(5, 1), withdrawRequest(6, 6), withdrawRequest(7, 5+statemachine.MaxSequenceLead), putRequest(8, "k", ""), withdrawRequest(9, 8))
+	out := s.do(withdrawRequest(5, 1), withdrawRequest(6, 6), withdrawRequest(7, 5+statemachine.MaxSequenceLead),
+		putRequest(8, "k", ""), withdrawRequest(9, 8))
 	for i, want := range []coordv1.Error_Reason{
 		coordv1.Error_REASON_SEQUENCE_PAST, coordv1.Error_REASON_INVALID, coordv1.Error_REASON_SEQUENCE_FUTURE,
 	} {
@@ -176,7 +178,9 @@ func TestGuardsHoldBeforeAnythingRuns(t *testing.T) {
 	wantReason(t, out[1], coordv1.Error_REASON_FENCED)
 	bad := encode(guarded(4))
 	bad = append(bad, 0x22, 1, 0xff) // a guard that does not parse
-	r := d.do(command(raftv1.KindRequests, &raftv1.Requests{Session: s.id, Created: s.created, Epoch: 1, Requests: [][]byte{bad}}))[0]
+	r := d.do(command(raftv1.KindRequests, &raftv1.Requests{
+		Session: s.id, Created: s.created, Epoch: 1, Requests: [][]byte{bad},
+	}))[0]
 	wantReason(t, outcomes(t, r)[0], coordv1.Error_REASON_INVALID)
 }
 
@@ -185,7 +189,9 @@ func TestGuardsHoldBeforeAnythingRuns(t *testing.T) {
 func TestBacklogRefusesAndForgetsNothing(t *testing.T) {
 	big := strings.Repeat("x", 1<<20)
 	read := func(sequence uint64) *coordv1.Request {
-		return request(sequence, coordv1.Kind_KIND_PUT, &pb.PutRequest{Key: []byte("big"), Value: []byte(big), PrevKv: true})
+		return request(sequence, coordv1.Kind_KIND_PUT, &pb.PutRequest{
+			Key: []byte("big"), Value: []byte(big), PrevKv: true,
+		})
 	}
 	for _, reopen := range []bool{false, true} {
 		d := newDriver(t)
@@ -246,7 +252,9 @@ func TestResponseTooLargeIsRefusedBeforeItWrites(t *testing.T) {
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
 	}
 	write := func(key string) *pb.RequestOp {
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: []byte(value)}}}
+		return &pb.RequestOp{
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: []byte(value)}},
+		}
 	}
 	remove := &pb.DeleteRangeRequest{Key: all.Key, RangeEnd: all.RangeEnd, PrevKv: true}
 	nested := &pb.TxnRequest{Success: []*pb.RequestOp{get(all)}}
@@ -256,12 +264,17 @@ func TestResponseTooLargeIsRefusedBeforeItWrites(t *testing.T) {
 	for i, body := range []proto.Message{
 		remove,
 		&pb.TxnRequest{Success: []*pb.RequestOp{write("k"), get(all)}},
-		&pb.TxnRequest{Success: []*pb.RequestOp{write("k"), {Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: remove}}}},
+		&pb.TxnRequest{
+			Success: []*pb.RequestOp{write("k"), {
+				Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: remove},
+			}},
+		},
 		&pb.TxnRequest{Success: []*pb.RequestOp{write("k"), {Request: &pb.RequestOp_RequestTxn{RequestTxn: nested}}}},
 		&pb.TxnRequest{Success: []*pb.RequestOp{write("k"), get(first(2)), get(first(2))}},
 		&pb.TxnRequest{Success: []*pb.RequestOp{ // what it writes itself, many times
 			write("k"), get(&pb.RangeRequest{Key: []byte("k")}), get(&pb.RangeRequest{Key: []byte("k")}),
-			get(&pb.RangeRequest{Key: []byte("j"), RangeEnd: []byte("l")}), get(&pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte{0}}),
+			get(&pb.RangeRequest{Key: []byte("j"), RangeEnd: []byte("l")}),
+			get(&pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte{0}}),
 		}},
 	} {
 		kind := coordv1.Kind_KIND_TXN
@@ -275,7 +288,9 @@ func TestResponseTooLargeIsRefusedBeforeItWrites(t *testing.T) {
 	}
 	ok := &pb.TxnRequest{Success: []*pb.RequestOp{
 		write("k"), get(first(1)), get(&pb.RangeRequest{Key: all.Key, RangeEnd: all.RangeEnd, KeysOnly: true}),
-		get(&pb.RangeRequest{Key: all.Key, RangeEnd: all.RangeEnd, CountOnly: true}), get(&pb.RangeRequest{Key: all.Key, RangeEnd: all.RangeEnd, Revision: 2}),
+		get(&pb.RangeRequest{
+			Key: all.Key, RangeEnd: all.RangeEnd, CountOnly: true,
+		}), get(&pb.RangeRequest{Key: all.Key, RangeEnd: all.RangeEnd, Revision: 2}),
 	}, Failure: []*pb.RequestOp{get(all)}}
 	response[pb.TxnResponse](t, s.do(request(9, coordv1.Kind_KIND_TXN, ok))[0])
 }
@@ -284,7 +299,8 @@ func TestResponseTooLargeIsRefusedBeforeItWrites(t *testing.T) {
 func TestSessionThatEndsItselfRunsNothingMore(t *testing.T) {
 	d := newDriver(t)
 	s := d.openSession(5, 1000, 9)
-	out := s.do(putRequest(1, "a", ""), request(2, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 5}), putRequest(3, "b", ""), putRequest(1, "a", ""))
+	out := s.do(putRequest(1, "a", ""), request(2, coordv1.Kind_KIND_LEASE_REVOKE, &pb.LeaseRevokeRequest{ID: 5}),
+		putRequest(3, "b", ""), putRequest(1, "a", ""))
 	response[pb.PutResponse](t, out[0])
 	response[pb.LeaseRevokeResponse](t, out[1])
 	wantReason(t, out[2], coordv1.Error_REASON_SESSION_NOT_FOUND)
@@ -344,7 +360,8 @@ func TestBrokenRequestHasNoOutcome(t *testing.T) {
 	out := outcomes(t, d.do(command(raftv1.KindRequests, c))[0])
 	wantReason(t, out[0], coordv1.Error_REASON_INVALID)
 	response[pb.PutResponse](t, out[1])
-	if r := d.do(raftv1.Command{Kind: raftv1.KindRequests, Body: []byte("\xff")})[0]; refusal(r.Err) != statemachine.ErrInvalid.Error() {
+	if r := d.do(raftv1.Command{Kind: raftv1.KindRequests, Body: []byte("\xff")})[0]; refusal(
+		r.Err) != statemachine.ErrInvalid.Error() {
 		t.Errorf("a command that does not parse: %+v", r)
 	}
 }

@@ -37,7 +37,8 @@ func reservedDriver(t *testing.T) *driver {
 		_, err := s.Put([]byte("_coord/leased"), nil, 5)
 		return err
 	}})
-	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 1e6}), call("fill"), put("_coor", ""), put("_coord", ""), put("_coord0", ""), put("z", ""))
+	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 5, TtlMs: 1e6}), call("fill"), put("_coor", ""),
+		put("_coord", ""), put("_coord0", ""), put("z", ""))
 	return d
 }
 
@@ -45,7 +46,8 @@ func reservedDriver(t *testing.T) *driver {
 func (s *session) wantRefused(what string, r *coordv1.Request) {
 	s.d.t.Helper()
 	o := s.do(r)[0]
-	if refusal := o.Refusal; refusal.GetReason() != coordv1.Error_REASON_INVALID || !strings.Contains(refusal.GetMessage(), "_coord/") {
+	if refusal := o.Refusal; refusal.GetReason() != coordv1.Error_REASON_INVALID ||
+		!strings.Contains(refusal.GetMessage(), "_coord/") {
 		s.d.t.Errorf("%s as a request: %v", what, o)
 	}
 }
@@ -53,18 +55,29 @@ func (s *session) wantRefused(what string, r *coordv1.Request) {
 // Nothing but a procedure writes a reserved key: refused are puts, deletions of a key, and of ranges that begin there,
 // also where no path of a transaction leads, and as requests of sessions.
 func TestPlainWritesOfReservedKeysAreRefused(t *testing.T) {
-	never := []*pb.Compare{{Key: []byte("none"), Target: pb.Compare_VERSION, Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_Version{Version: 0}}}
+	never := []*pb.Compare{{
+		Key: []byte("none"), Target: pb.Compare_VERSION, Result: pb.Compare_GREATER,
+		TargetUnion: &pb.Compare_Version{Version: 0},
+	}}
 	d := reservedDriver(t)
 	s := d.openSession(6, 1e6, 9)
 	revision := d.last.Revision
 	sequence := uint64(0)
 	for what, op := range map[string]*pb.RequestOp{
-		"put":                        putOp("_coord/a"),
-		"put of a new key":           putOp("_coord/new"),
-		"put of the prefix":          putOp("_coord/"),
-		"put with a lease":           {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("_coord/a"), Lease: 6}}},
-		"put of the value":           {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("_coord/a"), IgnoreLease: true}}},
-		"put of the lease":           {Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("_coord/a"), IgnoreValue: true, Lease: 6}}},
+		"put":               putOp("_coord/a"),
+		"put of a new key":  putOp("_coord/new"),
+		"put of the prefix": putOp("_coord/"),
+		"put with a lease": {
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("_coord/a"), Lease: 6}},
+		},
+		"put of the value": {
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("_coord/a"), IgnoreLease: true}},
+		},
+		"put of the lease": {
+			Request: &pb.RequestOp_RequestPut{
+				RequestPut: &pb.PutRequest{Key: []byte("_coord/a"), IgnoreValue: true, Lease: 6},
+			},
+		},
 		"deletion of a key":          deleteOp("_coord/a", ""),
 		"deletion of no key":         deleteOp("_coord/new", ""),
 		"deletion of the prefix":     deleteOp("_coord/", "_coord0"),
@@ -73,10 +86,14 @@ func TestPlainWritesOfReservedKeysAreRefused(t *testing.T) {
 		"deletion of nothing there":  deleteOp("_coord/b", "_coord/a"),
 	} {
 		txns := map[string]*pb.TxnRequest{
-			"taken":             {Success: []*pb.RequestOp{putOp("x"), op}},
-			"not taken":         {Compare: never, Success: []*pb.RequestOp{op}, Failure: []*pb.RequestOp{putOp("x")}},
-			"nested":            {Success: []*pb.RequestOp{nestedOp(&pb.TxnRequest{Success: []*pb.RequestOp{op}})}},
-			"nested, not taken": {Failure: []*pb.RequestOp{nestedOp(&pb.TxnRequest{Failure: []*pb.RequestOp{nestedOp(&pb.TxnRequest{Success: []*pb.RequestOp{op}})}})}},
+			"taken":     {Success: []*pb.RequestOp{putOp("x"), op}},
+			"not taken": {Compare: never, Success: []*pb.RequestOp{op}, Failure: []*pb.RequestOp{putOp("x")}},
+			"nested":    {Success: []*pb.RequestOp{nestedOp(&pb.TxnRequest{Success: []*pb.RequestOp{op}})}},
+			"nested, not taken": {
+				Failure: []*pb.RequestOp{nestedOp(&pb.TxnRequest{
+					Failure: []*pb.RequestOp{nestedOp(&pb.TxnRequest{Success: []*pb.RequestOp{op}})},
+				})},
+			},
 		}
 		commands := map[string]raftv1.Command{}
 		if r := op.GetRequestPut(); r != nil {
@@ -94,7 +111,8 @@ func TestPlainWritesOfReservedKeysAreRefused(t *testing.T) {
 			s.wantRefused(what+", "+how, request(sequence, coordv1.Kind_KIND_TXN, r))
 		}
 		for how, c := range commands {
-			if r := d.do(c)[0]; !errors.Is(r.Err, statemachine.ErrInvalid) || !strings.Contains(fmt.Sprint(r.Err), "_coord/") {
+			if r := d.do(c)[0]; !errors.Is(r.Err, statemachine.ErrInvalid) ||
+				!strings.Contains(fmt.Sprint(r.Err), "_coord/") {
 				t.Errorf("%s, %s: %v %v", what, how, r.Response, r.Err)
 			}
 		}
@@ -119,10 +137,14 @@ func TestDeletionsPassOverReservedKeys(t *testing.T) {
 	} {
 		for how, run := range map[string]func(*driver) *pb.DeleteRangeResponse{
 			"alone": func(d *driver) *pb.DeleteRangeResponse {
-				return d.do(command(raftv1.KindDeleteRange, deleteOp(c.key, c.end).GetRequestDeleteRange()))[0].Response.(*pb.DeleteRangeResponse)
+				return d.do(command(raftv1.KindDeleteRange,
+					deleteOp(c.key, c.end).GetRequestDeleteRange()))[0].Response.(*pb.DeleteRangeResponse)
 			},
 			"in a transaction": func(d *driver) *pb.DeleteRangeResponse {
-				r := d.do(command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{nestedOp(&pb.TxnRequest{Success: []*pb.RequestOp{deleteOp(c.key, c.end)}})}}))[0]
+				r := d.do(command(raftv1.KindTxn, &pb.TxnRequest{
+					Success: []*pb.RequestOp{
+						nestedOp(&pb.TxnRequest{Success: []*pb.RequestOp{deleteOp(c.key, c.end)}})},
+				}))[0]
 				return r.Response.(*pb.TxnResponse).Responses[0].GetResponseTxn().Responses[0].GetResponseDeleteRange()
 			},
 		} {
@@ -133,7 +155,8 @@ func TestDeletionsPassOverReservedKeys(t *testing.T) {
 				got = append(got, string(kv.Key))
 			}
 			if strings.Join(got, " ") != c.want || int(resp.Deleted) != len(got) || len(d.last.Events) != len(got) {
-				t.Errorf("[%q, %q) %s: %q, %d deleted, %d events, want %q", c.key, c.end, how, got, resp.Deleted, len(d.last.Events), c.want)
+				t.Errorf("[%q, %q) %s: %q, %d deleted, %d events, want %q", c.key, c.end, how, got, resp.Deleted,
+					len(d.last.Events), c.want)
 			}
 			for _, key := range []string{"_coord/a", "_coord/b/c"} {
 				if d.value(key, 0) != "by a procedure" {

@@ -180,7 +180,8 @@ func TestWhatFreesRunsAtTheSessionsBound(t *testing.T) {
 	for ; s.do(readRequest(sequence, "large"))[0].Refusal == nil; sequence++ {
 	}
 	prev := func() *coordv1.Request {
-		return request(sequence, coordv1.Kind_KIND_DELETE_RANGE, &pb.DeleteRangeRequest{Key: []byte("large"), PrevKv: true})
+		return request(sequence, coordv1.Kind_KIND_DELETE_RANGE,
+			&pb.DeleteRangeRequest{Key: []byte("large"), PrevKv: true})
 	}
 	for range 4 { // beyond the quarter more
 		if out := s.do(prev())[0]; out.Refusal != nil || len(out.Response) < statemachine.MaxOutcomeBytes/4 {
@@ -208,9 +209,12 @@ func TestSessionsShareTheRoom(t *testing.T) {
 		d.openSession(id+1, 1000, 1)
 	}
 	open := func(id int64, stream uint64, identity string) error {
-		return d.do(command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 1000, Stream: stream, Identity: []byte(identity)}))[0].Err
+		return d.do(command(raftv1.KindSessionOpen, &raftv1.SessionOpen{
+			Id: id, TtlMs: 1000, Stream: stream, Identity: []byte(identity),
+		}))[0].Err
 	}
-	if err := open(20, 1, "me"); !errors.Is(err, statemachine.ErrTooManySessions) || statemachine.RefusalOf(err).Reason != coordv1.Error_REASON_TOO_MANY_SESSIONS {
+	if err := open(20, 1, "me"); !errors.Is(err, statemachine.ErrTooManySessions) ||
+		statemachine.RefusalOf(err).Reason != coordv1.Error_REASON_TOO_MANY_SESSIONS {
 		t.Errorf("a thirteenth: %v", err)
 	}
 	d.openSession(21, 1000, 2)
@@ -226,8 +230,10 @@ func TestSessionsShareTheRoom(t *testing.T) {
 		t.Errorf("one with a long identity: %v", err)
 	}
 	d.openSession(23, 1000, 3)
-	d.do(command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 1}), command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 2}),
-		command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 3}), command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 4}))
+	d.do(command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 1}), command(raftv1.KindLeaseRevoke,
+		&raftv1.LeaseRevoke{Id: 2}),
+		command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 3}), command(raftv1.KindLeaseRevoke,
+			&raftv1.LeaseRevoke{Id: 4}))
 	if err := open(24, 1, "me"); err != nil {
 		t.Errorf("after four ended: %v", err)
 	}
@@ -245,7 +251,8 @@ func TestSessionsAreBoundedInTimeAndIdentity(t *testing.T) {
 			t.Errorf("%d ms, %d bytes: %v", r.TtlMs, len(r.Identity), err)
 		}
 	}
-	if err := d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 3, TtlMs: 9_000_000_000_000}))[0].Err; err != nil {
+	if err := d.do(command(raftv1.KindLeaseGrant,
+		&raftv1.LeaseGrant{Id: 3, TtlMs: 9_000_000_000_000}))[0].Err; err != nil {
 		t.Errorf("a lease of etcd's longest TTL: %v", err)
 	}
 }
@@ -253,7 +260,8 @@ func TestSessionsAreBoundedInTimeAndIdentity(t *testing.T) {
 // The text of a refusal is bounded, since it is kept.
 func TestRefusalsAreShort(t *testing.T) {
 	r := statemachine.RefusalOf(errors.New(strings.Repeat("é", 1<<20)))
-	if len(r.Message) > statemachine.RefusalSize || !strings.HasPrefix(r.Message, "éé") || !strings.HasSuffix(r.Message, "é…") {
+	if len(r.Message) > statemachine.RefusalSize || !strings.HasPrefix(r.Message, "éé") ||
+		!strings.HasSuffix(r.Message, "é…") {
 		t.Errorf("%d bytes", len(r.Message))
 	}
 }

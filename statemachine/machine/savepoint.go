@@ -31,8 +31,9 @@ type savepoint struct {
 func (b *batch) begin() savepoint {
 	return savepoint{
 		kv: b.kv.Begin(), notes: b.m.undo.Begin(),
-		alarms: b.m.alarms, members: b.m.members, broken: b.m.broken, version: b.m.version, history: b.m.history, compacted: b.compacted,
-		events: len(b.applied.Events), sessions: len(b.applied.Sessions), reacted: b.reacted,
+		alarms: b.m.alarms, members: b.m.members, broken: b.m.broken, version: b.m.version, history: b.m.history,
+		compacted: b.compacted,
+		events:    len(b.applied.Events), sessions: len(b.applied.Sessions), reacted: b.reacted,
 		renewals: b.renewals, outcomes: b.outcomes,
 		membersChanged: b.applied.MembersChanged, alarmsChanged: b.applied.AlarmsChanged, hash: b.toHash,
 	}
@@ -44,7 +45,8 @@ func (b *batch) rollback(s savepoint) {
 	b.m.undo.Rollback(s.notes)
 	b.m.alarms, b.m.members, b.m.broken = s.alarms, s.members, s.broken
 	b.m.version, b.m.history, b.compacted = s.version, s.history, s.compacted
-	b.applied.Events, b.applied.Sessions, b.reacted = b.applied.Events[:s.events], b.applied.Sessions[:s.sessions], s.reacted
+	b.applied.Events, b.applied.Sessions, b.reacted = b.applied.Events[:s.events], b.applied.Sessions[:s.sessions],
+		s.reacted
 	b.renewals, b.outcomes, b.again = s.renewals, s.outcomes, changedAgain{}
 	b.applied.MembersChanged, b.applied.AlarmsChanged, b.toHash = s.membersChanged, s.alarmsChanged, s.hash
 }

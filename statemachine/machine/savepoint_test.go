@@ -46,7 +46,11 @@ func TestAnyStepCanBeUndone(t *testing.T) {
 		for range 150 {
 			r.index++
 			c := r.command()
-			entry := sm.Entry{Index: r.index, Cmd: raftv1.AppendEntry(nil, &raftv1.Entry{Member: 1, Boot: 1, Number: r.index, Commands: []raftv1.Command{c}})}
+			entry := sm.Entry{
+				Index: r.index, Cmd: raftv1.AppendEntry(nil, &raftv1.Entry{
+					Member: 1, Boot: 1, Number: r.index, Commands: []raftv1.Command{c},
+				}),
+			}
 			undone := []raftv1.Command{r.command(), r.command(), r.command()}
 			r.inVain(undone)
 			for _, m := range []*Machine{r.m, r.twin} {
@@ -55,7 +59,8 @@ func TestAnyStepCanBeUndone(t *testing.T) {
 				}
 			}
 			if got, want := describe(t, r.m), describe(t, r.twin); got != want {
-				t.Fatalf("seed %d, entry %d: after the undone commands %v\n%s\nwithout them\n%s", seed, r.index, undone, got, want)
+				t.Fatalf("seed %d, entry %d: after the undone commands %v\n%s\nwithout them\n%s", seed, r.index, undone,
+					got, want)
 			}
 		}
 		for _, m := range []*Machine{r.m, r.twin} {
@@ -76,7 +81,8 @@ func (r *refusing) inVain(commands []raftv1.Command) {
 			if c.Kind == raftv1.KindTick {
 				continue // time is not part of a step
 			}
-			if c.Kind == raftv1.KindRequests { // its requests are steps, and so is the one that leaves an outcome for another
+			// its requests are steps, and so is the one that leaves an outcome for another
+			if c.Kind == raftv1.KindRequests {
 				if s := b.m.sessions.byID[1]; s != nil {
 					run := &requestRun{batch: b, s: s, row: &outcomeRow{index: b.index}}
 					run.withdraw(6, 7)
@@ -97,7 +103,8 @@ func (r *refusing) inVain(commands []raftv1.Command) {
 	if err != refusal || b.err != nil {
 		r.t.Fatal(err, b.err)
 	}
-	if len(b.applied.Events)+len(b.applied.Sessions)+b.kv.Rows().Len() > 0 || b.applied.AlarmsChanged || b.applied.MembersChanged || b.kv.Revision() != r.m.revision || b.compacted != r.m.compacted || b.renewals > 0 {
+	if len(b.applied.Events)+len(b.applied.Sessions)+b.kv.Rows().Len() > 0 || b.applied.AlarmsChanged ||
+		b.applied.MembersChanged || b.kv.Revision() != r.m.revision || b.compacted != r.m.compacted || b.renewals > 0 {
 		r.t.Fatalf("left over: %+v, %d rows, revision %d", b.applied, b.kv.Rows().Len(), b.kv.Revision())
 	}
 }
@@ -117,7 +124,8 @@ func describe(t *testing.T, m *Machine) string {
 	fmt.Fprintf(&out, "rows %x\n%+v\n%+v\n%v %v\n", hash, m.leases.All(), m.leases.Facts(), m.alarms, m.members)
 	for _, id := range m.sessions.after(-1 << 63) {
 		s := *m.sessions.byID[id]
-		fmt.Fprintf(&out, "session %d %d %d %d %q, acknowledged %d, unkept %d, %d bytes:", id, s.created, s.epoch, s.stream, s.identity, s.outcomes.acknowledged, s.outcomes.unkept, s.outcomes.bytes)
+		fmt.Fprintf(&out, "session %d %d %d %d %q, acknowledged %d, unkept %d, %d bytes:", id, s.created, s.epoch,
+			s.stream, s.identity, s.outcomes.acknowledged, s.outcomes.unkept, s.outcomes.bytes)
 		var sequences []uint64
 		for n := range s.outcomes.bySequence {
 			sequences = append(sequences, n)
@@ -156,31 +164,44 @@ func (r *refusing) command() raftv1.Command {
 	case 2:
 		return commandOf(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: []int64{1 + r.Int64N(7), 1 + r.Int64N(7)}})
 	case 3:
-		return commandOf(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: 1 + r.Int64N(30), Stream: stream, Identity: key})
+		return commandOf(raftv1.KindSessionOpen, &raftv1.SessionOpen{
+			Id: id, TtlMs: 1 + r.Int64N(30), Stream: stream, Identity: key,
+		})
 	case 4:
-		return commandOf(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: stream, Items: []*raftv1.SessionAttach_Item{{Id: id, Created: created, Epoch: epoch + 1}}})
+		return commandOf(raftv1.KindSessionAttach, &raftv1.SessionAttach{
+			Stream: stream, Items: []*raftv1.SessionAttach_Item{{Id: id, Created: created, Epoch: epoch + 1}},
+		})
 	case 5:
 		return commandOf(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: id, Created: created})
 	case 6:
 		return commandOf(raftv1.KindStreamRenew, &raftv1.StreamRenew{Streams: []uint64{stream, 1 + r.Uint64N(3)}})
 	case 7:
-		return commandOf(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_AlarmAction(1 + r.IntN(2)), Alarm: 7, MemberID: stream})
+		return commandOf(raftv1.KindAlarm, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_AlarmAction(1 + r.IntN(2)), Alarm: 7, MemberID: stream,
+		})
 	case 8:
 		return commandOf(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: stream, Name: string(key)}})
 	case 9:
 		return commandOf(raftv1.KindCompact, &pb.CompactionRequest{Revision: r.Int64N(r.twin.revision + 1)})
 	case 10:
 		r.ticks = r.twin.leaseFacts().LastTick + 1
-		return commandOf(raftv1.KindTick, &raftv1.Tick{Number: r.ticks, DeltaMs: r.Int64N(6), Seen: r.index - r.Uint64N(2)})
+		return commandOf(raftv1.KindTick, &raftv1.Tick{
+			Number: r.ticks, DeltaMs: r.Int64N(6), Seen: r.index - r.Uint64N(2),
+		})
 	case 11:
 		return commandOf(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: key, RangeEnd: []byte("c")})
 	case 12:
 		return commandOf(raftv1.KindPut, &pb.PutRequest{Key: key, Lease: 1 + r.Int64N(7)})
 	}
-	put := &coordv1.Request{Sequence: 1 + r.Uint64N(5), Kind: coordv1.Kind_KIND_PUT, Body: commandOf(0, &pb.PutRequest{Key: key}).Body}
-	withdraw := &coordv1.Request{Sequence: 6, Kind: coordv1.Kind_KIND_WITHDRAW, Body: commandOf(0, &coordv1.Withdraw{Sequence: 7}).Body}
+	put := &coordv1.Request{
+		Sequence: 1 + r.Uint64N(5), Kind: coordv1.Kind_KIND_PUT, Body: commandOf(0, &pb.PutRequest{Key: key}).Body,
+	}
+	withdraw := &coordv1.Request{
+		Sequence: 6, Kind: coordv1.Kind_KIND_WITHDRAW, Body: commandOf(0, &coordv1.Withdraw{Sequence: 7}).Body,
+	}
 	return commandOf(raftv1.KindRequests, &raftv1.Requests{
-		Session: id, Created: created, Epoch: epoch, Requests: [][]byte{commandOf(0, put).Body, commandOf(0, withdraw).Body},
+		Session: id, Created: created, Epoch: epoch, Requests: [][]byte{commandOf(0, put).Body,
+			commandOf(0, withdraw).Body},
 	})
 }
 

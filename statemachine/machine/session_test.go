@@ -25,7 +25,9 @@ type session struct {
 // openSession opens a session on a stream.
 func (d *driver) openSession(id, ttl int64, stream uint64) *session {
 	d.t.Helper()
-	r := d.do(command(raftv1.KindSessionOpen, &raftv1.SessionOpen{Id: id, TtlMs: ttl, Stream: stream, Identity: []byte("me")}))[0]
+	r := d.do(command(raftv1.KindSessionOpen, &raftv1.SessionOpen{
+		Id: id, TtlMs: ttl, Stream: stream, Identity: []byte("me"),
+	}))[0]
 	opened, ok := r.Response.(statemachine.SessionOpened)
 	if !ok || opened.Created != d.index || opened.Epoch != 1 || opened.TTL != ttl {
 		d.t.Fatalf("open session: %+v", r)
@@ -35,7 +37,9 @@ func (d *driver) openSession(id, ttl int64, stream uint64) *session {
 
 // command is the command with some requests of the session.
 func (s *session) command(requests ...*coordv1.Request) raftv1.Command {
-	c := &raftv1.Requests{Session: s.id, Created: s.created, Epoch: s.epoch, Acknowledged: s.acknowledged, UnixMs: s.unixMS}
+	c := &raftv1.Requests{
+		Session: s.id, Created: s.created, Epoch: s.epoch, Acknowledged: s.acknowledged, UnixMs: s.unixMS,
+	}
 	for _, r := range requests {
 		c.Requests = append(c.Requests, encode(r))
 	}
@@ -167,10 +171,12 @@ func TestRequestsRunOnceInOrderEachInItsRevision(t *testing.T) {
 			t.Errorf("put %d: %v", i+1, got)
 		}
 	}
-	if got := response[pb.DeleteRangeResponse](t, out[2]); got.Deleted != 1 || got.Header.Revision != 4 || string(got.PrevKvs[0].Value) != "2" {
+	if got := response[pb.DeleteRangeResponse](t, out[2]); got.Deleted != 1 || got.Header.Revision != 4 ||
+		string(got.PrevKvs[0].Value) != "2" {
 		t.Errorf("delete: %v", got)
 	}
-	if got := response[pb.TxnResponse](t, out[3]); !got.Succeeded || got.Header.Revision != 4 || got.Responses[0].GetResponseRange() == nil {
+	if got := response[pb.TxnResponse](t, out[3]); !got.Succeeded || got.Header.Revision != 4 ||
+		got.Responses[0].GetResponseRange() == nil {
 		t.Errorf("txn: %v", got)
 	}
 	if got := d.last.Revision; got != 5 {
@@ -199,7 +205,8 @@ func TestOutcomesSurviveRestartsUntilTheyAreAcknowledged(t *testing.T) {
 	s.do()
 	d.reopen()
 	s.acknowledged = 0 // an old frame changes nothing
-	out := s.do(putRequest(3, "b", "2"), withdrawRequest(4, 4), putRequest(5, "c", ""), putRequest(3+statemachine.MaxSequenceLead, "d", ""),
+	out := s.do(putRequest(3, "b", "2"), withdrawRequest(4, 4), putRequest(5, "c", ""),
+		putRequest(3+statemachine.MaxSequenceLead, "d", ""),
 		putRequest(4+statemachine.MaxSequenceLead, "e", ""))
 	wantReason(t, out[0], coordv1.Error_REASON_SEQUENCE_PAST)
 	wantReason(t, out[1], coordv1.Error_REASON_INVALID)

@@ -37,7 +37,9 @@ type session struct {
 }
 
 func newSessions(log *undo.Log) *sessions {
-	return &sessions{byID: make(map[statemachine.LeaseID]*session), undo: log, held: held{perStream: make(map[uint64]int)}}
+	return &sessions{
+		byID: make(map[statemachine.LeaseID]*session), undo: log, held: held{perStream: make(map[uint64]int)},
+	}
 }
 
 func (t *sessions) put(s *session) {
@@ -134,7 +136,8 @@ func (t *sessions) get(id statemachine.LeaseID) (statemachine.SessionInfo, bool)
 		return statemachine.SessionInfo{}, false
 	}
 	return statemachine.SessionInfo{
-		LeaseInfo: statemachine.LeaseInfo{ID: s.id}, Created: s.created, Epoch: s.epoch, Stream: s.stream, Identity: s.identity,
+		LeaseInfo: statemachine.LeaseInfo{ID: s.id}, Created: s.created, Epoch: s.epoch, Stream: s.stream,
+		Identity: s.identity,
 	}, true
 }
 

@@ -72,7 +72,8 @@ func (m *Machine) WriteBackup(ctx context.Context, w io.Writer) error {
 func (m *Machine) writeSnapshot(view *View, w io.Writer, stop <-chan struct{}) error {
 	out := bufio.NewWriterSize(w, snapshotBlock)
 	header, err := proto.Marshal(&raftv1.SnapshotHeader{
-		Format: snapshotFormat, Shard: m.opts.Shard, AppliedIndex: view.AppliedIndex(), Revision: view.Revision(), Version: uint32(view.version),
+		Format: snapshotFormat, Shard: m.opts.Shard, AppliedIndex: view.AppliedIndex(), Revision: view.Revision(),
+		Version: uint32(view.version),
 	})
 	if err != nil {
 		return err
@@ -269,7 +270,8 @@ func (m *Machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 		return fmt.Errorf("%w: it is of shard %d, this is shard %d", ErrSnapshot, in.header.Shard, m.opts.Shard)
 	}
 	if in.header.AppliedIndex < m.index {
-		return fmt.Errorf("%w: it ends at log index %d, this replica has applied %d", ErrSnapshot, in.header.AppliedIndex, m.index)
+		return fmt.Errorf("%w: it ends at log index %d, this replica has applied %d", ErrSnapshot,
+			in.header.AppliedIndex, m.index)
 	}
 	number := m.store.number + 1
 	db, err := m.receive(in, number, stop)

@@ -91,7 +91,9 @@ func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.
 	return s.put(key, value, lease, statemachine.Attachment{})
 }
 
-func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment) (statemachine.Revision, error) {
+func (s *step) PutEntry(
+	key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment,
+) (statemachine.Revision, error) {
 	if lease == 0 {
 		return 0, fmt.Errorf("%w: key %q is an entry without a lease", statemachine.ErrInvalid, key)
 	}
@@ -104,7 +106,9 @@ func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, a statema
 	return s.put(key, value, lease, a)
 }
 
-func (s *step) put(key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment) (statemachine.Revision, error) {
+func (s *step) put(
+	key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment,
+) (statemachine.Revision, error) {
 	if !s.reaction {
 		if err := s.batch.m.alarms.refuseWrite(); err != nil {
 			return 0, err

@@ -75,7 +75,8 @@ func TestStepWritesShareARevisionUntilTheNext(t *testing.T) {
 		return nil
 	})
 	want := statemachine.Called{Response: []byte("test"), Revision: 4}
-	if got, ok := result.Response.(statemachine.Called); !ok || string(got.Response) != string(want.Response) || got.Revision != want.Revision {
+	if got, ok := result.Response.(statemachine.Called); !ok || string(got.Response) != string(want.Response) ||
+		got.Revision != want.Revision {
 		t.Fatalf("%+v, want %+v", result, want)
 	}
 	var events []string
@@ -170,7 +171,8 @@ func TestRefusalAfterWritesLeavesNoTrace(t *testing.T) {
 		if fmt.Sprint(results[1].Err) != "no" || results[1].Response != nil {
 			t.Fatalf("%+v", results[1])
 		}
-		got := fmt.Sprintf("revision %d, %d, events %v, hash %x", d.last.Revision, results[2].Response.(*pb.PutResponse).Header.Revision,
+		got := fmt.Sprintf("revision %d, %d, events %v, hash %x", d.last.Revision,
+			results[2].Response.(*pb.PutResponse).Header.Revision,
 			d.last.Events, d.hash())
 		if want == "" {
 			want = got
@@ -209,8 +211,10 @@ func TestAttemptIsUndoneAlone(t *testing.T) {
 			return nil
 		})
 	})
-	if result.Err != nil || d.value("a", 0) != "1" || d.value("b", 0) != "2" || d.value("c", 0) != "3" || d.value("old", 0) != "0" {
-		t.Errorf("%v: a %q b %q c %q old %q", result.Err, d.value("a", 0), d.value("b", 0), d.value("c", 0), d.value("old", 0))
+	if result.Err != nil || d.value("a", 0) != "1" || d.value("b", 0) != "2" || d.value("c", 0) != "3" ||
+		d.value("old", 0) != "0" {
+		t.Errorf("%v: a %q b %q c %q old %q", result.Err, d.value("a", 0), d.value("b", 0), d.value("c", 0),
+			d.value("old", 0))
 	}
 	if len(d.last.Events) != 3 || d.last.Revision != 3 {
 		t.Errorf("events %v, revision %d", d.last.Events, d.last.Revision)

@@ -64,7 +64,8 @@ func TestStreamRenewalRenewsAllItsSessionsByOneRow(t *testing.T) {
 	}
 	d.tick(0)
 	d.reopen()
-	if got := [...]int64{d.remaining(1), d.remaining(sessions), d.remaining(100)}; got != [...]int64{1000, 1000 + sessions - 1, 50} {
+	if got := [...]int64{d.remaining(1), d.remaining(sessions), d.remaining(100)}; got != [...]int64{1000, 1000 +
+		sessions - 1, 50} {
 		t.Errorf("remaining %v", got)
 	}
 	d.tick(1000)
@@ -95,9 +96,12 @@ func TestS4StreamRenewalRevivesNobody(t *testing.T) {
 		r := d.do(late.command(putRequest(1, "x", "")),
 			command(raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: []int64{late.id}}),
 			command(raftv1.KindPut, &pb.PutRequest{Key: []byte("x"), Lease: late.id}),
-			command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: 7, Items: []*raftv1.SessionAttach_Item{{Id: late.id, Created: late.created, Epoch: 2}}}))
+			command(raftv1.KindSessionAttach, &raftv1.SessionAttach{
+				Stream: 7, Items: []*raftv1.SessionAttach_Item{{Id: late.id, Created: late.created, Epoch: 2}},
+			}))
 		if r[0].Err != statemachine.ErrSessionNotFound || r[1].Response.(statemachine.LeasesRenewed).TTLs[0] != 0 ||
-			r[2].Err != statemachine.ErrLeaseNotFound || r[3].Response.(statemachine.SessionsAttached).Outcomes[0] != statemachine.AttachNotFound {
+			r[2].Err != statemachine.ErrLeaseNotFound ||
+			r[3].Response.(statemachine.SessionsAttached).Outcomes[0] != statemachine.AttachNotFound {
 			t.Errorf("an overdue session lives: %+v", r)
 		}
 		if got := d.remaining(1501); got != -1 {
@@ -107,7 +111,9 @@ func TestS4StreamRenewalRevivesNobody(t *testing.T) {
 		if got := d.remaining(1501); got != 5000 {
 			t.Errorf("the other session has %d left", got)
 		}
-		if len(d.last.Sessions) != 1 || d.last.Sessions[0] != (statemachine.SessionChange{ID: late.id, Created: late.created, Stream: 9, Ended: true}) {
+		if len(d.last.Sessions) != 1 || d.last.Sessions[0] != (statemachine.SessionChange{
+			ID: late.id, Created: late.created, Stream: 9, Ended: true,
+		}) {
 			t.Errorf("said of sessions: %+v", d.last.Sessions)
 		}
 	}
@@ -162,9 +168,10 @@ func TestStreamsWithoutSessionsHaveNoRow(t *testing.T) {
 // attach attaches the session and returns what became of it.
 func (s *session) attach(stream, epoch uint64) statemachine.SessionsAttached {
 	s.d.t.Helper()
-	r := s.d.do(command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: stream, Items: []*raftv1.SessionAttach_Item{
-		{Id: s.id, Created: s.created, Epoch: epoch},
-	}}))[0]
+	r := s.d.do(command(raftv1.KindSessionAttach, &raftv1.SessionAttach{Stream: stream,
+		Items: []*raftv1.SessionAttach_Item{
+			{Id: s.id, Created: s.created, Epoch: epoch},
+		}}))[0]
 	attached := r.Response.(statemachine.SessionsAttached)
 	if attached.Outcomes[0] == statemachine.Attached {
 		s.epoch = epoch
@@ -219,14 +226,16 @@ func TestSessionOfALaterCreationIsAnother(t *testing.T) {
 	old := d.openSession(5, 1000, 9)
 	d.do(command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 5}))
 	d.openSession(5, 1000, 9)
-	r := d.do(old.command(putRequest(1, "k", "")), command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: 5, Created: old.created}))
+	r := d.do(old.command(putRequest(1, "k", "")),
+		command(raftv1.KindSessionEnd, &raftv1.SessionEnd{Id: 5, Created: old.created}))
 	if r[0].Err != statemachine.ErrSessionNotFound || r[1].Err != statemachine.ErrSessionNotFound {
 		t.Errorf("%+v", r)
 	}
 	if got := old.attach(8, 9); got.Outcomes[0] != statemachine.AttachNotFound {
 		t.Errorf("attached: %+v", got)
 	}
-	if info, ok := d.m.Session(5); !ok || info.Epoch != 1 || info.Stream != 9 || string(info.Identity) != "me" || info.TTL != 1000 {
+	if info, ok := d.m.Session(5); !ok || info.Epoch != 1 || info.Stream != 9 || string(info.Identity) != "me" ||
+		info.TTL != 1000 {
 		t.Errorf("session %+v %v", info, ok)
 	}
 }
@@ -243,7 +252,8 @@ func TestSessionOpenRefusesWhatIsNoSession(t *testing.T) {
 		stream  uint64
 		want    error
 	}{
-		{5, 1000, 9, statemachine.ErrLeaseExist}, {0, 1000, 9, statemachine.ErrInvalid}, {-6, 1000, 9, statemachine.ErrInvalid},
+		{5, 1000, 9, statemachine.ErrLeaseExist}, {0, 1000, 9, statemachine.ErrInvalid},
+		{-6, 1000, 9, statemachine.ErrInvalid},
 		{6, 0, 9, statemachine.ErrInvalid}, {6, 1000, 0, statemachine.ErrInvalid},
 	} {
 		if got := open(c.id, c.ttl, c.stream); got != fmt.Sprint(c.want) {
@@ -274,10 +284,12 @@ func TestS3SessionEndsWithAllItHasInOneRevision(t *testing.T) {
 			if got, want := d.events(), fmt.Sprintf("DELETE a @%d, DELETE b @%d", revision+1, revision+1); got != want {
 				t.Errorf("events %s, want %s", got, want)
 			}
-			if len(d.last.Sessions) != 1 || d.last.Sessions[0] != (statemachine.SessionChange{ID: 5, Created: s.created, Stream: 9, Ended: true}) {
+			if len(d.last.Sessions) != 1 ||
+				d.last.Sessions[0] != (statemachine.SessionChange{ID: 5, Created: s.created, Stream: 9, Ended: true}) {
 				t.Errorf("said of sessions: %+v", d.last.Sessions)
 			}
-			for _, space := range []byte{mvcc.SpaceSessions, mvcc.SpaceOutcomes, mvcc.SpaceLeases, mvcc.SpaceLeaseKeys, mvcc.SpaceStreams} {
+			for _, space := range []byte{mvcc.SpaceSessions, mvcc.SpaceOutcomes, mvcc.SpaceLeases, mvcc.SpaceLeaseKeys,
+				mvcc.SpaceStreams} {
 				if n := d.rowsOf(space); n != 0 {
 					t.Errorf("%d rows of space %x are left", n, space)
 				}

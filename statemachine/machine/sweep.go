@@ -128,5 +128,7 @@ func (d *deleting) sweepKeys(s *mvcc.Sweep) {
 	}
 	d.kv.Sweep(s)
 	d.swept = s.Revision()
-	d.applied.Events = append(d.applied.Events, statemachine.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{ModRevision: s.Revision()}, Sweep: s})
+	d.applied.Events = append(d.applied.Events, statemachine.Event{
+		Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{ModRevision: s.Revision()}, Sweep: s,
+	})
 }

@@ -48,14 +48,15 @@ func before(t testing.TB, v *machine.View, kv *mvccpb.KeyValue) *mvccpb.KeyValue
 	if kv.ModRevision <= v.Compacted() {
 		return prev
 	}
-	err := v.KeyChanges(context.Background(), kv.Key, kv.ModRevision, true, func(_ int64, changes []statemachine.Event) bool {
-		for _, c := range changes {
-			if c.Type == mvccpb.Event_DELETE {
-				prev = c.PrevKv
+	err := v.KeyChanges(context.Background(), kv.Key, kv.ModRevision, true,
+		func(_ int64, changes []statemachine.Event) bool {
+			for _, c := range changes {
+				if c.Type == mvccpb.Event_DELETE {
+					prev = c.PrevKv
+				}
 			}
-		}
-		return false
-	})
+			return false
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,8 @@ func TestSweepsAreDeletions(t *testing.T) {
 		d := newDriver(t)
 		d.sweep = from
 		d.reopen()
-		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000}), command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: -1, TtlMs: 1000}))
+		d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000}),
+			command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: -1, TtlMs: 1000}))
 		var puts []raftv1.Command
 		for k := range keys {
 			for _, name := range []string{"a/%04d", "a/b/%04d", "c%04d/x", "d/%04d"} {
@@ -95,14 +97,21 @@ func TestSweepsAreDeletions(t *testing.T) {
 		}
 		d.do(puts...)
 		several := &pb.TxnRequest{Success: []*pb.RequestOp{
-			putting("a/0007"), putting("a/new"), deleting("a/", "b"), putting("a/0001"), putting("a/b/0001"), deleting("a/b", "a/c"),
+			putting("a/0007"), putting("a/new"), deleting("a/", "b"), putting("a/0001"), putting("a/b/0001"),
+			deleting("a/b", "a/c"),
 		}}
-		all := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("e")}}}
+		all := &pb.RequestOp{
+			Request: &pb.RequestOp_RequestRange{
+				RequestRange: &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte("e")},
+			},
+		}
 		results := d.do(put("a/younger", ""), put("c0001/x", "new"),
 			command(raftv1.KindTxn, several),
 			put("a/0002", "again"), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("d/behind"), Lease: 7}),
 			command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: 7}),
-			command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte("c"), RangeEnd: []byte("d/0100"), PrevKv: true}),
+			command(raftv1.KindDeleteRange, &pb.DeleteRangeRequest{
+				Key: []byte("c"), RangeEnd: []byte("d/0100"), PrevKv: true,
+			}),
 			put("d/0001", "last"),
 			command(raftv1.KindTxn, &pb.TxnRequest{Success: []*pb.RequestOp{all, putting("e")}}),
 			command(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: -1}))

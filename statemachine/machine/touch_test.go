@@ -30,9 +30,12 @@ func TestTouchKeepsEverythingButTheRevision(t *testing.T) {
 	d := newDriver(t, touch)
 	d.do(command(raftv1.KindLeaseGrant, &raftv1.LeaseGrant{Id: 7, TtlMs: 1000}),
 		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("k"), Value: []byte("v"), Lease: 7}),
-		command(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}), call("touch"))
+		command(raftv1.KindAlarm, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE,
+		}), call("touch"))
 	kv, err := d.view().Get([]byte("k"))
-	if err != nil || string(kv.Value) != "v" || kv.Lease != 7 || kv.CreateRevision != 2 || kv.ModRevision != 3 || kv.Version != 2 {
+	if err != nil || string(kv.Value) != "v" || kv.Lease != 7 || kv.CreateRevision != 2 || kv.ModRevision != 3 ||
+		kv.Version != 2 {
 		t.Errorf("touched: %v, %v", kv, err)
 	}
 	if _, keys, _ := d.m.Lease(7); len(keys) != 1 {

@@ -16,7 +16,8 @@ import (
 var metaVersion = mvcc.MetaKey("version")
 
 // ErrRelease is wrapped by errors about a store, or a snapshot, of a cluster whose version this release does not know.
-var ErrRelease = fmt.Errorf("this release knows the versions %d to %d of a cluster", raftv1.MinVersion, raftv1.MaxVersion)
+var ErrRelease = fmt.Errorf("this release knows the versions %d to %d of a cluster", raftv1.MinVersion,
+	raftv1.MaxVersion)
 
 // checkRelease refuses a state at a version that this release does not know.
 func checkRelease(v raftv1.Version) error {
@@ -40,7 +41,8 @@ func (m *Machine) Version() raftv1.Version {
 func (b *batch) raiseVersion(r *raftv1.VersionRaise) statemachine.Result {
 	to := raftv1.Version(r.GetVersion())
 	if to != b.m.version+1 {
-		return refuse(fmt.Errorf("%w: the cluster is at version %d, it cannot be raised to %d", statemachine.ErrInvalid, b.m.version, to))
+		return refuse(fmt.Errorf("%w: the cluster is at version %d, it cannot be raised to %d", statemachine.ErrInvalid,
+			b.m.version, to))
 	}
 	var not []string
 	for _, m := range b.m.members {
@@ -52,7 +54,8 @@ func (b *batch) raiseVersion(r *raftv1.VersionRaise) statemachine.Result {
 	case len(b.m.members) == 0:
 		return refuse(fmt.Errorf("%w: no member has announced what its release knows", statemachine.ErrInvalid))
 	case len(not) > 0:
-		return refuse(fmt.Errorf("%w: not all members have announced that they know version %d: %s", statemachine.ErrInvalid, to, strings.Join(not, ", ")))
+		return refuse(fmt.Errorf("%w: not all members have announced that they know version %d: %s",
+			statemachine.ErrInvalid, to, strings.Join(not, ", ")))
 	}
 	b.fail(checkRaise(to)) // this member runs an older release than its row says
 	b.m.version = to

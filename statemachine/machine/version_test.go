@@ -21,7 +21,9 @@ import (
 )
 
 func memberRow(id uint64, lowest, highest raftv1.Version) raftv1.Command {
-	return command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: id, Name: "m", MinVersion: uint32(lowest), MaxVersion: uint32(highest)}})
+	return command(raftv1.KindMemberPut, &raftv1.MemberPut{
+		Member: &raftv1.Member{Id: id, Name: "m", MinVersion: uint32(lowest), MaxVersion: uint32(highest)},
+	})
 }
 
 func raise(to raftv1.Version) raftv1.Command {
@@ -41,10 +43,12 @@ func TestVersionRaise(t *testing.T) {
 	}
 	refused("no member has announced", raise(next))
 	refused("cannot be raised to 1", raise(raftv1.MaxVersion))
-	d.do(memberRow(1, 1, next), memberRow(2, 1, raftv1.MaxVersion), command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: 3, Name: "silent"}}))
+	d.do(memberRow(1, 1, next), memberRow(2, 1, raftv1.MaxVersion),
+		command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: 3, Name: "silent"}}))
 	refused("2 (m), 3 (silent)", raise(next))
 	refused("cannot be raised to 3", raise(next+1))
-	d.do(memberRow(2, 1, next), command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: 2, Name: "renamed"}}))
+	d.do(memberRow(2, 1, next),
+		command(raftv1.KindMemberPut, &raftv1.MemberPut{Member: &raftv1.Member{Id: 2, Name: "renamed"}}))
 	refused("3 (silent)", raise(next)) // and not 2, of which only the name changed
 	d.do(command(raftv1.KindMemberRemove, &raftv1.MemberRemove{Id: 3}))
 	if d.m.Version() != raftv1.MaxVersion {
@@ -53,7 +57,8 @@ func TestVersionRaise(t *testing.T) {
 	if err := d.m.CheckCommand(raise(next)); !errors.Is(err, raftv1.ErrUnknown) {
 		t.Errorf("let into the log: %v", err)
 	}
-	if _, err := d.m.Update([]sm.Entry{d.entry(put("a", "1")), d.entry(raise(next))}); !errors.Is(err, raftv1.ErrUnknown) || !strings.Contains(d.ended, "start this member with the release") {
+	if _, err := d.m.Update([]sm.Entry{d.entry(put("a", "1")), d.entry(raise(next))}); !errors.Is(err,
+		raftv1.ErrUnknown) || !strings.Contains(d.ended, "start this member with the release") {
 		t.Errorf("%v; the last line is %q", err, d.ended)
 	}
 	if d.value("a", 0) != "-" {
@@ -72,7 +77,8 @@ func TestSnapshotOfALaterVersion(t *testing.T) {
 	magic, rows := len("coordsn1"), stream.Bytes()
 	size := int(rows[magic+3]) // of the header
 	header := &raftv1.SnapshotHeader{}
-	if err := proto.Unmarshal(rows[magic+8:magic+8+size], header); err != nil || header.Version != uint32(raftv1.MaxVersion) {
+	if err := proto.Unmarshal(rows[magic+8:magic+8+size], header); err != nil ||
+		header.Version != uint32(raftv1.MaxVersion) {
 		t.Fatalf("header %v, %v", header, err)
 	}
 	header.Version++
@@ -81,10 +87,11 @@ func TestSnapshotOfALaterVersion(t *testing.T) {
 	later = binary.BigEndian.AppendUint32(later, crc32.Checksum(changed, crc32.MakeTable(crc32.Castagnoli)))
 	later = append(later, changed...)
 	later = append(later, rows[magic+8+size:]...)
-	for what, err := range map[string]error{"recovered": d.m.RecoverFromSnapshot(bytes.NewReader(later), nil), "checked": func() error {
-		_, err := machine.CheckSnapshot(bytes.NewReader(later), 1)
-		return err
-	}()} {
+	for what, err := range map[string]error{"recovered": d.m.RecoverFromSnapshot(bytes.NewReader(later), nil),
+		"checked": func() error {
+			_, err := machine.CheckSnapshot(bytes.NewReader(later), 1)
+			return err
+		}()} {
 		if !errors.Is(err, machine.ErrRelease) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -96,16 +103,21 @@ func TestSnapshotOfALaterVersion(t *testing.T) {
 // had set it.
 func TestEarlyIsNotObeyed(t *testing.T) {
 	const next = raftv1.MaxVersion + 1
-	d := &driver{t: t, fs: vfs.NewCrashableMem(), with: []statemachine.Procedure{procedure{name: "test", run: func(s statemachine.Step) error {
-		_, err := s.Put([]byte("called"), nil, 0)
-		return err
-	}}}, since: map[string]raftv1.Version{"test": next, "KIND_PUT": next, "Alarm": next, "etcdserverpb.PutRequest.prev_kv": next}}
+	d := &driver{t: t, fs: vfs.NewCrashableMem(),
+		with: []statemachine.Procedure{procedure{name: "test", run: func(s statemachine.Step) error {
+			_, err := s.Put([]byte("called"), nil, 0)
+			return err
+		}}}, since: map[string]raftv1.Version{
+			"test": next, "KIND_PUT": next, "Alarm": next, "etcdserverpb.PutRequest.prev_kv": next,
+		}}
 	d.open()
 	t.Cleanup(func() { d.m.Close() })
 	d.do(beginHistory(1))
 	s := d.openSession(7, 1000, 9)
 	for what, c := range map[string]raftv1.Command{
-		"test": call("test"), "Alarm": command(raftv1.KindAlarm, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 1, Alarm: pb.AlarmType_NOSPACE}),
+		"test": call("test"), "Alarm": command(raftv1.KindAlarm, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_ACTIVATE, MemberID: 1, Alarm: pb.AlarmType_NOSPACE,
+		}),
 		"KIND_PUT": s.command(putRequest(1, "requested", "1")),
 	} {
 		want := fmt.Sprintf("%s needs version %d", what, next)
@@ -117,7 +129,8 @@ func TestEarlyIsNotObeyed(t *testing.T) {
 		}
 	}
 	d.do(put("a", "1"))
-	with, without := command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), PrevKv: true}), command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a")})
+	with, without := command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a"), PrevKv: true}),
+		command(raftv1.KindPut, &pb.PutRequest{Key: []byte("a")})
 	if r := d.do(with)[0].Response.(*pb.PutResponse); r.PrevKv != nil {
 		t.Errorf("the early field is obeyed: %v", r)
 	}

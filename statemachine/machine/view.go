@@ -48,7 +48,8 @@ func (m *Machine) publish() {
 	db := m.store.hold()
 	next := &state{
 		db: db, snapshot: db.NewSnapshot(), index: m.index, version: m.version,
-		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken, refused: m.denied, budget: m.opts.Budget,
+		revision: m.revision, compacted: m.compacted, alarms: m.alarms, members: m.members, broken: m.broken,
+		refused: m.denied, budget: m.opts.Budget,
 		children:     m.children.View(),
 		outcomeBytes: m.sessions.held.outcomes, sessionBytes: m.sessions.held.sessions,
 	}
@@ -104,7 +105,8 @@ func (v *View) Get(key []byte) (*mvccpb.KeyValue, error) { return mvcc.Latest(v.
 // Width is about how many keys the work in [key, end) is, limit if it is more, see mvcc.Width; end "\x00" means all
 // keys >= key.
 func (v *View) Width(key, end []byte, limit int64) int64 {
-	n, _ := mvcc.Width(v.rows(), mvcc.Range{Key: key, End: end}, limit) // a store that cannot be read ends the replica elsewhere
+	// a store that cannot be read ends the replica elsewhere
+	n, _ := mvcc.Width(v.rows(), mvcc.Range{Key: key, End: end}, limit)
 	return n
 }
 
@@ -157,7 +159,8 @@ func (v *View) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, erro
 	}
 	for _, op := range path.ops {
 		if op.GetRequestRange() == nil {
-			return nil, fmt.Errorf("%w: a read-only transaction with operation %T", statemachine.ErrInvalid, op.GetRequest())
+			return nil, fmt.Errorf("%w: a read-only transaction with operation %T", statemachine.ErrInvalid,
+				op.GetRequest())
 		}
 		if err := checkTxnRange(op.GetRequestRange(), v.revision, v.compacted); err != nil {
 			return nil, err
@@ -169,14 +172,19 @@ func (v *View) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, erro
 		if err != nil {
 			return nil, err
 		}
-		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: r}})
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{
+			Response: &pb.ResponseOp_ResponseRange{ResponseRange: r},
+		})
 	}
 	return resp, nil
 }
 
 // Changes calls fn once for each revision in [from, Revision()] that changed a key, in order, with all its events in
 // order, until fn returns false. prev asks for previous versions. ErrCompacted if from < Compacted().
-func (v *View) Changes(ctx context.Context, from statemachine.Revision, prev bool, fn func(rev statemachine.Revision, events []statemachine.Event) bool) error {
+func (v *View) Changes(
+	ctx context.Context, from statemachine.Revision, prev bool, fn func(rev statemachine.Revision,
+		events []statemachine.Event) bool,
+) error {
 	if from < v.compacted {
 		return statemachine.ErrCompacted
 	}
@@ -186,7 +194,10 @@ func (v *View) Changes(ctx context.Context, from statemachine.Revision, prev boo
 }
 
 // KeyChanges is Changes for one key, at a cost that depends only on that key's own history.
-func (v *View) KeyChanges(ctx context.Context, key []byte, from statemachine.Revision, prev bool, fn func(rev statemachine.Revision, events []statemachine.Event) bool) error {
+func (v *View) KeyChanges(
+	ctx context.Context, key []byte, from statemachine.Revision, prev bool, fn func(rev statemachine.Revision,
+		events []statemachine.Event) bool,
+) error {
 	if from < v.compacted {
 		return statemachine.ErrCompacted
 	}

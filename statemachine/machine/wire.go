@@ -118,7 +118,9 @@ func encodeOutcome(response []byte) []byte { return appendOutcome(outcomeRespons
 func encodeRefusal(err error) []byte {
 	refusal, merr := proto.MarshalOptions{Deterministic: true}.Marshal(statemachine.RefusalOf(err))
 	if merr != nil { // the text is not UTF-8
-		refusal, _ = proto.MarshalOptions{Deterministic: true}.Marshal(&coordv1.Refusal{Reason: statemachine.RefusalOf(err).Reason, Code: statemachine.RefusalOf(err).Code})
+		refusal, _ = proto.MarshalOptions{Deterministic: true}.Marshal(&coordv1.Refusal{
+			Reason: statemachine.RefusalOf(err).Reason, Code: statemachine.RefusalOf(err).Code,
+		})
 	}
 	return appendOutcome(outcomeRefusal, refusal)
 }

@@ -24,12 +24,18 @@ func marshal(t testing.TB, m proto.Message) []byte {
 
 func seeds(f *testing.F) {
 	guard := &coordv1.Guard{Name: "n", Key: "k", Token: 3}
-	request := &coordv1.Request{Sequence: 1, Kind: coordv1.Kind_KIND_TXN, Body: []byte("b"), Guards: []*coordv1.Guard{guard, {}}}
-	acquired := &coordv1.Acquired{Entries: []*coordv1.AcquiredEntry{{Name: "n", Key: "k", Token: 3}, {Key: "l"}}, Revision: 4}
+	request := &coordv1.Request{
+		Sequence: 1, Kind: coordv1.Kind_KIND_TXN, Body: []byte("b"), Guards: []*coordv1.Guard{guard, {}},
+	}
+	acquired := &coordv1.Acquired{
+		Entries: []*coordv1.AcquiredEntry{{Name: "n", Key: "k", Token: 3}, {Key: "l"}}, Revision: 4,
+	}
 	for _, m := range []proto.Message{
-		request, acquired, &coordv1.Outcome{Response: marshal(f, acquired)}, &coordv1.Outcome{Refusal: &coordv1.Refusal{Message: "no"}},
+		request, acquired, &coordv1.Outcome{Response: marshal(f, acquired)},
+		&coordv1.Outcome{Refusal: &coordv1.Refusal{Message: "no"}},
 		&raftv1.Requests{
-			Session: -5, Created: 1, Epoch: 2, Acknowledged: 3, Requests: [][]byte{marshal(f, request), {}}, UnixMs: 1 << 40,
+			Session: -5, Created: 1, Epoch: 2, Acknowledged: 3, Requests: [][]byte{marshal(f, request), {}},
+			UnixMs: 1 << 40,
 		},
 	} {
 		f.Add(marshal(f, m))
@@ -48,7 +54,8 @@ func FuzzParse(f *testing.F) {
 		if err := proto.Unmarshal(data, want); (err == nil) != ok {
 			t.Fatalf("parsed %v; protobuf says %v", ok, err)
 		}
-		if ok && (requests.session != want.Session || requests.created != want.Created || requests.epoch != want.Epoch ||
+		if ok && (requests.session != want.Session || requests.created != want.Created ||
+			requests.epoch != want.Epoch ||
 			requests.acknowledged != want.Acknowledged || requests.unixMS != want.UnixMs ||
 			!slices.EqualFunc(requests.requests, want.Requests, bytes.Equal)) {
 			t.Fatalf("%+v, want %v", requests, want)
@@ -57,7 +64,8 @@ func FuzzParse(f *testing.F) {
 		checkAcquired(t, data)
 		if acknowledged, unkept, list, err := parseOutcomeRow(data); err == nil {
 			o := &outcomes{}
-			if err := o.load(&outcomeRow{}, data); err != nil || o.acknowledged != acknowledged || o.unkept != unkept || len(o.bySequence) > len(list) {
+			if err := o.load(&outcomeRow{}, data); err != nil || o.acknowledged != acknowledged || o.unkept != unkept ||
+				len(o.bySequence) > len(list) {
 				t.Fatalf("loaded %+v, %v", o, err)
 			}
 			o.acknowledge(o.acknowledged)
@@ -139,7 +147,9 @@ func TestOutcomesAreProtobuf(t *testing.T) {
 	if got, want := encodeOutcome(nil), marshal(t, &coordv1.Outcome{Response: []byte{}}); !bytes.Equal(got, want) {
 		t.Errorf("an empty response: %x, want %x", got, want)
 	}
-	if got, want := encodeRefusal(statemachine.ErrFenced), marshal(t, &coordv1.Outcome{Refusal: statemachine.RefusalOf(statemachine.ErrFenced)}); !bytes.Equal(got, want) {
+	if got, want := encodeRefusal(statemachine.ErrFenced), marshal(t, &coordv1.Outcome{
+		Refusal: statemachine.RefusalOf(statemachine.ErrFenced),
+	}); !bytes.Equal(got, want) {
 		t.Errorf("a refusal: %x, want %x", got, want)
 	}
 }

@@ -73,7 +73,9 @@ func (m *Model) children(parent []byte) []*mvccpb.KeyValue {
 	found := slices.DeleteFunc(m.versions(dir, end, m.Revision()), func(kv *mvccpb.KeyValue) bool {
 		return bytes.Contains(kv.Key[len(dir):], []byte("/"))
 	})
-	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int {
+		return cmp.Compare(a.CreateRevision, b.CreateRevision)
+	})
 	return found
 }
 
@@ -167,7 +169,9 @@ func (m *Model) deleteCommand(r *pb.DeleteRangeRequest) (any, error) {
 func isReserved(key []byte) bool { return bytes.HasPrefix(key, []byte(layout.Reserved)) }
 
 func (m *Model) doDelete(r *pb.DeleteRangeRequest) *pb.DeleteRangeResponse {
-	found := slices.DeleteFunc(m.versions(r.Key, r.RangeEnd, m.Revision()), func(kv *mvccpb.KeyValue) bool { return isReserved(kv.Key) })
+	found := slices.DeleteFunc(m.versions(r.Key, r.RangeEnd, m.Revision()), func(kv *mvccpb.KeyValue) bool {
+		return isReserved(kv.Key)
+	})
 	for _, kv := range found {
 		m.delete(kv.Key)
 	}

@@ -158,7 +158,8 @@ func (m *Model) expire() {
 	}
 	slices.SortFunc(due, byExpiry)
 	m.looks = 0
-	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys && m.looks < tickLooks; leases++ {
+	for leases, keys := 0, 0; leases < len(due) && leases < tickLeases && keys < tickKeys &&
+		m.looks < tickLooks; leases++ {
 		if m.refusesLease(leases + 1) {
 			if at := m.leaseAt(due[leases].id); at >= 0 {
 				m.leases[at].deadline = m.clock + 24*60*60*1000
@@ -187,7 +188,9 @@ func (m *Model) Leases() []statemachine.LeaseInfo {
 	slices.SortFunc(all, byExpiry)
 	infos := make([]statemachine.LeaseInfo, len(all))
 	for i, l := range all {
-		infos[i] = statemachine.LeaseInfo{ID: l.id, TTL: l.ttl, DeadlineMS: l.deadline, Pending: l.pending > 0, Owner: l.owner}
+		infos[i] = statemachine.LeaseInfo{
+			ID: l.id, TTL: l.ttl, DeadlineMS: l.deadline, Pending: l.pending > 0, Owner: l.owner,
+		}
 		if l.pending > 0 {
 			infos[i].DeadlineMS = 0
 		}

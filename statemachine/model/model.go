@@ -73,7 +73,10 @@ type Outcome struct {
 // takes all but Since.
 func New(p statemachine.Program, refused ...statemachine.Refused) *Model {
 	p.EnsureDefaults()
-	return &Model{program: p, denied: refused, version: 1, revision: 1, compacted: -1, notes: map[string]statemachine.Attachment{}}
+	return &Model{
+		program: p, denied: refused, version: 1, revision: 1, compacted: -1,
+		notes: map[string]statemachine.Attachment{},
+	}
 }
 
 // Clone returns a copy that Apply on either does not change.

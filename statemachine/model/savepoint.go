@@ -126,12 +126,16 @@ func (m *Model) breakQueue(queue string, err error) {
 		m.broken = append(slices.Clone(m.broken), statemachine.BrokenQueue{
 			Queue: queue, Index: m.index, Revision: m.Revision(), Err: err.Error(),
 		})
-		slices.SortFunc(m.broken, func(a, b statemachine.BrokenQueue) int { return bytes.Compare([]byte(a.Queue), []byte(b.Queue)) })
+		slices.SortFunc(m.broken, func(a, b statemachine.BrokenQueue) int {
+			return bytes.Compare([]byte(a.Queue), []byte(b.Queue))
+		})
 	}
 }
 
 func (m *Model) mend(queue string) {
-	m.broken = slices.DeleteFunc(slices.Clone(m.broken), func(q statemachine.BrokenQueue) bool { return q.Queue == queue })
+	m.broken = slices.DeleteFunc(slices.Clone(m.broken), func(q statemachine.BrokenQueue) bool {
+		return q.Queue == queue
+	})
 }
 
 // BrokenQueues are the queues that a reaction failed for, by name.

@@ -92,7 +92,8 @@ func (m *Model) sessionOpen(r *raftv1.SessionOpen) (any, error) {
 // attach attaches a session to a stream and renews it.
 func (m *Model) attach(s *session, epoch, id uint64) {
 	if s.stream != 0 && s.stream != id {
-		m.out.Sessions = append(m.out.Sessions, statemachine.SessionChange{ID: s.id, Created: s.created, Stream: s.stream})
+		m.out.Sessions = append(m.out.Sessions,
+			statemachine.SessionChange{ID: s.id, Created: s.created, Stream: s.stream})
 	}
 	s.epoch, s.stream = epoch, id
 	l := &m.leases[m.leaseAt(s.id)]
@@ -151,7 +152,9 @@ func (m *Model) endSession(id int64) {
 		return
 	}
 	m.sessions = slices.DeleteFunc(m.sessions, func(one *session) bool { return one == s })
-	m.out.Sessions = append(m.out.Sessions, statemachine.SessionChange{ID: id, Created: s.created, Stream: s.stream, Ended: true})
+	m.out.Sessions = append(m.out.Sessions, statemachine.SessionChange{
+		ID: id, Created: s.created, Stream: s.stream, Ended: true,
+	})
 }
 
 // streamRenew makes streams pending, but before that lets go of leases that are overdue.
@@ -212,10 +215,14 @@ func (m *Model) Attached() []statemachine.AttachedKey {
 	var all []statemachine.AttachedKey
 	for _, kv := range m.versions([]byte{0}, []byte{0}, m.Revision()) {
 		if kv.Lease != 0 {
-			all = append(all, statemachine.AttachedKey{Lease: kv.Lease, Key: kv.Key, Attachment: m.notes[string(kv.Key)]})
+			all = append(all, statemachine.AttachedKey{
+				Lease: kv.Lease, Key: kv.Key, Attachment: m.notes[string(kv.Key)],
+			})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b statemachine.AttachedKey) int { return cmp.Compare(uint64(a.Lease), uint64(b.Lease)) })
+	slices.SortStableFunc(all, func(a, b statemachine.AttachedKey) int {
+		return cmp.Compare(uint64(a.Lease), uint64(b.Lease))
+	})
 	return all
 }
 
@@ -312,7 +319,8 @@ func (m *Model) request(s *session, data []byte) (*coordv1.Outcome, error) {
 		return m.checkRoom(s, proto.Size(outcome))
 	})
 	switch {
-	case errors.Is(err, statemachine.ErrNoSpace), errors.Is(err, statemachine.ErrCorrupt), errors.Is(err, statemachine.ErrBacklog):
+	case errors.Is(err, statemachine.ErrNoSpace), errors.Is(err, statemachine.ErrCorrupt),
+		errors.Is(err, statemachine.ErrBacklog):
 		return nil, err
 	case err != nil:
 		outcome = &coordv1.Outcome{Refusal: statemachine.RefusalOf(err)}

@@ -79,7 +79,9 @@ func (s *step) Put(key, value []byte, lease statemachine.LeaseID) (statemachine.
 	return s.m.put(key, value, lease).ModRevision, nil
 }
 
-func (s *step) PutEntry(key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment) (statemachine.Revision, error) {
+func (s *step) PutEntry(
+	key, value []byte, lease statemachine.LeaseID, a statemachine.Attachment,
+) (statemachine.Revision, error) {
 	if lease == 0 {
 		return 0, statemachine.ErrInvalid
 	}

@@ -182,7 +182,9 @@ func (m *Model) runTxn(b branches, r *pb.TxnRequest) *pb.TxnResponse {
 		case op.GetRequestPut() != nil:
 			out.Response = &pb.ResponseOp_ResponsePut{ResponsePut: m.doPut(op.GetRequestPut())}
 		case op.GetRequestDeleteRange() != nil:
-			out.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: m.doDelete(op.GetRequestDeleteRange())}
+			out.Response = &pb.ResponseOp_ResponseDeleteRange{
+				ResponseDeleteRange: m.doDelete(op.GetRequestDeleteRange()),
+			}
 		case op.GetRequestTxn() != nil:
 			out.Response = &pb.ResponseOp_ResponseTxn{ResponseTxn: m.runTxn(b, op.GetRequestTxn())}
 		}

@@ -82,8 +82,8 @@ func (c *Cache) Learn(o *Overlay) {
 	})
 }
 
-// CachedRows is the Source over committed rows that the apply reads: the live space has a cache in front, and the children
-// that were created last are in memory.
+// CachedRows is the Source over committed rows that the apply reads: the live space has a cache in front, and the
+// children that were created last are in memory.
 type CachedRows struct {
 	Rows
 	Cache *Cache

@@ -59,8 +59,8 @@ func parseChild(rest []byte) (create int64, base []byte, ok bool) {
 	return int64(binary.BigEndian.Uint64(rest)), rest[createLen:], true
 }
 
-// Children calls fn for the latest versions of the keys directly below parent, by create revision and then by key, until fn
-// returns false.
+// Children calls fn for the latest versions of the keys directly below parent, by create revision and then by key,
+// until fn returns false.
 func Children(src Source, parent []byte, fn func(*mvccpb.KeyValue) bool) error {
 	return ChildrenFrom(src, parent, 0, fn)
 }

@@ -52,7 +52,8 @@ func (f *relatives) commit() {
 		f.Fatal(err)
 	}
 	f.tx.End()
-	if err := f.index.Stage(f.overlay, b, f.tx.Revision(), f.changes, rapid.IntRange(0, 5).Draw(f.T, "all") == 0); err != nil {
+	if err := f.index.Stage(f.overlay, b, f.tx.Revision(), f.changes,
+		rapid.IntRange(0, 5).Draw(f.T, "all") == 0); err != nil {
 		f.Fatal(err)
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
@@ -93,7 +94,9 @@ func childrenOf(t *rapid.T, src Source, parent string) (children []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
+	slices.SortStableFunc(found, func(a, b *mvccpb.KeyValue) int {
+		return cmp.Compare(a.CreateRevision, b.CreateRevision)
+	})
 	for _, kv := range found {
 		children = append(children, fmt.Sprintf("%q %d", kv.Key, kv.CreateRevision))
 	}
@@ -115,12 +118,14 @@ func indexedChildren(t *rapid.T, src Source, parent string, limit int) (children
 }
 
 var (
-	someKeys    = []string{"a", "a/", "a/1", "a/2", "a/b/1", "a/b/2", "a/b/", "a0", "b/1", "/", "//1", "a\x00/1", "a\x00\x01/1", "a\x00\x01/\xff"}
+	someKeys = []string{"a", "a/", "a/1", "a/2", "a/b/1", "a/b/2", "a/b/", "a0", "b/1", "/", "//1", "a\x00/1",
+		"a\x00\x01/1", "a\x00\x01/\xff"}
 	someParents = []string{"a", "a/b", "b", "", "/", "a\x00", "a\x00\x01", "c"}
 )
 
-// TestChildrenAreTheLiveKeys: whatever is created and deleted, in whatever batches, and whatever is remembered of heads, the index
-// has the live children in the order of their create revisions; for the apply and for views of any age.
+// TestChildrenAreTheLiveKeys: whatever is created and deleted, in whatever batches, and whatever is remembered of
+// heads, the index has the live children in the order of their create revisions; for the apply and for views of any
+// age.
 func TestChildrenAreTheLiveKeys(t *testing.T) {
 	db := openMem(t)
 	emptied, begun := 0, 0
@@ -159,7 +164,8 @@ func TestChildrenAreTheLiveKeys(t *testing.T) {
 			views = append(views, ViewRows{Rows{db.NewSnapshot()}, f.index.View(), f.revision})
 			view := views[rapid.IntRange(0, len(views)-1).Draw(t, "view")]
 			parent := rapid.SampledFrom(someParents).Draw(t, "parent")
-			if got, want := indexedChildren(t, view, parent, 100), childrenOf(t, view, parent); !slices.Equal(got, want) {
+			if got, want := indexedChildren(t, view, parent, 100), childrenOf(t, view, parent); !slices.Equal(got,
+				want) {
 				t.Fatalf("children of %q at revision %d: %v, the live keys are %v", parent, view.Revision, got, want)
 			}
 		}
@@ -179,12 +185,14 @@ func TestChildRows(t *testing.T) {
 		}
 		draw := func() (c child, row []byte) {
 			base := rapid.StringMatching(`[\x00\x01\xffa]{0,6}`)
-			c = child{part.Draw(t, "parent"), base.Draw(t, "base"), rapid.Int64Range(1, math.MaxInt64).Draw(t, "create")}
+			c = child{part.Draw(t, "parent"), base.Draw(t, "base"), rapid.Int64Range(1, math.MaxInt64).Draw(t,
+				"create")}
 			return c, childKey([]byte(c.parent+"/"+c.base), c.create)
 		}
 		a, rowA := draw()
 		b, rowB := draw()
-		want := cmp.Or(bytes.Compare(childrenPrefix([]byte(a.parent)), childrenPrefix([]byte(b.parent))), cmp.Compare(a.create, b.create), cmp.Compare(a.base, b.base))
+		want := cmp.Or(bytes.Compare(childrenPrefix([]byte(a.parent)), childrenPrefix([]byte(b.parent))),
+			cmp.Compare(a.create, b.create), cmp.Compare(a.base, b.base))
 		if got := bytes.Compare(rowA, rowB); got != want {
 			t.Fatalf("%+v and %+v: %d, not %d", a, b, got, want)
 		}

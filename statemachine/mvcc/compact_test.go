@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// compacting is a store whose compacted history is removed step by step beside its writes, and one that is never touched.
+// compacting is a store whose compacted history is removed step by step beside its writes, and one that is never
+// touched.
 type compacting struct {
 	t             *rapid.T
 	db, untouched *pebble.DB
@@ -114,9 +115,11 @@ func (c *compacting) seen(db *pebble.DB, rev int64) string {
 
 // check demands that both stores look alike from the compacted revision on.
 func (c *compacting) check() {
-	for _, rev := range []int64{max(c.compacted, 1), rapid.Int64Range(max(c.compacted, 1), c.revision).Draw(c.t, "rev"), c.revision} {
+	for _, rev := range []int64{max(c.compacted, 1), rapid.Int64Range(max(c.compacted, 1), c.revision).Draw(c.t, "rev"),
+		c.revision} {
 		if got, want := c.seen(c.db, rev), c.seen(c.untouched, rev); got != want {
-			c.t.Fatalf("at revision %d of %d, compacted %d:\n%s\nwithout removal:\n%s", rev, c.revision, c.compacted, got, want)
+			c.t.Fatalf("at revision %d of %d, compacted %d:\n%s\nwithout removal:\n%s", rev, c.revision, c.compacted,
+				got, want)
 		}
 	}
 }
@@ -144,8 +147,9 @@ func (c *compacting) nothingHidden() {
 	}))
 }
 
-// TestCompaction writes, compacts and removes in small steps, some of them lost. What can be seen at or after the compacted
-// revision, and its hash, never depends on how far the removal is; when it is complete nothing is left that cannot be seen.
+// TestCompaction writes, compacts and removes in small steps, some of them lost. What can be seen at or after the
+// compacted revision, and its hash, never depends on how far the removal is; when it is complete nothing is left that
+// cannot be seen.
 func TestCompaction(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &compacting{t: t, db: scratch(t), untouched: scratch(t), revision: 1, compacted: -1}

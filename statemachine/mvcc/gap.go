@@ -6,10 +6,11 @@ import (
 	"github.com/google/btree"
 )
 
-// Deleted rows stay where they are until Pebble compacts them away, and a scan steps over each: 100,000 compares of a range in which
-// a million keys were just deleted find nothing, cost no budget, and would take hours. So the apply remembers where there is nothing:
-// each stretch is stepped over once or twice, and jumped over then. That changes no result. What a batch has deleted is no row of the
-// overlay, but one below it still; what it puts is none below it: so both have gaps of their own.
+// Deleted rows stay where they are until Pebble compacts them away, and a scan steps over each: 100,000 compares of a
+// range in which a million keys were just deleted find nothing, cost no budget, and would take hours. So the apply
+// remembers where there is nothing: each stretch is stepped over once or twice, and jumped over then. That changes no
+// result. What a batch has deleted is no row of the overlay, but one below it still; what it puts is none below it: so
+// both have gaps of their own.
 
 const (
 	// minGap is how many rows that do not count make a gap worth to be remembered.
@@ -205,8 +206,8 @@ func (c *mergeCursor) steps() int {
 // perDead is how many rows that do not count cost as much as one that does.
 const perDead = 8
 
-// Width is about how many keys of r cost as much as to go through all of r does, limit if it is more: so deleted ones that are stepped
-// over count, too, as long as they are there.
+// Width is about how many keys of r cost as much as to go through all of r does, limit if it is more: so deleted ones
+// that are stepped over count, too, as long as they are there.
 func Width(rows Rows, r Range, limit int64) (n int64, err error) {
 	lower, upper, empty := r.liveBounds()
 	if empty {

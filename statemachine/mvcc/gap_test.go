@@ -65,7 +65,9 @@ func (g *gapped) check(rng *rand.Rand) {
 	}
 	defer c.Close()
 	g.hits += g.o.gaps.tree.Len()
-	want := slices.DeleteFunc(slices.Sorted(maps.Keys(g.rows)), func(key string) bool { return key < string(lower) || key >= string(upper) })
+	want := slices.DeleteFunc(slices.Sorted(maps.Keys(g.rows)), func(key string) bool {
+		return key < string(lower) || key >= string(upper)
+	})
 	ok := c.Next()
 	for i := 0; ; i++ {
 		if ok != (i < len(want)) || ok && string(c.Key()) != want[i] {
@@ -98,8 +100,8 @@ func (g *gapped) commit() {
 	g.o.Reset(Rows{g.db})
 }
 
-// TestGapsChangeNoResult: whatever is written, deleted, rolled back, committed and scanned in whatever order, a scan finds the rows
-// that are there.
+// TestGapsChangeNoResult: whatever is written, deleted, rolled back, committed and scanned in whatever order, a scan
+// finds the rows that are there.
 func TestGapsChangeNoResult(t *testing.T) {
 	hits := 0
 	for seed := range uint64(60) {
@@ -140,8 +142,8 @@ func TestGapsChangeNoResult(t *testing.T) {
 	}
 }
 
-// TestGapsAreJumpedOver: of what is deleted, in the overlay or in Pebble, only the first scans step over all of it; one key in the
-// midst makes no difference.
+// TestGapsAreJumpedOver: of what is deleted, in the overlay or in Pebble, only the first scans step over all of it; one
+// key in the midst makes no difference.
 func TestGapsAreJumpedOver(t *testing.T) {
 	const n = 20_000
 	db := liveDB(t)
@@ -169,7 +171,8 @@ func TestGapsAreJumpedOver(t *testing.T) {
 	for i := range 200 {
 		if i == 100 {
 			g.commit()
-			if width, err := Width(Rows{db}, Range{Key: key(0)[1:], End: key(n)[1:]}, 1<<20); err != nil || width < n/perDead || width > n {
+			if width, err := Width(Rows{db}, Range{Key: key(0)[1:], End: key(n)[1:]}, 1<<20); err != nil ||
+				width < n/perDead || width > n {
 				t.Fatalf("the width of %d deleted keys is %d, %v", n, width, err)
 			}
 		}

@@ -25,8 +25,8 @@ type History struct {
 	Prev bool
 }
 
-// Changes calls fn with the changes of each revision in h, in order, until fn returns false. It reads the changes space,
-// then each version. The caller has checked that h.First is not compacted.
+// Changes calls fn with the changes of each revision in h, in order, until fn returns false. It reads the changes
+// space, then each version. The caller has checked that h.First is not compacted.
 func Changes(ctx context.Context, src Source, h History, fn func(main int64, changes []Change) bool) error {
 	var group []Change
 	flush := func() bool {
@@ -86,7 +86,9 @@ func createdBy(c Change) bool { return !c.Delete && c.Kv.CreateRevision == c.Kv.
 
 // KeyChanges is Changes for one key, read from its versions: newest first in the store, so the part in h is gathered
 // and then given in order. A version below h.First serves as the previous version of the first change.
-func KeyChanges(ctx context.Context, src Source, key []byte, h History, fn func(main int64, changes []Change) bool) error {
+func KeyChanges(
+	ctx context.Context, src Source, key []byte, h History, fn func(main int64, changes []Change) bool,
+) error {
 	prefix := versionPrefix(key)
 	c, err := src.Cursor(prefix, prefixEnd(prefix))
 	if err != nil {

@@ -11,11 +11,12 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Index is the committed part of the index of children, see the package doc. A lock is mostly released a moment after it was
-// acquired, and to write a row for that and to delete it would be a quarter of what both cost. So the rows of children that were created
-// last are kept in memory until there are many changes, or a compaction is about to remove history; then those that are
-// left are written. What is in memory is found again after a restart by a walk over the changes since: a bounded number,
-// however many keys there are. Where a row is, is a matter of one replica: no result depends on it.
+// Index is the committed part of the index of children, see the package doc. A lock is mostly released a moment after
+// it was acquired, and to write a row for that and to delete it would be a quarter of what both cost. So the rows of
+// children that were created last are kept in memory until there are many changes, or a compaction is about to remove
+// history; then those that are left are written. What is in memory is found again after a restart by a walk over the
+// changes since: a bounded number, however many keys there are. Where a row is, is a matter of one replica: no result
+// depends on it.
 //
 // The apply alone calls its methods.
 type Index struct {
@@ -47,7 +48,10 @@ var sinceKey = []byte{SpaceChildren}
 
 // LoadIndex returns the index of a store that is at a revision.
 func LoadIndex(rows Rows, revision int64) (*Index, error) {
-	x := &Index{parents: &parents{known: make(map[string]parent)}, young: make(map[string]*youngRows), revision: revision, since: 1}
+	x := &Index{
+		parents: &parents{known: make(map[string]parent)}, young: make(map[string]*youngRows), revision: revision,
+		since: 1,
+	}
 	v, ok, err := rows.Get(sinceKey)
 	switch {
 	case err != nil:
@@ -84,8 +88,8 @@ func LoadIndex(rows Rows, revision int64) (*Index, error) {
 	return x, err
 }
 
-// Stage takes the children's rows that an overlay is about to commit up to revision, with this many changes of keys, and stages what
-// of them goes to the store. all has every row written.
+// Stage takes the children's rows that an overlay is about to commit up to revision, with this many changes of keys,
+// and stages what of them goes to the store. all has every row written.
 func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, all bool) error {
 	if o.Swept() {
 		return x.stageSwept(o, b, revision)
@@ -118,7 +122,8 @@ func (x *Index) Stage(o *Overlay, b *pebble.Batch, revision int64, changes int, 
 	}
 	x.changes += changes
 	x.revision = revision
-	if err == nil && (all || x.changes >= maxYoungChanges || len(x.deltas) >= maxYoungDeltas || x.bytes >= maxYoungBytes) {
+	if err == nil && (all || x.changes >= maxYoungChanges || len(x.deltas) >= maxYoungDeltas ||
+		x.bytes >= maxYoungBytes) {
 		err = x.store(b, revision)
 	}
 	return err
@@ -155,7 +160,8 @@ func (x *Index) add(key []byte) {
 	*rows = slices.Insert(*rows, at, key)
 }
 
-// remove takes away a row, which mostly is the first of its parent; or does nothing, as the child came and went in one commit.
+// remove takes away a row, which mostly is the first of its parent; or does nothing, as the child came and went in one
+// commit.
 func (x *Index) remove(key []byte, prefix int) {
 	rows := x.young[string(key[:prefix])]
 	if rows == nil {

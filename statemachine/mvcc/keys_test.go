@@ -21,7 +21,8 @@ func TestVersionKeysSortByKeyThenNewestFirst(t *testing.T) {
 			sub  uint32
 		}
 		draw := func(name string) version {
-			return version{userKeys().Draw(t, name), rapid.Int64Range(0, 1<<62).Draw(t, name), rapid.Uint32().Draw(t, name)}
+			return version{userKeys().Draw(t, name), rapid.Int64Range(0, 1<<62).Draw(t, name),
+				rapid.Uint32().Draw(t, name)}
 		}
 		a, b := draw("a"), draw("b")
 		if rapid.Bool().Draw(t, "same key") {
@@ -52,13 +53,15 @@ func TestSplitAgreesWithOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		draw := func(name string) []byte {
 			if rapid.Bool().Draw(t, name) {
-				return VersionKey(userKeys().Draw(t, name), rapid.Int64Min(0).Draw(t, name), rapid.Uint32().Draw(t, name))
+				return VersionKey(userKeys().Draw(t, name), rapid.Int64Min(0).Draw(t, name),
+					rapid.Uint32().Draw(t, name))
 			}
 			return append([]byte{SpaceLive}, any.Draw(t, name)...)
 		}
 		a, b := draw("a"), draw("b")
 		pa, pb := Comparer.Split.Prefix(a), Comparer.Split.Prefix(b)
-		if bytes.Compare(a, b) <= 0 && bytes.Compare(pa, pb) > 0 || bytes.Compare(pa, pb) < 0 && bytes.Compare(a, b) >= 0 {
+		if bytes.Compare(a, b) <= 0 && bytes.Compare(pa, pb) > 0 ||
+			bytes.Compare(pa, pb) < 0 && bytes.Compare(a, b) >= 0 {
 			t.Fatalf("%x %x: prefixes %x %x order otherwise", a, b, pa, pb)
 		}
 	})

@@ -7,8 +7,8 @@ import (
 	"github.com/google/btree"
 )
 
-// A sweep stands in an overlay as a layer: what was written before it is below, what is written after it above, in a tree that is new.
-// A batch of the log without a sweep has no layer, and one with a sweep seldom more than one.
+// A sweep stands in an overlay as a layer: what was written before it is below, what is written after it above, in a
+// tree that is new. A batch of the log without a sweep has no layer, and one with a sweep seldom more than one.
 
 // layer is a sweep, and the state of the overlay in front of which it stands.
 type layer struct {
@@ -117,8 +117,9 @@ func (s *source) advance() {
 	s.next++
 }
 
-// ascend calls fn for what was written in one space, in key order, each key once and as it was written last, until fn returns false.
-// by is the sweep that deletes it, nil if that is none. Keys are valid during the call, but for those that no sweep made.
+// ascend calls fn for what was written in one space, in key order, each key once and as it was written last, until fn
+// returns false. by is the sweep that deletes it, nil if that is none. Keys are valid during the call, but for those
+// that no sweep made.
 func (o *Overlay) ascend(space byte, fn func(r row, by *Sweep) bool) {
 	var sources []*source // oldest first
 	add := func(tree *btree.BTreeG[row]) {
@@ -156,8 +157,9 @@ func (o *Overlay) ascend(space byte, fn func(r row, by *Sweep) bool) {
 	}
 }
 
-// writeSwept is WriteTo where there are sweeps. A stretch of live rows that are deleted as a whole, and the keys of a lease, are deleted
-// by one row of Pebble's, which stands before all others: what was written later in such a stretch is put behind it.
+// writeSwept is WriteTo where there are sweeps. A stretch of live rows that are deleted as a whole, and the keys of a
+// lease, are deleted by one row of Pebble's, which stands before all others: what was written later in such a stretch
+// is put behind it.
 func (o *Overlay) writeSwept(b *pebble.Batch) error {
 	for _, l := range o.layers {
 		for _, r := range l.whole {
@@ -196,7 +198,8 @@ func (o *Overlay) writeSwept(b *pebble.Batch) error {
 	return nil
 }
 
-// stageSwept is Stage where there are sweeps. So many changes have all young rows written: then views need not be told of them.
+// stageSwept is Stage where there are sweeps. So many changes have all young rows written: then views need not be told
+// of them.
 func (x *Index) stageSwept(o *Overlay, b *pebble.Batch, revision int64) error {
 	var err error
 	var of siblings
@@ -238,7 +241,8 @@ type siblings struct {
 // minSiblings is how many children of one parent are worth such a row.
 const minSiblings = 1 << 8
 
-// newSiblings stages the deletion of all stored rows with a prefix, if they are many and by says that none of them stays.
+// newSiblings stages the deletion of all stored rows with a prefix, if they are many and by says that none of them
+// stays.
 func newSiblings(prefix []byte, by *Sweep, b *pebble.Batch) (siblings, error) {
 	f := siblings{prefix: bytes.Clone(prefix)}
 	parent, ok := unescape(prefix[1 : len(prefix)-2])
@@ -252,7 +256,8 @@ func newSiblings(prefix []byte, by *Sweep, b *pebble.Batch) (siblings, error) {
 	return f, b.DeleteRange(f.prefix, end, nil)
 }
 
-// learnSwept is Learn where there are sweeps: of the rows that they delete only those are of use that were known before.
+// learnSwept is Learn where there are sweeps: of the rows that they delete only those are of use that were known
+// before.
 func (c *Cache) learnSwept(o *Overlay) {
 	o.ascend(SpaceLive, func(r row, by *Sweep) bool {
 		if _, known := c.get(r.key); by == nil || known {

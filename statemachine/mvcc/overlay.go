@@ -110,14 +110,15 @@ type writtenRow struct {
 // stagedOverhead is what a row takes in a batch of Pebble's beside its key and value, in bytes, and some more.
 const stagedOverhead = 16
 
-// maxFreeNodes is how many nodes of the tree wait for the next batch: those of a large entry, some 10,000 rows, which fill less than
-// 2 MB.
+// maxFreeNodes is how many nodes of the tree wait for the next batch: those of a large entry, some 10,000 rows, which
+// fill less than 2 MB.
 const maxFreeNodes = 1 << 9
 
 // NewOverlay returns an empty overlay in front of base.
 func NewOverlay(base Source) *Overlay {
 	return &Overlay{
-		base: base, tree: btree.NewWithFreeListG(32, rowLess, btree.NewFreeListG[row](maxFreeNodes)), gaps: newGaps(), below: newGaps(),
+		base: base, tree: btree.NewWithFreeListG(32, rowLess, btree.NewFreeListG[row](maxFreeNodes)), gaps: newGaps(),
+		below: newGaps(),
 	}
 }
 

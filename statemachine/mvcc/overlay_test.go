@@ -81,7 +81,9 @@ func checkCursor(t *rapid.T, o *Overlay, twin map[string]string, lower, upper, s
 		t.Fatal(err)
 	}
 	defer c.Close()
-	inside := slices.DeleteFunc(slices.Sorted(maps.Keys(twin)), func(k string) bool { return k < string(lower) || k >= string(upper) })
+	inside := slices.DeleteFunc(slices.Sorted(maps.Keys(twin)), func(k string) bool {
+		return k < string(lower) || k >= string(upper)
+	})
 	steps := 0
 	for ok := c.Next(); ok; ok = c.Next() {
 		if steps == 2 && bytes.Compare(seek, c.Key()) > 0 {

@@ -5,10 +5,11 @@ import (
 	"sync"
 )
 
-// parents remembers from where on a parent can have children in the store, and for the apply whether it has any there. Queues are
-// emptied at their head: without it each look at a head would pass over the tombstones of all who stood there since the last
-// compaction of Pebble, and to find that nobody wants a lock, the most frequent thing of all, would take a look into Pebble. It is
-// a copy of committed rows: it changes no result, and to forget is always right. Safe for concurrent use.
+// parents remembers from where on a parent can have children in the store, and for the apply whether it has any there.
+// Queues are emptied at their head: without it each look at a head would pass over the tombstones of all who stood
+// there since the last compaction of Pebble, and to find that nobody wants a lock, the most frequent thing of all,
+// would take a look into Pebble. It is a copy of committed rows: it changes no result, and to forget is always right.
+// Safe for concurrent use.
 type parents struct {
 	mu    sync.Mutex
 	known map[string]parent // by the prefix of the rows
@@ -16,7 +17,8 @@ type parents struct {
 
 // parent is what is known of one.
 type parent struct {
-	// No row in the store has a create revision below first, at revision at and at any later one: rows that come are of newer children.
+	// No row in the store has a create revision below first, at revision at and at any later one: rows that come are of
+	// newer children.
 	first, at int64
 	// rows is how many rows were committed; -1: not known.
 	rows int64
@@ -45,7 +47,8 @@ func (p *parents) changed(prefix string, n int64) {
 	}
 }
 
-// found notes that no row with the prefix has a create revision below first at revision at; empty, that the apply found none.
+// found notes that no row with the prefix has a create revision below first at revision at; empty, that the apply found
+// none.
 func (p *parents) found(prefix []byte, first, at int64, empty bool) {
 	if len(prefix) > maxParentName {
 		return
@@ -68,8 +71,8 @@ func (p *parents) found(prefix []byte, first, at int64, empty bool) {
 	p.known[string(prefix)] = k
 }
 
-// cursor is a Cursor over the rows with a prefix, lower, at a revision, where those of children created up to since are stored. k is
-// what is known of them.
+// cursor is a Cursor over the rows with a prefix, lower, at a revision, where those of children created up to since are
+// stored. k is what is known of them.
 func (p *parents) cursor(rows Rows, lower, upper []byte, k parent, since, revision int64, apply bool) (Cursor, error) {
 	begin := lower
 	if k.first > 0 {

@@ -127,8 +127,8 @@ func EachLatest(src Source, r Range, fn func(*mvccpb.KeyValue) bool) error {
 	})
 }
 
-// LatestOf calls fn for the latest versions of the keys that next gives, in key order, of those that there are. What fn gets is valid
-// during the call only. It costs less than to look for each alone.
+// LatestOf calls fn for the latest versions of the keys that next gives, in key order, of those that there are. What fn
+// gets is valid during the call only. It costs less than to look for each alone.
 func LatestOf(src Source, next func() (key []byte, ok bool), fn func(*mvccpb.KeyValue)) error {
 	key, ok := next()
 	if !ok {
@@ -162,9 +162,9 @@ func LatestOf(src Source, next func() (key []byte, ok bool), fn func(*mvccpb.Key
 	return err
 }
 
-// EachKept calls fn, for each key in r of which the history from the revision compacted on keeps a version, with the size of
-// its value at rev, 0 if it does not exist there, until fn returns false. So it does not matter what part of the history before
-// has been removed. rev >= compacted.
+// EachKept calls fn, for each key in r of which the history from the revision compacted on keeps a version, with the
+// size of its value at rev, 0 if it does not exist there, until fn returns false. So it does not matter what part of
+// the history before has been removed. rev >= compacted.
 func EachKept(src Source, r Range, rev, compacted int64, fn func(value int) bool) error {
 	lower, upper, empty := r.versionBounds()
 	if empty {
@@ -260,7 +260,8 @@ func scanFromRow(src Source, lower, upper, first []byte, fn func(Cursor) (more b
 	return err
 }
 
-// ScanRows calls fn on each row of [lower, upper), in order, until it returns false. The slices are valid during the call.
+// ScanRows calls fn on each row of [lower, upper), in order, until it returns false. The slices are valid during the
+// call.
 func ScanRows(src Source, lower, upper []byte, fn func(key, value []byte) (more bool, err error)) error {
 	return scan(src, lower, upper, func(c Cursor) (bool, error) {
 		v, err := c.Value()
@@ -289,8 +290,8 @@ func (r versionRow) record() (*mvccpb.KeyValue, error) {
 	return decodeRecord(r.key, bytes.Clone(r.data))
 }
 
-// scanVersions calls fn, for each key in r in key order, with its newest version that is not newer than rev (which may be
-// a tombstone), until fn returns false. A few newer versions are stepped over; a long chain is skipped by a seek.
+// scanVersions calls fn, for each key in r in key order, with its newest version that is not newer than rev (which may
+// be a tombstone), until fn returns false. A few newer versions are stepped over; a long chain is skipped by a seek.
 func scanVersions(src Source, r Range, rev int64, fn func(versionRow) (more bool, err error)) error {
 	lower, upper, empty := r.versionBounds()
 	if empty {

@@ -9,9 +9,10 @@ import (
 	"unsafe"
 )
 
-// Sweep is the deletion of many keys in one revision. A deletion writes up to five rows; those of a million keys would fill a gigabyte
-// as rows of an overlay. Here a key takes its bytes and 24 more, and its rows are made when they are looked at or committed. What it
-// says is exactly what Tx.Delete of each key, in order, would. It is immutable once it is in an overlay.
+// Sweep is the deletion of many keys in one revision. A deletion writes up to five rows; those of a million keys would
+// fill a gigabyte as rows of an overlay. Here a key takes its bytes and 24 more, and its rows are made when they are
+// looked at or committed. What it says is exactly what Tx.Delete of each key, in order, would. It is immutable once it
+// is in an overlay.
 type Sweep struct {
 	main   int64
 	sub    uint32 // of the first change
@@ -66,7 +67,8 @@ func (s *Sweep) Find(key []byte) int {
 	return sort.Search(s.n, func(i int) bool { return bytes.Compare(s.Key(i), key) >= 0 })
 }
 
-// Within are the indexes [from, to) of those that are key, or in [key, end) if end is not empty, or >= key if it is "\x00".
+// Within are the indexes [from, to) of those that are key, or in [key, end) if end is not empty, or >= key if it is
+// "\x00".
 func (s *Sweep) Within(key, end []byte) (from, to int) {
 	r := Range{key, end}
 	from = s.Find(r.Key)
@@ -93,7 +95,9 @@ func (s *Sweep) Has(key []byte) bool {
 // Add adds a key, which is behind all others, as it is before it is deleted. It is copied.
 func (s *Sweep) Add(key []byte, create, lease int64) {
 	if s.n%chunkKeys == 0 {
-		s.chunks = append(s.chunks, sweepChunk{of: make([]swept, 0, chunkKeys), keys: make([]byte, 0, chunkKeys*len(key))})
+		s.chunks = append(s.chunks, sweepChunk{
+			of: make([]swept, 0, chunkKeys), keys: make([]byte, 0, chunkKeys*len(key)),
+		})
 	}
 	c := &s.chunks[s.n/chunkKeys]
 	c.keys = append(c.keys, key...)

@@ -56,7 +56,8 @@ type Savepoint struct {
 	rows  overlayMark
 }
 
-// Begin opens a savepoint, inside of the one that is open if there is one. The caller ends it, whether it rolled back or not.
+// Begin opens a savepoint, inside of the one that is open if there is one. The caller ends it, whether it rolled back
+// or not.
 func (t *Tx) Begin() Savepoint { return Savepoint{t.begin, t.sub, t.rows.begin()} }
 
 // Rollback makes rows and revision what they were when the savepoint was opened. The savepoint stays open.
@@ -68,8 +69,8 @@ func (t *Tx) Rollback(s Savepoint) {
 // EndSavepoint closes the savepoint that was opened last. What was written since stays as far as those around it do.
 func (t *Tx) EndSavepoint() { t.rows.end() }
 
-// Latest is the latest version of key, nil if there is none. It is shared: do not change it. What was found last is remembered: who
-// writes a key has nearly always just looked at it.
+// Latest is the latest version of key, nil if there is none. It is shared: do not change it. What was found last is
+// remembered: who writes a key has nearly always just looked at it.
 func (t *Tx) Latest(key []byte) (*mvccpb.KeyValue, error) {
 	if t.looked.key != nil && t.looked.writes == t.rows.writes && bytes.Equal(t.looked.key, key) {
 		return t.looked.kv, nil
@@ -127,8 +128,9 @@ func (t *Tx) Sweep(s *Sweep) {
 	t.sub += uint32(s.n)
 }
 
-// change writes the version and the change of a key, and returns the key of its live row; if its row as a child changes, too, of one
-// that was created at revision create, then also the key of that, nil if it is none. The keys of all rows share their memory.
+// change writes the version and the change of a key, and returns the key of its live row; if its row as a child
+// changes, too, of one that was created at revision create, then also the key of that, nil if it is none. The keys of
+// all rows share their memory.
 func (t *Tx) change(key, record []byte, create int64) (live, child []byte) {
 	main := t.begin + 1
 	at := liveKeyLen(key)

@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLatestOfATxIsThatOfItsRows: whatever is written and taken back between two looks, Tx.Latest is what Latest finds in the rows.
+// TestLatestOfATxIsThatOfItsRows: whatever is written and taken back between two looks, Tx.Latest is what Latest finds
+// in the rows.
 func TestLatestOfATxIsThatOfItsRows(t *testing.T) {
 	db := openMem(t)
 	rapid.Check(t, func(t *rapid.T) {

@@ -14,8 +14,8 @@ type Logger struct {
 	// Store says which database it is.
 	Store string
 	Log   *zap.Logger
-	// End is called with a line that was logged, when the store could not do what it must, and going on could lose what was
-	// acknowledged. It should end the process: if it returns, or is nil, the goroutine panics with the same line.
+	// End is called with a line that was logged, when the store could not do what it must, and going on could lose what
+	// was acknowledged. It should end the process: if it returns, or is nil, the goroutine panics with the same line.
 	End func(line string)
 }
 
@@ -37,9 +37,9 @@ func (l Logger) Fatalf(format string, args ...any) {
 	panic(line)
 }
 
-// BackgroundError is for pebble.EventListener: it is told why a flush or a compaction failed. With a full disk it is only logged, and
-// so is damage, which Pebble keeps away from and whoever reads it hears of. Anything else does not pass by itself, be it a
-// directory that was removed or a disk that fails, and ends in log.Fatalf.
+// BackgroundError is for pebble.EventListener: it is told why a flush or a compaction failed. With a full disk it is
+// only logged, and so is damage, which Pebble keeps away from and whoever reads it hears of. Anything else does not
+// pass by itself, be it a directory that was removed or a disk that fails, and ends in log.Fatalf.
 func BackgroundError(log pebble.Logger) func(error) {
 	return func(err error) {
 		if vfs.IsNoSpaceError(err) || pebble.IsCorruptionError(err) {

@@ -1,12 +1,13 @@
 // Package undo lets the apply take back what a step changed.
 //
-// While a step is open, whatever the log changes beside rows (leases, sessions, outcomes) notes here how to take that back;
-// rows are kept by mvcc's overlay itself. A step that is refused is rolled back, newest change first; of one that is not,
-// the notes are dropped. Nothing is copied but what is about to change, so a step that succeeds pays next to nothing.
+// While a step is open, whatever the log changes beside rows (leases, sessions, outcomes) notes here how to take that
+// back; rows are kept by mvcc's overlay itself. A step that is refused is rolled back, newest change first; of one that
+// is not, the notes are dropped. Nothing is copied but what is about to change, so a step that succeeds pays next to
+// nothing.
 package undo
 
-// Log holds the notes of the steps that are open. Its zero value, and nil, have none open. It is not safe for concurrent use: the
-// goroutine that applies the log has it for itself.
+// Log holds the notes of the steps that are open. Its zero value, and nil, have none open. It is not safe for
+// concurrent use: the goroutine that applies the log has it for itself.
 type Log struct {
 	back []func()
 	open int
@@ -15,7 +16,8 @@ type Log struct {
 // Open reports whether a step is open: only then is there a need for notes.
 func (l *Log) Open() bool { return l != nil && l.open > 0 }
 
-// Note adds how to take back the change that follows. Without an open step it is forgotten: the change is there to stay.
+// Note adds how to take back the change that follows. Without an open step it is forgotten: the change is there to
+// stay.
 func (l *Log) Note(back func()) {
 	if l.Open() {
 		l.back = append(l.back, back)

@@ -41,10 +41,13 @@ const (
 )
 
 var kindNames = [...]string{
-	KindPut: "Put", KindDeleteRange: "DeleteRange", KindTxn: "Txn", KindCompact: "Compact", KindLeaseGrant: "LeaseGrant",
-	KindLeaseRevoke: "LeaseRevoke", KindLeaseRenew: "LeaseRenew", KindTick: "Tick", KindAlarm: "Alarm", KindMemberPut: "MemberPut",
+	KindPut: "Put", KindDeleteRange: "DeleteRange", KindTxn: "Txn", KindCompact: "Compact",
+	KindLeaseGrant:  "LeaseGrant",
+	KindLeaseRevoke: "LeaseRevoke", KindLeaseRenew: "LeaseRenew", KindTick: "Tick", KindAlarm: "Alarm",
+	KindMemberPut:    "MemberPut",
 	KindMemberRemove: "MemberRemove", KindStateHash: "StateHash", KindCall: "Call", KindSessionOpen: "SessionOpen",
-	KindSessionAttach: "SessionAttach", KindSessionEnd: "SessionEnd", KindStreamRenew: "StreamRenew", KindRequests: "Requests",
+	KindSessionAttach: "SessionAttach", KindSessionEnd: "SessionEnd", KindStreamRenew: "StreamRenew",
+	KindRequests:     "Requests",
 	KindVersionRaise: "VersionRaise", KindHistoryBegin: "HistoryBegin",
 }
 
@@ -56,8 +59,8 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", byte(k))
 }
 
-// Unknown reports whether the kind is above what this release knows: to do without would make a replica differ from those that
-// know it. No release has the kind 0.
+// Unknown reports whether the kind is above what this release knows: to do without would make a replica differ from
+// those that know it. No release has the kind 0.
 func (k Kind) Unknown() bool { return k > lastKind }
 
 // Command is one request in an entry. Body is the protobuf encoding of the message that Kind names.
@@ -69,12 +72,13 @@ type Command struct {
 
 // Entry is what one Raft log entry carries: commands that were coalesced by one member, each with its own result.
 //
-//	version | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled | uvarint n | n × (kind | principal | uvarint len | body)
+//	version | uvarint member | uvarint boot | uvarint start | uvarint number | uvarint settled |
+//	uvarint n | n × (kind | principal | uvarint len | body)
 //
 // The kind has its highest bit set if a principal stands there, see Principal.
 //
-// (Member, Boot, Start, Number) identifies the entry: a member may propose the same entry again until it knows the result,
-// and the state machine executes it once.
+// (Member, Boot, Start, Number) identifies the entry: a member may propose the same entry again until it knows the
+// result, and the state machine executes it once.
 type Entry struct {
 	// Version is the cluster's, as the proposer knew it. It is written as MinVersion where it is 0.
 	Version Version
@@ -90,14 +94,15 @@ type Entry struct {
 var (
 	// ErrMalformed: these bytes are no entry of any version that this release knows. All replicas refuse them alike.
 	ErrMalformed = errors.New("malformed log entry")
-	// ErrUnknown: the entry's version, or the kind of a command in it, is above what this release knows. It must not be applied.
+	// ErrUnknown: the entry's version, or the kind of a command in it, is above what this release knows. It must not be
+	// applied.
 	ErrUnknown = errors.New("a log entry that this release is too old for")
 	// ErrEarly: the cluster's version does not have this yet.
 	ErrEarly = errors.New("the cluster is too old")
 )
 
-// Check says whether an entry may go into the log, as far as its commands may: nil, or an error that wraps ErrMalformed or what
-// command returns, which is CheckKind or knows more.
+// Check says whether an entry may go into the log, as far as its commands may: nil, or an error that wraps ErrMalformed
+// or what command returns, which is CheckKind or knows more.
 func (e *Entry) Check(command func(Command) error) error {
 	if e.Member == 0 || e.Number == 0 || e.Settled >= e.Number {
 		return fmt.Errorf("%w: of member %d, number %d, settled %d", ErrMalformed, e.Member, e.Number, e.Settled)
@@ -181,8 +186,8 @@ func fields(message []byte, want protowire.Number, of protowire.Type) iter.Seq[[
 	}
 }
 
-// next takes the first field of a message apart: what is in it, of a number its encoding, and how many bytes it has; n < 0 if it does not
-// parse.
+// next takes the first field of a message apart: what is in it, of a number its encoding, and how many bytes it has; n
+// < 0 if it does not parse.
 func next(message []byte) (num protowire.Number, typ protowire.Type, value []byte, n int) {
 	tag, size := varint(message)
 	if num = protowire.Number(tag >> 3); size < 0 || tag>>3 == 0 || tag>>3 > uint64(protowire.MaxValidNumber) {
@@ -239,7 +244,8 @@ func DecodeEntry(data []byte) (*Entry, error) {
 	case len(data) == 0 || data[0] == 0:
 		return nil, fmt.Errorf("%w: it has no version", ErrMalformed)
 	case Version(data[0]) > MaxVersion:
-		return nil, fmt.Errorf("%w: it has version %d, and this release knows %d to %d", ErrUnknown, data[0], MinVersion, MaxVersion)
+		return nil, fmt.Errorf("%w: it has version %d, and this release knows %d to %d", ErrUnknown, data[0],
+			MinVersion, MaxVersion)
 	}
 	rest := data[1:]
 	e := &Entry{Version: Version(data[0])}

@@ -14,9 +14,16 @@ import (
 )
 
 func sampleEntry() *Entry {
-	return &Entry{Version: 1, Member: 1 << 63, Boot: 7, Start: 1<<63 + 9, Number: 300, Settled: 299, Commands: []Command{
-		{Kind: KindPut, Body: []byte("abc")}, {Kind: KindTick, Body: []byte{}, By: Principal{Member: true}}, {By: Principal{User: strings.Repeat("u", MaxUser), AuthRevision: 1 << 40}, Kind: KindTxn, Body: bytes.Repeat([]byte{1}, 300)},
-	}}
+	return &Entry{Version: 1, Member: 1 << 63, Boot: 7, Start: 1<<63 + 9, Number: 300, Settled: 299,
+		Commands: []Command{
+			{Kind: KindPut, Body: []byte("abc")}, {
+				Kind: KindTick, Body: []byte{}, By: Principal{Member: true},
+			}, {
+				By: Principal{
+					User: strings.Repeat("u", MaxUser), AuthRevision: 1 << 40,
+				}, Kind: KindTxn, Body: bytes.Repeat([]byte{1}, 300),
+			},
+		}}
 }
 
 func TestEntryRoundTrip(t *testing.T) {
@@ -70,23 +77,32 @@ func TestCheckEntry(t *testing.T) {
 		data []byte
 		want error
 	}{
-		"known":                        {AppendEntry(nil, sampleEntry()), nil},
-		"a newer version":              {newer, ErrUnknown},
-		"version 0":                    {[]byte{0, 1, 2}, ErrMalformed},
-		"nothing":                      {nil, ErrMalformed},
-		"a newer command":              {with(func(e *Entry) { e.Commands[1].Kind = lastKind + 1 }), ErrUnknown},
-		"command 99":                   {with(func(e *Entry) { e.Commands[1].Kind = 99 }), ErrUnknown},
-		"command 0":                    {with(func(e *Entry) { e.Commands[1].Kind = 0 }), ErrMalformed},
-		"no member":                    {with(func(e *Entry) { e.Member = 0 }), ErrMalformed},
-		"settled before it is known":   {with(func(e *Entry) { e.Settled = e.Number }), ErrMalformed},
-		"known requests":               {with(func(e *Entry) { e.Commands[0] = requests(1, int32(coordv1.Kind_KIND_ACQUIRE)) }), nil},
+		"known":                      {AppendEntry(nil, sampleEntry()), nil},
+		"a newer version":            {newer, ErrUnknown},
+		"version 0":                  {[]byte{0, 1, 2}, ErrMalformed},
+		"nothing":                    {nil, ErrMalformed},
+		"a newer command":            {with(func(e *Entry) { e.Commands[1].Kind = lastKind + 1 }), ErrUnknown},
+		"command 99":                 {with(func(e *Entry) { e.Commands[1].Kind = 99 }), ErrUnknown},
+		"command 0":                  {with(func(e *Entry) { e.Commands[1].Kind = 0 }), ErrMalformed},
+		"no member":                  {with(func(e *Entry) { e.Member = 0 }), ErrMalformed},
+		"settled before it is known": {with(func(e *Entry) { e.Settled = e.Number }), ErrMalformed},
+		"known requests": {with(func(e *Entry) {
+			e.Commands[0] = requests(1, int32(coordv1.Kind_KIND_ACQUIRE))
+		}), nil},
 		"requests no session can have": {with(func(e *Entry) { e.Commands[0] = requests(0, -1, 128, 1<<31-1) }), nil},
 		"a newer request":              {with(func(e *Entry) { e.Commands[0] = requests(1, 126) }), ErrUnknown},
 		"a newer request in more bits": {with(func(e *Entry) {
-			e.Commands[0] = Command{Kind: KindRequests, Body: protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10}, 1<<32+126))}
+			e.Commands[0] = Command{
+				Kind: KindRequests, Body: protowire.AppendBytes([]byte{0x2a}, protowire.AppendVarint([]byte{0x10},
+					1<<32+126)),
+			}
 		}), ErrUnknown},
-		"a principal with too long a name": {with(func(e *Entry) { e.Commands[0].By.User = strings.Repeat("u", MaxUser+1) }), ErrMalformed},
-		"requests that do not parse":       {with(func(e *Entry) { e.Commands[0] = Command{Kind: KindRequests, Body: []byte{0xff}} }), nil},
+		"a principal with too long a name": {with(func(e *Entry) {
+			e.Commands[0].By.User = strings.Repeat("u", MaxUser+1)
+		}), ErrMalformed},
+		"requests that do not parse": {with(func(e *Entry) {
+			e.Commands[0] = Command{Kind: KindRequests, Body: []byte{0xff}}
+		}), nil},
 	} {
 		if err := checkEntry(c.data); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
@@ -106,7 +122,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(AppendEntry(nil, sampleEntry()))
 	f.Add([]byte{byte(MinVersion), 0, 0, 0, 0, 0xff, 0xff, 3})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if checked := checkEntry(data); checked != nil && !errors.Is(checked, ErrMalformed) && !errors.Is(checked, ErrUnknown) {
+		if checked := checkEntry(data); checked != nil && !errors.Is(checked, ErrMalformed) &&
+			!errors.Is(checked, ErrUnknown) {
 			t.Fatal(checked)
 		}
 		e, err := DecodeEntry(data)

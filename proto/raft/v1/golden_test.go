@@ -17,8 +17,8 @@ import (
 	_ "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
-// fill gives every field of a message a value that its number makes. Of a oneof the field with the index pick counts. Messages are
-// nested to a depth.
+// fill gives every field of a message a value that its number makes. Of a oneof the field with the index pick counts.
+// Messages are nested to a depth.
 func fill(m protoreflect.Message, pick, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -84,9 +84,9 @@ func filled(t *testing.T, m proto.Message, pick int) []byte {
 	return data
 }
 
-// TestGoldenMessages: the encoding of every message that the log, the store or a session keeps, with all of its fields. A line that
-// changes is a format that changes: members of two releases would not understand each other, nor a release what the one before wrote.
-// Lines may be added with what a new version of the cluster brings.
+// TestGoldenMessages: the encoding of every message that the log, the store or a session keeps, with all of its fields.
+// A line that changes is a format that changes: members of two releases would not understand each other, nor a release
+// what the one before wrote. Lines may be added with what a new version of the cluster brings.
 func TestGoldenMessages(t *testing.T) {
 	var lines []string
 	var add func(messages protoreflect.MessageDescriptors)
@@ -110,8 +110,10 @@ func TestGoldenMessages(t *testing.T) {
 		return true
 	})
 	for _, m := range []proto.Message{
-		&pb.PutRequest{}, &pb.DeleteRangeRequest{}, &pb.TxnRequest{}, &pb.Compare{}, &pb.RequestOp{}, &pb.RangeRequest{}, &pb.CompactionRequest{}, &pb.AlarmRequest{},
-		&pb.LeaseGrantRequest{}, &pb.LeaseRevokeRequest{}, &pb.PutResponse{}, &pb.DeleteRangeResponse{}, &pb.TxnResponse{}, &pb.ResponseOp{},
+		&pb.PutRequest{}, &pb.DeleteRangeRequest{}, &pb.TxnRequest{}, &pb.Compare{}, &pb.RequestOp{},
+		&pb.RangeRequest{}, &pb.CompactionRequest{}, &pb.AlarmRequest{},
+		&pb.LeaseGrantRequest{}, &pb.LeaseRevokeRequest{}, &pb.PutResponse{}, &pb.DeleteRangeResponse{},
+		&pb.TxnResponse{}, &pb.ResponseOp{},
 		&pb.LeaseGrantResponse{}, &pb.LeaseRevokeResponse{},
 	} {
 		lines = append(lines, describe(m.ProtoReflect().Descriptor())...)
@@ -134,7 +136,8 @@ func describe(d protoreflect.MessageDescriptor) (lines []string) {
 		case f.Enum() != nil:
 			kind = string(f.Enum().FullName())
 		}
-		lines = append(lines, fmt.Sprintf("%s %05d %s %s packed=%v", d.FullName(), f.Number(), f.Cardinality(), kind, f.IsPacked()))
+		lines = append(lines, fmt.Sprintf("%s %05d %s %s packed=%v", d.FullName(), f.Number(), f.Cardinality(), kind,
+			f.IsPacked()))
 	}
 	if fields.Len() == 0 {
 		lines = append(lines, string(d.FullName()))

@@ -18,7 +18,8 @@ type Principal struct {
 // MaxUser is the longest name of a user, in bytes.
 const MaxUser = 1 << 10
 
-// hasPrincipal is set in the byte of a command's kind if its principal follows. That of who has not said who he is takes no byte.
+// hasPrincipal is set in the byte of a command's kind if its principal follows. That of who has not said who he is
+// takes no byte.
 const hasPrincipal = 0x80
 
 // append appends the encoding: uvarint auth revision * 2, + 1 for a member | uvarint length | user.
@@ -44,5 +45,7 @@ func decodePrincipal(data []byte) (p Principal, rest []byte, err error) {
 		return p, nil, fmt.Errorf("%w: a principal with a name of %d bytes", ErrMalformed, length)
 	}
 	name := data[n : n+int(length)]
-	return Principal{User: string(name), AuthRevision: revision >> 1, Member: revision&1 == 1}, data[n+int(length):], nil
+	return Principal{
+		User: string(name), AuthRevision: revision >> 1, Member: revision&1 == 1,
+	}, data[n+int(length):], nil
 }

@@ -10,9 +10,9 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// Schema knows what commands are made of at each version of the cluster: which kinds, procedures and kinds of requests there are, and
-// which fields in them. A field that nobody knows must not get into the log: the release that brings it would obey the same entry in
-// another way than this one.
+// Schema knows what commands are made of at each version of the cluster: which kinds, procedures and kinds of requests
+// there are, and which fields in them. A field that nobody knows must not get into the log: the release that brings it
+// would obey the same entry in another way than this one.
 type Schema struct {
 	since      map[string]Version
 	newest     Version // of since
@@ -49,11 +49,15 @@ type field struct {
 
 // bodies are the messages of the kinds of commands.
 var bodies = [lastKind + 1]proto.Message{
-	KindPut: &pb.PutRequest{}, KindDeleteRange: &pb.DeleteRangeRequest{}, KindTxn: &pb.TxnRequest{}, KindCompact: &pb.CompactionRequest{},
+	KindPut: &pb.PutRequest{}, KindDeleteRange: &pb.DeleteRangeRequest{}, KindTxn: &pb.TxnRequest{},
+	KindCompact:    &pb.CompactionRequest{},
 	KindLeaseGrant: &LeaseGrant{}, KindLeaseRevoke: &LeaseRevoke{}, KindLeaseRenew: &LeaseRenew{}, KindTick: &Tick{},
-	KindAlarm: &pb.AlarmRequest{}, KindMemberPut: &MemberPut{}, KindMemberRemove: &MemberRemove{}, KindStateHash: &StateHash{},
-	KindCall: &Call{}, KindSessionOpen: &SessionOpen{}, KindSessionAttach: &SessionAttach{}, KindSessionEnd: &SessionEnd{},
-	KindStreamRenew: &StreamRenew{}, KindRequests: &Requests{}, KindVersionRaise: &VersionRaise{}, KindHistoryBegin: &HistoryBegin{},
+	KindAlarm: &pb.AlarmRequest{}, KindMemberPut: &MemberPut{}, KindMemberRemove: &MemberRemove{},
+	KindStateHash: &StateHash{},
+	KindCall:      &Call{}, KindSessionOpen: &SessionOpen{}, KindSessionAttach: &SessionAttach{},
+	KindSessionEnd:  &SessionEnd{},
+	KindStreamRenew: &StreamRenew{}, KindRequests: &Requests{}, KindVersionRaise: &VersionRaise{},
+	KindHistoryBegin: &HistoryBegin{},
 }
 
 // Body is an empty message of what a command of this kind carries; nil where this release does not know the kind.
@@ -66,12 +70,14 @@ func (k Kind) Body() proto.Message {
 
 // plain are the messages of those requests of a session that are no procedures.
 var plain = map[coordv1.Kind]proto.Message{
-	coordv1.Kind_KIND_PUT: &pb.PutRequest{}, coordv1.Kind_KIND_DELETE_RANGE: &pb.DeleteRangeRequest{}, coordv1.Kind_KIND_TXN: &pb.TxnRequest{},
+	coordv1.Kind_KIND_PUT: &pb.PutRequest{}, coordv1.Kind_KIND_DELETE_RANGE: &pb.DeleteRangeRequest{},
+	coordv1.Kind_KIND_TXN:         &pb.TxnRequest{},
 	coordv1.Kind_KIND_LEASE_GRANT: &pb.LeaseGrantRequest{}, coordv1.Kind_KIND_LEASE_REVOKE: &pb.LeaseRevokeRequest{},
 	coordv1.Kind_KIND_WITHDRAW: &coordv1.Withdraw{},
 }
 
-// held are the fields of type bytes in which a message is encoded, beside those that name it themselves: Call.request and Request.body.
+// held are the fields of type bytes in which a message is encoded, beside those that name it themselves: Call.request
+// and Request.body.
 var held = map[protoreflect.FullName]proto.Message{
 	"coord.raft.v1.Requests.requests":       &coordv1.Request{},
 	"coord.raft.v1.SessionOpen.identity":    &coordv1.Identity{},
@@ -84,7 +90,9 @@ var held = map[protoreflect.FullName]proto.Message{
 
 // NewSchema is of a release with these procedures, of which since has what came later than with version 1.
 func NewSchema[P Procedure](since map[string]Version, procedures []P) *Schema {
-	s := &Schema{since: since, procedures: make(map[string]*message), messages: make(map[protoreflect.FullName]*message)}
+	s := &Schema{
+		since: since, procedures: make(map[string]*message), messages: make(map[protoreflect.FullName]*message),
+	}
 	for _, v := range since {
 		s.newest = max(s.newest, v)
 	}
@@ -160,8 +168,8 @@ func (s *Schema) bodyOf(request []byte) *message {
 // Later says whether there is something that came later than with version v.
 func (s *Schema) Later(v Version) bool { return s.newest > v }
 
-// Check says whether a cluster at version v may have a command of this kind, a call of that procedure, or such requests. The error wraps
-// ErrEarly.
+// Check says whether a cluster at version v may have a command of this kind, a call of that procedure, or such
+// requests. The error wraps ErrEarly.
 func (s *Schema) Check(c Command, v Version) error {
 	if !s.Later(v) {
 		return nil
@@ -197,8 +205,8 @@ func (s *Schema) check(name string, v Version) error {
 	return nil
 }
 
-// Strip returns the command without those fields that a cluster at version v does not have; the same, where there are none. What does not
-// parse stays as it is: all members refuse it.
+// Strip returns the command without those fields that a cluster at version v does not have; the same, where there are
+// none. What does not parse stays as it is: all members refuse it.
 func (s *Schema) Strip(c Command, v Version) Command {
 	if c.Kind > lastKind || s.commands[c.Kind] == nil {
 		return c
@@ -227,8 +235,8 @@ func (s *Schema) strip(m *message, data []byte, v Version) []byte {
 	return stripped
 }
 
-// has says whether all fields in an encoded m are such that a cluster at version v has them, as far as it parses. All that goes into
-// the log comes through here: it allocates nothing.
+// has says whether all fields in an encoded m are such that a cluster at version v has them, as far as it parses. All
+// that goes into the log comes through here: it allocates nothing.
 func (s *Schema) has(m *message, data []byte, v Version) bool {
 	var named *message // looked for once, as the field can come any number of times
 	looked := false

@@ -26,7 +26,8 @@ var schema = raftv1.NewSchema(raftv1.Since, recipes.Procedures())
 // unknown is a field that no message has.
 var unknown = protowire.AppendString(protowire.AppendTag(nil, 999, protowire.BytesType), "of a newer client")
 
-// painter encodes messages with an unknown field in one of them: the n-th that it comes to. Those in fields of type bytes count, too.
+// painter encodes messages with an unknown field in one of them: the n-th that it comes to. Those in fields of type
+// bytes count, too.
 type painter struct {
 	t     *testing.T
 	n, at int
@@ -86,8 +87,13 @@ func commands() map[string]func(*painter) raftv1.Command {
 	all := map[string]func(*painter) raftv1.Command{}
 	request := func(kind coordv1.Kind, body proto.Message) {
 		all[kind.String()] = func(p *painter) raftv1.Command {
-			r := &coordv1.Request{Sequence: 1, Kind: kind, Body: p.encode(body, int(kind)), Guards: []*coordv1.Guard{{Name: "g"}, {}}}
-			requests := &raftv1.Requests{Session: 1, Requests: [][]byte{p.paint(&coordv1.Request{Sequence: 2, Kind: coordv1.Kind_KIND_PUT}), p.paint(r)}}
+			r := &coordv1.Request{
+				Sequence: 1, Kind: kind, Body: p.encode(body, int(kind)), Guards: []*coordv1.Guard{{Name: "g"}, {}},
+			}
+			requests := &raftv1.Requests{
+				Session: 1, Requests: [][]byte{p.paint(&coordv1.Request{Sequence: 2, Kind: coordv1.Kind_KIND_PUT}),
+					p.paint(r)},
+			}
 			return raftv1.Command{Kind: raftv1.KindRequests, Body: p.paint(requests)}
 		}
 	}
@@ -115,8 +121,8 @@ func commands() map[string]func(*painter) raftv1.Command {
 	return all
 }
 
-// TestUnknownFieldsAreStripped: wherever a field that nobody knows stands in a command, in whatever message of it, it is taken out, and
-// nothing else is.
+// TestUnknownFieldsAreStripped: wherever a field that nobody knows stands in a command, in whatever message of it, it
+// is taken out, and nothing else is.
 func TestUnknownFieldsAreStripped(t *testing.T) {
 	messages := 0
 	for name, command := range commands() {
@@ -130,7 +136,8 @@ func TestUnknownFieldsAreStripped(t *testing.T) {
 			if !bytes.Contains(painted.Body, unknown) {
 				t.Fatalf("%s: message %d has no unknown field", name, at)
 			}
-			if got := schema.Strip(painted, raftv1.MaxVersion); !bytes.Equal(got.Body, clean.Body) || got.Kind != clean.Kind {
+			if got := schema.Strip(painted, raftv1.MaxVersion); !bytes.Equal(got.Body, clean.Body) ||
+				got.Kind != clean.Kind {
 				t.Errorf("%s, in its message %d of %d:\n%x, not\n%x", name, at, p.n, got.Body, clean.Body)
 			}
 		}
@@ -141,8 +148,8 @@ func TestUnknownFieldsAreStripped(t *testing.T) {
 	}
 }
 
-// TestKnownNumbersOfAnotherType: a field that comes as another type is one that nobody knows, but for lists of numbers, which may come packed
-// or not.
+// TestKnownNumbersOfAnotherType: a field that comes as another type is one that nobody knows, but for lists of numbers,
+// which may come packed or not.
 func TestKnownNumbersOfAnotherType(t *testing.T) {
 	varint := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 5)
 	packed := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte{5, 6})
@@ -166,7 +173,8 @@ func TestKnownNumbersOfAnotherType(t *testing.T) {
 	}
 }
 
-// opaque are the fields of type bytes in commands that hold no message of ours: keys, values, and what only clients understand.
+// opaque are the fields of type bytes in commands that hold no message of ours: keys, values, and what only clients
+// understand.
 var opaque = strings.Fields(`
 	etcdserverpb.PutRequest.key etcdserverpb.PutRequest.value etcdserverpb.RangeRequest.key etcdserverpb.RangeRequest.range_end
 	etcdserverpb.DeleteRangeRequest.key etcdserverpb.DeleteRangeRequest.range_end
@@ -177,8 +185,8 @@ var opaque = strings.Fields(`
 	coord.v1.ConfigDocument.content coord.v1.ConfigSchema.content coord.v1.ConfigVersion.hash coord.v1.ForceReleaseRequest.key
 `)
 
-// TestBytesAreClassified: a new field of type bytes must be named above, or in held if it holds a message: else unknown fields of that
-// would get into the log.
+// TestBytesAreClassified: a new field of type bytes must be named above, or in held if it holds a message: else unknown
+// fields of that would get into the log.
 func TestBytesAreClassified(t *testing.T) {
 	seen := map[protoreflect.FullName]bool{}
 	found := map[string]bool{}
@@ -236,10 +244,12 @@ func TestStripAllocatesNothing(t *testing.T) {
 
 // later is the schema of a made-up release.
 var later = raftv1.NewSchema(map[string]raftv1.Version{
-	"StateHash": 2, recipes.GateOpen: 2, "KIND_GATE_OPEN": 2, "coord.v1.Acquire.try": 2, "etcdserverpb.PutRequest.prev_kv": 2, "KIND_PROCLAIM": 3,
+	"StateHash": 2, recipes.GateOpen: 2, "KIND_GATE_OPEN": 2, "coord.v1.Acquire.try": 2,
+	"etcdserverpb.PutRequest.prev_kv": 2, "KIND_PROCLAIM": 3,
 }, recipes.Procedures())
 
-// TestWhatCameLater: before its version a kind of command, a procedure or a kind of request is refused by name, and a field is stripped.
+// TestWhatCameLater: before its version a kind of command, a procedure or a kind of request is refused by name, and a
+// field is stripped.
 func TestWhatCameLater(t *testing.T) {
 	encode := func(m proto.Message) []byte {
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
@@ -251,7 +261,9 @@ func TestWhatCameLater(t *testing.T) {
 	requests := func(kinds ...coordv1.Kind) raftv1.Command {
 		r := &raftv1.Requests{Session: 1}
 		for _, k := range kinds {
-			r.Requests = append(r.Requests, encode(&coordv1.Request{Sequence: 1, Kind: k, Body: encode(&coordv1.GateOpen{Name: "g"})}))
+			r.Requests = append(r.Requests, encode(&coordv1.Request{
+				Sequence: 1, Kind: k, Body: encode(&coordv1.GateOpen{Name: "g"}),
+			}))
 		}
 		return raftv1.Command{Kind: raftv1.KindRequests, Body: encode(r)}
 	}
@@ -259,9 +271,13 @@ func TestWhatCameLater(t *testing.T) {
 		command raftv1.Command
 		since   raftv1.Version
 	}{
-		"StateHash":      {raftv1.Command{Kind: raftv1.KindStateHash}, 2},
-		"gate.open.v1":   {raftv1.Command{Kind: raftv1.KindCall, Body: encode(&raftv1.Call{Procedure: recipes.GateOpen})}, 2},
-		"gate.close.v1":  {raftv1.Command{Kind: raftv1.KindCall, Body: encode(&raftv1.Call{Procedure: recipes.GateClose})}, 1},
+		"StateHash": {raftv1.Command{Kind: raftv1.KindStateHash}, 2},
+		"gate.open.v1": {raftv1.Command{
+			Kind: raftv1.KindCall, Body: encode(&raftv1.Call{Procedure: recipes.GateOpen}),
+		}, 2},
+		"gate.close.v1": {raftv1.Command{
+			Kind: raftv1.KindCall, Body: encode(&raftv1.Call{Procedure: recipes.GateClose}),
+		}, 1},
 		"KIND_GATE_OPEN": {requests(coordv1.Kind_KIND_PUT, coordv1.Kind_KIND_GATE_OPEN), 2},
 		"KIND_PROCLAIM":  {requests(coordv1.Kind_KIND_PROCLAIM), 3},
 		"KIND_RELEASE":   {requests(coordv1.Kind_KIND_RELEASE), 1},
@@ -272,25 +288,34 @@ func TestWhatCameLater(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s at version %d: %v", name, v, err)
 				}
-			} else if want := fmt.Sprintf("%s needs version %d of the cluster, which is at version %d: upgrade all members first", name, c.since, v); !errors.Is(err, raftv1.ErrEarly) || !strings.Contains(err.Error(), want) {
+			} else if want := fmt.Sprintf("%s needs version %d of the cluster, which is at version %d: upgrade all "+
+				"members first", name, c.since, v); !errors.Is(err, raftv1.ErrEarly) ||
+				!strings.Contains(err.Error(), want) {
 				t.Errorf("%s at version %d: %v", name, v, err)
 			}
 		}
 	}
-	if err := later.CheckRequest(coordv1.Kind_KIND_GATE_OPEN, 1); !errors.Is(err, raftv1.ErrEarly) || later.CheckRequest(coordv1.Kind_KIND_GATE_OPEN, 2) != nil {
+	if err := later.CheckRequest(coordv1.Kind_KIND_GATE_OPEN, 1); !errors.Is(err, raftv1.ErrEarly) ||
+		later.CheckRequest(coordv1.Kind_KIND_GATE_OPEN, 2) != nil {
 		t.Error(err)
 	}
 
 	acquire := func(try bool) raftv1.Command {
 		body := encode(&coordv1.Acquire{Names: []string{"a"}, OwnerId: "o", Try: try})
 		request := encode(&coordv1.Request{Sequence: 1, Kind: coordv1.Kind_KIND_ACQUIRE, Body: body})
-		return raftv1.Command{Kind: raftv1.KindRequests, Body: encode(&raftv1.Requests{Session: 1, Requests: [][]byte{request}})}
+		return raftv1.Command{
+			Kind: raftv1.KindRequests, Body: encode(&raftv1.Requests{Session: 1, Requests: [][]byte{request}}),
+		}
 	}
 	txn := func(prev bool) raftv1.Command {
-		op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), PrevKv: prev}}}
+		op := &pb.RequestOp{
+			Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k"), PrevKv: prev}},
+		}
 		return raftv1.Command{Kind: raftv1.KindTxn, Body: encode(&pb.TxnRequest{Failure: []*pb.RequestOp{op}})}
 	}
-	for what, c := range map[string][2]raftv1.Command{"acquire": {acquire(true), acquire(false)}, "txn": {txn(true), txn(false)}} {
+	for what, c := range map[string][2]raftv1.Command{
+		"acquire": {acquire(true), acquire(false)}, "txn": {txn(true), txn(false)},
+	} {
 		if got := later.Strip(c[0], 1); !bytes.Equal(got.Body, c[1].Body) {
 			t.Errorf("%s at version 1: %x, not %x", what, got.Body, c[1].Body)
 		}
@@ -337,7 +362,8 @@ func TestCheckFeatures(t *testing.T) {
 		`the feature "new" needs version 2 of the cluster, which is at version 1: upgrade all members first`: {"new"},
 	} {
 		err := raftv1.CheckFeatures(named, known, 1)
-		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, raftv1.ErrEarly) || !strings.Contains(err.Error(), want)) {
+		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, raftv1.ErrEarly) ||
+			!strings.Contains(err.Error(), want)) {
 			t.Errorf("%v: %v", named, err)
 		}
 	}
@@ -368,9 +394,13 @@ func TestStripTakesTimeByTheBytes(t *testing.T) {
 
 func BenchmarkStrip(b *testing.B) {
 	put, _ := proto.Marshal(&pb.PutRequest{Key: []byte("/registry/key/00000001"), Value: make([]byte, 256), Lease: 7})
-	acquire, _ := proto.Marshal(&coordv1.Acquire{Names: []string{"a"}, OwnerId: "1", Owner: "host:1234", Labels: map[string]string{"a": "b"}})
+	acquire, _ := proto.Marshal(&coordv1.Acquire{
+		Names: []string{"a"}, OwnerId: "1", Owner: "host:1234", Labels: map[string]string{"a": "b"},
+	})
 	request, _ := proto.Marshal(&coordv1.Request{Sequence: 1000, Kind: coordv1.Kind_KIND_ACQUIRE, Body: acquire})
-	requests, _ := proto.Marshal(&raftv1.Requests{Session: 1 << 60, Created: 1 << 20, Epoch: 2, Requests: [][]byte{request}, UnixMs: 1 << 40})
+	requests, _ := proto.Marshal(&raftv1.Requests{
+		Session: 1 << 60, Created: 1 << 20, Epoch: 2, Requests: [][]byte{request}, UnixMs: 1 << 40,
+	})
 	for _, c := range []raftv1.Command{{Kind: raftv1.KindPut, Body: put}, {Kind: raftv1.KindRequests, Body: requests}} {
 		b.Run(c.Kind.String(), func(b *testing.B) {
 			b.ReportAllocs()
