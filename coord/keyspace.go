@@ -22,10 +22,9 @@ const SystemShard = 1
 // servedKeyspace is a keyspace that this member has a replica of: its state and what hears from it, and its raft group.
 type servedKeyspace struct {
 	*keyspace.Keyspace
-	shard    uint64
-	group    *group.Group
-	services *keyspace.Services
-	events   group.Events
+	shard  uint64
+	group  *group.Group
+	events group.Events
 }
 
 // keyspaceOptions are what keyspaces differ in.
@@ -40,22 +39,18 @@ type keyspaceOptions struct {
 }
 
 // newKeyspace makes the parts of a keyspace. None of them does anything before it is opened.
-func (s *Server) newKeyspace(o keyspaceOptions) (*servedKeyspace, error) {
-	store, err := s.dir.MakeStore(o.shard)
-	if err != nil {
-		return nil, err
-	}
+func (s *Server) newKeyspace(o keyspaceOptions) *servedKeyspace {
 	k := &servedKeyspace{shard: o.shard, group: group.New(o.shard, s.identity.MemberID), events: o.events}
 	began := time.Now()
 	k.Keyspace = keyspace.New(keyspace.Options{
 		Log: k.group, Retry: 2 * s.cfg.ElectionTimeout,
-		Dir: store, MaxOpenFiles: s.files.store, Shard: o.shard,
+		Dir: s.dir.StorePath(o.shard), MaxOpenFiles: s.files.store, Shard: o.shard,
 		Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
 		Members: o.members, Memory: s.memory, End: s.cfg.onFatal(), Refused: o.refused, Logger: s.log,
 	})
-	return k, nil
+	return k
 }
 
 // open starts the replica on the server's host, and returns when its store is open. founding are the members of a cluster that is being

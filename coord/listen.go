@@ -113,7 +113,7 @@ func (l *listeners) close() {
 }
 
 // serveClients serves gRPC and HTTP/1 on one port until the listener closes.
-func serveClients(log *zap.Logger, l net.Listener, rpc *keyspace.Services, pages *http.Server) error {
+func serveClients(log *zap.Logger, l net.Listener, rpc *keyspace.Server, pages *http.Server) error {
 	mux := netlimit.NewMux(l, log)
 	results := make(chan error, 3)
 	failed := func(cause any) { results <- guard.Status(cause) }

@@ -39,6 +39,7 @@ type Server struct {
 	host      *host.Host
 	system    *servedKeyspace // of SystemShard
 	members   *members
+	services  *keyspace.Server // what clients connect to
 	refused   refusalLog
 	registry  *prometheus.Registry
 
@@ -149,7 +150,7 @@ func (s *Server) makeSystem() error {
 		return err
 	}
 	s.members = newMembers(s)
-	s.system, err = s.newKeyspace(keyspaceOptions{
+	s.system = s.newKeyspace(keyspaceOptions{
 		shard: SystemShard, refused: refused, members: s.members,
 		events: group.Events{
 			Leader:     func(_, _ uint64) { s.members.changed() }, // a new leader has rows to sweep
@@ -157,7 +158,7 @@ func (s *Server) makeSystem() error {
 			Removed:    func() { s.fail(ErrRemoved) },
 		},
 	})
-	return err
+	return nil
 }
 
 // startHost opens the raft log and the peer port. founding are the members of a cluster that is being founded.
@@ -186,14 +187,18 @@ func (s *Server) startHost(founding map[uint64]string) (err error) {
 
 // startServices starts what clients see, and what keeps the member's affairs in order.
 func (s *Server) startServices() (err error) {
-	s.system.services, err = keyspace.NewServices(keyspace.ServicesOptions{
-		Backend: &backend{s.system.Keyspace, s}, Keyspace: s.system.Keyspace,
-		MemberID:        s.identity.MemberID,
-		ElectionTimeout: s.cfg.ElectionTimeout,
+	s.services, err = keyspace.NewServer(keyspace.ServerOptions{
+		MemberID: s.identity.MemberID, ElectionTimeout: s.cfg.ElectionTimeout,
 		MaxRequestBytes: int(s.cfg.MaxRequestBytes), MaxTxnOps: int(s.cfg.MaxTxnOps),
-		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(), Streams: s.cfg.StreamLimits,
-		ProgressInterval: s.cfg.WatchProgressNotifyInterval, CheckProbe: s.cfg.probePolicy().CheckTarget,
-		Registry: s.registry, Logger: s.log,
+		ProgressInterval: s.cfg.WatchProgressNotifyInterval, Streams: s.cfg.StreamLimits,
+		CheckProbe: s.cfg.probePolicy().CheckTarget, Memory: s.memory, Registry: s.registry, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	err = s.services.Serve(keyspace.ServicesOptions{
+		Backend: &backend{s.system.Keyspace, s}, Keyspace: s.system.Keyspace,
+		QuotaBytes: s.cfg.QuotaBackendBytes, SpoolDir: s.dir.DBPath(),
 	})
 	if err != nil {
 		return err
@@ -203,16 +208,16 @@ func (s *Server) startServices() (err error) {
 	}
 	s.spawn(func() error { s.system.tick(s.ctx, 2*s.cfg.ElectionTimeout); return nil })
 	s.startRegistry()
-	s.spawn(func() error { return s.system.services.API.Run(s.ctx) })
+	s.spawn(func() error { return s.services.API.Run(s.ctx) })
 	s.spawn(s.members.refresh)
 	if s.cfg.ClusterState == ClusterStateExisting {
 		s.spawn(s.findPeers)
 	}
 	s.spawn(s.publish)
-	s.listeners.servePages(s.log, s.system.services.API.HTTP())
+	s.listeners.servePages(s.log, s.services.API.HTTP())
 	for _, l := range s.listeners.client {
 		s.spawn(func() error {
-			return serveClients(s.log, s.ports.client.Listen(l), s.system.services, s.listeners.pages)
+			return serveClients(s.log, s.ports.client.Listen(l), s.services, s.listeners.pages)
 		})
 	}
 	return nil
@@ -301,13 +306,13 @@ const drainTimeout = 5 * time.Second
 
 // drain ends the streams, each with a status that says why, and lets the other requests finish.
 func (s *Server) drain(ctx context.Context) {
-	if s.system == nil || s.system.services == nil {
+	if s.services == nil {
 		return
 	}
 	s.listeners.closeClients()
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
-	s.system.services.Drain(ctx)
+	s.services.Drain(ctx)
 }
 
 // close stops what runs and releases everything, as far as start got.
@@ -321,8 +326,8 @@ func (s *Server) close() error {
 		s.system.Close()
 	}
 	errs = append(errs, s.running.Wait())
-	if s.system != nil && s.system.services != nil {
-		s.system.services.Close()
+	if s.services != nil {
+		s.services.Close()
 	}
 	if s.host != nil {
 		errs = append(errs, s.host.Close())

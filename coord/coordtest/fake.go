@@ -33,7 +33,7 @@ import (
 type Fake struct {
 	log      *fakeLog
 	replica  *keyspace.Keyspace
-	services *keyspace.Services
+	services *keyspace.Server
 	listener *fakeListener
 	losses   losses
 
@@ -76,11 +76,15 @@ func startFake(front func(propose.Log) propose.Log, options ...grpc.ServerOption
 		Procedures: []statemachine.Procedure{overwrite{}}, Now: f.Clock, Logger: zap.NewNop(),
 	})
 	if err = f.log.open(f.replica); err == nil {
-		f.services, err = keyspace.NewServices(keyspace.ServicesOptions{
-			Backend: &fakeMember{f.replica, f}, Keyspace: f.replica, MemberID: fakeID,
-			ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128, QuotaBytes: -1,
+		f.services, err = keyspace.NewServer(keyspace.ServerOptions{
+			MemberID: fakeID, ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128,
 			GRPC:     append(options, grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)),
 			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
+		})
+	}
+	if err == nil {
+		err = f.services.Serve(keyspace.ServicesOptions{
+			Backend: &fakeMember{f.replica, f}, Keyspace: f.replica, QuotaBytes: -1,
 		})
 	}
 	if err != nil {

@@ -74,14 +74,14 @@ func TestHostilePanicInReaction(t *testing.T) {
 		t.Errorf("of the queue there is %v, %v", left, err)
 	}
 	for _, m := range c.members {
-		if page := metrics(t, m.client); !strings.Contains(page, "\ncoord_broken_queues 1") {
+		if page := metrics(t, m.client); !strings.Contains(page, "\ncoord_broken_queues{shard=\"1\"} 1") {
 			t.Errorf("%s does not say that a queue is broken", m.name)
 		}
 	}
 	if _, err := native(t, c.members[0]).RWLock("boom").Acquire(within(t, patience), client.Write); err != nil {
 		t.Error(err)
 	}
-	if page := metrics(t, c.members[0].client); !strings.Contains(page, "\ncoord_broken_queues 0") {
+	if page := metrics(t, c.members[0].client); !strings.Contains(page, "\ncoord_broken_queues{shard=\"1\"} 0") {
 		t.Error("the queue was entered, and is broken still")
 	}
 	c.checkEqual()

@@ -69,7 +69,7 @@ func TestRollingUpgrade(t *testing.T) {
 	c.members[0].become(t, next)
 	c.members[2].become(t, next)
 	for _, m := range c.members {
-		for begin := time.Now(); !strings.Contains(metrics(t, m.client), "\ncoord_cluster_version 2\n"); time.Sleep(20 * time.Millisecond) {
+		for begin := time.Now(); !strings.Contains(metrics(t, m.client), "\ncoord_cluster_version{shard=\"1\"} 2\n"); time.Sleep(20 * time.Millisecond) {
 			if time.Since(begin) > patience {
 				t.Fatalf("the cluster's version was not raised; the log of %s ends:\n%s", m.name, m.tail(10))
 			}

@@ -21,11 +21,10 @@ import (
 
 // gate decides which requests reach a service, by the member's role and the request's metadata.
 type gate struct {
-	backend Backend
+	router  *router
 	metrics *metrics
 	streams *leaderStreams
 	calls   *calls
-	history *statemachine.History
 	// timeout is how long a request waits for the history to begin.
 	timeout time.Duration
 }
@@ -39,14 +38,14 @@ var withoutHistory = map[string]bool{
 }
 
 // begun waits until it is known which history this member tells of: revisions, leases and tokens mean nothing without.
-func (g *gate) begun(ctx context.Context, method string) error {
-	if g.history.ID() != 0 || withoutHistory[method] {
+func (g *gate) begun(ctx context.Context, history *statemachine.History, method string) error {
+	if history.ID() != 0 || withoutHistory[method] {
 		return nil
 	}
 	patience := time.NewTimer(g.timeout)
 	defer patience.Stop()
 	select {
-	case <-g.history.Begun():
+	case <-history.Begun():
 		return nil
 	case <-ctx.Done():
 		return wireError(ctx.Err())
@@ -61,7 +60,11 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		return nil, err
 	}
 	defer call.end()
-	raft := g.backend.Status()
+	route, err := g.router.of(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raft := route.backend.Status()
 	if raft.Learner && !learnerAnswers(req) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
@@ -73,7 +76,7 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if needsLeader && raft.Leader == 0 {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
-	if err := g.begun(ctx, info.FullMethod); err != nil {
+	if err := g.begun(ctx, route.history, info.FullMethod); err != nil {
 		return nil, err
 	}
 	return handler(asked(ctx), req)
@@ -89,7 +92,11 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 		return err
 	}
 	defer call.end()
-	raft := g.backend.Status()
+	route, err := g.router.of(ss.Context())
+	if err != nil {
+		return err
+	}
+	raft := route.backend.Status()
 	if raft.Learner && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
@@ -101,7 +108,7 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 	if needsLeader && raft.Leader == 0 {
 		return rpctypes.ErrGRPCNoLeader
 	}
-	if err := g.begun(ss.Context(), info.FullMethod); err != nil {
+	if err := g.begun(ss.Context(), route.history, info.FullMethod); err != nil {
 		return err
 	}
 	named := &middleware.WrappedServerStream{ServerStream: ss, WrappedContext: asked(ss.Context())}

@@ -199,13 +199,28 @@ func newMachineBackend(t testing.TB) *machineBackend {
 	return b
 }
 
-func testOptions(b Backend) Options {
-	return Options{
-		Backend: b, Watch: pb.UnimplementedWatchServer{},
-		History: statemachine.NewHistory(testCluster), MemberID: testMember,
-		ElectionTimeout: 100 * time.Millisecond, MaxRequestBytes: 3 << 19, MaxTxnOps: 128,
-		Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
+// serverOptions are those of a server with one keyspace.
+type serverOptions struct {
+	Options
+	Keyspace
+}
+
+func testOptions(b Backend) serverOptions {
+	return serverOptions{
+		Options{
+			MemberID: testMember, ElectionTimeout: 100 * time.Millisecond, MaxRequestBytes: 3 << 19, MaxTxnOps: 128,
+			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
+		},
+		Keyspace{Shard: 1, Backend: b, Watch: pb.UnimplementedWatchServer{}, History: statemachine.NewHistory(testCluster)},
 	}
+}
+
+func (o serverOptions) server() (*Server, error) {
+	s, err := New(o.Options)
+	if err == nil {
+		err = s.Serve(o.Keyspace)
+	}
+	return s, err
 }
 
 // fixture is a served Server with a connection to it.
@@ -217,14 +232,14 @@ type fixture struct {
 	lease  pb.LeaseClient
 }
 
-func serve(t testing.TB, change ...func(*Options)) *fixture {
+func serve(t testing.TB, change ...func(*serverOptions)) *fixture {
 	t.Helper()
 	b := newMachineBackend(t)
 	opts := testOptions(b)
 	for _, f := range change {
 		f(&opts)
 	}
-	s, err := New(opts)
+	s, err := opts.server()
 	if err != nil {
 		t.Fatal(err)
 	}

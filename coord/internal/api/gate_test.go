@@ -55,7 +55,7 @@ func TestGateLearner(t *testing.T) {
 // TestGateHistory: before the history of the cluster has begun, a member says how it is and nothing of the keyspace.
 func TestGateHistory(t *testing.T) {
 	history := statemachine.NewHistory(0)
-	f := serve(t, func(o *Options) { o.History = history })
+	f := serve(t, func(o *serverOptions) { o.History = history })
 	ctx := t.Context()
 	status, err := pb.NewMaintenanceClient(f.conn).Status(ctx, &pb.StatusRequest{})
 	if err != nil || status.Header.ClusterId != 0 {
@@ -100,9 +100,9 @@ func TestGateHistory(t *testing.T) {
 // TestGatePatience: who sets no deadline is told why it is not answered.
 func TestGatePatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &gate{history: statemachine.NewHistory(0), timeout: 5 * time.Second}
+		g := &gate{timeout: 5 * time.Second}
 		began := time.Now()
-		err := g.begun(t.Context(), pb.KV_Range_FullMethodName)
+		err := g.begun(t.Context(), statemachine.NewHistory(0), pb.KV_Range_FullMethodName)
 		wants{codes.Unavailable, statemachine.ErrNoHistory.Error()}.check(t, err)
 		if waited := time.Since(began); waited != g.timeout {
 			t.Errorf("after %v", waited)
@@ -249,14 +249,14 @@ func TestVersionLabelIsBounded(t *testing.T) {
 // BenchmarkChain is what the interceptors add to a request.
 func BenchmarkChain(b *testing.B) {
 	backend := newMachineBackend(b)
-	s, err := New(testOptions(backend))
+	s, err := testOptions(backend).server()
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.local.Close()
+	defer s.locals[0].Close()
 	defer s.grpc.Stop()
 	o := &observer{log: s.opts.Logger, slow: time.Second}
-	g := &gate{backend: backend, metrics: s.metrics, streams: s.streams}
+	g := &gate{router: &s.router, metrics: s.metrics, streams: s.streams}
 	ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs(
 		":authority", "a", "content-type", "application/grpc", "user-agent", "grpc-go", "hasleader", "true", "client-api-version", "3.7"))
 	info := &grpc.UnaryServerInfo{FullMethod: pb.KV_Put_FullMethodName}

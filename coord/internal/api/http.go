@@ -19,7 +19,7 @@ func (s *Server) newHandler() http.Handler {
 	mux.Handle("/metrics", promhttp.HandlerFor(s.opts.Registry, promhttp.HandlerOpts{
 		Registry: s.opts.Registry, MaxRequestsInFlight: maxScrapes,
 	}))
-	h := &healthPages{service: s.service, metrics: s.metrics, log: s.opts.Logger}
+	h := &healthPages{service: s.system, metrics: s.metrics, log: s.opts.Logger}
 	mux.HandleFunc("/health", h.serveHealth)
 	h.addChecks(mux, "livez", check{"serializable_read", h.checkLocalRead})
 	h.addChecks(mux, "readyz",

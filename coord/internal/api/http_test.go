@@ -34,7 +34,7 @@ func (f *fixture) wantPage(t *testing.T, target string, code int, body string) {
 func (f *fixture) raise(t *testing.T, alarm pb.AlarmType, action pb.AlarmRequest_AlarmAction) {
 	t.Helper()
 	request := &pb.AlarmRequest{Action: action, MemberID: 5, Alarm: alarm}
-	if _, err := propose[*pb.AlarmResponse](t.Context(), f.server.service, raftv1.KindAlarm, request); err != nil {
+	if _, err := propose[*pb.AlarmResponse](t.Context(), f.server.system, raftv1.KindAlarm, request); err != nil {
 		t.Fatal(err)
 	}
 }

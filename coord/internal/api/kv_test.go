@@ -91,7 +91,7 @@ func (f *fixture) txn(r *pb.TxnRequest) func() error {
 // length of the put.
 func TestRequestTooLarge(t *testing.T) {
 	const limit = 4096
-	f := serve(t, func(o *Options) { o.MaxRequestBytes = limit })
+	f := serve(t, func(o *serverOptions) { o.MaxRequestBytes = limit })
 	fits := &pb.PutRequest{Key: key("k")}
 	for envelope(fits) <= limit {
 		fits.Value = append(fits.Value, 'x')
@@ -155,7 +155,7 @@ func TestProposalTimeout(t *testing.T) {
 
 // What fills the store beyond the quota raises the alarm; what writes nothing, deletes or compacts still passes.
 func TestQuota(t *testing.T) {
-	f := serve(t, func(o *Options) { o.QuotaBytes = 1 })
+	f := serve(t, func(o *serverOptions) { o.QuotaBytes = 1 })
 	ctx := t.Context()
 	noSpace := wants{codes.ResourceExhausted, "etcdserver: mvcc: database space exceeded"}
 	_, err := f.kv.Put(ctx, &pb.PutRequest{})
@@ -178,7 +178,7 @@ func TestQuota(t *testing.T) {
 
 func TestRangeStreamIsRange(t *testing.T) {
 	const keys = 500
-	f := serve(t, func(o *Options) { o.MaxRequestBytes = 4 << 10 }) // so that chunks grow and shrink
+	f := serve(t, func(o *serverOptions) { o.MaxRequestBytes = 4 << 10 }) // so that chunks grow and shrink
 	for i := range keys {
 		f.put(t, fmt.Sprintf("k%04d", i), string(bytes.Repeat([]byte{'v'}, i%300)))
 	}
@@ -244,7 +244,7 @@ func TestRangeStreamIsPinned(t *testing.T) {
 	for i := range 40 {
 		f.put(t, fmt.Sprintf("k%02d", i), "old")
 	}
-	s := &kvServer{service: f.server.service}
+	s := &kvServer{service: f.server.system}
 	var changed func()
 	stream := &fakeRangeStream{ctx: t.Context(), onSend: func() { changed() }}
 	changed = func() {

@@ -38,7 +38,7 @@ func TestStatus(t *testing.T) {
 
 	f.setStatus(func(s *Status) { s.Leader, s.Learner = 0, true })
 	alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 5, Alarm: pb.AlarmType_NOSPACE}
-	if _, err := propose[*pb.AlarmResponse](t.Context(), f.server.service, raftv1.KindAlarm, alarm); err != nil {
+	if _, err := propose[*pb.AlarmResponse](t.Context(), f.server.system, raftv1.KindAlarm, alarm); err != nil {
 		t.Fatal(err)
 	}
 	if got, err = client.Status(t.Context(), &pb.StatusRequest{}); err != nil {
@@ -107,7 +107,7 @@ func TestHashes(t *testing.T) {
 // A saved snapshot is what etcd's tools take for one, its hash is right, and the state machine can restore it.
 func TestSnapshot(t *testing.T) {
 	dir := t.TempDir()
-	f := serve(t, func(o *Options) { o.SpoolDir = dir })
+	f := serve(t, func(o *serverOptions) { o.SpoolDir = dir })
 	big := strings.Repeat("v", 100_000)
 	f.put(t, "a", big)
 	f.put(t, "b", "small")
@@ -181,7 +181,7 @@ func (failingBackup) WriteBackup(_ context.Context, w io.Writer) error {
 
 func TestSnapshotFails(t *testing.T) {
 	dir := t.TempDir()
-	f := serve(t, func(o *Options) { o.SpoolDir = dir; o.Backend = failingBackup{o.Backend.(*machineBackend)} })
+	f := serve(t, func(o *serverOptions) { o.SpoolDir = dir; o.Backend = failingBackup{o.Backend.(*machineBackend)} })
 	stream, err := pb.NewMaintenanceClient(f.conn).Snapshot(t.Context(), &pb.SnapshotRequest{})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 // serveWatch serves with a real Watch service, which waiting needs.
 func serveWatch(t *testing.T) *fixture {
-	return serve(t, func(o *Options) {
+	return serve(t, func(o *serverOptions) {
 		b := o.Backend.(*machineBackend)
 		hub := watch.New(watch.Options{Source: watch.From(b.Machine.View)})
 		t.Cleanup(hub.Close)

@@ -43,28 +43,35 @@ const (
 	defaultSlow  = 300 * time.Millisecond
 )
 
-// Options say what a Server serves. Backend, Watch, Registry and Logger are required.
-type Options struct {
+// Keyspace is what the services of one keyspace work on. Register, QuotaBytes and SpoolDir are optional.
+type Keyspace struct {
+	// Shard is its number, by which calls name it.
+	Shard   uint64
 	Backend Backend
+	// The identity of History goes into each header, as the id of the cluster. What asks about the keyspace waits until it
+	// has begun.
+	History *statemachine.History
 	// Watch is etcd's Watch service.
 	Watch pb.WatchServer
-	// Register, if set, adds further services to the gRPC server, which may use etcd's.
+	// Register adds further services, which may use etcd's.
 	Register func(grpc.ServiceRegistrar, *Services)
-	// GRPC are further options of the gRPC server, such as credentials.
-	GRPC []grpc.ServerOption
-
-	// MemberID and the identity of History go into each header, the latter as the id of the cluster. What asks about the keyspace waits
-	// until History has begun.
-	MemberID uint64
-	History  *statemachine.History
-	// ElectionTimeout sets the time requests may take, 5 s and twice it, and the smallest TTL of a lease.
-	ElectionTimeout time.Duration
-	// MaxRequestBytes bounds a request, MaxTxnOps each list of operations of a transaction.
-	MaxRequestBytes, MaxTxnOps int
 	// QuotaBytes is the size of the store from which on writes are refused. 0 is etcd's default of 2 GiB; negative: none.
 	QuotaBytes int64
 	// SpoolDir is where a snapshot for a client is written first; empty: the system's directory for temporary files.
 	SpoolDir string
+}
+
+// Options say how a Server serves, whatever the keyspace. Registry and Logger are required.
+type Options struct {
+	// GRPC are further options of the gRPC server, such as credentials.
+	GRPC []grpc.ServerOption
+
+	// MemberID goes into each header.
+	MemberID uint64
+	// ElectionTimeout sets the time requests may take, 5 s and twice it, and the smallest TTL of a lease.
+	ElectionTimeout time.Duration
+	// MaxRequestBytes bounds a request, MaxTxnOps each list of operations of a transaction.
+	MaxRequestBytes, MaxTxnOps int
 	// Memory bounds the calls that are under way; nil: they are not bounded.
 	Memory *limit.Member
 	// SlowRequest is how long a request may take before it is logged; 0: 300 ms.
@@ -76,9 +83,6 @@ type Options struct {
 }
 
 func (o *Options) ensureDefaults() {
-	if o.QuotaBytes == 0 {
-		o.QuotaBytes = defaultQuota
-	}
 	if o.Memory == nil {
 		o.Memory = &limit.Member{}
 	}
@@ -87,19 +91,22 @@ func (o *Options) ensureDefaults() {
 	}
 }
 
-// Server is etcd's API on one member.
+// Server is etcd's API on one member: one gRPC server and the HTTP pages, for all of its keyspaces. The health of the
+// member, and the pages, are about the first one.
 type Server struct {
 	opts    Options
-	service *service
+	router  router
+	system  *service // of the first keyspace
 	metrics *metrics
 	streams *leaderStreams
 	health  *health.Server
-	local   *clientv3.Client // of the lock and election services
+	locals  []*clientv3.Client // of the lock and election services, by keyspace
 	grpc    *grpc.Server
 	http    http.Handler
 }
 
-// New registers the metrics and the services. Nothing runs until the caller serves GRPC and HTTP and calls Run.
+// New registers the metrics. Keyspaces are added by Serve, one at least, before the caller serves GRPC and HTTP and calls
+// Run.
 func New(opts Options) (*Server, error) {
 	opts.ensureDefaults()
 	m, err := newMetrics(opts.Registry)
@@ -108,16 +115,37 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts:    opts,
-		service: newService(&opts),
 		metrics: m,
 		streams: &leaderStreams{},
 		health:  health.NewServer(),
 	}
 	s.grpc = NewGRPCServer(s.serverOptions()...)
-	s.register()
-	s.http = s.newHandler()
-	s.setServing()
+	s.router.grpc = s.grpc
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	return s, nil
+}
+
+// Serve adds the services of a keyspace. The first one is for all calls that name none.
+func (s *Server) Serve(k Keyspace) error {
+	if k.QuotaBytes == 0 {
+		k.QuotaBytes = defaultQuota
+	}
+	route, err := s.router.add(k)
+	if err != nil {
+		return err
+	}
+	service := newService(&s.opts, &k)
+	first := s.system == nil
+	if first {
+		s.system = service
+		s.http = s.newHandler()
+		s.setServing()
+	}
+	s.register(registrar{&s.router, route}, service, &k)
+	if first {
+		s.metrics.rpc.init(s.grpc)
+	}
+	return nil
 }
 
 // GRPC is the server with all services; the caller serves and stops it.
@@ -130,7 +158,11 @@ func (s *Server) HTTP() http.Handler { return s.http }
 // for three election timeouts. It returns when ctx ends, with the health service at NOT_SERVING and the lock and election
 // services closed.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.local.Close()
+	defer func() {
+		for _, local := range s.locals {
+			local.Close()
+		}
+	}()
 	defer s.health.Shutdown()
 	tick := time.NewTicker(s.opts.ElectionTimeout / ticksPerTimeout)
 	defer tick.Stop()
@@ -141,7 +173,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if lost++; s.opts.Backend.Status().Leader != 0 {
+		if lost++; s.system.backend.Status().Leader != 0 {
 			lost = 0
 		}
 		if lost >= leaderLosses*ticksPerTimeout {
@@ -153,38 +185,37 @@ func (s *Server) Run(ctx context.Context) error {
 // setServing sets the health of the whole server: a member without a leader can serve next to nothing.
 func (s *Server) setServing() {
 	now := grpc_health_v1.HealthCheckResponse_SERVING
-	if s.opts.Backend.Status().Leader == 0 {
+	if s.system.backend.Status().Leader == 0 {
 		now = grpc_health_v1.HealthCheckResponse_NOT_SERVING
 	}
 	s.health.SetServingStatus("", now)
 }
 
-func (s *Server) register() {
-	etcd := newServices(s.service, &s.opts)
-	pb.RegisterKVServer(s.grpc, etcd.kv)
-	pb.RegisterWatchServer(s.grpc, s.opts.Watch)
-	pb.RegisterLeaseServer(s.grpc, etcd.lease)
-	pb.RegisterClusterServer(s.grpc, &clusterServer{service: s.service})
-	pb.RegisterAuthServer(s.grpc, &authServer{service: s.service})
-	pb.RegisterMaintenanceServer(s.grpc, &maintenanceServer{
-		service: s.service, log: s.opts.Logger, quotaBytes: s.opts.QuotaBytes, spoolDir: s.opts.SpoolDir,
+func (s *Server) register(r grpc.ServiceRegistrar, service *service, k *Keyspace) {
+	etcd := newServices(service, &s.opts, k)
+	pb.RegisterKVServer(r, etcd.kv)
+	pb.RegisterWatchServer(r, k.Watch)
+	pb.RegisterLeaseServer(r, etcd.lease)
+	pb.RegisterClusterServer(r, &clusterServer{service: service})
+	pb.RegisterAuthServer(r, &authServer{service: service})
+	pb.RegisterMaintenanceServer(r, &maintenanceServer{
+		service: service, log: s.opts.Logger, quotaBytes: k.QuotaBytes, spoolDir: k.SpoolDir,
 		backups: make(chan struct{}, maxBackups),
 	})
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
-	s.local = newLocalClient(etcd.kv, etcd.lease, s.opts.Watch, s.opts.Logger)
-	registerRecipes(s.grpc, s.local)
-	if s.opts.Register != nil {
-		s.opts.Register(s.grpc, etcd)
+	local := newLocalClient(etcd.kv, etcd.lease, k.Watch, s.opts.Logger)
+	s.locals = append(s.locals, local)
+	registerRecipes(r, local)
+	if k.Register != nil {
+		k.Register(r, etcd)
 	}
-	s.metrics.rpc.init(s.grpc)
 }
 
 // serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
 // see what the gate refuses and what became of a panic, and may panic themselves.
 func (s *Server) serverOptions() []grpc.ServerOption {
 	g := &gate{
-		backend: s.opts.Backend, metrics: s.metrics, streams: s.streams, calls: newCalls(s.opts.Memory.Calls),
-		history: s.opts.History, timeout: s.service.timeout,
+		router: &s.router, metrics: s.metrics, streams: s.streams, calls: newCalls(s.opts.Memory.Calls),
+		timeout: timeout(&s.opts),
 	}
 	o := &observer{log: s.opts.Logger, slow: s.opts.SlowRequest}
 	option := recovery.WithRecoveryHandlerContext(o.recovered)

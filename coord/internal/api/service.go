@@ -17,7 +17,7 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// service is what the services share.
+// service is what the services of a keyspace share.
 type service struct {
 	backend         Backend
 	history         *statemachine.History
@@ -27,12 +27,15 @@ type service struct {
 	log             *zap.Logger
 }
 
-func newService(o *Options) *service {
+func newService(o *Options, k *Keyspace) *service {
 	return &service{
-		backend: o.Backend, history: o.History, member: o.MemberID, maxRequestBytes: o.MaxRequestBytes,
-		timeout: 5*time.Second + 2*o.ElectionTimeout, log: o.Logger,
+		backend: k.Backend, history: k.History, member: o.MemberID, maxRequestBytes: o.MaxRequestBytes,
+		timeout: timeout(o), log: o.Logger,
 	}
 }
+
+// timeout is how long a proposal or a linearizable read may take.
+func timeout(o *Options) time.Duration { return 5*time.Second + 2*o.ElectionTimeout }
 
 // requestOverhead is what etcd's envelope adds to the encoding of a request before it compares the size with
 // --max-request-bytes: a header with a request id (field 100, 14 bytes) and the request's own tag. The length of the

@@ -31,13 +31,13 @@ func (s *Services) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 }
 
 // NewServices makes them without a server.
-func NewServices(opts Options) *Services {
+func NewServices(opts Options, k Keyspace) *Services {
 	opts.ensureDefaults()
-	return newServices(newService(&opts), &opts)
+	return newServices(newService(&opts, &k), &opts, &k)
 }
 
-func newServices(s *service, o *Options) *Services {
-	q := newQuota(s, o.QuotaBytes)
+func newServices(s *service, o *Options, k *Keyspace) *Services {
+	q := newQuota(s, k.QuotaBytes)
 	return &Services{
 		kv:    &kvServer{service: s, quota: q, maxTxnOps: o.MaxTxnOps},
 		lease: &leaseServer{service: s, quota: q, minTTL: minLeaseTTL(o.ElectionTimeout)},

@@ -345,16 +345,6 @@ func (d *Dir) StorePath(shard uint64) string {
 	return d.fs.PathJoin(d.DBPath(), strconv.FormatUint(shard, 10))
 }
 
-// MakeStore makes StorePath where it does not exist, so that it survives a crash of the machine: a store syncs what is
-// in its directory, and not that the directory is there.
-func (d *Dir) MakeStore(shard uint64) (path string, err error) {
-	path = d.StorePath(shard)
-	if err := errors.Join(makeDir(d.fs, path), syncDir(d.fs, d.DBPath())); err != nil {
-		return "", fmt.Errorf("make the directory of shard %d: %w", shard, err)
-	}
-	return path, nil
-}
-
 // DBPath is where all state machines keep their files. It exists after Init.
 func (d *Dir) DBPath() string { return d.fs.PathJoin(d.memberPath(), partDB) }
 

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/coord-dev/coord/coord/internal/api"
@@ -60,6 +62,7 @@ type Options struct {
 // Keyspace is this member's copy of one keyspace, and what hears from it. The log is applied by calling Machine's methods,
 // from one goroutine, as Dragonboat's contract says. It implements the parts of api.Backend that need nothing else.
 type Keyspace struct {
+	Shard    uint64
 	Machine  *machine.Machine
 	Proposer *propose.Proposer
 	Lane     *propose.Lane // of heavy commands, in front of the proposer
@@ -74,6 +77,7 @@ type Keyspace struct {
 func New(opts Options) *Keyspace {
 	var k *Keyspace
 	k = &Keyspace{
+		Shard: opts.Shard,
 		Proposer: propose.New(propose.Options{
 			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
 			Check:   func(c raftv1.Command) (raftv1.Command, error) { return k.Machine.CheckProposal(c) },
@@ -97,6 +101,11 @@ func New(opts Options) *Keyspace {
 	})
 	k.Hub = watch.New(watch.Options{Source: watch.From(k.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})
 	return k
+}
+
+// Metrics is where the metrics of the keyspace are registered: each says of which shard it is.
+func (k *Keyspace) Metrics(r prometheus.Registerer) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"shard": strconv.FormatUint(k.Shard, 10)}, r)
 }
 
 // Close ends the waits for results and the watches. The machine belongs to whoever applies the log.

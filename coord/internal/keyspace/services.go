@@ -3,10 +3,7 @@ package keyspace
 import (
 	"context"
 	"errors"
-	"net"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -18,7 +15,6 @@ import (
 	"github.com/coord-dev/coord/coord/internal/propose"
 	"github.com/coord-dev/coord/coord/internal/recipesvc"
 	"github.com/coord-dev/coord/coord/internal/stream"
-	"github.com/coord-dev/coord/coord/internal/transit"
 	"github.com/coord-dev/coord/coord/internal/watch"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/instances"
@@ -27,91 +23,65 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// ServicesOptions say what is served. Backend, Keyspace, Registry and Logger are required; the rest are api.Options'.
+// ServicesOptions say what is served of a keyspace. Backend and Keyspace are required; the rest are api.Keyspace's.
 type ServicesOptions struct {
-	Backend         api.Backend
-	Keyspace        *Keyspace
-	MemberID        uint64
-	ElectionTimeout time.Duration
-	MaxRequestBytes int
-	MaxTxnOps       int
-	QuotaBytes      int64
-	SpoolDir        string
-	// ProgressInterval is the time between progress notifications of watches; 0: the default.
-	ProgressInterval time.Duration
-	// Streams bound native streams.
-	Streams stream.Limits
-	// CheckProbe says why members may not probe the target of an instance; nil: they may probe all.
-	CheckProbe func(*instances.Probe) error
-	// GRPC are further options of the gRPC server.
-	GRPC     []grpc.ServerOption
-	Registry *prometheus.Registry
-	Logger   *zap.Logger
+	Backend    api.Backend
+	Keyspace   *Keyspace
+	QuotaBytes int64
+	SpoolDir   string
 }
 
-// Services is everything that clients see of a member.
+// Services is everything that clients see of a keyspace on one member.
 type Services struct {
-	API     *api.Server
 	opts    ServicesOptions
+	server  *Server
 	mirrors *mirror.Mirrors
 	recipes *recipesvc.Service
 	current *recipesvc.Service // answers from what is applied
 	streams *stream.Server
 	watch   *watch.Server
-	hub     *watch.Hub
-	conns   *transit.Conns
-
-	startDraining context.CancelFunc
 }
 
-// NewServices makes the services, once the machine is open. The caller serves API.GRPC and API.HTTP, runs API.Run, and closes them in the end.
-func NewServices(opts ServicesOptions) (*Services, error) {
-	mirrors, err := mirror.New(opts.mirrors())
-	if err != nil {
+// newServices makes the services, once the machine is open, and adds them to the server.
+func newServices(server *Server, opts ServicesOptions) (*Services, error) {
+	s := &Services{opts: opts, server: server}
+	var err error
+	if s.mirrors, err = mirror.New(s.source()); err != nil {
 		return nil, err
 	}
-	draining, startDraining := context.WithCancel(context.Background())
-	conns := &transit.Conns{}
-	s := &Services{
-		opts: opts, mirrors: mirrors, current: recipesvc.New(opts.current(mirrors)), conns: conns,
-		watch: watch.NewServer(opts.Keyspace.Hub, watch.ServerOptions{
-			Permit: func(ctx context.Context, _ *pb.WatchCreateRequest) error { return admit(ctx) },
-			Header: opts.fillHeader, ProgressInterval: opts.ProgressInterval,
-			FragmentBytes: opts.MaxRequestBytes + 512<<10, Conns: conns, Logger: opts.Logger.Named("watch"),
-		}),
-		hub: opts.Keyspace.Hub, startDraining: startDraining,
-	}
+	s.current = recipesvc.New(s.currentBackend())
+	s.watch = watch.NewServer(opts.Keyspace.Hub, watch.ServerOptions{
+		Permit: func(ctx context.Context, _ *pb.WatchCreateRequest) error { return admit(ctx) },
+		Header: s.fillHeader, ProgressInterval: server.opts.ProgressInterval,
+		FragmentBytes: server.opts.MaxRequestBytes + 512<<10, Conns: &server.conns, Logger: s.logger("watch"),
+	})
 	var streamErr error
-	s.API, err = api.New(api.Options{
-		Backend: opts.Backend, History: opts.Keyspace.Machine.History(), MemberID: opts.MemberID,
-		Watch:           s.watch,
-		Register:        func(r grpc.ServiceRegistrar, etcd *api.Services) { streamErr = s.register(r, etcd) },
-		GRPC:            append(opts.GRPC, grpc.ChainStreamInterceptor(endOnDrain(draining)), grpc.ForceServerCodecV2(stream.Codec(opts.Logger))),
-		ElectionTimeout: opts.ElectionTimeout,
-		MaxRequestBytes: opts.MaxRequestBytes, MaxTxnOps: opts.MaxTxnOps,
-		QuotaBytes: opts.QuotaBytes, SpoolDir: opts.SpoolDir, Memory: opts.Keyspace.Memory,
-		Registry: opts.Registry, Logger: opts.Logger.Named("api"),
+	err = server.API.Serve(api.Keyspace{
+		Shard: opts.Keyspace.Shard, Backend: opts.Backend, History: opts.Keyspace.Machine.History(), Watch: s.watch,
+		Register:   func(r grpc.ServiceRegistrar, etcd *api.Services) { streamErr = s.register(r, etcd) },
+		QuotaBytes: opts.QuotaBytes, SpoolDir: opts.SpoolDir,
 	})
 	if err = errors.Join(err, streamErr); err != nil {
-		s.Close()
+		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// Listen returns a listener of the gRPC server, whose clients are followed as far as what they have not read.
-func (s *Services) Listen(l net.Listener) net.Listener { return s.conns.Listen(l) }
+func (s *Services) logger(name string) *zap.Logger { return s.server.opts.Logger.Named(name) }
 
 // register adds coord's own services to etcd's.
 func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err error) {
-	s.recipes = recipesvc.New(s.opts.recipes(s.mirrors, func(bytes int) bool { return etcd.CheckNew(bytes) == nil }))
+	s.recipes = recipesvc.New(s.recipesBackend(func(bytes int) bool { return etcd.CheckNew(bytes) == nil }))
 	s.recipes.Register(r)
-	introspect.New(s.opts.introspection()).Register(r)
+	introspect.New(s.introspection()).Register(r)
+	k, o := s.opts.Keyspace, &s.server.opts
 	s.streams, err = stream.New(stream.Options{
-		Backend: streamBackend{s.opts.Keyspace, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
+		Backend: streamBackend{k, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
 		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
-		Procedures: recipes.Procedures(), History: s.opts.Keyspace.Machine.History(), MemberID: s.opts.MemberID, MaxRequestBytes: s.opts.MaxRequestBytes,
-		Mirrors: s.mirrors, Limits: s.opts.Streams, Memory: s.opts.Keyspace.Memory, Conns: s.conns, Streams: s.opts.Keyspace.Streams, Metrics: s.opts.Registry, Logger: s.opts.Logger.Named("stream"),
+		Procedures: recipes.Procedures(), Shard: k.Shard, History: k.Machine.History(), MemberID: o.MemberID,
+		MaxRequestBytes: o.MaxRequestBytes, Mirrors: s.mirrors, Limits: o.Streams, Memory: k.Memory,
+		Conns: &s.server.conns, Streams: k.Streams, Metrics: k.Metrics(o.Registry), Logger: s.logger("stream"),
 	})
 	s.streams.Register(r)
 	configsvc.New(etcd, s.opts.Backend.Propose).Register(r)
@@ -145,31 +115,15 @@ func (b streamBackend) Version() raftv1.Version { return b.Machine.Version() }
 
 func (b streamBackend) CheckRequest(kind coordv1.Kind) error { return b.Machine.CheckRequest(kind) }
 
-// Drain ends the streams, each with a status that says why, and lets the other requests finish until ctx ends. The caller
-// has stopped accepting clients.
-func (s *Services) Drain(ctx context.Context) {
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		s.API.GRPC().GracefulStop()
-	}()
-	s.startDraining()
+// drain ends the streams, each with a status that says why.
+func (s *Services) drain() {
 	s.streams.Close()
-	s.hub.Close()
-	s.recipes.Close()
-	s.current.Close()
-	s.mirrors.Close()
-	select {
-	case <-stopped:
-	case <-ctx.Done():
-		s.API.GRPC().Stop()
-		<-stopped
-	}
+	s.opts.Keyspace.Hub.Close()
+	s.close()
 }
 
-// Close ends what goes on in the background. It can be called twice, and after Drain.
-func (s *Services) Close() {
-	s.startDraining()
+// close ends what goes on in the background. It can be called twice, and after drain.
+func (s *Services) close() {
 	if s.recipes != nil {
 		s.recipes.Close()
 	}
@@ -180,62 +134,63 @@ func (s *Services) Close() {
 	s.mirrors.Close()
 }
 
-func (o *ServicesOptions) fillHeader(h *pb.ResponseHeader) {
-	h.ClusterId, h.MemberId, h.RaftTerm = o.Keyspace.Machine.History().ID(), o.MemberID, o.Backend.Status().Term
+func (s *Services) fillHeader(h *pb.ResponseHeader) {
+	h.ClusterId, h.MemberId = s.opts.Keyspace.Machine.History().ID(), s.server.opts.MemberID
+	h.RaftTerm = s.opts.Backend.Status().Term
 }
 
-// current is recipes for who has waited for ReadIndex already.
-func (o *ServicesOptions) current(mirrors *mirror.Mirrors) recipesvc.Backend {
-	b := o.recipes(mirrors, func(int) bool { return true }) // it only reads
+// currentBackend is recipesBackend for who has waited for ReadIndex already.
+func (s *Services) currentBackend() recipesvc.Backend {
+	b := s.recipesBackend(func(int) bool { return true }) // it only reads
 	b.ReadIndex = admit
 	return b
 }
 
-// recipes is the member as the recipes' services see it. fits says whether there is space for something new.
-func (o *ServicesOptions) recipes(mirrors *mirror.Mirrors, fits func(bytes int) bool) recipesvc.Backend {
+// recipesBackend is the keyspace as the recipes' services see it. fits says whether there is space for something new.
+func (s *Services) recipesBackend(fits func(bytes int) bool) recipesvc.Backend {
 	return recipesvc.Backend{
-		Propose:    o.Backend.Propose,
-		ReadIndex:  o.readIndex,
-		View:       o.mirrorView,
-		Subscribe:  o.subscribe,
-		LeaseAlive: o.Keyspace.LeaseAlive,
+		Propose:    s.opts.Backend.Propose,
+		ReadIndex:  s.readIndex,
+		View:       s.mirrorView,
+		Subscribe:  s.subscribe,
+		LeaseAlive: s.opts.Keyspace.LeaseAlive,
 		Fits:       fits,
-		CheckProbe: o.checkProbe,
-		Mirrors:    mirrors,
-		Logger:     o.Logger.Named("recipes"),
+		CheckProbe: s.checkProbe,
+		Mirrors:    s.mirrors,
+		Logger:     s.logger("recipes"),
 	}
 }
 
 // readIndex is the admission of who then reads from a copy that many share.
-func (o *ServicesOptions) readIndex(ctx context.Context) error {
+func (s *Services) readIndex(ctx context.Context) error {
 	if err := admit(ctx); err != nil {
 		return err
 	}
-	return o.Backend.ReadIndex(ctx)
+	return s.opts.Backend.ReadIndex(ctx)
 }
 
-func (o *ServicesOptions) checkProbe(p *instances.Probe) error {
-	if o.CheckProbe == nil {
+func (s *Services) checkProbe(p *instances.Probe) error {
+	if s.server.opts.CheckProbe == nil {
 		return nil
 	}
-	return o.CheckProbe(p)
+	return s.server.opts.CheckProbe(p)
 }
 
-// mirrors is the member as the mirrors see it.
-func (o *ServicesOptions) mirrors() mirror.Source {
+// source is the keyspace as the mirrors see it.
+func (s *Services) source() mirror.Source {
 	return mirror.Source{
-		View:      o.mirrorView,
-		Subscribe: o.subscribe,
-		Logger:    o.Logger.Named("recipes"),
+		View:      s.mirrorView,
+		Subscribe: s.subscribe,
+		Logger:    s.logger("recipes"),
 	}
 }
 
-func (o *ServicesOptions) subscribe(ctx context.Context, key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
-	return o.Keyspace.Subscribe(ctx, key, end, func(d watch.Delivery) { fn(mirror.Delivery(d)) })
+func (s *Services) subscribe(ctx context.Context, key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
+	return s.opts.Keyspace.Subscribe(ctx, key, end, func(d watch.Delivery) { fn(mirror.Delivery(d)) })
 }
 
-func (o *ServicesOptions) mirrorView(ctx context.Context) (mirror.View, error) {
-	v, err := o.Keyspace.Read(ctx)
+func (s *Services) mirrorView(ctx context.Context) (mirror.View, error) {
+	v, err := s.opts.Keyspace.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -243,24 +198,24 @@ func (o *ServicesOptions) mirrorView(ctx context.Context) (mirror.View, error) {
 }
 
 // introspection is the member as introspection sees it.
-func (o *ServicesOptions) introspection() introspect.Backend {
+func (s *Services) introspection() introspect.Backend {
 	return introspect.Backend{
-		Propose:   o.Backend.Propose,
-		ReadIndex: o.Backend.ReadIndex,
+		Propose:   s.opts.Backend.Propose,
+		ReadIndex: s.opts.Backend.ReadIndex,
 		View: func(ctx context.Context) (introspect.View, error) {
-			v, err := o.Keyspace.Read(ctx)
+			v, err := s.opts.Keyspace.Read(ctx)
 			if err != nil {
 				return nil, err
 			}
 			return v, nil
 		},
 		Remaining: func(id statemachine.LeaseID) int64 {
-			l, _, ok := o.Keyspace.Machine.Lease(id)
+			l, _, ok := s.opts.Keyspace.Machine.Lease(id)
 			if !ok {
 				return 0
 			}
-			return o.Keyspace.LeaseRemaining(l)
+			return s.opts.Keyspace.LeaseRemaining(l)
 		},
-		Logger: o.Logger.Named("introspect"),
+		Logger: s.logger("introspect"),
 	}
 }

@@ -302,7 +302,7 @@ func held(t testing.TB, endpoint string, good func(bytes float64) bool) {
 // waitStreams waits until a member says that it serves n streams.
 func waitStreams(t testing.TB, endpoint string, n int) {
 	t.Helper()
-	want := fmt.Sprintf("\ncoord_stream_streams %d\n", n)
+	want := fmt.Sprintf("\ncoord_stream_streams{shard=\"1\"} %d\n", n)
 	waitMetrics(t, endpoint, fmt.Sprintf("there are not %d streams", n), func(page string) bool {
 		return strings.Contains(page, want)
 	})

@@ -158,9 +158,8 @@ func withServer(t *testing.T, test func(t *testing.T, s *fakeServer)) {
 		}
 		var err error
 		s.Server, err = New(Options{
-			Backend: s.member, Etcd: api.NewServices(api.Options{
-				QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128,
-			}),
+			Backend: s.member, Etcd: api.NewServices(
+				api.Options{MaxRequestBytes: 1 << 20, MaxTxnOps: 128}, api.Keyspace{QuotaBytes: -1}),
 			Features: map[string]uint32{"old": 1, "new": uint32(raftv1.MaxVersion) + 1},
 			History:  statemachine.NewHistory(1), Streams: s.streams, Metrics: s.metrics,
 		})

@@ -20,6 +20,7 @@ type frame struct {
 
 // batch is a coordv1.Batch; its requests are frame.requests[from:to].
 type batch struct {
+	shard        uint64 // 0: that of the hello
 	session      int64
 	acknowledged uint64
 	from, to     int
@@ -128,6 +129,8 @@ func (f *frame) parseBatch(data []byte) error {
 				return err
 			}
 			f.requests = append(f.requests, r)
+		case p.isVarint(4):
+			b.shard = p.number
 		}
 	}
 	b.to = len(f.requests)

@@ -42,9 +42,8 @@ func sessionsProcedures() map[coordv1.Kind]statemachine.Procedure {
 func FuzzFrame(f *testing.F) {
 	s := &Server{
 		opts: Options{
-			Backend: &fakeMember{}, Etcd: api.NewServices(api.Options{
-				QuotaBytes: -1, MaxRequestBytes: 1 << 20, MaxTxnOps: 128,
-			}),
+			Backend: &fakeMember{}, Etcd: api.NewServices(
+				api.Options{MaxRequestBytes: 1 << 20, MaxTxnOps: 128}, api.Keyspace{QuotaBytes: -1}),
 		},
 		recipes: sessionsProcedures(),
 	}

@@ -50,6 +50,9 @@ func (st *stream) refuseIn(session int64, i item, why *coordv1.Refusal) {
 func (st *stream) take(f *frame) error {
 	var attach []*request
 	for _, b := range f.batches {
+		if own := st.server.opts.Shard; b.shard != 0 && b.shard != own {
+			return broken("a batch of shard %d on a stream of shard %d", b.shard, own)
+		}
 		requests := f.requests[b.from:b.to]
 		if b.session != 0 {
 			if err := st.takeBatch(b, requests); err != nil {

@@ -85,6 +85,8 @@ type Options struct {
 	Procedures []statemachine.Procedure
 	// Features are what a hello may name; nil: coordv1.Features.
 	Features map[string]uint32
+	// Shard is the number of the keyspace. 0 means 1.
+	Shard uint64
 	// MemberID and the identity of History, as the cluster's id, go into the Welcome, as does MaxRequestBytes.
 	MemberID        uint64
 	History         *statemachine.History
@@ -127,6 +129,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Logger == nil {
 		opts.Logger = zap.NewNop()
+	}
+	if opts.Shard == 0 {
+		opts.Shard = 1
 	}
 	if opts.Features == nil {
 		opts.Features = coordv1.Features

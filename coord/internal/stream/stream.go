@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -289,6 +290,10 @@ func (st *stream) greet(f *frame, greeted *bool) error {
 		return broken("version %d of the protocol is not known here, only %d is", hello.Protocol, protocol)
 	}
 	o := &st.server.opts
+	if hello.Shard != 0 && hello.Shard != o.Shard {
+		return ending(codes.NotFound, coordv1.Error_REASON_UNSPECIFIED, fmt.Sprintf(
+			"this stream serves shard %d, not %d, which its hello names", o.Shard, hello.Shard))
+	}
 	if err := raftv1.CheckFeatures(hello.Features, o.Features, o.Backend.Version()); err != nil {
 		return ending(codes.FailedPrecondition, coordv1.Error_REASON_CLUSTER_VERSION, err.Error())
 	}

@@ -546,7 +546,10 @@ type Hello struct {
 	Client string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
 	// What the client cannot do without, by name: features.go has the table. The stream ends with REASON_CLUSTER_VERSION, and the name, if
 	// the member's release does not know one of them, or the cluster's version does not have it yet.
-	Features      []string `protobuf:"bytes,3,rep,name=features,proto3" json:"features,omitempty"`
+	Features []string `protobuf:"bytes,3,rep,name=features,proto3" json:"features,omitempty"`
+	// The keyspace that the stream is about, by the number of its shard; 0 means 1. The call's metadata hand the stream to it
+	// (MetadataShard in shard.go); where they name another one the stream ends with NOT_FOUND, and both numbers.
+	Shard         uint64 `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,6 +603,13 @@ func (x *Hello) GetFeatures() []string {
 		return x.Features
 	}
 	return nil
+}
+
+func (x *Hello) GetShard() uint64 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
 }
 
 type Welcome struct {
@@ -669,8 +679,10 @@ type Batch struct {
 	// 0: requests without a session: reads, and what opens, attaches and ends sessions. They are not executed exactly once.
 	Session int64 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
 	// The client has the outcome of each request of the session with a sequence <= acknowledged: the server forgets them.
-	Acknowledged  uint64     `protobuf:"varint,2,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
-	Requests      []*Request `protobuf:"bytes,3,rep,name=requests,proto3" json:"requests,omitempty"`
+	Acknowledged uint64     `protobuf:"varint,2,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Requests     []*Request `protobuf:"bytes,3,rep,name=requests,proto3" json:"requests,omitempty"`
+	// The keyspace of the session; 0 means that of the hello. For now no other may be named: the stream ends.
+	Shard         uint64 `protobuf:"varint,4,opt,name=shard,proto3" json:"shard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -724,6 +736,13 @@ func (x *Batch) GetRequests() []*Request {
 		return x.Requests
 	}
 	return nil
+}
+
+func (x *Batch) GetShard() uint64 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
 }
 
 type Request struct {
@@ -2828,20 +2847,22 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\x06pushes\x18\x02 \x03(\v2\x0e.coord.v1.PushR\x06pushes\x12\x1c\n" +
 	"\theartbeat\x18\x03 \x01(\x04R\theartbeat\x122\n" +
 	"\bchannels\x18\x04 \x03(\v2\x16.coord.v1.ChannelFrameR\bchannels\x12+\n" +
-	"\awelcome\x18\x05 \x01(\v2\x11.coord.v1.WelcomeR\awelcome\"W\n" +
+	"\awelcome\x18\x05 \x01(\v2\x11.coord.v1.WelcomeR\awelcome\"m\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x1a\n" +
-	"\bfeatures\x18\x03 \x03(\tR\bfeatures\"q\n" +
+	"\bfeatures\x18\x03 \x03(\tR\bfeatures\x12\x14\n" +
+	"\x05shard\x18\x04 \x01(\x04R\x05shard\"q\n" +
 	"\aWelcome\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12\x1b\n" +
 	"\tmember_id\x18\x02 \x01(\x04R\bmemberId\x12*\n" +
-	"\x11max_request_bytes\x18\x03 \x01(\x03R\x0fmaxRequestBytes\"t\n" +
+	"\x11max_request_bytes\x18\x03 \x01(\x03R\x0fmaxRequestBytes\"\x8a\x01\n" +
 	"\x05Batch\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x03R\asession\x12\"\n" +
 	"\facknowledged\x18\x02 \x01(\x04R\facknowledged\x12-\n" +
-	"\brequests\x18\x03 \x03(\v2\x11.coord.v1.RequestR\brequests\"\x86\x01\n" +
+	"\brequests\x18\x03 \x03(\v2\x11.coord.v1.RequestR\brequests\x12\x14\n" +
+	"\x05shard\x18\x04 \x01(\x04R\x05shard\"\x86\x01\n" +
 	"\aRequest\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\"\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x0e.coord.v1.KindR\x04kind\x12\x12\n" +
