@@ -1,5 +1,6 @@
-// Package driver is how one process with many callers uses each product at its best: coord by one stream, etcd by its raw
-// stubs and its own package concurrency over several connections, ZooKeeper by the Go client over several connections.
+// Package driver is how one process with many callers uses each product at its best: coord by one stream, etcd by its
+// raw stubs and its own package concurrency over several connections, ZooKeeper by the Go client over several
+// connections.
 package driver
 
 import (
@@ -13,15 +14,15 @@ import (
 	"github.com/coord-dev/coord/bench/peers"
 )
 
-// Driver is one process's use of one product. Callers are numbered from 0 and call at the same time, each one call after
-// the other. Close ends what is under way; so does the end of the context given to Open.
+// Driver is one process's use of one product. Callers are numbered from 0 and call at the same time, each one call
+// after the other. Close ends what is under way; so does the end of the context given to Open.
 type Driver interface {
 	// Write replaces the value of the caller's own key.
 	Write(ctx context.Context, caller int) error
 	// Read reads the caller's own key: linearizably, but for ZooKeeper, which reads what the member has.
 	Read(ctx context.Context, caller int) error
-	// Pair takes a lock that nobody else wants and gives it back. With ZooKeeper, which has no locks, it creates an ephemeral
-	// node and deletes it, which is the least that a lock can cost there.
+	// Pair takes a lock that nobody else wants and gives it back. With ZooKeeper, which has no locks, it creates an
+	// ephemeral node and deletes it, which is the least that a lock can cost there.
 	Pair(ctx context.Context, caller int) error
 	// Churn opens a session of its own and ends it.
 	Churn(ctx context.Context, caller int) error

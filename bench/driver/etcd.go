@@ -47,7 +47,9 @@ func (d *etcd) connect(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range d.cfg.conns() {
-		c, err := clientv3.New(clientv3.Config{Endpoints: []string{d.cfg.endpoint(i)}, Context: ctx, Logger: zap.NewNop()})
+		c, err := clientv3.New(clientv3.Config{
+			Endpoints: []string{d.cfg.endpoint(i)}, Context: ctx, Logger: zap.NewNop(),
+		})
 		if err != nil {
 			return err
 		}
@@ -132,7 +134,8 @@ func (d *etcd) Close() error {
 	return errors.Join(append(errs, d.pool.Close())...)
 }
 
-// closeSessions ends them, many at the same time. Where the servers or the context are gone already there is nothing to end.
+// closeSessions ends them, many at the same time. Where the servers or the context are gone already there is nothing to
+// end.
 func closeSessions(sessions []*concurrency.Session) error {
 	return each(context.Background(), len(sessions), func(_ context.Context, i int) error {
 		if err := sessions[i].Close(); err != nil && sessions[i].Client().Ctx().Err() == nil {

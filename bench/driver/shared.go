@@ -21,8 +21,8 @@ type Shared interface {
 	Party(ctx context.Context, name string, parties int) (Party, error)
 }
 
-// Party is one party of a barrier. Enter waits until all have entered, Leave until all have left. Not safe for concurrent
-// use.
+// Party is one party of a barrier. Enter waits until all have entered, Leave until all have left. Not safe for
+// concurrent use.
 type Party interface {
 	Enter(ctx context.Context) error
 	Leave(ctx context.Context) error
@@ -34,7 +34,8 @@ const (
 	sharedPermits = "shared-permits"
 )
 
-// register is a number that many change by compare and swap: what a counter and a semaphore are where the server has none.
+// register is a number that many change by compare and swap: what a counter and a semaphore are where the server has
+// none.
 type register interface {
 	// read returns the number, and the version to swap with.
 	read(ctx context.Context) (n int, version int64, err error)
@@ -42,8 +43,8 @@ type register interface {
 	swap(ctx context.Context, n int, version int64) (swapped bool, err error)
 }
 
-// change adds delta to a register, as soon as the sum is not above limit. Who fails pauses for a random while, longer each
-// time: without that, hundreds of callers get through a few times a second.
+// change adds delta to a register, as soon as the sum is not above limit. Who fails pauses for a random while, longer
+// each time: without that, hundreds of callers get through a few times a second.
 func change(ctx context.Context, r register, delta, limit int) error {
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		n, version, err := r.read(ctx)

@@ -72,7 +72,8 @@ func (p *zooKeeperParty) Enter(context.Context) error {
 		return err
 	}
 	if len(parties) >= p.parties {
-		if _, err := p.conn.Create(p.parent+"/"+ready, nil, 0, anybody); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+		if _, err := p.conn.Create(p.parent+"/"+ready, nil, 0, anybody); err != nil &&
+			!errors.Is(err, zk.ErrNodeExists) {
 			return err
 		}
 	}

@@ -1,5 +1,5 @@
-// Package holder is a process that holds sessions, each with a lock, until it is killed: what a benchmark needs to see how
-// servers carry many sessions, and how they take the death of one.
+// Package holder is a process that holds sessions, each with a lock, until it is killed: what a benchmark needs to see
+// how servers carry many sessions, and how they take the death of one.
 package holder
 
 import (

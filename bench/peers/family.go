@@ -11,8 +11,8 @@ import (
 
 // family is how products that resemble each other are configured and asked.
 type family interface {
-	// configure returns the command line of each member, given their addresses and the folder that holds all of their data.
-	// Member i keeps its own in memberDir(dir, i).
+	// configure returns the command line of each member, given their addresses and the folder that holds all of their
+	// data. Member i keeps its own in memberDir(dir, i).
 	configure(p Product, dir string, members []addresses) ([][]string, error)
 	// waitReady returns when the member that serves clients at endpoint has shown that it serves, or with ctx.
 	waitReady(ctx context.Context, endpoint string) error

@@ -6,7 +6,8 @@ import (
 )
 
 func TestParseGoroutines(t *testing.T) {
-	n, err := parseGoroutines(strings.NewReader("# HELP go_goroutines x\n# TYPE go_goroutines gauge\ngo_goroutines 131\n"))
+	n, err := parseGoroutines(strings.NewReader("# HELP go_goroutines x\n# TYPE go_goroutines " +
+		"gauge\ngo_goroutines 131\n"))
 	if err != nil || n != 131 {
 		t.Errorf("got %d, %v", n, err)
 	}

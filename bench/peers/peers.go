@@ -24,7 +24,8 @@ func Kinds() []string { return []string{Etcd, ZooKeeper, Coord, Ceiling} }
 // ErrNotInstalled is what Lookup returns for a peer that this machine does not have and that need not be there.
 var ErrNotInstalled = errors.New("not installed")
 
-// Subcommands by which the benchmark's own binary acts as a server, so that the comparison with etcd needs nothing installed.
+// Subcommands by which the benchmark's own binary acts as a server, so that the comparison with etcd needs nothing
+// installed.
 const (
 	ServeEtcd = "serve-etcd"
 	ServeNull = "serve-null"
@@ -56,8 +57,8 @@ func (p Product) Stateless() bool { return p.Kind == Ceiling }
 func (p Product) SpeaksEtcd() bool { return p.Kind != ZooKeeper }
 
 // Lookup returns the product called name. self is the path of the benchmark's own binary, coordd that of the server
-// under test, valueBytes the size of the values that the ceiling returns. The error wraps ErrNotInstalled if the product is
-// one to be left out.
+// under test, valueBytes the size of the values that the ceiling returns. The error wraps ErrNotInstalled if the
+// product is one to be left out.
 func Lookup(name, self, coordd string, valueBytes int) (Product, error) {
 	p := Product{Kind: name, Name: name}
 	switch name {
@@ -76,7 +77,8 @@ func Lookup(name, self, coordd string, valueBytes int) (Product, error) {
 		p.Flags = []string{fmt.Sprintf("--value-bytes=%d", valueBytes)}
 	case Coord:
 		if _, err := os.Stat(coordd); err != nil {
-			return Product{}, fmt.Errorf("peer %s: no server binary (run make build, or name it with -coordd): %w", name, err)
+			return Product{}, fmt.Errorf("peer %s: no server binary (run make build, or name it with -coordd): %w",
+				name, err)
 		}
 		p.Command = []string{coordd}
 	default:

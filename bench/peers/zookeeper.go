@@ -24,10 +24,12 @@ const (
 func zooKeeperCommand() ([]string, error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
-		return nil, fmt.Errorf("peer %s: %w: no java in the PATH (Debian: apt-get install zookeeper)", ZooKeeper, ErrNotInstalled)
+		return nil, fmt.Errorf("peer %s: %w: no java in the PATH (Debian: apt-get install zookeeper)", ZooKeeper,
+			ErrNotInstalled)
 	}
 	if _, err := os.Stat(zooKeeperJar); err != nil {
-		return nil, fmt.Errorf("peer %s: %w: no %s (Debian: apt-get install zookeeper)", ZooKeeper, ErrNotInstalled, zooKeeperJar)
+		return nil, fmt.Errorf("peer %s: %w: no %s (Debian: apt-get install zookeeper)", ZooKeeper, ErrNotInstalled,
+			zooKeeperJar)
 	}
 	return []string{java, zooKeeperHeap, "-Dzookeeper.jmx.log4j.disable=true", "-cp", zooKeeperJar, zooKeeperMain}, nil
 }

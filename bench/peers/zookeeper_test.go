@@ -28,7 +28,8 @@ func TestZooKeeperConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"clientPort=4\n", "server.1=127.0.0.1:2:3\n", "server.2=127.0.0.1:5:6\n", "initLimit=10\n"} {
+	for _, want := range []string{"clientPort=4\n", "server.1=127.0.0.1:2:3\n", "server.2=127.0.0.1:5:6\n",
+		"initLimit=10\n"} {
 		if !strings.Contains(second, want) {
 			t.Errorf("no line %q in\n%s", want, second)
 		}

@@ -1,5 +1,5 @@
-// Package process runs the programs that the benchmark starts: servers, and clients that are to be killed. What they print
-// goes to a log file, and what they use is read from /proc.
+// Package process runs the programs that the benchmark starts: servers, and clients that are to be killed. What they
+// print goes to a log file, and what they use is read from /proc.
 package process
 
 import (
@@ -98,7 +98,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Terminate sends SIGTERM and waits; it does nothing when the process has ended. A process that does not end in time is killed, which is an error.
+// Terminate sends SIGTERM and waits; it does nothing when the process has ended. A process that does not end in time is
+// killed, which is an error.
 func (p *Process) Terminate() error {
 	p.signal(syscall.SIGTERM)
 	select {
@@ -106,7 +107,8 @@ func (p *Process) Terminate() error {
 		return nil
 	case <-time.After(stopTimeout):
 		p.Kill()
-		return fmt.Errorf("process %d was still running %s after SIGTERM and was killed", p.cmd.Process.Pid, stopTimeout)
+		return fmt.Errorf("process %d was still running %s after SIGTERM and was killed", p.cmd.Process.Pid,
+			stopTimeout)
 	}
 }
 

@@ -28,7 +28,8 @@ func Start(pids []int, base string) (*Recording, error) {
 		list = append(list, strconv.Itoa(pid))
 	}
 	r := &Recording{base: base}
-	r.cmd = exec.Command("perf", "record", "-q", "-g", "-F", strconv.Itoa(frequency), "-p", strings.Join(list, ","), "-o", base+".perf")
+	r.cmd = exec.Command("perf", "record", "-q", "-g", "-F", strconv.Itoa(frequency), "-p", strings.Join(list, ","),
+		"-o", base+".perf")
 	r.cmd.Stdout, r.cmd.Stderr = &r.said, &r.said
 	if err := r.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("profile: %w", err)
@@ -46,7 +47,8 @@ func (r *Recording) Stop() error {
 	_ = r.cmd.Wait()
 	var text []byte
 	for _, order := range []string{"--no-children", "--children"} {
-		out, err := exec.Command("perf", "report", "-i", r.base+".perf", "--stdio", "-g", "none", "--percent-limit", "0.5", order).Output()
+		out, err := exec.Command("perf", "report", "-i", r.base+".perf", "--stdio", "-g", "none", "--percent-limit",
+			"0.5", order).Output()
 		if err != nil {
 			return fmt.Errorf("read profile %s.perf: %w; perf record said %q", r.base, err, r.said.String())
 		}

@@ -54,7 +54,8 @@ func (h Header) Write(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "time     %s\n", h.Time.Format(time.RFC3339))
 	fmt.Fprintf(&b, "machine  %d cores, %s; memory %s; %s; %s\n", h.Cores, h.CPU, h.Memory, h.Kernel, h.Go)
-	fmt.Fprintf(&b, "disk     %s in %s; append of 4 KiB and fsync p50 %s, p99 %s\n", h.FileSystem, h.Directory, h.FsyncP50, h.FsyncP99)
+	fmt.Fprintf(&b, "disk     %s in %s; append of 4 KiB and fsync p50 %s, p99 %s\n", h.FileSystem, h.Directory,
+		h.FsyncP50, h.FsyncP99)
 	if h.FileSystem == "tmpfs" {
 		b.WriteString("WARNING  tmpfs syncs nothing: figures of writes mean little, choose a disk with -dir\n")
 	}

@@ -72,7 +72,8 @@ func (r *Record) Add(m Metric, v float64) {
 	r.Samples[m] = append(r.Samples[m], v)
 }
 
-// Median returns the middle of values, the mean of the two middle ones when their number is even, NaN when there are none.
+// Median returns the middle of values, the mean of the two middle ones when their number is even, NaN when there are
+// none.
 func Median(values []float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()

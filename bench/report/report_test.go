@@ -60,7 +60,9 @@ func TestTable(t *testing.T) {
 		}
 		return "judged"
 	}
-	if err := sample().WriteTable(&b, "title", "put", Comparison{Baselines: []string{"etcd", "nobody"}, By: OpsPerSecond, Cost: CPUPerOp, Judge: judge}); err != nil {
+	if err := sample().WriteTable(&b, "title", "put", Comparison{
+		Baselines: []string{"etcd", "nobody"}, By: OpsPerSecond, Cost: CPUPerOp, Judge: judge,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	got := b.String()
@@ -98,7 +100,9 @@ func TestJSONHoldsEverySample(t *testing.T) {
 
 func TestMountTypeIsThatOfTheNearestMount(t *testing.T) {
 	mounts := "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp2 xfs rw 0 0\n"
-	for dir, want := range map[string]string{"/": "ext4", "/var/x": "ext4", "/tmp/x": "tmpfs", "/tmp": "tmpfs", "/tmp2/y": "xfs", "/tmp22": "ext4"} {
+	for dir, want := range map[string]string{
+		"/": "ext4", "/var/x": "ext4", "/tmp/x": "tmpfs", "/tmp": "tmpfs", "/tmp2/y": "xfs", "/tmp22": "ext4",
+	} {
 		if got := mountType(mounts, dir); got != want {
 			t.Errorf("%s is on %s, want %s", dir, got, want)
 		}

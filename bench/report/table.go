@@ -64,7 +64,8 @@ var columns = []column{
 
 // Comparison says how a table compares peers.
 type Comparison struct {
-	// Baselines are the peers that the others are divided by, in metric By. Those that the row has no records of are left out.
+	// Baselines are the peers that the others are divided by, in metric By. Those that the row has no records of are
+	// left out.
 	Baselines []string
 	By        Metric
 	// Cost, when not empty, is a second metric whose ratio is shown; where the machine is busy with something else, CPU

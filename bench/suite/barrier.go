@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/bench/report"
 )
 
-// barrier lets many parties of one process enter a barrier and leave it, again and again, and records how long it takes until
-// all are in, and until all are out.
+// barrier lets many parties of one process enter a barrier and leave it, again and again, and records how long it takes
+// until all are in, and until all are out.
 func (s *Suite) barrier(ctx context.Context) error {
 	if !s.selected(RowBarrier) {
 		return nil

@@ -52,7 +52,8 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 			if clients < row.leastClients {
 				continue
 			}
-			if err := s.alternate(ctx, targets, row, report.Record{Row: row.name, Members: members, Clients: clients}); err != nil {
+			if err := s.alternate(ctx, targets, row,
+				report.Record{Row: row.name, Members: members, Clients: clients}); err != nil {
 				return err
 			}
 		}
@@ -60,8 +61,8 @@ func (s *Suite) closedLoops(ctx context.Context, members int) (err error) {
 	return nil
 }
 
-// launchAll starts every peer that any of the rows is for, or all where idle ones are looked at. One that does not start is
-// a line of the report and left out; the error is ctx's. What is running is returned beside an error.
+// launchAll starts every peer that any of the rows is for, or all where idle ones are looked at. One that does not
+// start is a line of the report and left out; the error is ctx's. What is running is returned beside an error.
 func (s *Suite) launchAll(ctx context.Context, members int, rows []loopRow) ([]*target, error) {
 	var targets []*target
 	for _, p := range s.products {
@@ -210,7 +211,8 @@ func (s *Suite) profile(ctx context.Context, c *peers.Cluster, row loopRow, line
 	if err := os.MkdirAll(s.cfg.Profile, 0o755); err != nil {
 		return err
 	}
-	base := filepath.Join(s.cfg.Profile, fmt.Sprintf("%s-%dmembers-%dclients-%s", line.Row, line.Members, line.Clients, line.Peer))
+	base := filepath.Join(s.cfg.Profile, fmt.Sprintf("%s-%dmembers-%dclients-%s", line.Row, line.Members, line.Clients,
+		line.Peer))
 	var taking *profile.Recording
 	_, err := s.loop(ctx, c, row, line.Clients, uint64(s.cfg.Rounds), s.cfg.Round, func() (err error) {
 		if taking == nil {
@@ -226,7 +228,8 @@ func (s *Suite) profile(ctx context.Context, c *peers.Cluster, row loopRow, line
 
 // loop runs one closed loop of a row against a cluster. edge, when not nil, is called at both ends of its window.
 func (s *Suite) loop(
-	ctx context.Context, c *peers.Cluster, row loopRow, clients int, seed uint64, window time.Duration, edge func() error,
+	ctx context.Context, c *peers.Cluster, row loopRow, clients int, seed uint64, window time.Duration,
+	edge func() error,
 ) (workload.Result, error) {
 	endpoints, err := leaderFirst(ctx, c)
 	if err != nil {

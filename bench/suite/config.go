@@ -98,7 +98,8 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs.DurationVar(&c.Round, "round", 2*time.Second, "measured window of one round")
 	fs.DurationVar(&c.WarmUp, "warm-up", 500*time.Millisecond, "time before each measured window")
 	fs.IntVar(&c.Rounds, "rounds", 3, "rounds of each peer, alternating")
-	fs.DurationVar(&c.Heat, "heat", 3*time.Second, "time that ZooKeeper's JVM gets to compile what a row uses, before all rounds")
+	fs.DurationVar(&c.Heat, "heat", 3*time.Second, "time that ZooKeeper's JVM gets to compile what a row uses, before "+
+		"all rounds")
 	fs.DurationVar(&c.SessionTTL, "session-ttl", 10*time.Second, "TTL of sessions, whole seconds")
 	fs.IntVar(&c.Sessions, "sessions", 10_000, "sessions that are held while others write")
 	fs.IntVar(&c.SessionStreams, "session-streams", 3, "streams that share them, of one process")
@@ -113,7 +114,8 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs.StringVar(&c.Dir, "dir", os.TempDir(), "`directory` for the servers' data; its file system is what is measured")
 	fs.StringVar(&c.Coordd, "coordd", "bin/coordd", "server binary under test")
 	fs.StringVar(&c.JSON, "json", "", "`file` to write all samples to")
-	fs.StringVar(&c.Profile, "profile", "", "`directory` for CPU profiles, taken with perf in a round more for each line")
+	fs.StringVar(&c.Profile, "profile", "", "`directory` for CPU profiles, taken with perf in a round more for "+
+		"each line")
 	if err := fs.Parse(args); err != nil {
 		return Config{}, err
 	}
@@ -188,7 +190,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("-session-ttl is %s: want whole seconds", c.SessionTTL)
 	}
 	if most := 100_000_000; c.Keys > most || c.StartupKeys > most {
-		return fmt.Errorf("-keys is %d and -startup-keys %d: keys are eight digits, want at most %d", c.Keys, c.StartupKeys, most)
+		return fmt.Errorf("-keys is %d and -startup-keys %d: keys are eight digits, want at most %d", c.Keys,
+			c.StartupKeys, most)
 	}
 	for _, row := range allRows() {
 		if c.Rows.MatchString(row) {
@@ -214,13 +217,19 @@ func numbers(list string) ([]int, error) {
 // setup says in the report how the measurement is made.
 func (c Config) setup() []string {
 	return []string{
-		fmt.Sprintf("client in this process, GOMAXPROCS %d, raw stubs; N clients share min(N, %d) connections, spread over the members, leader first",
+		fmt.Sprintf("client in this process, GOMAXPROCS %d, raw stubs; N clients share min(N, %d) connections, spread "+
+			"over the members, leader first",
 			runtime.GOMAXPROCS(0), c.Conns),
-		fmt.Sprintf("keys of 8 bytes, %d of them at random, values of %d bytes; pairs (put, delete) on as many keys of 9 bytes", c.Keys, c.ValueBytes),
-		fmt.Sprintf("%d rounds of %s after %s of warm-up, peers alternating; a figure is the median of its rounds, a ratio that of paired rounds",
+		fmt.Sprintf("keys of 8 bytes, %d of them at random, values of %d bytes; pairs (put, delete) on as many keys "+
+			"of 9 bytes", c.Keys, c.ValueBytes),
+		fmt.Sprintf("%d rounds of %s after %s of warm-up, peers alternating; a figure is the median of its rounds, a "+
+			"ratio that of paired rounds",
 			c.Rounds, c.Round, c.WarmUp),
-		fmt.Sprintf("rows stream-*, handoff: a key or lock of each caller's own; coord by client, one stream to the leader; etcd by raw stubs and "+
-			"package concurrency, ZooKeeper by github.com/go-zookeeper/zk, N callers sharing min(N, %d) connections spread over the members", c.Conns),
-		"all servers of a table run at the same time and idle while another is measured; cpu and memory are sums over the members",
+		fmt.Sprintf("rows stream-*, handoff: a key or lock of each caller's own; coord by client, one stream to the "+
+			"leader; etcd by raw stubs and package concurrency, ZooKeeper by github.com/go-zookeeper/zk, N callers "+
+			"sharing min(N, %d) connections "+
+			"spread over the members", c.Conns),
+		"all servers of a table run at the same time and idle while another is measured; " +
+			"cpu and memory are sums over the members",
 	}
 }

@@ -88,8 +88,8 @@ func (s *Suite) timeGrants(ctx context.Context, p peers.Product, ttl time.Durati
 	return nil
 }
 
-// timeGrant starts a holder of one lock, has a contender of d wait for it, kills the holder when life has passed, and returns
-// how long after that the contender held the lock.
+// timeGrant starts a holder of one lock, has a contender of d wait for it, kills the holder when life has passed, and
+// returns how long after that the contender held the lock.
 func timeGrant(
 	ctx context.Context, d driver.Driver, self string, plan holder.Plan, life time.Duration, logFile string,
 ) (time.Duration, error) {

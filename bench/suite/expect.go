@@ -48,8 +48,9 @@ func fasterBy(loaded float64) expectation {
 	}
 }
 
-// atLeast is how many times faster than the others the native stream shall be with 512 callers and more; with one caller it
-// shall not be slower than any of them. Nothing is expected where the peer did not run, or where the figure is 0.
+// atLeast is how many times faster than the others the native stream shall be with 512 callers and more; with one
+// caller it shall not be slower than any of them. Nothing is expected where the peer did not run, or where the figure
+// is 0.
 type atLeast struct {
 	zooKeeper, zooKeeper3 float64 // with one member, and with several
 	etcd                  float64

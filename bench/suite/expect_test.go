@@ -19,7 +19,9 @@ func TestExpectations(t *testing.T) {
 	}
 	three := func(rec report.Record) report.Record { rec.Members = 3; return rec }
 	death := func(ttl float64, grants ...float64) report.Record {
-		return report.Record{Peer: peers.Coord, Samples: map[report.Metric][]float64{report.TTL: {ttl}, report.GrantAfterKill: grants}}
+		return report.Record{
+			Peer: peers.Coord, Samples: map[report.Metric][]float64{report.TTL: {ttl}, report.GrantAfterKill: grants},
+		}
 	}
 	pairs := atLeast{zooKeeper: 2, zooKeeper3: 3, etcd: 8}.expect
 	for _, c := range []struct {
@@ -39,10 +41,13 @@ func TestExpectations(t *testing.T) {
 		{"the ceiling", fasterBy(1.3), report.Record{Peer: peers.Ceiling}, etcd(0.1), ""},
 		{"stream", pairs, coord(512, report.OpsPerSecond, 1), both(8, 2), "≥8×etcd ≥2×zookeeper ok"},
 		{"stream, behind etcd", pairs, coord(512, report.OpsPerSecond, 1), both(7.9, 2), "≥8×etcd ≥2×zookeeper SHORT"},
-		{"stream, behind ZooKeeper", pairs, coord(512, report.OpsPerSecond, 1), both(8, 1.9), "≥8×etcd ≥2×zookeeper SHORT"},
-		{"stream of three", pairs, three(coord(512, report.OpsPerSecond, 1)), both(8, 2.9), "≥8×etcd ≥3×zookeeper SHORT"},
+		{"stream, behind ZooKeeper", pairs, coord(512, report.OpsPerSecond, 1), both(8, 1.9),
+			"≥8×etcd ≥2×zookeeper SHORT"},
+		{"stream of three", pairs, three(coord(512, report.OpsPerSecond, 1)), both(8, 2.9),
+			"≥8×etcd ≥3×zookeeper SHORT"},
 		{"stream, one caller", pairs, coord(1, report.OpsPerSecond, 1), both(1, 1), "≥1×etcd ≥1×zookeeper ok"},
-		{"stream, one slower caller", pairs, coord(1, report.OpsPerSecond, 1), both(1.1, 0.9), "≥1×etcd ≥1×zookeeper SHORT"},
+		{"stream, one slower caller", pairs, coord(1, report.OpsPerSecond, 1), both(1.1, 0.9),
+			"≥1×etcd ≥1×zookeeper SHORT"},
 		{"stream, a few callers", pairs, coord(64, report.OpsPerSecond, 1), both(0.1, 0.1), ""},
 		{"stream without ZooKeeper", pairs, coord(512, report.OpsPerSecond, 1), etcd(9), "≥8×etcd ok"},
 		{"little lost", lossAtMost(5), coord(64, report.WriteLoss, 4, 5, 9), nil, "loss ≤5 % ok"},

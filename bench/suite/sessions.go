@@ -30,8 +30,8 @@ const (
 	sessionsPatience = 5 * time.Minute
 )
 
-// sessions has a process hold many sessions on three members, and records what writes lose by them, what they cost, and how
-// long they outlive their process. Only coord's are measured: nothing else has so many on so few connections.
+// sessions has a process hold many sessions on three members, and records what writes lose by them, what they cost, and
+// how long they outlive their process. Only coord's are measured: nothing else has so many on so few connections.
 func (s *Suite) sessions(ctx context.Context) error {
 	if !s.selected(RowSessions) {
 		return nil
@@ -82,8 +82,8 @@ func (s *Suite) holdSessions(ctx context.Context, p peers.Product, rec *report.R
 	return nil
 }
 
-// spell has a process hold the sessions, has others write, and kills the process. It returns the writes a second of each
-// round, and what the servers used just before.
+// spell has a process hold the sessions, has others write, and kills the process. It returns the writes a second of
+// each round, and what the servers used just before.
 func (s *Suite) spell(ctx context.Context, c *peers.Cluster, rec *report.Record) ([]float64, process.Usage, error) {
 	held, err := s.openSessions(ctx, c, rec)
 	if err != nil {
@@ -99,7 +99,8 @@ func (s *Suite) spell(ctx context.Context, c *peers.Cluster, rec *report.Record)
 		return nil, process.Usage{}, err
 	}
 	if left, err := countHeld(ctx, c); err != nil || left != int64(s.cfg.Sessions) {
-		return nil, process.Usage{}, errors.Join(err, fmt.Errorf("%d of %d sessions hold their locks under writes", left, s.cfg.Sessions))
+		return nil, process.Usage{}, errors.Join(err, fmt.Errorf("%d of %d sessions hold their locks under writes",
+			left, s.cfg.Sessions))
 	}
 	held.Kill()
 	return rounds, carried, timeDeath(ctx, c, s.cfg.SessionTTL, rec)

@@ -37,23 +37,41 @@ func tables() []table {
 		{RowPut, "put: one key", report.OpsPerSecond, fasterBy(1.3)},
 		{RowGet, "get: one key, linearizable", report.OpsPerSecond, fasterBy(1.2)},
 		{RowPair, "pair: put, then delete, of one key", report.OpsPerSecond, nil},
-		{RowStreamWrite, "stream-write: a key of each caller's own: coord's stream, etcd's put, ZooKeeper's set", report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 3}.expect},
-		{RowStreamRead, "stream-read: linearizable: coord's stream, etcd's get; ZooKeeper's get is local to the member", report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 2}.expect},
-		{RowStreamLock, "stream-lock: lock and unlock of a name of each caller's own: client.Lock, concurrency.Mutex, create and delete of an ephemeral node", report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 2, etcd: 8}.expect},
-		{RowStreamSession, "stream-session: open and end a session: coord's, a lease, a connection to ZooKeeper", report.OpsPerSecond, nil},
-		{RowStreamCounter, "stream-counter: all callers add one to the same counter: client.Counter; a compare-and-swap loop on etcd and ZooKeeper", report.OpsPerSecond, atLeast{etcd: 8}.expect},
-		{RowStreamSemaphore, "stream-semaphore: all callers take and give back one of 64 permits: client.Semaphore; a compare-and-swap loop on etcd and ZooKeeper", report.OpsPerSecond, atLeast{etcd: 8}.expect},
-		{RowHandoff, "handoff: all want one lock, from release to the next grant: client.Lock, concurrency.Mutex, zk.Lock", report.P50, nil},
-		{RowBarrier, "barrier: all parties enter at once, then all leave: client.Barrier, etcd's recipes.DoubleBarrier, Curator's algorithm on ZooKeeper", report.EnterTime, nil},
-		{RowSessions, "sessions: held, each with a lock, while 64 callers write, against none held; their process is killed: until the last lock is gone", report.OpsPerSecond, lossAtMost(5)},
-		{RowHolderDeath, "holder-death: from kill -9 of the holder of a lock to the next grant", report.GrantAfterKill, grantsWithin(1500 * time.Millisecond)},
-		{RowWatchers, "watchers: all registered, then events for keys that 1 or 1000 watch, then puts nobody watches", report.RSSPerWatcher, fewGoroutines},
-		{RowStartup, "startup: restart after SIGTERM, from exec to the first linearizable read", report.FirstRead, startsWithin(time.Second)},
-		{RowFailoverLeader, "failover-leader: 8 writers, kill -9 of the leader, longest time without an acknowledged write", report.GapTime, shortGap},
+		{RowStreamWrite, "stream-write: a key of each caller's own: coord's stream, etcd's put, ZooKeeper's set",
+			report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 3}.expect},
+		{RowStreamRead, "stream-read: linearizable: coord's stream, etcd's get; ZooKeeper's get is local to the member",
+			report.OpsPerSecond, atLeast{zooKeeper: 2, zooKeeper3: 2}.expect},
+		{RowStreamLock,
+			"stream-lock: lock and unlock of a name of each caller's own: client.Lock, concurrency.Mutex, " +
+				"create and delete of an ephemeral node", report.OpsPerSecond,
+			atLeast{zooKeeper: 2, zooKeeper3: 2, etcd: 8}.expect},
+		{RowStreamSession, "stream-session: open and end a session: coord's, a lease, a connection to ZooKeeper",
+			report.OpsPerSecond, nil},
+		{RowStreamCounter, "stream-counter: all callers add one to the same counter: client.Counter; a " +
+			"compare-and-swap loop on etcd and ZooKeeper", report.OpsPerSecond, atLeast{etcd: 8}.expect},
+		{RowStreamSemaphore,
+			"stream-semaphore: all callers take and give back one of 64 permits: client.Semaphore; a " +
+				"compare-and-swap loop on etcd and ZooKeeper", report.OpsPerSecond, atLeast{etcd: 8}.expect},
+		{RowHandoff, "handoff: all want one lock, from release to the next grant: client.Lock, concurrency.Mutex, " +
+			"zk.Lock", report.P50, nil},
+		{RowBarrier, "barrier: all parties enter at once, then all leave: client.Barrier, etcd's " +
+			"recipes.DoubleBarrier, Curator's algorithm on ZooKeeper", report.EnterTime, nil},
+		{RowSessions, "sessions: held, each with a lock, while 64 callers write, against none held; their process is " +
+			"killed: until the last lock is gone", report.OpsPerSecond, lossAtMost(5)},
+		{RowHolderDeath, "holder-death: from kill -9 of the holder of a lock to the next grant", report.GrantAfterKill,
+			grantsWithin(1500 * time.Millisecond)},
+		{RowWatchers, "watchers: all registered, then events for keys that 1 or 1000 watch, then puts nobody watches",
+			report.RSSPerWatcher, fewGoroutines},
+		{RowStartup, "startup: restart after SIGTERM, from exec to the first linearizable read", report.FirstRead,
+			startsWithin(time.Second)},
+		{RowFailoverLeader, "failover-leader: 8 writers, kill -9 of the leader, longest time without an " +
+			"acknowledged write", report.GapTime, shortGap},
 		{RowFailoverFollower, "failover-follower: the same, kill -9 of a follower", report.GapTime, shortGap},
-		{RowFailoverAll, "failover-all: the same, kill -9 of all three, started again at once", report.GapTime, shortGap},
+		{RowFailoverAll, "failover-all: the same, kill -9 of all three, started again at once", report.GapTime,
+			shortGap},
 		{RowTransferMove, "transfer-move: 64 writers, leadership moved by MoveLeader", report.GapTime, noFailedWrite},
-		{RowTransferStop, "transfer-stop: 64 writers, the leader stopped by SIGTERM and started again", report.GapTime, noFailedWrite},
+		{RowTransferStop, "transfer-stop: 64 writers, the leader stopped by SIGTERM and started again", report.GapTime,
+			noFailedWrite},
 	}
 }
 
@@ -133,7 +151,8 @@ func (s *Suite) rows(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, part := range []func(context.Context) error{s.barrier, s.sessions, s.holderDeath, s.watchers, s.startup, s.failover, s.transfer} {
+	for _, part := range []func(context.Context) error{s.barrier, s.sessions, s.holderDeath, s.watchers, s.startup,
+		s.failover, s.transfer} {
 		if err := part(ctx); err != nil {
 			return err
 		}

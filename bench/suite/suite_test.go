@@ -49,7 +49,8 @@ func TestParseFlags(t *testing.T) {
 	if c.Round >= 2*time.Second || c.Rows.MatchString(RowFailoverAll) {
 		t.Errorf("-short leaves rounds of %s and rows %s", c.Round, c.Rows)
 	}
-	if !slices.Equal(c.Clients, []int{1, 8}) || !slices.Equal(c.Members, []int{1, 3}) || !slices.Equal(c.Peers, []string{"etcd"}) {
+	if !slices.Equal(c.Clients, []int{1, 8}) || !slices.Equal(c.Members, []int{1, 3}) ||
+		!slices.Equal(c.Peers, []string{"etcd"}) {
 		t.Errorf("clients %v, members %v, peers %v", c.Clients, c.Members, c.Peers)
 	}
 }
@@ -95,7 +96,9 @@ func TestParseFlagsSaysWhichFlagIsWrong(t *testing.T) {
 func brief(t *testing.T) Config {
 	t.Helper()
 	c, err := ParseFlags([]string{
-		"-peers=etcd,ceiling", "-members=1", "-clients=4", "-rows=^(idle|put|get|pair|stream-(write|read|lock|session)|watchers|startup)$", "-rounds=2", "-round=200ms", "-warm-up=50ms",
+		"-peers=etcd,ceiling", "-members=1", "-clients=4",
+		"-rows=^(idle|put|get|pair|stream-(write|read|lock|session)|watchers|startup)$", "-rounds=2", "-round=200ms",
+		"-warm-up=50ms",
 		"-keys=500", "-startup-keys=500", "-watch-streams=2", "-watchers-per-stream=20",
 		"-dir=" + t.TempDir(), "-json=" + filepath.Join(t.TempDir(), "report.json"),
 	}, io.Discard)
@@ -149,8 +152,11 @@ func TestSmoke(t *testing.T) {
 			t.Errorf("row %s was run with a server that keeps nothing", row)
 		}
 	}
-	for row, metric := range map[string]report.Metric{RowIdle: report.RSS, RowWatchers: report.FanOutManyP50, RowStartup: report.FirstRead} {
-		if rec := rep.Find(report.Record{Row: row, Members: 1}, peers.Etcd); rec == nil || report.Median(rec.Samples[metric]) <= 0 {
+	for row, metric := range map[string]report.Metric{
+		RowIdle: report.RSS, RowWatchers: report.FanOutManyP50, RowStartup: report.FirstRead,
+	} {
+		if rec := rep.Find(report.Record{Row: row, Members: 1}, peers.Etcd); rec == nil ||
+			report.Median(rec.Samples[metric]) <= 0 {
 			t.Errorf("row %s has no %s: %+v", row, metric, rec)
 		}
 	}
@@ -186,7 +192,9 @@ func TestCancelledRunLeavesNothingBehind(t *testing.T) {
 	cfg.Round = time.Minute
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	begun := &notify{text: regexp.MustCompile("load .* keys into"), do: func() { time.AfterFunc(500*time.Millisecond, cancel) }}
+	begun := &notify{text: regexp.MustCompile("load .* keys into"), do: func() {
+		time.AfterFunc(500*time.Millisecond, cancel)
+	}}
 	if err := Run(ctx, cfg, io.Discard, begun); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want the context's", err)
 	}
@@ -224,7 +232,8 @@ func TestLocksOfEtcd(t *testing.T) {
 	cfg.Rows = regexp.MustCompile("^(handoff|holder-death)$")
 	cfg.SessionTTL, cfg.Failovers = 2*time.Second, 1
 	rep := run(t, cfg)
-	if rec := rep.Find(report.Record{Row: RowHandoff, Members: 1, Clients: contenders}, peers.Etcd); rec == nil || report.Median(rec.Samples[report.P50]) <= 0 {
+	if rec := rep.Find(report.Record{Row: RowHandoff, Members: 1, Clients: contenders}, peers.Etcd); rec == nil ||
+		report.Median(rec.Samples[report.P50]) <= 0 {
 		t.Errorf("no time of a hand-off: %+v", rec)
 	}
 	rec := rep.Find(report.Record{Row: RowHolderDeath, Members: 3}, peers.Etcd)
@@ -308,7 +317,9 @@ func TestDisturbances(t *testing.T) {
 		}
 	}
 	// A leader that is killed leaves a gap of about an election, whatever else the machine does.
-	if rec := rep.Find(report.Record{Row: RowFailoverLeader, Members: 3, Clients: failoverWriters}, peers.Etcd); rec != nil {
+	if rec := rep.Find(report.Record{
+		Row: RowFailoverLeader, Members: 3, Clients: failoverWriters,
+	}, peers.Etcd); rec != nil {
 		if gap := rec.Samples[report.GapTime]; len(gap) == 1 && gap[0] < 0.5 {
 			t.Errorf("etcd's leader was killed and writes paused for %.2f s only", gap[0])
 		}

@@ -64,7 +64,8 @@ func moveLeader(ctx context.Context, d *disturbance, rec *report.Record) error {
 	}
 	defer conn.Close()
 	d.begin()
-	if _, err := conn.Maintenance.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: st.Header.GetMemberId()}); err != nil {
+	if _, err := conn.Maintenance.MoveLeader(ctx,
+		&pb.MoveLeaderRequest{TargetID: st.Header.GetMemberId()}); err != nil {
 		return fmt.Errorf("move leader: %w", err)
 	}
 	if err := d.calm(ctx, d.electionTimeout); err != nil {

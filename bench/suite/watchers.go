@@ -52,7 +52,9 @@ func (s *Suite) watch(ctx context.Context, p peers.Product, rec *report.Record) 
 		return err
 	}
 	defer pool.Close()
-	plan := workload.WatchPlan{Streams: s.cfg.WatchStreams, PerStream: s.cfg.WatchersPerStream, SharedPerStream: sharedPerStream}
+	plan := workload.WatchPlan{
+		Streams: s.cfg.WatchStreams, PerStream: s.cfg.WatchersPerStream, SharedPerStream: sharedPerStream,
+	}
 	w, err := register(ctx, c.Members[0], pool, plan, rec)
 	if err != nil {
 		return err
@@ -105,7 +107,9 @@ func look(ctx context.Context, m *peers.Member) (state, error) {
 }
 
 // timeEvents records the time from a put to the last of its events, for a key that one and one that many watch.
-func timeEvents(ctx context.Context, w *workload.Watchers, c *wire.Conn, plan workload.WatchPlan, rec *report.Record) error {
+func timeEvents(
+	ctx context.Context, w *workload.Watchers, c *wire.Conn, plan workload.WatchPlan, rec *report.Record,
+) error {
 	one, err := w.FanOut(ctx, c, plan.SoleKey(rand.IntN(plan.Sole())), 1, fanOuts)
 	if err != nil {
 		return err

@@ -33,7 +33,9 @@ func Dial(endpoint string) (*Conn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1.3, MaxDelay: 20 * time.Millisecond},
+			Backoff: backoff.Config{
+				BaseDelay: 2 * time.Millisecond, Multiplier: 1.3, MaxDelay: 20 * time.Millisecond,
+			},
 			MinConnectTimeout: time.Second,
 		}))
 	if err != nil {

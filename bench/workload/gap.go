@@ -130,5 +130,6 @@ func (w Writers) attempt(ctx context.Context, c *wire.Conn, put *pb.PutRequest) 
 
 // unsent reports whether a put failed before anything of it left the client: no server was there to connect to.
 func unsent(err error) bool {
-	return status.Code(err) == codes.Unavailable && strings.Contains(strings.ToLower(err.Error()), "error while dialing")
+	return status.Code(err) == codes.Unavailable && strings.Contains(strings.ToLower(err.Error()),
+		"error while dialing")
 }

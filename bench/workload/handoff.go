@@ -11,8 +11,8 @@ import (
 	"github.com/coord-dev/coord/bench/driver"
 )
 
-// Handoff measures how long a lock that many want takes from one holder to the next: from the moment the holder begins to
-// release it until the next one knows that it holds. With enough contenders somebody waits at any time.
+// Handoff measures how long a lock that many want takes from one holder to the next: from the moment the holder begins
+// to release it until the next one knows that it holds. With enough contenders somebody waits at any time.
 type Handoff struct {
 	contenders []driver.Locker
 	held       atomic.Bool // by somebody, as far as we know

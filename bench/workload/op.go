@@ -9,8 +9,8 @@ import (
 	"github.com/coord-dev/coord/bench/wire"
 )
 
-// Op does one operation for the client of that number and returns when the server has acknowledged it. Clients share an Op
-// and call it at the same time, each with a random source of its own.
+// Op does one operation for the client of that number and returns when the server has acknowledged it. Clients share an
+// Op and call it at the same time, each with a random source of its own.
 type Op func(ctx context.Context, client int, r *rand.Rand) error
 
 // Put writes a random key.

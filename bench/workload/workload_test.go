@@ -68,7 +68,8 @@ func TestUnsentIsOnlyWhatNeverLeft(t *testing.T) {
 		t.Error("a refused connection counts as sent")
 	}
 	for _, sent := range []error{
-		status.Error(codes.Unavailable, "etcdserver: leader changed"), status.Error(codes.Unknown, "error while dialing"), errors.New("x"),
+		status.Error(codes.Unavailable, "etcdserver: leader changed"),
+		status.Error(codes.Unknown, "error while dialing"), errors.New("x"),
 	} {
 		if unsent(sent) {
 			t.Errorf("%v counts as unsent", sent)

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// coverage counts what was reached, by name. What counts is what etcd answered, not what was asked: an option is covered
-// when it made a difference.
+// coverage counts what was reached, by name. What counts is what etcd answered, not what was asked: an option is
+// covered when it made a difference.
 type coverage struct {
 	mu struct {
 		sync.Mutex

@@ -77,7 +77,8 @@ func TestDifferential(t *testing.T) {
 		workers.Go(c.work)
 	}
 	workers.Wait()
-	t.Logf("%d sequences in %v; rarest: %s", c.done.Load(), time.Since(start).Round(time.Millisecond), c.cov.rarest(required(), 12))
+	t.Logf("%d sequences in %v; rarest: %s", c.done.Load(), time.Since(start).Round(time.Millisecond),
+		c.cov.rarest(required(), 12))
 	if c.cut.Load() && !t.Failed() {
 		t.Errorf("-timeout leaves no time for all %d sequences", sequences)
 	}
@@ -153,7 +154,9 @@ func (c *campaign) fail(t *testing.T, seed uint64, r *run, err error) {
 	first := c.failures.Add(1) == 1
 	text := report(seed, r, err)
 	if first {
-		if short, err := shrink(generate(seed), func() (*pair, func(), error) { return newPair(t, startSubject) }); short != nil {
+		if short, err := shrink(generate(seed), func() (*pair, func(), error) {
+			return newPair(t, startSubject)
+		}); short != nil {
 			text += "\n\nshorter: " + report(seed, short, err)
 		}
 	}
@@ -162,6 +165,7 @@ func (c *campaign) fail(t *testing.T, seed uint64, r *run, err error) {
 
 // report tells a difference with all that led to it.
 func report(seed uint64, r *run, err error) string {
-	return fmt.Sprintf("seed %d (repeat: COORD_DIFF_SEED=%d COORD_DIFF_SEQUENCES=1): %v\nthe sequence, with etcd's answers:\n%s",
+	return fmt.Sprintf("seed %d (repeat: COORD_DIFF_SEED=%d COORD_DIFF_SEQUENCES=1): %v\nthe sequence, with etcd's "+
+		"answers:\n%s",
 		seed, seed, err, r.story("  "))
 }

@@ -17,13 +17,14 @@
 //
 // No lease is left to expire, because the two clocks are not the same clock.
 //
-// Coverage is counted from what the requests asked and etcd answered (coverage_test.go); the test fails when an option or
-// an error was never reached. TestHarnessCatchesDifferences damages answers on their way to the comparer and
-// demands that each damage is reported, so it is known that the test can fail.
+// Coverage is counted from what the requests asked and etcd answered (coverage_test.go); the test fails when an option
+// or an error was never reached. TestHarnessCatchesDifferences damages answers on their way to the comparer and demands
+// that each damage is reported, so it is known that the test can fail.
 //
 // COORD_DIFF_SEED and COORD_DIFF_SEQUENCES choose the first seed and the number of sequences. Sequence i of a run uses
-// seed+i, and a failure prints the seed that repeats it alone; what earlier sequences left of the revisions is not repeated.
-// The first failure of a run is also given in a shorter form. A run of fewer than 1000 sequences does not judge coverage.
+// seed+i, and a failure prints the seed that repeats it alone; what earlier sequences left of the revisions is not
+// repeated. The first failure of a run is also given in a shorter form. A run of fewer than 1000 sequences does not
+// judge coverage.
 //
 // Left out because etcd does not survive or does not mean it: transactions that delete a key unnoticed and put it with
 // ignore_value, or a compaction at the revision of one that deletes and puts a key (both end the process), and a

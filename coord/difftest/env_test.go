@@ -28,7 +28,9 @@ type env struct {
 }
 
 func newEnv() *env {
-	return &env{cur: 1, compact: -1, granted: map[int64]int64{}, seen: map[string]*mvccpb.KeyValue{}, fragile: map[int64]bool{}}
+	return &env{
+		cur: 1, compact: -1, granted: map[int64]int64{}, seen: map[string]*mvccpb.KeyValue{}, fragile: map[int64]bool{},
+	}
 }
 
 // compactable returns the newest revision up to rev that etcd may be compacted at.

@@ -4,7 +4,8 @@ package difftest
 type weights map[kindID]int
 
 var common = weights{
-	kindPut: 22, kindRange: 20, kindRangeStream: 4, kindDelete: 8, kindTxn: 13, kindCompare: 8, kindTxnOverlap: 3, kindFill: 1, kindCompact: 3,
+	kindPut: 22, kindRange: 20, kindRangeStream: 4, kindDelete: 8, kindTxn: 13, kindCompare: 8, kindTxnOverlap: 3,
+	kindFill: 1, kindCompact: 3,
 	kindGrant: 4, kindRevoke: 3, kindKeepAlive: 2, kindTimeToLive: 3, kindLeases: 1,
 	kindWatch: 5, kindWatchInvalid: 1, kindCancelWatch: 1, kindProgress: 1, kindStatus: 1,
 }

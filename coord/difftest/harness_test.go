@@ -35,8 +35,8 @@ func TestHarnessCatchesDifferences(t *testing.T) {
 	long := p.subject.patience
 	for _, d := range damages() {
 		t.Run(d.name, func(t *testing.T) {
-			// Only what is noticed by waiting in vain need not wait for long. For all others a machine that stands still for some seconds
-			// must not look like something that does not come.
+			// Only what is noticed by waiting in vain need not wait for long. For all others a machine that stands
+			// still for some seconds must not look like something that does not come.
 			p.etcd.patience, p.subject.patience = long, long
 			if strings.HasPrefix(d.want, "waiting for") {
 				p.etcd.patience, p.subject.patience = 4*time.Second, 4*time.Second
@@ -157,12 +157,19 @@ func answerDamages() []damage {
 		change("granted ttl", "TTL", func(m *pb.LeaseGrantResponse) { m.TTL-- }),
 		change("keep-alive ttl", "TTL", func(m *pb.LeaseKeepAliveResponse) { m.TTL++ }),
 		change("keys of a lease", "keys", func(m *pb.LeaseTimeToLiveResponse) { m.Keys = nil }),
-		change("lease missing in the list", "leases", func(m *pb.LeaseLeasesResponse) { m.Leases = m.Leases[:max(0, len(m.Leases)-1)] }),
-		change("revoke with an older revision", "header.revision", func(m *pb.LeaseRevokeResponse) { m.Header.Revision-- }),
+		change("lease missing in the list", "leases", func(m *pb.LeaseLeasesResponse) {
+			m.Leases = m.Leases[:max(0, len(m.Leases)-1)]
+		}),
+		change("revoke with an older revision", "header.revision",
+			func(m *pb.LeaseRevokeResponse) { m.Header.Revision-- }),
 		change("server version", "version", func(m *pb.StatusResponse) { m.Version = "3.7.2" }),
 		change("alarm missing", "alarms", func(m *pb.AlarmResponse) { m.Alarms = nil }).in(kindNoSpace),
-		onErrors("error text", "status", func(s *status.Status) error { return status.Error(s.Code(), s.Message()+".") }),
-		onErrors("error code", "status", func(s *status.Status) error { return status.Error(codes.Unknown, s.Message()) }),
+		onErrors("error text", "status", func(s *status.Status) error {
+			return status.Error(s.Code(), s.Message()+".")
+		}),
+		onErrors("error code", "status", func(s *status.Status) error {
+			return status.Error(codes.Unknown, s.Message())
+		}),
 		onErrors("no error", "status", func(*status.Status) error { return nil }),
 		{name: "unexpected error", want: "status", answer: func(req, _ proto.Message, err error) error {
 			if q, ok := req.(*pb.PutRequest); ok && q.Lease != 0 {
@@ -182,7 +189,8 @@ func watchDamages() []damage {
 			if m.Fragment {
 				return same(m)
 			}
-			// The last one alone: a response that is late tells several revisions, and all of them again would be out of order.
+			// The last one alone: a response that is late tells several revisions, and all of them again would be out
+			// of order.
 			again := proto.Clone(m).(*pb.WatchResponse)
 			again.Events = again.Events[len(again.Events)-1:]
 			return []proto.Message{m, again}
@@ -221,10 +229,11 @@ func watchDamages() []damage {
 			m.Fragment = true
 			return same(m)
 		}),
-		onEvents("empty response not asked for", "an empty response nobody asked for", func(m *pb.WatchResponse) []proto.Message {
-			empty := &pb.WatchResponse{Header: m.Header, WatchId: m.WatchId}
-			return []proto.Message{m, empty}
-		}),
+		onEvents("empty response not asked for", "an empty response nobody asked for",
+			func(m *pb.WatchResponse) []proto.Message {
+				empty := &pb.WatchResponse{Header: m.Header, WatchId: m.WatchId}
+				return []proto.Message{m, empty}
+			}),
 		onEvents("progress ahead of events", "announced progress", func(m *pb.WatchResponse) []proto.Message {
 			if nth++; nth%5 != 0 {
 				return same(m)

@@ -14,8 +14,8 @@ const (
 	memoryNeeded = 4 << 30
 )
 
-// TestMain puts the servers' files into memory if there is room: the test is about answers, and two servers that wait for
-// a disk a thousand times a second each say nothing more about those. etcd runs without fsync for the same reason.
+// TestMain puts the servers' files into memory if there is room: the test is about answers, and two servers that wait
+// for a disk a thousand times a second each say nothing more about those. etcd runs without fsync for the same reason.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(400)
 	os.Exit(func() int {

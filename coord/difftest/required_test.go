@@ -11,7 +11,8 @@ func required() []string {
 	names := append([]string(nil), requiredNames...)
 	for _, target := range []pb.RangeRequest_SortTarget{0, 1, 2, 3, 4} {
 		for _, order := range []pb.RangeRequest_SortOrder{0, 1, 2} {
-			names = append(names, fmt.Sprintf("range/sort/%s/%s", target, order), fmt.Sprintf("range/sort/%s/%s/limited", target, order))
+			names = append(names, fmt.Sprintf("range/sort/%s/%s", target, order),
+				fmt.Sprintf("range/sort/%s/%s/limited", target, order))
 		}
 	}
 	for _, target := range []pb.Compare_CompareTarget{0, 1, 2, 3, 4} {
@@ -28,7 +29,8 @@ func required() []string {
 var requiredNames = []string{
 	"range/shape/point", "range/shape/all", "range/shape/from key", "range/shape/empty", "range/shape/inverted",
 	"range/shape/prefix", "range/shape/range",
-	"range/revision/negative", "range/revision/latest", "range/revision/compacted at", "range/revision/current", "range/revision/past",
+	"range/revision/negative", "range/revision/latest", "range/revision/compacted at", "range/revision/current",
+	"range/revision/past",
 	"range/serializable", "range/linearizable", "range/count_only", "range/keys_only", "range/keys_only by value",
 	"range/limit/more", "range/limit/no more", "range/limit/negative", "range/limit/exact",
 	"range/filter/min_mod", "range/filter/max_mod", "range/filter/min_create", "range/filter/max_create",
@@ -43,22 +45,28 @@ var requiredNames = []string{
 	"delete/shape/point", "delete/shape/all", "delete/shape/from key", "delete/shape/empty", "delete/shape/inverted",
 	"delete/shape/prefix", "delete/shape/range", "delete/none", "delete/one", "delete/several", "delete/prev_kv",
 	"txn/compares/all hold", "txn/compares/not all hold", "txn/no compare", "txn/no operation", "txn/failure branch",
-	"txn/limit/compare", "txn/limit/success", "txn/limit/failure", "txn/read-only", "txn/op/range", "txn/op/put", "txn/op/delete",
+	"txn/limit/compare", "txn/limit/success", "txn/limit/failure", "txn/read-only", "txn/op/range", "txn/op/put",
+	"txn/op/delete",
 	"txn/op/delete of nothing", "txn/range after a put", "txn/range after a delete", "txn/range of a revision",
 	"txn/put with a lease", "txn/put after a delete of the key", "txn/delete after a put of the key",
 	"txn/nested/1", "txn/nested/2", "txn/nested/failure branch", "txn/nested/read-only",
 	"compact/ok", "compact/physical", "compact/current",
-	"lease/grant/picked id", "lease/grant/given id", "lease/grant/negative id", "lease/grant/no ttl", "lease/grant/raised ttl",
+	"lease/grant/picked id", "lease/grant/given id", "lease/grant/negative id", "lease/grant/no ttl",
+	"lease/grant/raised ttl",
 	"lease/grant/largest ttl", "lease/revoke", "lease/keep-alive/known", "lease/keep-alive/unknown",
-	"lease/keep-alive/several on one stream", "lease/ttl/unknown", "lease/ttl/without keys", "lease/ttl/no keys", "lease/ttl/keys",
+	"lease/keep-alive/several on one stream", "lease/ttl/unknown", "lease/ttl/without keys", "lease/ttl/no keys",
+	"lease/ttl/keys",
 	"lease/list/empty", "lease/list/several",
 	"watch/shape/point", "watch/shape/all", "watch/shape/from key", "watch/shape/prefix", "watch/shape/range",
-	"watch/progress_notify", "watch/progress_notify/notified", "watch/progress request", "watch/progress request/silent",
+	"watch/progress_notify", "watch/progress_notify/notified", "watch/progress request",
+	"watch/progress request/silent",
 	"watch/watch_id/given", "watch/watch_id/negative", "watch/watch_id/picked", "watch/empty key",
 	"watch/start/now", "watch/start/past", "watch/start/compacted at", "watch/start/compacted", "watch/start/future",
 	"watch/start/future/reached", "watch/cancel/known", "watch/cancel/unknown", "watch/cancel/compacted",
-	"watch/client side closed", "watch/event/PUT", "watch/event/DELETE", "watch/event/PUT/prev_kv", "watch/event/DELETE/prev_kv",
-	"watch/prev_kv", "watch/prev_kv/absent", "watch/fragment", "watch/fragment/split", "watch/filter/NOPUT", "watch/filter/NODELETE",
+	"watch/client side closed", "watch/event/PUT", "watch/event/DELETE", "watch/event/PUT/prev_kv",
+	"watch/event/DELETE/prev_kv",
+	"watch/prev_kv", "watch/prev_kv/absent", "watch/fragment", "watch/fragment/split", "watch/filter/NOPUT",
+	"watch/filter/NODELETE",
 	"watch/refused/mvcc: watcher range is empty", "watch/refused/mvcc: duplicate watch ID provided on the WatchStream",
 	"watch/refused/etcdserver: mvcc: required revision has been compacted",
 	"error/InvalidArgument/etcdserver: key is not provided",

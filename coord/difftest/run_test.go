@@ -149,7 +149,9 @@ func (r *run) update(req proto.Message, out outcome) {
 	case *pb.PutRequest:
 		e.seePut(q)
 	case *pb.DeleteRangeRequest:
-		maps.DeleteFunc(e.seen, func(k string, _ *mvccpb.KeyValue) bool { return contains(q.Key, q.RangeEnd, []byte(k)) })
+		maps.DeleteFunc(e.seen, func(k string, _ *mvccpb.KeyValue) bool {
+			return contains(q.Key, q.RangeEnd, []byte(k))
+		})
 	case *pb.TxnRequest:
 		if len(undetected(q)) > 0 {
 			e.fragile[e.cur] = true
@@ -266,7 +268,8 @@ func (r *run) reset() error {
 		}
 		// When there was nothing to delete, the current revision is still the last one of the sequence before.
 		if at := r.env.compactable(r.env.cur); at > r.env.compact {
-			if _, err := r.unary(pb.KV_Compact_FullMethodName, &pb.CompactionRequest{Revision: at, Physical: r.used%8 == 0}); err != nil {
+			if _, err := r.unary(pb.KV_Compact_FullMethodName,
+				&pb.CompactionRequest{Revision: at, Physical: r.used%8 == 0}); err != nil {
 				return err
 			}
 		}

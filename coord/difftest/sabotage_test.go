@@ -30,7 +30,8 @@ func (s *saboteur) options() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithUnaryInterceptor(s.unary), grpc.WithStreamInterceptor(s.streams)}
 }
 
-func (s *saboteur) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+func (s *saboteur) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+	invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if d := s.damage.Load(); d != nil && d.answer != nil {
@@ -39,7 +40,8 @@ func (s *saboteur) unary(ctx context.Context, method string, req, reply any, cc 
 	return err
 }
 
-func (s *saboteur) streams(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+func (s *saboteur) streams(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	open grpc.Streamer,
 	opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	cs, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {

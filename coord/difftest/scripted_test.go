@@ -47,7 +47,9 @@ func (s *scripted) call(method string, req proto.Message) {
 // member makes a call about a member, whose id each server picked.
 func (s *scripted) member(method string, who func(*target) uint64, req func(id uint64) proto.Message) {
 	s.t.Helper()
-	_, err := s.both(method, req(0), func(ctx context.Context, t *target) outcome { return t.unary(ctx, method, req(who(t))) })
+	_, err := s.both(method, req(0), func(ctx context.Context, t *target) outcome {
+		return t.unary(ctx, method, req(who(t)))
+	})
 	if err != nil {
 		s.t.Errorf("%s: %v", method, err)
 	}
@@ -155,7 +157,8 @@ func TestMaintenance(t *testing.T) {
 	for _, rev := range []int64{0, 2, 4, 6, 7, 100} {
 		s.call(pb.Maintenance_HashKV_FullMethodName, &pb.HashKVRequest{Revision: rev})
 	}
-	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_GET, pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE} {
+	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_GET, pb.AlarmRequest_ACTIVATE,
+		pb.AlarmRequest_DEACTIVATE} {
 		s.call(pb.Maintenance_Alarm_FullMethodName, &pb.AlarmRequest{Action: action})
 	}
 	s.call(pb.Maintenance_Alarm_FullMethodName, &pb.AlarmRequest{Alarm: pb.AlarmType_CORRUPT})
@@ -175,8 +178,8 @@ func TestMaintenance(t *testing.T) {
 		"error/FailedPrecondition/etcdserver: bad leader transferee")
 }
 
-// waitServing waits until a server says that it serves: coord looks at its leader a few times an election timeout, so one that has
-// just started says so a moment later.
+// waitServing waits until a server says that it serves: coord looks at its leader a few times an election timeout, so
+// one that has just started says so a moment later.
 func (s *scripted) waitServing(t *target) {
 	client := healthpb.NewHealthClient(t.conn)
 	for deadline := time.Now().Add(callTimeout); ; time.Sleep(5 * time.Millisecond) {
@@ -257,14 +260,17 @@ func TestMetadata(t *testing.T) {
 func rawRange(target, version string) (string, error) {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	client := &http.Client{Transport: &http.Transport{Protocols: protocols, DisableKeepAlives: true}, Timeout: callTimeout}
+	client := &http.Client{
+		Transport: &http.Transport{Protocols: protocols, DisableKeepAlives: true}, Timeout: callTimeout,
+	}
 	body, err := proto.Marshal(&pb.RangeRequest{Key: []byte("a")})
 	if err != nil {
 		return "", err
 	}
 	frame := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body)))
 	addr := target[strings.LastIndex(target, "/")+1:]
-	req, err := http.NewRequest(http.MethodPost, "http://"+addr+pb.KV_Range_FullMethodName, bytes.NewReader(append(frame, body...)))
+	req, err := http.NewRequest(http.MethodPost, "http://"+addr+pb.KV_Range_FullMethodName,
+		bytes.NewReader(append(frame, body...)))
 	if err != nil {
 		return "", err
 	}

@@ -14,7 +14,8 @@ import (
 const shrinkTime = 40 * time.Second
 
 // shrink returns a shorter list of steps that still makes the servers differ, its run and the difference, or nil if it
-// found none. Start starts fresh servers. A sequence whose difference needs what earlier sequences left behind does not shrink.
+// found none. Start starts fresh servers. A sequence whose difference needs what earlier sequences left behind does not
+// shrink.
 func shrink(steps []step, start func() (*pair, func(), error)) (*run, error) {
 	var run *run
 	var failure error

@@ -110,7 +110,9 @@ func (r *run) rangeKeys() error {
 // rangeStream compares the chunks of a stream, and all chunks merged with the unary answer to the same request.
 func (r *run) rangeStream() error {
 	req := r.dice.rangeStreamRequest(r.env)
-	out, err := r.both("RangeStream", req, func(ctx context.Context, t *target) outcome { return t.rangeStream(ctx, req) })
+	out, err := r.both("RangeStream", req, func(ctx context.Context, t *target) outcome {
+		return t.rangeStream(ctx, req)
+	})
 	if err != nil || out.code != codes.OK {
 		return err
 	}
@@ -226,7 +228,9 @@ func (r *run) keepAliveOf(ids []int64) error {
 		r.logf("keep-alive %d", id)
 	}
 	req := &pb.LeaseKeepAliveRequest{ID: ids[0]}
-	_, err := r.both("LeaseKeepAlive", req, func(ctx context.Context, t *target) outcome { return t.keepAlive(ctx, ids) })
+	_, err := r.both("LeaseKeepAlive", req, func(ctx context.Context, t *target) outcome {
+		return t.keepAlive(ctx, ids)
+	})
 	return err
 }
 
@@ -261,7 +265,9 @@ func (r *run) noSpace() error {
 		{pb.KV_Put_FullMethodName, &pb.PutRequest{Key: []byte("a"), Value: []byte("v")}},
 		{pb.Lease_LeaseGrant_FullMethodName, &pb.LeaseGrantRequest{ID: 99, TTL: 1000}},
 		{pb.KV_Txn_FullMethodName, defuse(r.dice.txn(r.env, 1))},
-		{pb.KV_Txn_FullMethodName, &pb.TxnRequest{Success: []*pb.RequestOp{deleteOp(&pb.DeleteRangeRequest{Key: []byte("a")})}}},
+		{pb.KV_Txn_FullMethodName, &pb.TxnRequest{
+			Success: []*pb.RequestOp{deleteOp(&pb.DeleteRangeRequest{Key: []byte("a")})},
+		}},
 		{pb.KV_Txn_FullMethodName, &pb.TxnRequest{Failure: []*pb.RequestOp{putOp(&pb.PutRequest{Key: []byte("a")})}}},
 		{pb.KV_DeleteRange_FullMethodName, r.dice.deleteRange()},
 		{pb.KV_Range_FullMethodName, r.dice.rangeRequest(r.env)},

@@ -65,8 +65,8 @@ func outcomeOf(err error, msgs ...proto.Message) outcome {
 type target struct {
 	name string
 	conn *grpc.ClientConn
-	// actual maps canonical lease ids to the ids this server picked, and canonical the other way. Ids chosen by the client
-	// are in neither.
+	// actual maps canonical lease ids to the ids this server picked, and canonical the other way. Ids chosen by the
+	// client are in neither.
 	actual, canonical map[int64]int64
 	// patience bounds the wait for something a watch stream must bring.
 	patience time.Duration
@@ -83,7 +83,9 @@ func dial(name, addr string, opts ...grpc.DialOption) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{name: name, conn: conn, actual: map[int64]int64{}, canonical: map[int64]int64{}, patience: callTimeout}, nil
+	return &target{
+		name: name, conn: conn, actual: map[int64]int64{}, canonical: map[int64]int64{}, patience: callTimeout,
+	}, nil
 }
 
 // learn records that this server picked actual for the lease the sequence calls canonical.

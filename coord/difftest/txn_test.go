@@ -55,7 +55,8 @@ func (d dice) ops(e *env, depth int, readOnly bool) []*pb.RequestOp {
 func (d dice) compare(e *env) *pb.Compare {
 	c := &pb.Compare{
 		Target: pick(d, []pb.Compare_CompareTarget{
-			pb.Compare_VERSION, pb.Compare_CREATE, pb.Compare_MOD, pb.Compare_VALUE, pb.Compare_VALUE, pb.Compare_LEASE, pb.Compare_LEASE,
+			pb.Compare_VERSION, pb.Compare_CREATE, pb.Compare_MOD, pb.Compare_VALUE, pb.Compare_VALUE, pb.Compare_LEASE,
+			pb.Compare_LEASE,
 		}),
 		Result: pb.Compare_CompareResult(d.IntN(4)),
 		Key:    d.key(),
@@ -139,8 +140,8 @@ func (d dice) leaseOperand(e *env, result pb.Compare_CompareResult, kv *mvccpb.K
 	return id
 }
 
-// undetected returns the puts in r whose keys a delete in r may take too. When that is not refused as a duplicate key, it
-// is because etcd does not see every overlap: a range end of "\x00" and two nested transactions side by side escape
+// undetected returns the puts in r whose keys a delete in r may take too. When that is not refused as a duplicate key,
+// it is because etcd does not see every overlap: a range end of "\x00" and two nested transactions side by side escape
 // it. Two things then go wrong in etcd, and are left out here:
 //
 //   - ignore_value and ignore_lease: etcd checks that the key exists before it runs the operations, and panics in the
@@ -167,7 +168,9 @@ func undetected(r *pb.TxnRequest) []*pb.PutRequest {
 	}
 	collect(r)
 	return slices.DeleteFunc(puts, func(p *pb.PutRequest) bool {
-		return !slices.ContainsFunc(deletes, func(d *pb.DeleteRangeRequest) bool { return contains(d.Key, d.RangeEnd, p.Key) })
+		return !slices.ContainsFunc(deletes, func(d *pb.DeleteRangeRequest) bool {
+			return contains(d.Key, d.RangeEnd, p.Key)
+		})
 	})
 }
 
@@ -198,7 +201,8 @@ func (d dice) oversized() *pb.TxnRequest {
 	switch d.IntN(4) {
 	case 0:
 		for range n {
-			r.Compare = append(r.Compare, &pb.Compare{Key: []byte("a"), Target: pb.Compare_CREATE, Result: pb.Compare_LESS,
+			r.Compare = append(r.Compare, &pb.Compare{Key: []byte("a"), Target: pb.Compare_CREATE,
+				Result:      pb.Compare_LESS,
 				TargetUnion: &pb.Compare_CreateRevision{CreateRevision: math.MaxInt64}})
 		}
 	case 1:
@@ -221,8 +225,8 @@ func manyRanges(n int) []*pb.RequestOp {
 	return ops
 }
 
-// overlapping returns a transaction whose operations touch one key more than once, in all shapes of nesting, some of them
-// allowed and most not.
+// overlapping returns a transaction whose operations touch one key more than once, in all shapes of nesting, some of
+// them allowed and most not.
 func (d dice) overlapping() *pb.TxnRequest {
 	k := d.key()
 	put := func() *pb.RequestOp { return putOp(&pb.PutRequest{Key: k, Value: d.value(), PrevKv: d.chance(50)}) }

@@ -11,9 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// The watch streams of a sequence. Whether a stream is complete can be asked by a progress request only while none of its
-// watches starts in the future or was ended by compaction: etcd keeps silent then. So the first streams
-// take the watches that start now or in the past, and the others those, with a watch on a sentinel key instead.
+// The watch streams of a sequence. Whether a stream is complete can be asked by a progress request only while none of
+// its watches starts in the future or was ended by compaction: etcd keeps silent then. So the first streams take the
+// watches that start now or in the past, and the others those, with a watch on a sentinel key instead.
 const (
 	slotCount      = 4
 	askableSlots   = 2
@@ -175,8 +175,8 @@ func (r *run) cancelWatch(s *slot, id int64) error {
 
 // sync waits until every open stream of both servers has delivered all events up to the current revision.
 func (r *run) sync() error {
-	// Progress that was told at this revision says nothing of a watch that was created since: move on, so that it must be told
-	// again.
+	// Progress that was told at this revision says nothing of a watch that was created since: move on, so that it must
+	// be told again.
 	if r.createdAt == r.env.cur {
 		if err := r.writeSentinel(); err != nil {
 			return err
@@ -308,7 +308,8 @@ func (s *slot) diff() ([]string, map[int64][]proto.Message) {
 	}
 	for _, l := range s.logs {
 		if n := l.progressAnswers(); n > 0 {
-			diffs = append(diffs, fmt.Sprintf("%s: stream %d: %d answers to progress requests that must be silent", l.target.name, s.index, n))
+			diffs = append(diffs, fmt.Sprintf("%s: stream %d: %d answers to progress requests that must be silent",
+				l.target.name, s.index, n))
 		}
 	}
 	return diffs, items

@@ -244,7 +244,9 @@ func (w *watchLog) awaitProgress(rev int64) error {
 		if err := w.send(progressRequest()); err != nil {
 			return err
 		}
-		err = w.wait(fmt.Sprintf("progress at revision %d", rev), progressRetry, func() bool { return w.mu.progressRev >= rev })
+		err = w.wait(fmt.Sprintf("progress at revision %d", rev), progressRetry, func() bool {
+			return w.mu.progressRev >= rev
+		})
 		if err == nil || w.ended() {
 			return err
 		}
@@ -278,7 +280,9 @@ func progressRequest() *pb.WatchRequest {
 }
 
 func cancelRequest(id int64) *pb.WatchRequest {
-	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+	return &pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+	}
 }
 
 // progressAnswers returns how many progress requests have been answered.

@@ -116,7 +116,9 @@ func (r *run) notification() error {
 	if err != nil {
 		return err
 	}
-	req := &pb.WatchCreateRequest{Key: r.dice.key(), ProgressNotify: true, Filters: r.dice.watchCreate(r.env, s).Filters}
+	req := &pb.WatchCreateRequest{
+		Key: r.dice.key(), ProgressNotify: true, Filters: r.dice.watchCreate(r.env, s).Filters,
+	}
 	if err := r.create(s, req); err != nil {
 		return err
 	}
@@ -161,7 +163,8 @@ func (r *run) lostPrev() error {
 	if err := r.sync(); err != nil {
 		return err
 	}
-	if _, err := r.unary(pb.KV_Compact_FullMethodName, &pb.CompactionRequest{Revision: at, Physical: r.dice.chance(50)}); err != nil {
+	if _, err := r.unary(pb.KV_Compact_FullMethodName,
+		&pb.CompactionRequest{Revision: at, Physical: r.dice.chance(50)}); err != nil {
 		return err
 	}
 	return r.create(s, &pb.WatchCreateRequest{Key: key, PrevKv: true, StartRevision: at})

@@ -30,7 +30,8 @@ func null(ctx context.Context, args []string) error {
 	listen := fs.String("listen-client-urls", "http://127.0.0.1:2379", "URL to serve clients on")
 	valueBytes := fs.Int("value-bytes", 256, "size of the value that every read returns")
 	for _, name := range []string{
-		"name", "data-dir", "advertise-client-urls", "listen-peer-urls", "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state",
+		"name", "data-dir", "advertise-client-urls", "listen-peer-urls", "initial-advertise-peer-urls",
+		"initial-cluster", "initial-cluster-state",
 	} {
 		fs.String(name, "", "ignored")
 	}
