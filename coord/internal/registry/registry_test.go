@@ -199,12 +199,40 @@ func TestProbesSetTheState(t *testing.T) {
 	})
 }
 
+// counter counts what one test waits for.
+type counter struct {
+	atomic.Int64
+	more chan struct{} // has a token when it has grown
+}
+
+func newCounter() *counter { return &counter{more: make(chan struct{}, 1)} }
+
+func (c *counter) add() {
+	c.Add(1)
+	select {
+	case c.more <- struct{}{}:
+	default:
+	}
+}
+
+// reaches waits until it has reached n; false if ctx ended first.
+func (c *counter) reaches(ctx context.Context, n int64) bool {
+	for c.Load() < n {
+		select {
+		case <-c.more:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
 // A target that takes connections and says nothing costs its own timeout: more of them than there are slots, and others
 // are still probed.
 func TestHangingTargetsHoldUpNobody(t *testing.T) {
 	w := start(t, 1, nil)
 	l := listen(t)
-	var accepted atomic.Int64
+	accepted := newCounter()
 	go func() {
 		var open []net.Conn // and never answered
 		for {
@@ -212,7 +240,7 @@ func TestHangingTargetsHoldUpNobody(t *testing.T) {
 			if err != nil {
 				break
 			}
-			accepted.Add(1)
+			accepted.add()
 			open = append(open, conn)
 		}
 		for _, conn := range open {
@@ -226,10 +254,8 @@ func TestHangingTargetsHoldUpNobody(t *testing.T) {
 		}))
 	}
 	// all of them hang, and begin to again
-	for ctx := bounded(t); accepted.Load() < hanging+100; time.Sleep(5 * time.Millisecond) {
-		if ctx.Err() != nil {
-			t.Fatalf("%d were probed", accepted.Load())
-		}
+	if !accepted.reaches(bounded(t), hanging+100) {
+		t.Fatalf("%d were probed", accepted.Load())
 	}
 	if got := w.wait("hangs0", registry.StateCritical); !strings.Contains(got.Detail, "did not answer in time") {
 		t.Errorf("the reason is %q", got.Detail)
@@ -252,8 +278,8 @@ func TestOneMemberProbes(t *testing.T) {
 		t.Skip("starts a cluster of three")
 	}
 	w := start(t, 3, nil)
-	var asked atomic.Int64
-	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked.Add(1) }))
+	asked := newCounter()
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.add() }))
 	defer s.Close()
 	w.register(probed("a", registry.Probe{Kind: registry.ProbeHTTP, Target: s.URL}))
 	w.wait("a", registry.StatePassing)
@@ -273,10 +299,8 @@ func TestOneMemberProbes(t *testing.T) {
 	oneAsks := func(who string) {
 		t.Helper()
 		began, before := time.Now(), asked.Load()
-		for ctx := bounded(t); asked.Load() < before+10; time.Sleep(5 * time.Millisecond) {
-			if ctx.Err() != nil {
-				t.Fatalf("%s does not probe", who)
-			}
+		if !asked.reaches(bounded(t), before+10) {
+			t.Fatalf("%s does not probe", who)
 		}
 		n, took := asked.Load()-before, time.Since(began)
 		if most := int64(took/(100*time.Millisecond)) + 2; n > most+most/4 {
@@ -286,10 +310,8 @@ func TestOneMemberProbes(t *testing.T) {
 	oneAsks("the leader")
 	w.cluster.StopMember(w.cluster.WaitLeader())
 	before := asked.Load()
-	for ctx := bounded(t); asked.Load() < before+3; time.Sleep(5 * time.Millisecond) {
-		if ctx.Err() != nil {
-			t.Fatal("the next leader does not probe")
-		}
+	if !asked.reaches(bounded(t), before+3) {
+		t.Fatal("the next leader does not probe")
 	}
 	oneAsks("the next leader")
 	cancel()
