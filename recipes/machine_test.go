@@ -217,8 +217,8 @@ func TestMachineAndMemstoreAgree(t *testing.T) {
 				s.Expire(id)
 			case 2:
 				for key, lease := range lingering {
-					if r := m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: lease}); !errors.Is(r.Err,
-						statemachine.ErrLeaseNotFound) {
+					r := m.do(raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: lease})
+					if !errors.Is(r.Err, statemachine.ErrLeaseNotFound) {
 						t.Fatalf("seed %d: the place %q was revoked: %v", seed, key, r.Err)
 					}
 					m.delete(key)

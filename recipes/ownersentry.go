@@ -108,8 +108,8 @@ func findInFront(step statemachine.Step, queue string, wanted Entry, kind uint64
 	}
 	if own.endpoint != "" && !own.exists {
 		return nil, refuse(ErrWrongKind, "%q is that of a registered service, whose instances etcd's resolver finds "+
-			"below it, such as %q: "+
-			"choose another name, or register the service without its mirror", queue, own.endpoint)
+			"below it, such as %q: choose another name, or register the service without its mirror", queue,
+			own.endpoint)
 	}
 	head := own.head()
 	own.holds = head.Key == "" || own.exists && head.Key == own.key && !head.Foreign

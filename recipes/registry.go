@@ -172,8 +172,7 @@ func endpointFits(step statemachine.Step, key string, old *mvccpb.KeyValue) erro
 	for _, e := range frontOf(step, queue).entries {
 		if !e.Foreign {
 			return refuse(ErrWrongKind, "%q is that of a lock or an election, which would wait for the instance that "+
-				"etcd's resolver finds at %q: "+
-				"register under another name, or without the mirror", queue, key)
+				"etcd's resolver finds at %q: register under another name, or without the mirror", queue, key)
 		}
 	}
 	return nil

@@ -23,8 +23,7 @@ func CheckPlain(key []byte) error {
 		return nil
 	}
 	return fmt.Errorf("%w: key %+.64q begins with %q, where nothing is put or deleted by hand: use the requests of "+
-		"coord.v1, "+
-		"which coordctl's verbs and the SDK make", ErrInvalid, key, layout.Reserved)
+		"coord.v1, which coordctl's verbs and the SDK make", ErrInvalid, key, layout.Reserved)
 }
 
 // CheckPlainTxn is CheckPlain for all operations of a transaction, in all its branches.

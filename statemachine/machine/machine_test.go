@@ -314,8 +314,8 @@ func TestSnapshotMovesTheWholeState(t *testing.T) {
 		t.Errorf("the alarm got lost: %+v", got[0])
 	}
 	for cut := 0; cut < stream.Len(); cut += 97 {
-		if err := to.m.RecoverFromSnapshot(bytes.NewReader(stream.Bytes()[:cut]), nil); !errors.Is(err,
-			machine.ErrSnapshot) {
+		err := to.m.RecoverFromSnapshot(bytes.NewReader(stream.Bytes()[:cut]), nil)
+		if !errors.Is(err, machine.ErrSnapshot) {
 			t.Fatalf("a stream cut at %d: %v", cut, err)
 		}
 	}

@@ -57,8 +57,8 @@ func TestVersionRaise(t *testing.T) {
 	if err := d.m.CheckCommand(raise(next)); !errors.Is(err, raftv1.ErrUnknown) {
 		t.Errorf("let into the log: %v", err)
 	}
-	if _, err := d.m.Update([]sm.Entry{d.entry(put("a", "1")), d.entry(raise(next))}); !errors.Is(err,
-		raftv1.ErrUnknown) || !strings.Contains(d.ended, "start this member with the release") {
+	_, err := d.m.Update([]sm.Entry{d.entry(put("a", "1")), d.entry(raise(next))})
+	if !errors.Is(err, raftv1.ErrUnknown) || !strings.Contains(d.ended, "start this member with the release") {
 		t.Errorf("%v; the last line is %q", err, d.ended)
 	}
 	if d.value("a", 0) != "-" {

@@ -108,8 +108,7 @@ func (s *state) broken(queue string) string {
 	for _, b := range s.BrokenQueues() {
 		if b.Queue == queue {
 			return fmt.Sprintf("nobody is granted anything here since revision %d, because what had to follow from a "+
-				"deletion could not be done (%s): "+
-				"whoever enters has it tried again", b.Revision, b.Err)
+				"deletion could not be done (%s): whoever enters has it tried again", b.Revision, b.Err)
 		}
 	}
 	return ""

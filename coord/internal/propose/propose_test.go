@@ -146,8 +146,8 @@ func TestHeldProposerSendsNothingNew(t *testing.T) {
 	release := p.Hold()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 	defer cancel()
-	if _, err := p.Propose(principal.With(ctx, raftv1.Principal{}), raftv1.KindPut, []byte("x")); !errors.Is(err,
-		context.DeadlineExceeded) {
+	_, err := p.Propose(principal.With(ctx, raftv1.Principal{}), raftv1.KindPut, []byte("x"))
+	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v while held", err)
 	}
 	release()

@@ -384,8 +384,8 @@ func TestStreamEnds(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		// The same if the receiver's error is seen first, which is chance.
-		if err := (&watchCall{grpc: stream}).cause(status.Error(codes.Unknown, "receive")); !errors.Is(err,
-			rpctypes.ErrGRPCNoLeader) {
+		err := (&watchCall{grpc: stream}).cause(status.Error(codes.Unknown, "receive"))
+		if !errors.Is(err, rpctypes.ErrGRPCNoLeader) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -128,9 +128,8 @@ func (c *watchCall) end() {
 }
 
 var errSlowConsumer = status.Error(codes.ResourceExhausted, "etcdserver: too many requests: this member holds as many "+
-	"events for "+
-	"slow clients as it may, and this one has taken none for some seconds: watch again from the last revision that "+
-	"was seen")
+	"events for slow clients as it may, and this one has taken none for some seconds: watch again from the last "+
+	"revision that was seen")
 
 // sendAndRelease sends until the end, and has the hub forget the stream.
 func (c *watchCall) sendAndRelease(failed <-chan error) (err error) {
