@@ -14,7 +14,7 @@ import (
 // cannot open their next file. Sums stay below the process' limit.
 type files struct {
 	limit   int
-	store   int // per database: while a snapshot is received there are two
+	store   int // of all stores together; twice that is kept for them, since tables that are being read stay open beyond it
 	log     int
 	probes  int // connections to what is probed
 	peers   int // connections on the peer ports that have not proved to be a member's

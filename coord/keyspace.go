@@ -30,6 +30,8 @@ type servedKeyspace struct {
 // keyspaceOptions are what keyspaces differ in.
 type keyspaceOptions struct {
 	shard uint64
+	// memory bounds what the store holds beside the shared caches, in bytes; 0: as much as one of few may.
+	memory int
 	// refused are commands that the operator has refused.
 	refused []statemachine.Refused
 	// members hears from the state machine; nil: nobody does.
@@ -44,7 +46,7 @@ func (s *Server) newKeyspace(o keyspaceOptions) *servedKeyspace {
 	began := time.Now()
 	k.Keyspace = keyspace.New(keyspace.Options{
 		Log: k.group, Retry: 2 * s.cfg.ElectionTimeout,
-		Dir: s.dir.StorePath(o.shard), MaxOpenFiles: s.files.store, Shard: o.shard,
+		Dir: s.dir.StorePath(o.shard), Caches: s.caches, MemoryBytes: o.memory, Shard: o.shard,
 		Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),

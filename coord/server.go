@@ -19,6 +19,7 @@ import (
 	"github.com/coord-dev/coord/coord/internal/limit"
 	"github.com/coord-dev/coord/coord/internal/logstore"
 	"github.com/coord-dev/coord/proto/principal"
+	"github.com/coord-dev/coord/statemachine/machine"
 	"github.com/coord-dev/coord/statemachine/mvcc"
 )
 
@@ -36,6 +37,7 @@ type Server struct {
 	listeners *listeners
 	ports     *ports
 	memory    *limit.Member
+	caches    *machine.Caches // of the stores of all keyspaces
 	host      *host.Host
 	system    *servedKeyspace // of SystemShard
 	members   *members
@@ -98,6 +100,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if disk != nil {
 		s.room = disk.Room
 	}
+	s.caches = machine.NewCaches(machine.DefaultCacheBytes, s.files.store)
 	if s.memory, err = limit.NewMember(s.cfg.ClientMemoryBytes, s.registry); err != nil {
 		return err
 	}
@@ -334,6 +337,9 @@ func (s *Server) close() error {
 	}
 	if s.system != nil {
 		errs = append(errs, s.system.close())
+	}
+	if s.caches != nil {
+		s.caches.Close()
 	}
 	if s.dir != nil {
 		errs = append(errs, s.dir.Close())

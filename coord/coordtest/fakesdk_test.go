@@ -126,8 +126,13 @@ func TestE5FencedWritesOfAnExLeader(t *testing.T) {
 	if successor.Term() <= old.Term() {
 		t.Errorf("term %d after %d", successor.Term(), old.Term())
 	}
-	if err := old.Proclaim(t.Context(), []byte("still me")); !errors.Is(err, client.ErrLost) {
+	// It is refused as lost, or is under way when the client hears that its session has ended.
+	err = old.Proclaim(t.Context(), []byte("still me"))
+	if !errors.Is(err, client.ErrLost) && !errors.Is(err, client.ErrSessionExpired) {
 		t.Errorf("the old leader proclaims: %v", err)
+	}
+	if r, err := etcd.Get(t.Context(), successor.Key()); err != nil || string(r.Kvs[0].Value) != "new" {
+		t.Errorf("the leader's value is %v, %v", r, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,8 +48,13 @@ type Options struct {
 	// by this release, or the store cannot be read or written. It should end the process. Where it is nil or returns,
 	// Update returns the error, which ends the replica.
 	End func(line string)
-	// MaxOpenFiles is how many files the store may keep open, 2000 if 0.
+	// MaxOpenFiles is how many files the store may keep open, 2000 if 0. Where Caches are given, they have the bound.
 	MaxOpenFiles int
+	// Caches are shared with other machines of the process; nil: the machine has its own, of DefaultCacheBytes.
+	Caches *Caches
+	// MemoryBytes bounds what the store holds beside, in memtables and of the latest rows that the apply reads: 80 MiB
+	// if 0. They grow with what is written.
+	MemoryBytes int
 	// Logger may be nil.
 	Logger *zap.Logger
 	// FlushInterval is how often what was applied is made durable in the background, 5 s if 0. A restart replays at
@@ -143,7 +147,7 @@ func New(opts Options) *Machine {
 // Open opens the store, creating it where there is none, and returns the index of the last log entry whose effects are
 // durable in it.
 func (m *Machine) Open(<-chan struct{}) (uint64, error) {
-	store, err := openStore(m.opts.FS, m.opts.Dir, m.opts.MaxOpenFiles, m.log)
+	store, err := openStore(m.opts.store(m.log))
 	if err != nil {
 		return 0, fmt.Errorf("open state machine in %s: %w", m.opts.Dir, err)
 	}
@@ -197,7 +201,8 @@ func (m *Machine) load() error {
 	if err := checkRelease(m.version); err != nil {
 		return err
 	}
-	m.latest = mvcc.NewCache(latestCache)
+	// Half of what a put costs here is to find the version before it.
+	m.latest = mvcc.NewCache(cmp.Or(m.opts.MemoryBytes, defaultMemory) / memoryParts)
 	var err error
 	if m.children, err = mvcc.LoadIndex(rows, m.revision); err != nil {
 		return err
@@ -205,10 +210,6 @@ func (m *Machine) load() error {
 	m.overlay = mvcc.NewOverlay(m.applyRows())
 	return m.loadTables(rows, lease.NewLoader(clock, tick, &m.undo))
 }
-
-// latestCache is the size of the cache that the apply reads latest versions through, in bytes: half of what a put costs
-// here is to find the version before it.
-const latestCache = 16 << 20
 
 // applyRows is what the apply reads: the current database, behind the cache.
 func (m *Machine) applyRows() mvcc.Source {
@@ -399,26 +400,29 @@ func zapError(err error) zap.Field    { return zap.Error(err) }
 // pebbleOptions are the store's. The Raft log is a write-ahead log already, so Pebble writes none: what was applied
 // becomes durable when a memtable is flushed, in whole batches and in order, and the applied index in it says from
 // where the log has to be applied again.
-func pebbleOptions(fs vfs.FS, dir string, maxOpenFiles int, log *zap.Logger) *pebble.Options {
-	o := &pebble.Options{
-		FS:                          pebblefs.Wrap(fs),
+func (o *storeOptions) pebble(dir string) *pebble.Options {
+	p := &pebble.Options{
+		FS:                          pebblefs.Wrap(o.fs),
 		Comparer:                    mvcc.Comparer,
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebblefs.Format,
-		MemTableSize:                16 << 20,
-		MemTableStopWritesThreshold: 4,
+		MemTableSize:                uint64(cmp.Or(o.memory, defaultMemory) / memoryParts),
+		MemTableStopWritesThreshold: memtables,
 		L0CompactionThreshold:       8, // everything overlaps, so each compaction of L0 rewrites the level below
 		L0StopWritesThreshold:       24,
-		MaxOpenFiles:                cmp.Or(maxOpenFiles, 2000),
-		CacheSize:                   64 << 20,
+		MaxOpenFiles:                cmp.Or(o.maxOpenFiles, 2000),
+		CacheSize:                   DefaultCacheBytes,
 		Logger: pebblefs.Logger{
-			Store: "store " + dir, Log: log.Named("pebble"), End: func(string) { os.Exit(1) },
+			Store: "store " + dir, Log: o.log.Named("pebble"), End: o.end,
 		},
 	}
-	o.EventListener = &pebble.EventListener{BackgroundError: pebblefs.BackgroundError(o.Logger)}
-	setFilters(o)
+	if o.caches != nil {
+		p.Cache, p.FileCache = o.caches.blocks, o.caches.files
+	}
+	p.EventListener = &pebble.EventListener{BackgroundError: pebblefs.BackgroundError(p.Logger)}
+	setFilters(p)
 	// Reads of old versions are rare, and the latest ones stand in a space of their own: to keep the values of the
 	// others apart costs each compaction more than it saves.
-	o.Experimental.EnableValueBlocks = func() bool { return false }
-	return o
+	p.Experimental.EnableValueBlocks = func() bool { return false }
+	return p
 }

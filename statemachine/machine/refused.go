@@ -166,7 +166,7 @@ func RefuseCommand(
 	fs vfs.FS, dir string, r statemachine.Refused, check func(applied uint64) error, log *zap.Logger,
 ) (err error) {
 	m := New(Options{Dir: dir, FS: fs, Logger: log})
-	if m.store, err = openStore(m.opts.FS, dir, m.opts.MaxOpenFiles, m.log); err != nil {
+	if m.store, err = openStore(m.opts.store(m.log)); err != nil {
 		return fmt.Errorf("open the store in %s: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, m.store.close()) }()

@@ -24,11 +24,7 @@ import (
 //	DIR/CURRENT          name of the current database
 //	DIR/000001.db/       a Pebble database
 type store struct {
-	fs  vfs.FS
-	dir string
-	log *zap.Logger
-
-	maxOpenFiles int // of one database
+	storeOptions
 
 	mu      sync.RWMutex // guards current against replace
 	current *database
@@ -36,6 +32,21 @@ type store struct {
 
 	flushing sync.Mutex // one flush at a time: who finds nothing dirty must know that an earlier flush has ended
 	dirty    atomic.Bool
+}
+
+// storeOptions are those of Options that the store needs.
+type storeOptions struct {
+	fs           vfs.FS
+	dir          string
+	maxOpenFiles int // of one database
+	caches       *Caches
+	memory       int // bytes
+	end          func(line string)
+	log          *zap.Logger
+}
+
+func (o *Options) store(log *zap.Logger) storeOptions {
+	return storeOptions{o.FS, o.Dir, o.MaxOpenFiles, o.Caches, o.MemoryBytes, o.End, log}
 }
 
 // database is a Pebble database that closes when its last user lets go.
@@ -65,12 +76,12 @@ func setFilters(o *pebble.Options) {
 }
 
 // openStore opens the current database of dir, or makes the first one.
-func openStore(fsys vfs.FS, dir string, maxOpenFiles int, log *zap.Logger) (*store, error) {
-	s := &store{fs: fsys, dir: dir, maxOpenFiles: maxOpenFiles, log: log}
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+func openStore(o storeOptions) (*store, error) {
+	s := &store{storeOptions: o}
+	if err := s.fs.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := s.syncPath(fsys.PathDir(dir)); err != nil {
+	if err := s.syncPath(s.fs.PathDir(s.dir)); err != nil {
 		return nil, err
 	}
 	if err := s.readCurrent(); err != nil {
@@ -178,7 +189,7 @@ func (s *store) removeStale() error {
 
 func (s *store) openDatabase(number int) (*database, error) {
 	dir := s.path(databaseName(number))
-	db, err := pebble.Open(dir, pebbleOptions(s.fs, dir, s.maxOpenFiles, s.log))
+	db, err := pebble.Open(dir, s.pebble(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 
 // A flush that starts after a commit returned covers it, though others flush at any moment.
 func TestFlushCoversWhatWasCommittedBeforeIt(t *testing.T) {
-	s, err := openStore(vfs.NewMem(), "db", 0, zap.NewNop())
+	s, err := openStore(storeOptions{fs: vfs.NewMem(), dir: "db", log: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

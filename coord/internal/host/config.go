@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -51,9 +50,9 @@ type Config struct {
 	Voters uint64
 	// TLS encrypts traffic between members; nil does not.
 	TLS *peer.TLS
-	// OnFatal is called with one line, logged before, when Dragonboat or the log store cannot go on: Dragonboat panics in
-	// goroutines nobody can recover. The process must end; the default exits with status 1. The hooks of all Hosts of the
-	// process are called, because it is not known which one is meant.
+	// OnFatal is called with one line, logged before, when Dragonboat or the log store cannot go on: they panic in goroutines
+	// that nobody can recover. It should end the process; where it returns, or is nil, the panic does. The hooks of all Hosts
+	// of the process are called, because it is not known which one is meant.
 	OnFatal func(msg string)
 	// Logger receives our own and Dragonboat's messages. Nil is silent.
 	Logger *zap.Logger
@@ -76,7 +75,7 @@ func (c *Config) ensureDefaults() {
 		c.Logger = zap.NewNop()
 	}
 	if c.OnFatal == nil {
-		c.OnFatal = func(string) { os.Exit(1) }
+		c.OnFatal = func(string) {}
 	}
 	if c.Refused == nil {
 		c.Refused = func(*handshake.RefusedError) {}

@@ -34,8 +34,10 @@ type Options struct {
 	// Dir is the directory of the store on FS, vfs.Default if nil.
 	Dir string
 	FS  vfs.FS
-	// MaxOpenFiles is how many files the store may keep open; 0: its default.
-	MaxOpenFiles int
+	// Caches are those of all stores of the process; nil: the store has its own. MemoryBytes bounds what it holds beside; 0:
+	// its default.
+	Caches      *machine.Caches
+	MemoryBytes int
 	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
 	Shard, Member, Boot, Start uint64
 	// Procedures are further ones beside those of recipes, for tests.
@@ -95,7 +97,7 @@ func New(opts Options) *Keyspace {
 	program := recipes.Program()
 	program.Procedures = append(program.Procedures, opts.Procedures...)
 	k.Machine = machine.New(machine.Options{
-		Dir: opts.Dir, FS: opts.FS, MaxOpenFiles: opts.MaxOpenFiles, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
+		Dir: opts.Dir, FS: opts.FS, Caches: opts.Caches, MemoryBytes: opts.MemoryBytes, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Program: program, Logger: opts.Logger.Named("store"),
 		Observer: append(told, k.Proposer), End: opts.End, Refused: opts.Refused,
 	})
