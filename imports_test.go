@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -150,6 +151,22 @@ func TestRecipesLinkNoStore(t *testing.T) {
 		for _, store := range []string{"github.com/cockroachdb/pebble", "github.com/lni/dragonboat"} {
 			if slices.ContainsFunc(p.Deps, func(dep string) bool { return strings.HasPrefix(dep, store) }) {
 				t.Errorf("%s links %s, which statemachine/machine alone should", p.ImportPath, store)
+			}
+		}
+	}
+}
+
+// Where two readers disagree on what is a message, one lets pass what the other stumbles over: there is only one.
+func TestOneReaderOfTheWire(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		for _, name := range p.GoFiles {
+			code, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			reads := bytes.Contains(code, []byte("protowire.Consume"))
+			if reads && p.ImportPath != module+"proto/wire" {
+				t.Errorf("%s/%s reads the wire by hand; proto/wire does", p.ImportPath, name)
 			}
 		}
 	}

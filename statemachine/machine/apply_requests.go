@@ -43,27 +43,27 @@ type requestRun struct {
 
 // requests executes the requests of a session.
 func (b *batch) requests(body []byte) statemachine.Result {
-	r, ok := parseRequests(body)
-	if !ok {
+	r, err := raftv1.ParseRequests(body)
+	if err != nil {
 		b.m.unparsed.Add(1)
 		return refuse(fmt.Errorf("%w: kind %d", statemachine.ErrInvalid, raftv1.KindRequests))
 	}
-	s := b.liveSession(r.session, r.created)
+	s := b.liveSession(r.Session, r.Created)
 	switch {
 	case s == nil:
 		return refuse(statemachine.ErrSessionNotFound)
-	case s.epoch != r.epoch:
+	case s.epoch != r.Epoch:
 		return refuse(statemachine.ErrSessionElsewhere)
 	}
-	b.keep, b.unixMS = true, r.unixMS
+	b.keep, b.unixMS = true, r.UnixMS
 	run := &requestRun{batch: b, s: s, row: &outcomeRow{index: b.index, ordinal: b.outcomes}}
 	b.outcomes++
 	if !b.refuses() { // a member may have ended at that
-		run.acknowledge(r.acknowledged)
+		run.acknowledge(r.Acknowledged)
 	}
-	done := statemachine.RequestsDone{Outcomes: make([][]byte, len(r.requests))}
+	done := statemachine.RequestsDone{Outcomes: make([][]byte, len(r.Requests))}
 	b.at.session = s.id
-	for i, data := range r.requests {
+	for i, data := range r.Requests {
 		b.at.request = i + 1
 		done.Outcomes[i] = run.request(data)
 	}
@@ -118,24 +118,24 @@ func (r *requestRun) keep(sequence uint64, outcome []byte) {
 
 // request executes a request, or finds what it came to before.
 func (r *requestRun) request(data []byte) []byte {
-	q, ok := parseRequest(data)
-	if !ok {
+	q, err := raftv1.ParseRequest(data)
+	if err != nil {
 		r.m.unparsed.Add(1)
 		return encodeRefusal(fmt.Errorf("%w: the request does not parse", statemachine.ErrInvalid))
 	}
 	if r.ended() {
 		return encodeRefusal(statemachine.ErrSessionNotFound)
 	}
-	if err := r.checkSequence(q.sequence); err != nil {
+	if err := r.checkSequence(q.Sequence); err != nil {
 		return encodeRefusal(err)
 	}
-	if before, ok := r.s.outcomes.bySequence[q.sequence]; ok {
+	if before, ok := r.s.outcomes.bySequence[q.Sequence]; ok {
 		return before.data
 	}
-	if q.sequence <= r.s.outcomes.unkept {
+	if q.Sequence <= r.s.outcomes.unkept {
 		return encodeRefusal(statemachine.ErrUnkept)
 	}
-	frees := statemachine.FreesKind(q.kind) || r.m.kinds[q.kind] != nil && r.m.kinds[q.kind].Frees()
+	frees := statemachine.FreesKind(q.Kind) || r.m.kinds[q.Kind] != nil && r.m.kinds[q.Kind].Frees()
 	check := r.checkRoom
 	if frees { // whatever room there is
 		check = func(int) error { return nil }
@@ -143,9 +143,9 @@ func (r *requestRun) request(data []byte) []byte {
 	if err := check(-1); err != nil { // whatever the outcome is
 		return encodeRefusal(err)
 	}
-	r.at.kind, r.at.sequence = q.kind, q.sequence
+	r.at.kind, r.at.sequence = q.Kind, q.Sequence
 	var outcome []byte
-	err := r.step(func() (err error) {
+	err = r.step(func() (err error) {
 		if r.refuses() {
 			return statemachine.ErrRefusedByOperator
 		}
@@ -166,9 +166,9 @@ func (r *requestRun) request(data []byte) []byte {
 	switch {
 	case transient(err), r.ended():
 	case frees:
-		r.keepFreed(q.sequence, outcome)
+		r.keepFreed(q.Sequence, outcome)
 	default:
-		r.keep(q.sequence, outcome)
+		r.keep(q.Sequence, outcome)
 	}
 	return outcome
 }
@@ -217,16 +217,16 @@ func (r *requestRun) checkSequence(sequence uint64) error {
 }
 
 // execute executes a request and returns its outcome.
-func (r *requestRun) execute(q request) ([]byte, error) {
+func (r *requestRun) execute(q raftv1.ParsedRequest) ([]byte, error) {
 	if err := r.m.alarms.refuseCorrupt(); err != nil {
 		return nil, err
 	}
-	r.now = step{batch: r.batch, session: r.s.id, sequence: q.sequence}
+	r.now = step{batch: r.batch, session: r.s.id, sequence: q.Sequence}
 	s := &r.now
-	if err := r.checkGuards(s, q.guards); err != nil {
+	if err := r.checkGuards(s, q); err != nil {
 		return nil, err
 	}
-	switch q.kind {
+	switch q.Kind {
 	case coordv1.Kind_KIND_PUT:
 		return perform(q, r.put)
 	case coordv1.Kind_KIND_DELETE_RANGE:
@@ -238,7 +238,7 @@ func (r *requestRun) execute(q request) ([]byte, error) {
 	case coordv1.Kind_KIND_LEASE_REVOKE:
 		return perform(q, r.revoke)
 	case coordv1.Kind_KIND_WITHDRAW:
-		return perform(q, func(w *coordv1.Withdraw) statemachine.Result { return r.withdraw(q.sequence, w.Sequence) })
+		return perform(q, func(w *coordv1.Withdraw) statemachine.Result { return r.withdraw(q.Sequence, w.Sequence) })
 	}
 	return r.procedure(s, q)
 }
@@ -247,9 +247,9 @@ func (r *requestRun) execute(q request) ([]byte, error) {
 func perform[T any, M interface {
 	*T
 	proto.Message
-}](q request, run func(M) statemachine.Result) ([]byte, error) {
+}](q raftv1.ParsedRequest, run func(M) statemachine.Result) ([]byte, error) {
 	msg := M(new(T))
-	if err := proto.Unmarshal(q.body, msg); err != nil {
+	if err := proto.Unmarshal(q.Body, msg); err != nil {
 		return nil, errBody
 	}
 	switch result := run(msg); response := result.Response.(type) {
@@ -266,8 +266,11 @@ func perform[T any, M interface {
 }
 
 // checkGuards refuses a request unless all of its guards hold.
-func (r *requestRun) checkGuards(s *step, guards [][]byte) error {
-	for _, data := range guards {
+func (r *requestRun) checkGuards(s *step, q raftv1.ParsedRequest) error {
+	if q.Guards == 0 {
+		return nil
+	}
+	for data := range q.EachGuard() {
 		guard := &coordv1.Guard{}
 		if err := proto.Unmarshal(data, guard); err != nil {
 			return fmt.Errorf("%w: a guard of the request does not parse", statemachine.ErrInvalid)
@@ -280,19 +283,19 @@ func (r *requestRun) checkGuards(s *step, guards [][]byte) error {
 }
 
 // procedure runs the procedure of a kind.
-func (r *requestRun) procedure(s *step, q request) ([]byte, error) {
-	p := r.m.kinds[q.kind]
+func (r *requestRun) procedure(s *step, q raftv1.ParsedRequest) ([]byte, error) {
+	p := r.m.kinds[q.Kind]
 	switch {
 	case p != nil:
-		response, err := r.runProcedure(p, s, q.body)
+		response, err := r.runProcedure(p, s, q.Body)
 		if err != nil {
 			return nil, err
 		}
 		return encodeOutcome(response), nil
-	case q.kind <= 0 || q.kind > raftv1.MaxRequestKind:
-		return nil, fmt.Errorf("%w: a request of a session cannot have kind %d", statemachine.ErrInvalid, q.kind)
+	case q.Kind <= 0 || q.Kind > raftv1.MaxRequestKind:
+		return nil, fmt.Errorf("%w: a request of a session cannot have kind %d", statemachine.ErrInvalid, q.Kind)
 	}
-	r.fail(fmt.Errorf("%w: a request of kind %d", raftv1.ErrUnknown, q.kind))
+	r.fail(fmt.Errorf("%w: a request of kind %d", raftv1.ErrUnknown, q.Kind))
 	return nil, statemachine.ErrInvalid
 }
 

@@ -146,8 +146,8 @@ func CheckRefused(r statemachine.Refused, data []byte) error {
 	parts, what := 0, ""
 	switch c := entry.Commands[r.Command-1]; c.Kind {
 	case raftv1.KindRequests:
-		q, _ := parseRequests(c.Body)
-		parts, what = len(q.requests), fmt.Sprintf("%d requests", len(q.requests))
+		q, _ := raftv1.ParseRequests(c.Body)
+		parts, what = len(q.Requests), fmt.Sprintf("%d requests", len(q.Requests))
 	case raftv1.KindTick:
 		parts, what = maxExpiredLeases, fmt.Sprintf("at most %d leases", maxExpiredLeases)
 	default:

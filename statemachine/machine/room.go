@@ -3,6 +3,7 @@ package machine
 import (
 	"google.golang.org/protobuf/encoding/protowire"
 
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -53,7 +54,7 @@ func (h *held) stream(s *session, sign int) {
 
 // outcomeSize is what the bytes of a coordv1.Outcome count.
 func outcomeSize(data []byte) int {
-	if len(data) > 0 && data[0] == outcomeRefusal<<3|byte(protowire.BytesType) {
+	if len(data) > 0 && data[0] == byte(raftv1.OutcomeRefusal)<<3|byte(protowire.BytesType) {
 		return statemachine.RefusalSize
 	}
 	return len(data)

@@ -49,15 +49,15 @@ func seeds(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		requests, ok := parseRequests(data)
+		requests, perr := raftv1.ParseRequests(data)
+		ok := perr == nil
 		want := &raftv1.Requests{}
 		if err := proto.Unmarshal(data, want); (err == nil) != ok {
 			t.Fatalf("parsed %v; protobuf says %v", ok, err)
 		}
-		if ok && (requests.session != want.Session || requests.created != want.Created ||
-			requests.epoch != want.Epoch ||
-			requests.acknowledged != want.Acknowledged || requests.unixMS != want.UnixMs ||
-			!slices.EqualFunc(requests.requests, want.Requests, bytes.Equal)) {
+		if ok && (requests.Session != want.Session || requests.Created != want.Created ||
+			requests.Epoch != want.Epoch || requests.Acknowledged != want.Acknowledged ||
+			requests.UnixMS != want.UnixMs || !slices.EqualFunc(requests.Requests, want.Requests, bytes.Equal)) {
 			t.Fatalf("%+v, want %v", requests, want)
 		}
 		checkRequest(t, data)
@@ -89,17 +89,18 @@ func FuzzParse(f *testing.F) {
 func checkRequest(t *testing.T, data []byte) {
 	want := &coordv1.Request{}
 	err := proto.Unmarshal(data, want)
-	request, ok := parseRequest(data)
+	request, perr := raftv1.ParseRequest(data)
+	ok := perr == nil
 	if ok {
-		for _, g := range request.guards {
+		for g := range request.EachGuard() {
 			ok = ok && proto.Unmarshal(g, &coordv1.Guard{}) == nil
 		}
 	}
 	if (err == nil) != ok {
 		t.Fatalf("parsed %v; protobuf says %v", ok, err)
 	}
-	if ok && (request.sequence != want.Sequence || request.kind != want.Kind || !bytes.Equal(request.body, want.Body) ||
-		len(request.guards) != len(want.Guards)) {
+	if ok && (request.Sequence != want.Sequence || request.Kind != want.Kind || !bytes.Equal(request.Body, want.Body) ||
+		request.Guards != len(want.Guards)) {
 		t.Fatalf("%+v, want %v", request, want)
 	}
 }

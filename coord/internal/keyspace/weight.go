@@ -13,6 +13,7 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/proto/wire"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 	"github.com/coord-dev/coord/statemachine/machine"
@@ -135,11 +136,11 @@ func (k *Keyspace) Weigh(kind coordv1.Kind, body []byte, removes []string) int64
 func weightOfAcquire(body []byte) int64 {
 	const acquireNames = 1 // the number of the field
 	names := int64(0)
-	fields(body, func(num protowire.Number, _ []byte) {
-		if num == acquireNames {
+	for f := wire.Read(body); f.Next(); {
+		if f.IsBytes(acquireNames) {
 			names++
 		}
-	})
+	}
 	if names <= fewNames {
 		return 0
 	}
@@ -260,62 +261,40 @@ const (
 
 // txn weighs a transaction. It is walked over as it is encoded, because most have no ranges.
 func (s *scale) txn(body []byte) {
-	fields(body, func(num protowire.Number, data []byte) {
-		switch num {
-		case txnCompare:
-			key, end := rangeOf(data, compareKey, compareEnd)
+	for f := wire.Read(body); f.Next(); {
+		switch {
+		case f.IsBytes(txnCompare):
+			key, end := rangeOf(f.Bytes, compareKey, compareEnd)
 			s.add(key, end, 1)
-		case txnSuccess, txnFailure:
-			fields(data, s.op)
+		case f.IsBytes(txnSuccess), f.IsBytes(txnFailure):
+			s.op(f.Bytes)
 		}
-	})
+	}
 }
 
-func (s *scale) op(num protowire.Number, data []byte) {
-	switch num {
-	case opRange:
-		key, end := rangeOf(data, 1, 2)
-		s.add(key, end, 1)
-	case opDelete:
-		s.deletion(data)
-	case opTxn:
-		s.txn(data)
+func (s *scale) op(op []byte) {
+	for f := wire.Read(op); f.Next(); {
+		switch {
+		case f.IsBytes(opRange):
+			key, end := rangeOf(f.Bytes, 1, 2)
+			s.add(key, end, 1)
+		case f.IsBytes(opDelete):
+			s.deletion(f.Bytes)
+		case f.IsBytes(opTxn):
+			s.txn(f.Bytes)
+		}
 	}
 }
 
 // rangeOf finds the fields that say where a range begins and ends.
 func rangeOf(data []byte, keyField, endField protowire.Number) (key, end []byte) {
-	fields(data, func(num protowire.Number, value []byte) {
-		switch num {
-		case keyField:
-			key = value
-		case endField:
-			end = value
+	for f := wire.Read(data); f.Next(); {
+		switch {
+		case f.IsBytes(keyField):
+			key = f.Bytes
+		case f.IsBytes(endField):
+			end = f.Bytes
 		}
-	})
-	return key, end
-}
-
-// fields calls fn for the fields of a message that have a length, as far as it parses.
-func fields(data []byte, fn func(num protowire.Number, value []byte)) {
-	for len(data) > 0 {
-		num, typ, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			return
-		}
-		data = data[n:]
-		if typ == protowire.BytesType {
-			value, n := protowire.ConsumeBytes(data)
-			if n < 0 {
-				return
-			}
-			fn(num, value)
-			data = data[n:]
-			continue
-		}
-		if n = protowire.ConsumeFieldValue(num, typ, data); n < 0 {
-			return
-		}
-		data = data[n:]
 	}
+	return key, end
 }

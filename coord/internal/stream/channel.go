@@ -15,6 +15,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/internal/limit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/wire"
 )
 
 const (
@@ -78,8 +79,8 @@ func (cs *channels) take(data []byte) error {
 // checkMessages refuses a frame with more messages than any credit allows, before memory is given to each of them.
 func checkMessages(data []byte) error {
 	messages := 0
-	for p := (fields{rest: data}); p.next(); {
-		if p.isBytes(fieldMessages) {
+	for p := wire.Read(data); p.Next(); {
+		if p.IsBytes(fieldMessages) {
 			messages++
 		}
 	}

@@ -22,16 +22,16 @@ const (
 // server has to choose.
 func (s *Server) check(r *request) *coordv1.Refusal {
 	etcd := s.opts.Etcd
-	if r.guards > maxGuards {
-		return invalid("%d guards, more than %d", r.guards, maxGuards)
+	if r.Guards > maxGuards {
+		return invalid("%d guards, more than %d", r.Guards, maxGuards)
 	}
-	if err := etcd.CheckSize(len(r.body)); err != nil {
+	if err := etcd.CheckSize(len(r.Body)); err != nil {
 		return refusal(err)
 	}
-	if err := s.opts.Backend.CheckRequest(r.kind); err != nil {
+	if err := s.opts.Backend.CheckRequest(r.Kind); err != nil {
 		return refusal(err)
 	}
-	switch r.kind {
+	switch r.Kind {
 	case coordv1.Kind_KIND_PUT:
 		return checked(r, &pb.PutRequest{}, etcd.CheckPut)
 	case coordv1.Kind_KIND_DELETE_RANGE:
@@ -45,16 +45,16 @@ func (s *Server) check(r *request) *coordv1.Refusal {
 	case coordv1.Kind_KIND_WITHDRAW:
 		return checked(r, &coordv1.Withdraw{}, nil)
 	}
-	if p := s.recipes[r.kind]; p != nil { // it checks its request itself
+	if p := s.recipes[r.Kind]; p != nil { // it checks its request itself
 		if !recipes.Grows(p) {
 			return nil
 		}
-		if err := etcd.CheckNew(len(r.body)); err != nil {
+		if err := etcd.CheckNew(len(r.Body)); err != nil {
 			return refusal(err)
 		}
 		return nil
 	}
-	return invalid("a request of kind %d is not one of a session", r.kind)
+	return invalid("a request of kind %d is not one of a session", r.Kind)
 }
 
 // checked decodes the body of a request and checks it.
@@ -72,7 +72,7 @@ func checked[M proto.Message](r *request, m M, check func(M) error) *coordv1.Ref
 }
 
 func decode(r *request, m proto.Message) *coordv1.Refusal {
-	if err := proto.Unmarshal(r.body, m); err != nil {
+	if err := proto.Unmarshal(r.Body, m); err != nil {
 		return invalid("body is not a %s: %v", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return nil
@@ -84,11 +84,11 @@ func (s *Server) prepareGrant(r *request) *coordv1.Refusal {
 	if refused := checked(r, grant, s.opts.Etcd.PrepareLeaseGrant); refused != nil {
 		return refused
 	}
-	if err := proto.Unmarshal(r.raw, full); err != nil {
+	if err := proto.Unmarshal(r.Raw, full); err != nil {
 		return invalid("%v", err)
 	}
 	full.Body = encode(grant)
-	r.raw = encode(full)
+	r.Raw = encode(full)
 	return nil
 }
 

@@ -299,7 +299,7 @@ func TestNothingFollowsTheLossOfASession(t *testing.T) {
 		if p := c.frame(t).Pushes[0]; p.GetSessionLost().GetCause() != coordv1.SessionLost_ENDED {
 			t.Errorf("push: %v", p)
 		}
-		put.done(done(outcomeOf(outcomeResponse, nil)))
+		put.done(done(raftv1.EncodeOutcome(raftv1.OutcomeResponse, nil)))
 		c.silent(t)
 		if !s.only().flow.idle() {
 			t.Error("the request still counts as under way")
@@ -381,7 +381,7 @@ func TestTheEndOfAStreamGivesUpItsCommands(t *testing.T) {
 			t.Error("its command was not given up")
 		}
 		renew.done(statemachine.Result{Response: statemachine.StreamsRenewed{}})
-		put.done(done(outcomeOf(outcomeResponse, nil)))
+		put.done(done(raftv1.EncodeOutcome(raftv1.OutcomeResponse, nil)))
 		synctest.Wait()
 		if len(s.member.submitted) > 0 {
 			t.Errorf("something was submitted for it: %v", s.member.submitted)

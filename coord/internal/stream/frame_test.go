@@ -8,6 +8,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/internal/api"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -75,8 +76,8 @@ func FuzzFrame(f *testing.F) {
 			}
 			for j, r := range requests {
 				w := w.Requests[j]
-				if r.sequence != w.Sequence || r.kind != w.Kind || !bytes.Equal(r.body, w.Body) ||
-					r.guards != len(w.Guards) {
+				if r.Sequence != w.Sequence || r.Kind != w.Kind || !bytes.Equal(r.Body, w.Body) ||
+					r.Guards != len(w.Guards) {
 					t.Fatalf("request %d: %+v, want %v", j, r, w)
 				}
 				if s.check(&r) == nil && (w.Kind < coordv1.Kind_KIND_PUT || w.Kind > coordv1.Kind_KIND_WITHDRAW) &&
@@ -92,10 +93,10 @@ func FuzzFrame(f *testing.F) {
 func TestOutboxFrames(t *testing.T) {
 	o := newOutbox(1<<20, nil, 0, func() {})
 	refused := &coordv1.Outcome{Refusal: &coordv1.Refusal{Reason: coordv1.Error_REASON_FENCED, Message: "m"}}
-	o.respond(5, 5, answer{1, encode(refused)}, answer{2, outcomeOf(outcomeResponse, nil)})
+	o.respond(5, 5, answer{1, encode(refused)}, answer{2, raftv1.EncodeOutcome(raftv1.OutcomeResponse, nil)})
 	o.push(&coordv1.Push{Session: 5})
 	// of another session: it may come before the push
-	o.respond(6, 6, answer{3, outcomeOf(outcomeResponse, []byte("x"))})
+	o.respond(6, 6, answer{3, raftv1.EncodeOutcome(raftv1.OutcomeResponse, []byte("x"))})
 	o.heartbeat(8)
 	o.heartbeat(9)
 	o.respond(5, 5, answer{4, nil}) // must come after the push

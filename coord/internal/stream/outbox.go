@@ -9,6 +9,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/internal/limit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/wire"
 )
 
 // The fields of a ServerFrame and of a Response, as they stand in stream.proto.
@@ -165,24 +166,16 @@ func appendResponse(b []byte, session int64, a answer) []byte {
 		protowire.SizeTag(fieldOutcome) + protowire.SizeBytes(len(a.outcome))
 	b = protowire.AppendTag(b, fieldResponses, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
-	b = appendVarint(b, fieldSession, uint64(session))
-	b = appendVarint(b, fieldSequence, a.sequence)
-	return appendBytes(b, fieldOutcome, a.outcome)
-}
-
-func appendVarint(b []byte, num protowire.Number, v uint64) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
-}
-
-func appendBytes(b []byte, num protowire.Number, v []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+	b = wire.AppendVarint(b, fieldSession, uint64(session))
+	b = wire.AppendVarint(b, fieldSequence, a.sequence)
+	return wire.AppendBytes(b, fieldOutcome, a.outcome)
 }
 
 // push appends news of a session.
 func (o *outbox) push(p *coordv1.Push) {
 	encoded := encode(p)
 	o.fill(anyFrame, func(f *outFrame) {
-		f.pushes = appendBytes(f.pushes, fieldPushes, encoded)
+		f.pushes = wire.AppendBytes(f.pushes, fieldPushes, encoded)
 		if f.pushed == nil {
 			f.pushed = map[int64]struct{}{}
 		}
@@ -197,12 +190,12 @@ func (o *outbox) heartbeat(number uint64) {
 
 func (o *outbox) channel(c *coordv1.ChannelFrame) {
 	encoded := encode(c)
-	o.fill(anyFrame, func(f *outFrame) { f.channels = appendBytes(f.channels, fieldChannels, encoded) })
+	o.fill(anyFrame, func(f *outFrame) { f.channels = wire.AppendBytes(f.channels, fieldChannels, encoded) })
 }
 
 func (o *outbox) welcome(w *coordv1.Welcome) {
 	encoded := encode(w)
-	o.fill(anyFrame, func(f *outFrame) { f.welcome = appendBytes(f.welcome, fieldWelcome, encoded) })
+	o.fill(anyFrame, func(f *outFrame) { f.welcome = wire.AppendBytes(f.welcome, fieldWelcome, encoded) })
 }
 
 func anyFrame(*outFrame) bool { return true }
@@ -239,7 +232,7 @@ func (f *outFrame) encoded() (parts [][]byte) {
 	add(f.responses)
 	add(f.pushes)
 	if f.heartbeat != 0 {
-		add(appendVarint(nil, fieldHeartbeat, f.heartbeat))
+		add(wire.AppendVarint(nil, fieldHeartbeat, f.heartbeat))
 	}
 	add(f.channels)
 	add(f.welcome)

@@ -5,10 +5,12 @@ import (
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coord-dev/coord/coord/internal/api"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
 // read is a request that is answered from a view.
@@ -135,7 +137,7 @@ func (st *stream) answerFromView(all []read, stale bool) {
 func appendOutcome(m proto.Message) ([]byte, error) {
 	size := proto.Size(m)
 	b := make([]byte, 0, size+6)
-	b = append(b, outcomeResponse<<3|2)
+	b = protowire.AppendTag(b, raftv1.OutcomeResponse, protowire.BytesType)
 	b = appendLength(b, size)
 	return proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, m)
 }
@@ -154,7 +156,7 @@ func (st *stream) takeRead(r *request) {
 // prepareRead checks a read and says how it is answered.
 func (st *stream) prepareRead(r *request, out *read) *coordv1.Refusal {
 	etcd := st.server.opts.Etcd
-	switch r.kind {
+	switch r.Kind {
 	case coordv1.Kind_KIND_RANGE:
 		body := &pb.RangeRequest{}
 		out.answer = func(ctx context.Context, v api.View) (proto.Message, error) { return message(v.Range(ctx, body)) }

@@ -5,6 +5,8 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
+	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/proto/wire"
 	"github.com/coord-dev/coord/recipes"
 )
 
@@ -17,24 +19,24 @@ type recipe struct {
 // prepare makes the stream follow what a request is about to make, and not tell of what it is about to remove. nil if
 // it is neither. Requests that the procedure will refuse do no harm.
 func (es *entries) prepare(s *session, r *request) *recipe {
-	switch r.kind {
+	switch r.Kind {
 	case coordv1.Kind_KIND_ACQUIRE:
 		body := &coordv1.Acquire{}
-		if proto.Unmarshal(r.body, body) != nil || len(body.Names) > recipes.MaxNames {
+		if proto.Unmarshal(r.Body, body) != nil || len(body.Names) > recipes.MaxNames {
 			return nil
 		}
 		makes := make([]*entry, 0, len(body.Names))
 		for _, name := range body.Names {
-			makes = append(makes, es.track(s, name, layout.EntryKey(name, s.id, body.OwnerId), r.sequence))
+			makes = append(makes, es.track(s, name, layout.EntryKey(name, s.id, body.OwnerId), r.Sequence))
 		}
 		return &recipe{makes: makes}
 	case coordv1.Kind_KIND_CAMPAIGN:
 		body := &coordv1.Campaign{}
-		if proto.Unmarshal(r.body, body) != nil {
+		if proto.Unmarshal(r.Body, body) != nil {
 			return nil
 		}
 		key := layout.EntryKey(layout.ElectionQueue(body.Name, body.Priority), s.id, body.OwnerId)
-		return &recipe{makes: []*entry{es.track(s, body.Name, key, r.sequence)}}
+		return &recipe{makes: []*entry{es.track(s, body.Name, key, r.Sequence)}}
 	case coordv1.Kind_KIND_RW_ACQUIRE:
 		return es.addition(s, r, coordv1.QueueKind_QUEUE_RWLOCK, &coordv1.RWAcquire{})
 	case coordv1.Kind_KIND_SEMAPHORE_ACQUIRE:
@@ -43,19 +45,19 @@ func (es *entries) prepare(s *session, r *request) *recipe {
 		return es.addition(s, r, coordv1.QueueKind_QUEUE_BARRIER, &coordv1.BarrierEnter{})
 	case coordv1.Kind_KIND_RELEASE:
 		body := &coordv1.Release{}
-		if proto.Unmarshal(r.body, body) != nil {
+		if proto.Unmarshal(r.Body, body) != nil {
 			return nil
 		}
 		return es.removal(s, body.Entries...)
 	case coordv1.Kind_KIND_TRANSFER:
 		body := &coordv1.Transfer{}
-		if proto.Unmarshal(r.body, body) != nil || body.Leader == nil {
+		if proto.Unmarshal(r.Body, body) != nil || body.Leader == nil {
 			return nil
 		}
 		return es.removal(s, body.Leader)
 	case coordv1.Kind_KIND_WITHDRAW:
 		body := &coordv1.Withdraw{}
-		if proto.Unmarshal(r.body, body) != nil {
+		if proto.Unmarshal(r.Body, body) != nil {
 			return nil
 		}
 		return es.withdrawal(s, body.Sequence)
@@ -83,11 +85,11 @@ type owned interface {
 
 // addition is of the entry that a request for one makes in a queue of this kind.
 func (es *entries) addition(s *session, r *request, kind coordv1.QueueKind, body owned) *recipe {
-	if proto.Unmarshal(r.body, body) != nil {
+	if proto.Unmarshal(r.Body, body) != nil {
 		return nil
 	}
 	key := layout.EntryKey(layout.QueueOf(kind, body.GetName()), s.id, body.GetOwnerId())
-	return &recipe{makes: []*entry{es.track(s, body.GetName(), key, r.sequence)}}
+	return &recipe{makes: []*entry{es.track(s, body.GetName(), key, r.Sequence)}}
 }
 
 // removal is of those grants that the session has.
@@ -129,15 +131,15 @@ func (es *entries) done(c *recipe, outcome []byte) {
 
 // splitOutcome takes apart a coordv1.Outcome: the response, or the reason of the refusal.
 func splitOutcome(outcome []byte) (response []byte, refused coordv1.Error_Reason) {
-	for p := (fields{rest: outcome}); p.next(); {
+	for p := wire.Read(outcome); p.Next(); {
 		switch {
-		case p.isBytes(outcomeResponse):
-			response = p.bytes
-		case p.isBytes(outcomeRefusal):
+		case p.IsBytes(raftv1.OutcomeResponse):
+			response = p.Bytes
+		case p.IsBytes(raftv1.OutcomeRefusal):
 			refused = coordv1.Error_REASON_ETCD
-			for q := (fields{rest: p.bytes}); q.next(); {
-				if q.isVarint(1) {
-					refused = coordv1.Error_Reason(q.number)
+			for q := wire.Read(p.Bytes); q.Next(); {
+				if q.IsVarint(1) {
+					refused = coordv1.Error_Reason(q.Varint)
 				}
 			}
 		}
@@ -151,20 +153,20 @@ func (es *entries) made(list []*entry, acquired []byte) {
 	tokens := make([]int64, len(list))
 	var revision int64
 	n := 0
-	for p := (fields{rest: acquired}); p.next(); {
+	for p := wire.Read(acquired); p.Next(); {
 		switch {
-		case p.isBytes(1) && n < len(list):
-			for q := (fields{rest: p.bytes}); q.next(); {
+		case p.IsBytes(1) && n < len(list):
+			for q := wire.Read(p.Bytes); q.Next(); {
 				switch {
-				case q.isVarint(3):
-					tokens[n] = int64(q.number)
-				case q.isVarint(4):
-					states[n] = coordv1.AcquiredEntry_State(q.number)
+				case q.IsVarint(3):
+					tokens[n] = int64(q.Varint)
+				case q.IsVarint(4):
+					states[n] = coordv1.AcquiredEntry_State(q.Varint)
 				}
 			}
 			n++
-		case p.isVarint(2):
-			revision = int64(p.number)
+		case p.IsVarint(2):
+			revision = int64(p.Varint)
 		}
 	}
 	for i, e := range list {

@@ -11,7 +11,7 @@ import (
 
 // prepareRecipeRead is prepareRead for what recipes are asked.
 func (st *stream) prepareRecipeRead(r *request, out *read) *coordv1.Refusal {
-	switch r.kind {
+	switch r.Kind {
 	case coordv1.Kind_KIND_CHECK_TOKEN:
 		body := &coordv1.CheckTokenRequest{}
 		out.answer = asked(body, st.server.opts.CurrentLock.CheckToken)
@@ -25,7 +25,7 @@ func (st *stream) prepareRecipeRead(r *request, out *read) *coordv1.Refusal {
 		out.answer = asked(body, st.server.opts.CurrentElection.Leader)
 		return checked(r, body, nil)
 	}
-	return invalid("a request of kind %d is not one without a session", r.kind)
+	return invalid("a request of kind %d is not one without a session", r.Kind)
 }
 
 // asked answers a read by a method of a service, which takes a view of its own: it is at least as new.

@@ -5,11 +5,11 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/coord-dev/coord/coord/internal/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
+	"github.com/coord-dev/coord/proto/wire"
 	"github.com/coord-dev/coord/statemachine"
 )
 
@@ -20,21 +20,11 @@ type item struct {
 	recipe   *recipe // nil where nobody follows what it does
 }
 
-func (r *request) item() item { return item{sequence: r.sequence, bytes: len(r.raw)} }
-
-// The fields of coordv1.Outcome.
-const (
-	outcomeResponse = 1
-	outcomeRefusal  = 2
-)
-
-func outcomeOf(num protowire.Number, message []byte) []byte {
-	return appendBytes(make([]byte, 0, len(message)+6), num, message)
-}
+func (r *request) item() item { return item{sequence: r.Sequence, bytes: len(r.Raw)} }
 
 // respond answers a request without a session. about is the session that it was about, if any.
 func (st *stream) respond(i item, about int64, response []byte) {
-	st.out.respond(0, about, answer{i.sequence, outcomeOf(outcomeResponse, response)})
+	st.out.respond(0, about, answer{i.sequence, raftv1.EncodeOutcome(raftv1.OutcomeResponse, response)})
 	st.flow.release(1, i.bytes)
 }
 
@@ -42,7 +32,7 @@ func (st *stream) respond(i item, about int64, response []byte) {
 func (st *stream) refuse(i item, why *coordv1.Refusal) { st.refuseIn(0, i, why) }
 
 func (st *stream) refuseIn(session int64, i item, why *coordv1.Refusal) {
-	st.out.respond(session, session, answer{i.sequence, outcomeOf(outcomeRefusal, encode(why))})
+	st.out.respond(session, session, answer{i.sequence, raftv1.EncodeOutcome(raftv1.OutcomeRefusal, encode(why))})
 	st.flow.release(1, i.bytes)
 }
 
@@ -61,7 +51,7 @@ func (st *stream) take(f *frame) error {
 			continue
 		}
 		for i := range requests {
-			if r := &requests[i]; r.kind == coordv1.Kind_KIND_SESSION_ATTACH {
+			if r := &requests[i]; r.Kind == coordv1.Kind_KIND_SESSION_ATTACH {
 				attach = append(attach, r)
 			} else {
 				st.takeLone(r)
@@ -74,15 +64,15 @@ func (st *stream) take(f *frame) error {
 
 // takeLone hands on a request without a session.
 func (st *stream) takeLone(r *request) {
-	if r.guards > 0 {
+	if r.Guards > 0 {
 		st.refuse(r.item(), invalid("guards outside of a session"))
 		return
 	}
-	if err := st.server.opts.Etcd.CheckSize(len(r.body)); err != nil {
+	if err := st.server.opts.Etcd.CheckSize(len(r.Body)); err != nil {
 		st.refuse(r.item(), refusal(err))
 		return
 	}
-	switch r.kind {
+	switch r.Kind {
 	case coordv1.Kind_KIND_SESSION_OPEN:
 		st.open(r)
 	case coordv1.Kind_KIND_SESSION_END:
@@ -98,7 +88,7 @@ func (st *stream) takeLone(r *request) {
 // keep the others waiting, nor stand in one entry of the log by the hundred.
 func (st *stream) takeBatch(b batch, requests []request) error {
 	for i := range requests {
-		if requests[i].sequence == 0 {
+		if requests[i].Sequence == 0 {
 			return broken("a request of session %d has sequence number 0", b.session)
 		}
 	}
@@ -156,17 +146,17 @@ func (st *stream) newCommands(s *session, b batch, requests []request) (light *c
 			continue
 		}
 		item.recipe = st.entries.prepare(s, r)
-		c, weight := light, st.server.opts.Backend.Weigh(r.kind, r.body, item.recipe.removed())
+		c, weight := light, st.server.opts.Backend.Weigh(r.Kind, r.Body, item.recipe.removed())
 		if weight > propose.LightWeight {
-			frees := r.kind == coordv1.Kind_KIND_RELEASE || r.kind == coordv1.Kind_KIND_LEASE_REVOKE
+			frees := r.Kind == coordv1.Kind_KIND_RELEASE || r.Kind == coordv1.Kind_KIND_LEASE_REVOKE
 			if n := len(heavy); n == 0 || heavy[n-1].weight+weight > propose.LaneWeight || heavy[n-1].frees != frees {
-				heavy = append(heavy, st.newCommand(s, b, 1, len(r.raw)))
+				heavy = append(heavy, st.newCommand(s, b, 1, len(r.Raw)))
 			}
 			c = heavy[len(heavy)-1]
 			c.weight, c.frees = c.weight+weight, frees
 		}
 		c.items = append(c.items, item)
-		c.body = appendBytes(c.body, 5, r.raw)
+		c.body = wire.AppendBytes(c.body, 5, r.Raw)
 	}
 	return light, heavy
 }
@@ -174,11 +164,11 @@ func (st *stream) newCommands(s *session, b batch, requests []request) (light *c
 func (st *stream) newCommand(s *session, b batch, requests, bytes int) *command {
 	c := &command{st: st, session: s, items: make([]item, 0, requests)}
 	c.body = make([]byte, 0, 64+bytes+8*requests)
-	c.body = appendVarint(c.body, 1, uint64(s.id))
-	c.body = appendVarint(c.body, 2, s.created)
-	c.body = appendVarint(c.body, 3, s.epoch)
-	c.body = appendVarint(c.body, 4, b.acknowledged)
-	c.body = appendVarint(c.body, 6, uint64(time.Now().UnixMilli()))
+	c.body = wire.AppendVarint(c.body, 1, uint64(s.id))
+	c.body = wire.AppendVarint(c.body, 2, s.created)
+	c.body = wire.AppendVarint(c.body, 3, s.epoch)
+	c.body = wire.AppendVarint(c.body, 4, b.acknowledged)
+	c.body = wire.AppendVarint(c.body, 6, uint64(time.Now().UnixMilli()))
 	return c
 }
 
@@ -213,7 +203,7 @@ func (c *command) answers(result statemachine.Result) []answer {
 		}
 		return answers
 	}
-	why := outcomeOf(outcomeRefusal, encode(refusal(resultError(result))))
+	why := raftv1.EncodeOutcome(raftv1.OutcomeRefusal, encode(refusal(resultError(result))))
 	for n, i := range c.items {
 		answers[n] = answer{i.sequence, why}
 	}

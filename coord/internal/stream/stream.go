@@ -311,7 +311,7 @@ func (st *stream) greet(f *frame, greeted *bool) error {
 func size(requests []request) int {
 	n := 0
 	for i := range requests {
-		n += len(requests[i].raw)
+		n += len(requests[i].Raw)
 	}
 	return n
 }

@@ -4,11 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/wire"
 )
 
 // Kind says what a command does and how its body is encoded. Values are appended, never reordered.
@@ -133,92 +131,22 @@ func CheckKind(c Command) error {
 	return nil
 }
 
-// requests yields those of a Requests, as far as it parses.
-func requests(body []byte) iter.Seq[[]byte] {
-	const requests = 5
-	return fields(body, requests, protowire.BytesType)
-}
-
-// kindOf is the kind of a coordv1.Request, as far as it parses.
-func kindOf(request []byte) coordv1.Kind {
-	const kind = 2
-	v, _ := protowire.ConsumeVarint(last(request, kind, protowire.VarintType))
-	return coordv1.Kind(int32(v)) // an enum is its low 32 bits
-}
-
 // ProcedureOf is the name of the procedure that a Call calls, as far as its body parses.
 func ProcedureOf(c Command) string { return string(procedureOf(c.Body)) }
 
-func procedureOf(call []byte) []byte {
+// procedureOf is what is in the last field of the name, which is the one that counts.
+func procedureOf(call []byte) (name []byte) {
 	const procedure = 1
-	return last(call, procedure, protowire.BytesType)
-}
-
-// last is what is in the last field of a number and type of a message, which is the one that counts.
-func last(message []byte, want protowire.Number, of protowire.Type) (value []byte) {
-	for len(message) > 0 {
-		num, typ, v, n := next(message)
-		if n < 0 {
-			break
-		}
-		if message = message[n:]; num == want && typ == of {
-			value = v
+	for f := wire.Read(call); f.Next(); {
+		if f.IsBytes(procedure) {
+			name = f.Bytes
 		}
 	}
-	return value
+	return name
 }
 
 // MaxRequestKind is the highest kind that a request of a session can have in any release.
 const MaxRequestKind = 127
-
-// fields yields what is in the fields of a number and type of a message, as far as it parses; of a varint its encoding.
-func fields(message []byte, want protowire.Number, of protowire.Type) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for len(message) > 0 {
-			num, typ, value, n := next(message)
-			if n < 0 {
-				return
-			}
-			if message = message[n:]; num == want && typ == of && !yield(value) {
-				return
-			}
-		}
-	}
-}
-
-// next takes the first field of a message apart: what is in it, of a number its encoding, and how many bytes it has; n
-// < 0 if it does not parse.
-func next(message []byte) (num protowire.Number, typ protowire.Type, value []byte, n int) {
-	tag, size := varint(message)
-	if num = protowire.Number(tag >> 3); size < 0 || tag>>3 == 0 || tag>>3 > uint64(protowire.MaxValidNumber) {
-		return 0, 0, nil, -1
-	}
-	typ, value = protowire.Type(tag&7), message[size:]
-	if typ == protowire.BytesType {
-		length, n := varint(value)
-		if n < 0 || length > uint64(len(value)-n) {
-			return 0, 0, nil, -1
-		}
-		return num, typ, value[n : n+int(length)], size + n + int(length)
-	}
-	if typ == protowire.VarintType {
-		_, n = varint(value)
-	} else {
-		n = protowire.ConsumeFieldValue(num, typ, value)
-	}
-	if n < 0 {
-		return 0, 0, nil, -1
-	}
-	return num, typ, value[:n], size + n
-}
-
-// varint is protowire.ConsumeVarint, and quick where it is one byte.
-func varint(data []byte) (v uint64, n int) {
-	if len(data) > 0 && data[0] < 0x80 {
-		return uint64(data[0]), 1
-	}
-	return protowire.ConsumeVarint(data)
-}
 
 // AppendEntry appends the encoding of e to dst and returns the extended slice.
 func AppendEntry(dst []byte, e *Entry) []byte {

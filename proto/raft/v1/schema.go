@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
+	"github.com/coord-dev/coord/proto/wire"
 )
 
 // Schema knows what commands are made of at each version of the cluster: which kinds, procedures and kinds of requests
@@ -241,7 +242,7 @@ func (s *Schema) has(m *message, data []byte, v Version) bool {
 	var named *message // looked for once, as the field can come any number of times
 	looked := false
 	for rest := data; len(rest) > 0; {
-		num, typ, value, n := next(rest)
+		num, typ, _, value, n := wire.Field(rest)
 		if n < 0 {
 			return true
 		}
