@@ -1,18 +1,20 @@
 package peer
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	pbwire "github.com/coord-dev/coord/proto/wire"
 )
 
 // What a peer sends is judged here by itself, and in history.go by what is known beside it, before Dragonboat sees it.
 // Dragonboat trusts its peers: most of what is refused here makes it panic, or gets into the log and does so on every
-// member and again after each restart. A peer that keeps to all of these rules and lies within them (acknowledges what it
-// does not have, leads with entries that others did not agree on) is beyond what raft can bear, and beyond this.
+// member and again after each restart. A peer that keeps to all of these rules and lies within them (acknowledges what
+// it does not have, leads with entries that others did not agree on) is beyond what raft can bear, and beyond this.
 
 // Reasons for which a peer's messages are rejected, as the metric has them.
 const (
@@ -47,9 +49,9 @@ const (
 	// maxIndex is above every index and term of a log that lives: at a million entries a second it is reached after
 	// 146,000 years. What is above it could not grow any more.
 	maxIndex = 1 << 62
-	// maxMessages and maxEntries bound what a batch turns into in memory, which can be fifty times its bytes. Dragonboat
-	// queues 2,048 messages for a peer, and sends at most 64 MiB of entries beside one message of that size, each entry
-	// counted as 128 bytes and more.
+	// maxMessages and maxEntries bound what a batch turns into in memory, which can be fifty times its bytes.
+	// Dragonboat queues 2,048 messages for a peer, and sends at most 64 MiB of entries beside one message of that size,
+	// each entry counted as 128 bytes and more.
 	maxMessages, maxEntries = 1 << 16, 1 << 20
 	// maxEntry is the size of the largest entry: the proposer's largest command of 64 MiB, and what goes around it.
 	maxEntry = 65 << 20
@@ -71,8 +73,9 @@ var remoteTypes = map[pb.MessageType]bool{
 // termless are the messages that carry no term; one with a term would set the receiver's.
 var termless = map[pb.MessageType]bool{pb.Propose: true, pb.ReadIndex: true, pb.LeaderTransfer: true, pb.SnapshotReceived: true}
 
-// decodeBatch decodes a batch and makes sure that it is one from may send to this member. What is for groups that this member does not
-// have is left out; strays is how many messages that were. groups are those of the messages that are left.
+// decodeBatch decodes a batch and makes sure that it is one from may send to this member. What is for groups that this
+// member does not have is left out; strays is how many messages that were. groups are those of the messages that are
+// left.
 func (t *Transport) decodeBatch(payload []byte, from uint64) (batch pb.MessageBatch, groups []*Group, strays int, err error) {
 	v := t.validator
 	if err := checkBatchSize(payload); err != nil {
@@ -106,8 +109,8 @@ func (t *Transport) decodeBatch(payload []byte, from uint64) (batch pb.MessageBa
 // validator is the part of the judgement that needs no memory of what came before.
 type validator struct {
 	self, deployment uint64
-	// command judges an entry's command; from is 0 for one that is in the leader's log already. It is that of the message's group; nil
-	// takes all.
+	// command judges an entry's command; from is 0 for one that is in the leader's log already. It is that of the
+	// message's group; nil takes all.
 	command func(from uint64, cmd []byte) error
 }
 
@@ -214,8 +217,9 @@ func (v *validator) checkPropose(m *pb.Message) error {
 	return nil
 }
 
-// plainHeader is the first byte of an encoded entry that is not compressed and belongs to no session of Dragonboat's: the
-// only kind in use. Dragonboat panics on versions that it does not know, and takes a compressed one's word for its size.
+// plainHeader is the first byte of an encoded entry that is not compressed and belongs to no session of Dragonboat's:
+// the only kind in use. Dragonboat panics on versions that it does not know, and takes a compressed one's word for its
+// size.
 const plainHeader = 0
 
 // checkEntry checks an entry's form. proposer is the member that proposes it, 0 if it is in the log.
@@ -282,14 +286,14 @@ func checkBatchSize(payload []byte) error {
 		}
 		return nil
 	}
-	err := fields(payload, func(field uint64, message []byte) error {
+	err := fields(payload, func(field protowire.Number, message []byte) error {
 		if field != requestsField {
 			return nil
 		}
 		if messages++; messages > maxMessages {
 			return tooMany()
 		}
-		return fields(message, func(field uint64, value []byte) error {
+		return fields(message, func(field protowire.Number, value []byte) error {
 			switch {
 			case field == entriesField:
 				entries++
@@ -306,49 +310,23 @@ func checkBatchSize(payload []byte) error {
 	return err
 }
 
-var errCutShort = errors.New("cut short")
-
-// fields calls fn for each field of an encoded message, with the bytes of those that have a length.
-func fields(b []byte, fn func(field uint64, value []byte) error) error {
-	for len(b) > 0 {
-		tag, n := binary.Uvarint(b)
-		if n <= 0 {
-			return errCutShort
+// fields calls fn for each field of an encoded message, with the bytes of those that have a length. There are no groups
+// in what peers send.
+func fields(message []byte, fn func(field protowire.Number, value []byte) error) error {
+	f := pbwire.Read(message)
+	for f.Next() {
+		if f.Type == protowire.StartGroupType {
+			return fmt.Errorf("wire type %d", f.Type)
 		}
-		b = b[n:]
-		var value []byte
-		switch tag & 7 {
-		case 0:
-			if _, n = binary.Uvarint(b); n <= 0 {
-				return errCutShort
-			}
-		case 1:
-			n = 8
-		case 2:
-			size, head := binary.Uvarint(b)
-			if head <= 0 || size > uint64(len(b)-head) {
-				return errCutShort
-			}
-			n = head + int(size)
-			value = b[head:n]
-		case 5:
-			n = 4
-		default:
-			return fmt.Errorf("wire type %d", tag&7)
-		}
-		if n > len(b) {
-			return errCutShort
-		}
-		b = b[n:]
-		if err := fn(tag>>3, value); err != nil {
+		if err := fn(f.Number, f.Bytes); err != nil {
 			return err
 		}
 	}
-	return nil
+	return f.Err()
 }
 
-// unmarshal decodes bytes from the network. Generated decoders are trusted to return errors; one that panics instead must
-// not take the process down.
+// unmarshal decodes bytes from the network. Generated decoders are trusted to return errors; one that panics instead
+// must not take the process down.
 func unmarshal(m pb.Unmarshaler, payload []byte) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -215,9 +216,12 @@ func TestPoisonIsRejected(t *testing.T) {
 // A batch is not decoded if it would need much more memory than it has bytes.
 func TestBatchThatSwells(t *testing.T) {
 	empty := []byte{0x0a, 0} // a message of no bytes
+	// The same under a number that Dragonboat takes for that of messages, as it looks at its low 32 bits alone.
+	disguised := append(binary.AppendUvarint(nil, 1<<32<<3|0x0a), 0)
 	for what, b := range map[string][]byte{
-		"messages": bytes.Repeat(empty, maxMessages+1),
-		"entries":  append([]byte{0x0a, 0x80, 0x80, 0x80, 2}, bytes.Repeat([]byte{0x5a, 0}, 2<<20)...),
+		"messages":  bytes.Repeat(empty, maxMessages+1),
+		"disguised": bytes.Repeat(disguised, maxMessages+1),
+		"entries":   append([]byte{0x0a, 0x80, 0x80, 0x80, 2}, bytes.Repeat([]byte{0x5a, 0}, 2<<20)...),
 	} {
 		before := testing.AllocsPerRun(1, func() {
 			_, _, _, err := testTransport().decodeBatch(b, 1)
