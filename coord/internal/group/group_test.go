@@ -133,3 +133,89 @@ func TestGroupsOfOneHost(t *testing.T) {
 	checkEntries(t, entries, 3)
 	checkEntries(t, c.equal(), 7)
 }
+
+// second starts another group on the hosts of a cluster, and returns it as a cluster of its own, whose members are not to
+// be stopped by themselves.
+func (c *cluster) second(shard uint64, edit func(*Config)) *cluster {
+	c.t.Helper()
+	other := &cluster{t: c.t, members: map[uint64]*member{}, addrs: c.addrs}
+	for id, m := range c.members {
+		other.members[id] = &member{t: c.t, id: id, dir: c.t.TempDir(), addr: m.addr, acks: newAcks()}
+		other.open(m, shard, edit)
+	}
+	return other
+}
+
+// open starts a member's replica of another group on its host.
+func (c *cluster) open(on *member, shard uint64, edit func(*Config)) {
+	c.t.Helper()
+	m := c.members[on.id]
+	m.machine = &logMachine{dir: filepath.Join(m.dir, "sm"), fs: vfs.Default, onApply: m.acks.applied}
+	cfg := Config{Machine: m.machine, Initial: c.addrs, Logger: testLogger(c.t)}
+	if edit != nil {
+		edit(&cfg)
+	}
+	g := New(shard, m.id)
+	if err := g.Start(testContext(c.t), on.node.on, cfg); err != nil {
+		c.t.Fatal(err)
+	}
+	m.node = &node{g, on.node.on}
+}
+
+// TestGroupsOfThreeHosts: two groups on three hosts have leaders and logs of their own. Where a host is gone both go on,
+// and when it is back a group that has let go of its log sends it a snapshot while the other takes entries.
+func TestGroupsOfThreeHosts(t *testing.T) {
+	const shard = testShard + 1
+	snapshots := func(cfg *Config) { cfg.SnapshotEntries, cfg.KeepEntries, cfg.LagTime = 100, 10, 100*time.Millisecond }
+	// A busy machine does not depose a leader.
+	first := newCluster(t, 3, func(cfg *memberConfig) { neverFatal(t)(cfg); cfg.ElectionTimeout = 3 * time.Second })
+	second := first.second(shard, snapshots)
+	for i := range 20 {
+		for _, c := range []*cluster{first, second} {
+			c.leader()
+			c.members[uint64(i%3+1)].mustPut(name("both", i))
+		}
+	}
+	checkEntries(t, first.equal(), 20)
+	checkEntries(t, second.equal(), 20)
+
+	// Each group is led by another member, and then the second's leader goes.
+	a := first.leader()
+	b := second.members[a.id%3+1]
+	if err := second.leader().node.TransferLeadership(testContext(t), b.id, nil); err != nil {
+		t.Fatal(err)
+	}
+	if first.leader() != a || second.leader() != b {
+		t.Errorf("led by %d and %d, want %d and %d", first.leader().id, second.leader().id, a.id, b.id)
+	}
+	gone := first.members[b.id]
+	gone.stop()
+	b.node = nil
+	led := second.leader()
+	first.leader().mustPut(name("alone", 0))
+	for i := range 1000 {
+		led.mustPut(name("alone", i))
+		if s := led.node.Status(); s.FirstIndex > 100 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if s := led.node.Status(); s.FirstIndex <= 100 {
+		t.Fatalf("the log of the second group still begins at %d", s.FirstIndex)
+	}
+
+	sent := led.node.compactor.streamed.Load()
+	gone.start(first.config(gone))
+	second.open(gone, shard, snapshots)
+	want := led.machine.Count()
+	for i := range 20 {
+		first.leader().mustPut(name("beside", i))
+	}
+	second.eventually("caught up", func() bool { return b.machine.Count() >= want })
+	if led.node.compactor.streamed.Load() == sent {
+		t.Error("no snapshot was sent")
+	}
+	checkEntries(t, first.equal(), 41)
+	second.leader().mustPut(name("again", 0))
+	second.equal()
+}
