@@ -17,8 +17,8 @@ import (
 	"github.com/coord-dev/coord/bench/workload"
 )
 
-// idleTime is how long an idle peer is looked at.
-const idleTime = 3 * time.Second
+// settleTime is how long a peer has to itself after it first served, before it counts as idle.
+const settleTime = 2 * time.Second
 
 // target is a running peer of the closed-loop rows.
 type target struct {
@@ -120,34 +120,48 @@ func (s *Suite) heat(ctx context.Context, c *peers.Cluster, rows []loopRow) erro
 	return nil
 }
 
-// idle records what a peer uses while nobody asks anything of it.
+// idle records what a peer uses while nobody asks anything of it, in rounds of which none begins before the start is
+// over.
 func (s *Suite) idle(ctx context.Context, c *peers.Cluster, members int) error {
-	rec := report.Record{Row: RowIdle, Peer: c.Product.Name, Members: members}
-	u, err := addIdleCPU(ctx, c, &rec)
-	if err != nil {
+	if err := pause(ctx, min(settleTime, s.cfg.Idle)); err != nil {
 		return err
 	}
-	rec.Add(report.RSS, megabytes(u.RSS))
-	rec.Add(report.PeakRSS, megabytes(u.Peak))
+	rec := report.Record{Row: RowIdle, Peer: c.Product.Name, Members: members}
+	for range s.cfg.Rounds {
+		u, err := s.addIdleCPU(ctx, c, &rec)
+		if err != nil {
+			return err
+		}
+		rec.Add(report.RSS, megabytes(u.RSS))
+		rec.Add(report.PeakRSS, megabytes(u.Peak))
+	}
+	s.logf("idle, %d members, %s: %.2f %% of a core", members, rec.Peer, report.Median(rec.Samples[report.IdleCPU]))
 	s.keep(rec, nil)
 	return nil
 }
 
-// addIdleCPU looks at an idle peer for a while and records what it uses; it returns its usage at the end.
-func addIdleCPU(ctx context.Context, c *peers.Cluster, rec *report.Record) (process.Usage, error) {
+// addIdleCPU looks at an idle peer for Config.Idle and records what it uses; it returns its usage at the end.
+func (s *Suite) addIdleCPU(ctx context.Context, c *peers.Cluster, rec *report.Record) (process.Usage, error) {
 	before, err := c.Usage()
 	if err != nil {
 		return process.Usage{}, err
 	}
 	begin := time.Now()
-	select {
-	case <-time.After(idleTime):
-	case <-ctx.Done():
-		return process.Usage{}, ctx.Err()
+	if err := pause(ctx, s.cfg.Idle); err != nil {
+		return process.Usage{}, err
 	}
 	after, err := c.Usage()
 	rec.Add(report.IdleCPU, 100*float64(after.CPU-before.CPU)/float64(time.Since(begin)))
 	return after, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // fill loads data over conns connections to all members.

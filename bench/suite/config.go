@@ -53,6 +53,8 @@ type Config struct {
 	// Round is the measured window, WarmUp what passes before it; each peer has Rounds of them in turn.
 	Round, WarmUp time.Duration
 	Rounds        int
+	// Idle is how long a peer that nobody uses is looked at, in each round. CPU time is counted in steps of 10 ms.
+	Idle time.Duration
 	// Heat is how long each row of a Java server runs before anything is measured.
 	Heat time.Duration
 	// SessionTTL is that of all sessions.
@@ -98,6 +100,7 @@ func ParseFlags(args []string, w io.Writer) (Config, error) {
 	fs.DurationVar(&c.Round, "round", 2*time.Second, "measured window of one round")
 	fs.DurationVar(&c.WarmUp, "warm-up", 500*time.Millisecond, "time before each measured window")
 	fs.IntVar(&c.Rounds, "rounds", 3, "rounds of each peer, alternating")
+	fs.DurationVar(&c.Idle, "idle", 3*time.Second, "time for which a peer that nobody uses is looked at, in each round")
 	fs.DurationVar(&c.Heat, "heat", 3*time.Second, "time that ZooKeeper's JVM gets to compile what a row uses, before "+
 		"all rounds")
 	fs.DurationVar(&c.SessionTTL, "session-ttl", 10*time.Second, "TTL of sessions, whole seconds")
@@ -185,6 +188,9 @@ func (c Config) validate() error {
 	}
 	if c.Round <= 0 || c.WarmUp < 0 {
 		return fmt.Errorf("-round is %s and -warm-up %s: want more than 0 and at least 0", c.Round, c.WarmUp)
+	}
+	if c.Idle <= 0 {
+		return fmt.Errorf("-idle is %s: want more than 0", c.Idle)
 	}
 	if c.SessionTTL < time.Second || c.SessionTTL%time.Second != 0 {
 		return fmt.Errorf("-session-ttl is %s: want whole seconds", c.SessionTTL)

@@ -90,7 +90,7 @@ func (s *Suite) spell(ctx context.Context, c *peers.Cluster, rec *report.Record)
 		return nil, process.Usage{}, err
 	}
 	defer held.Kill()
-	carried, err := addIdleCPU(ctx, c, rec)
+	carried, err := s.addIdleCPU(ctx, c, rec)
 	if err != nil {
 		return nil, process.Usage{}, err
 	}

@@ -76,6 +76,7 @@ func TestParseFlagsSaysWhichFlagIsWrong(t *testing.T) {
 		{"-rounds=0", "-rounds"},
 		{"-round=0s", "-round"},
 		{"-warm-up=-1s", "-warm-up"},
+		{"-idle=0s", "-idle"},
 		{"-keys=100000001", "-keys"},
 		{"-session-ttl=1500ms", "-session-ttl"},
 		{"-sessions=0", "-sessions"},
@@ -98,7 +99,7 @@ func brief(t *testing.T) Config {
 	c, err := ParseFlags([]string{
 		"-peers=etcd,ceiling", "-members=1", "-clients=4",
 		"-rows=^(idle|put|get|pair|stream-(write|read|lock|session)|watchers|startup)$", "-rounds=2", "-round=200ms",
-		"-warm-up=50ms",
+		"-warm-up=50ms", "-idle=300ms",
 		"-keys=500", "-startup-keys=500", "-watch-streams=2", "-watchers-per-stream=20",
 		"-dir=" + t.TempDir(), "-json=" + filepath.Join(t.TempDir(), "report.json"),
 	}, io.Discard)
@@ -159,6 +160,10 @@ func TestSmoke(t *testing.T) {
 			report.Median(rec.Samples[metric]) <= 0 {
 			t.Errorf("row %s has no %s: %+v", row, metric, rec)
 		}
+	}
+	idle := rep.Find(report.Record{Row: RowIdle, Members: 1}, peers.Etcd)
+	if idle == nil || len(idle.Samples[report.IdleCPU]) != cfg.Rounds {
+		t.Errorf("idle has not a figure for each of %d rounds: %+v", cfg.Rounds, idle)
 	}
 	if v := rep.Header.Peers[peers.Etcd]; v != "3.7.3" {
 		t.Errorf("etcd's version is %q", v)
