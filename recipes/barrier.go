@@ -12,6 +12,35 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// KindBarrier is what Attachment.Kind says of an entry.
+const KindBarrier = uint64(coordv1.QueueKind_QUEUE_BARRIER)
+
+// MaxParties bounds the parties of a barrier.
+const MaxParties = 100_000
+
+// Names of the procedures of barriers.
+const (
+	BarrierEnter = "barrier.enter.v1" // recipesv1.Enqueue, Enqueued
+	Enter        = "barrier-enter.v1" // coordv1.BarrierEnter, Acquired
+)
+
+func barrierProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(called(BarrierEnter, enqueueAs(KindBarrier, enterBarrier))),
+		growing(requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter)),
+	}
+}
+
+// Refusals of barriers.
+var (
+	// ErrBarrierFull: the barrier is open, and not all have left.
+	ErrBarrierFull error = &refusal{reason: coordv1.Error_REASON_BARRIER_FULL, text: "the barrier has all its parties"}
+	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
+	ErrPartiesMismatch error = &refusal{
+		reason: coordv1.Error_REASON_PARTIES_MISMATCH, text: "the barrier is for another number of parties",
+	}
+)
+
 // The double barrier; see service Barrier for what it promises. Its record is coordv1.BarrierState: while it is open,
 // the entries up to its last token are inside. The entry that makes the barrier full writes it in its own commit, and a
 // reaction to the deletion of the last one closes it. Only when the counts say that all could be there are the living
@@ -157,4 +186,13 @@ func (s *Snapshot) Barrier() *coordv1.BarrierInfo {
 		info.Parties = 0
 	}
 	return info
+}
+
+// barrierRemains is the record, which stays when nobody is at the barrier.
+func barrierRemains(step statemachine.Step, name string) (string, error) {
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, name)
+	if anybody(step, queue) {
+		return "", refuse(ErrBarrierFull, "barrier %q is in use", name)
+	}
+	return allTogether.Record(queue), nil
 }

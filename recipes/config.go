@@ -10,6 +10,21 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Names of the procedures of shared configuration.
+const (
+	ConfigCommit = "config.commit.v1" // recipesv1.ConfigCommit, ConfigCommitted
+	ConfigReport = "config.report.v1" // coordv1.ConfigReportRequest, ConfigReportResponse
+	ConfigDelete = "config.delete.v1" // coordv1.ConfigDeleteRequest, ConfigDeleteResponse
+)
+
+func configProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		called(ConfigCommit, configCommit),
+		called(ConfigReport, configReport),
+		freeing(called(ConfigDelete, configDelete)),
+	}
+}
+
 // The keys of shared configuration; coordv1's service Config is their contract, and package configsvc checks documents
 // and schemas before. Here is checked that nothing came in between, and that a version is the next one.
 

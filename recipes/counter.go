@@ -12,6 +12,19 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Names of the procedures of counters.
+const (
+	CounterAdd = "counter.add.v1" // coordv1.CounterAdd, CounterValue
+	CounterSet = "counter.set.v1" // coordv1.CounterSet, CounterValue
+)
+
+func counterProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(requested(CounterAdd, coordv1.Kind_KIND_COUNTER_ADD, counterAdd)),
+		growing(requested(CounterSet, coordv1.Kind_KIND_COUNTER_SET, counterSet)),
+	}
+}
+
 // counterAdd adds to a counter; coordv1's service Counter is its contract.
 func counterAdd(step statemachine.Step, req *coordv1.CounterAdd) (proto.Message, error) {
 	key, old, err := counterOf(step, req.Name)

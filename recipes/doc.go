@@ -40,7 +40,7 @@
 //
 // What is not in etcd's layout stands under a prefix that no name begins with, see package layout, which draws all
 // keys. The queue is the name, or all before the last slash: the key of an entry is always <queue>/<lease>[.<owner
-// id>]. kind.go has the table of the kinds of queues.
+// id>]. kind.go has the table of the kinds.
 //
 // # Rules
 //

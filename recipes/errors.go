@@ -37,30 +37,6 @@ var (
 	ErrValueMismatch error = &refusal{reason: coordv1.Error_REASON_VALUE_MISMATCH, text: "another value than expected"}
 	// ErrNotSet: there is nothing of this name.
 	ErrNotSet error = &refusal{reason: coordv1.Error_REASON_NOT_SET, code: codes.NotFound, text: "not set"}
-	// ErrLatchState: a latch that counts cannot be set; or it is in another generation.
-	ErrLatchState error = &refusal{reason: coordv1.Error_REASON_LATCH_STATE, text: "the latch is in another state"}
-	// ErrMemberExists: another session is the member of this id.
-	ErrMemberExists error = &refusal{
-		reason: coordv1.Error_REASON_MEMBER_EXISTS, code: codes.AlreadyExists, text: "another session's member",
-	}
-	// ErrUpgrade: a reader of a read-write lock cannot become a writer.
-	ErrUpgrade error = &refusal{
-		reason: coordv1.Error_REASON_UPGRADE, text: "a reader cannot become a writer: release first",
-	}
-	// ErrTooManyPermits: more permits than the semaphore has in all.
-	ErrTooManyPermits error = &refusal{
-		reason: coordv1.Error_REASON_TOO_MANY_PERMITS, text: "more permits than the semaphore has",
-	}
-	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for.
-	ErrLimitBelowHeld error = &refusal{
-		reason: coordv1.Error_REASON_LIMIT_BELOW_HELD, text: "fewer permits than are held or waited for",
-	}
-	// ErrBarrierFull: the barrier is open, and not all have left.
-	ErrBarrierFull error = &refusal{reason: coordv1.Error_REASON_BARRIER_FULL, text: "the barrier has all its parties"}
-	// ErrPartiesMismatch: those who are at the barrier wait for another number of parties.
-	ErrPartiesMismatch error = &refusal{
-		reason: coordv1.Error_REASON_PARTIES_MISMATCH, text: "the barrier is for another number of parties",
-	}
 	// ErrForeignKey: what holds is a key that no session of this name made.
 	ErrForeignKey error = &refusal{
 		reason: coordv1.Error_REASON_FOREIGN_KEY, text: "a key that is not the entry of the lease in its name stands " +

@@ -8,37 +8,26 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// deleteObject deletes what stays under a name; coordv1's service Introspection is its contract. ErrLimitBelowHeld,
-// ErrBarrierFull.
+// deleteObject deletes what stays under a name; coordv1's service Introspection is its contract. Refusals are those of
+// part.remains.
 func deleteObject(step statemachine.Step, req *coordv1.DeleteObjectRequest) (proto.Message, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
 	}
-	var key string
-	switch req.Kind {
-	case coordv1.DeleteObjectRequest_COUNTER:
-		key = layout.Counter.Key(req.Name)
-	case coordv1.DeleteObjectRequest_SEQUENCE:
-		key = layout.Sequence.Key(req.Name)
-	case coordv1.DeleteObjectRequest_LATCH:
-		key = layout.Latch.Key(req.Name)
-	case coordv1.DeleteObjectRequest_SEMAPHORE:
-		queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, req.Name)
-		if anybody(step, queue) {
-			return nil, refuse(ErrLimitBelowHeld, "semaphore %q is in use", req.Name)
+	var remains func(statemachine.Step, string) (key string, err error)
+	for _, p := range parts() {
+		if p.remains != nil && p.object == req.Kind {
+			remains = p.remains
 		}
-		key = byPermits.limitKey(queue)
-	case coordv1.DeleteObjectRequest_BARRIER:
-		queue := layout.QueueOf(coordv1.QueueKind_QUEUE_BARRIER, req.Name)
-		if anybody(step, queue) {
-			return nil, refuse(ErrBarrierFull, "barrier %q is in use", req.Name)
-		}
-		key = allTogether.Record(queue)
-	default:
+	}
+	if remains == nil {
 		return nil, invalid("objects of kind %d cannot be deleted", req.Kind)
 	}
+	key, err := remains(step, req.Name)
+	if err != nil {
+		return nil, err
+	}
 	resp := &coordv1.DeleteObjectResponse{Revision: step.Revision()}
-	var err error
 	if resp.Deleted, err = step.Delete([]byte(key)); err != nil {
 		return nil, err
 	}
@@ -46,6 +35,11 @@ func deleteObject(step statemachine.Step, req *coordv1.DeleteObjectRequest) (pro
 		resp.Revision++
 	}
 	return resp, nil
+}
+
+// always is what remains of a thing that is one key, whoever uses it.
+func always(of layout.Kind) func(statemachine.Step, string) (string, error) {
+	return func(_ statemachine.Step, name string) (string, error) { return of.Key(name), nil }
 }
 
 // anybody says whether a queue has an entry.

@@ -10,6 +10,19 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Names of the procedures of gates.
+const (
+	GateClose = "gate.close.v1" // coordv1.GateClose, GateState
+	GateOpen  = "gate.open.v1"  // coordv1.GateOpen, GateState
+)
+
+func gateProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(requested(GateClose, coordv1.Kind_KIND_GATE_CLOSE, gateClose)),
+		requested(GateOpen, coordv1.Kind_KIND_GATE_OPEN, gateOpen),
+	}
+}
+
 // gateClose closes a gate, anew if it is closed; coordv1's service Gate is its contract.
 func gateClose(step statemachine.Step, req *coordv1.GateClose) (proto.Message, error) {
 	key, err := object(layout.Gate, req.Name)

@@ -4,12 +4,36 @@ import (
 	"bytes"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/statemachine"
+)
+
+// Names of the procedures of groups.
+const (
+	GroupJoin   = "group.join.v1"   // coordv1.GroupJoin, GroupJoined
+	GroupUpdate = "group.update.v1" // coordv1.GroupUpdate, GroupUpdated
+	GroupLeave  = "group.leave.v1"  // coordv1.GroupLeave, GroupLeft
+)
+
+func groupProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(requested(GroupJoin, coordv1.Kind_KIND_GROUP_JOIN, groupJoin)),
+		growing(requested(GroupUpdate, coordv1.Kind_KIND_GROUP_UPDATE, groupUpdate)),
+		freeing(requested(GroupLeave, coordv1.Kind_KIND_GROUP_LEAVE, groupLeave)),
+	}
+}
+
+// Refusals of groups.
+var (
+	// ErrMemberExists: another session is the member of this id.
+	ErrMemberExists error = &refusal{
+		reason: coordv1.Error_REASON_MEMBER_EXISTS, code: codes.AlreadyExists, text: "another session's member",
+	}
 )
 
 // groupJoin makes a session a member of a group; coordv1's service Group is its contract.

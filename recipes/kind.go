@@ -3,6 +3,7 @@ package recipes
 import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // kind is what there is to know of a kind of queue beside where it stands, which is package layout's.
@@ -21,9 +22,36 @@ var plain = &kind{rule: oldest{}}
 var kinds = [...]*kind{
 	coordv1.QueueKind_QUEUE_ETCD:              plain,
 	coordv1.QueueKind_QUEUE_PRIORITY_ELECTION: {rule: byRecord{}, decode: decodeCandidate},
-	coordv1.QueueKind_QUEUE_RWLOCK:            {rule: readWrite, decode: memberOf(KindRWLock), identity: true},
-	coordv1.QueueKind_QUEUE_SEMAPHORE:         {rule: byPermits, decode: memberOf(KindSemaphore), identity: true},
-	coordv1.QueueKind_QUEUE_BARRIER:           {rule: allTogether, decode: memberOf(KindBarrier), identity: true},
+	coordv1.QueueKind_QUEUE_RWLOCK:            {rule: readWrite, decode: memberOf(KindRWLock, nil), identity: true},
+	coordv1.QueueKind_QUEUE_SEMAPHORE: {
+		rule: byPermits, decode: memberOf(KindSemaphore, wantsPermits), identity: true,
+	},
+	coordv1.QueueKind_QUEUE_BARRIER: {rule: allTogether, decode: memberOf(KindBarrier, nil), identity: true},
+}
+
+// part is what a kind adds to what the log can call.
+type part struct {
+	procedures []statemachine.Procedure
+	// remains is the key that stays under a name when nobody is there any more, and which an operator can delete; the
+	// error says why not now. nil: nothing stays.
+	remains func(step statemachine.Step, name string) (key string, err error)
+	object  coordv1.DeleteObjectRequest_Kind // what the operator calls it
+}
+
+// parts has a row for each kind that is more than a queue in etcd's layout.
+func parts() []part {
+	return []part{
+		{procedures: rwLockProcedures()},
+		{semaphoreProcedures(), semaphoreRemains, coordv1.DeleteObjectRequest_SEMAPHORE},
+		{barrierProcedures(), barrierRemains, coordv1.DeleteObjectRequest_BARRIER},
+		{counterProcedures(), always(layout.Counter), coordv1.DeleteObjectRequest_COUNTER},
+		{sequenceProcedures(), always(layout.Sequence), coordv1.DeleteObjectRequest_SEQUENCE},
+		{latchProcedures(), always(layout.Latch), coordv1.DeleteObjectRequest_LATCH},
+		{procedures: gateProcedures()},
+		{procedures: groupProcedures()},
+		{procedures: registryProcedures()},
+		{procedures: configProcedures()},
+	}
 }
 
 // kindOf is the kind of a queue, or of the queue that a key is in.

@@ -12,6 +12,25 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Names of the procedures of latches.
+const (
+	LatchSet       = "latch.set.v1"        // coordv1.LatchSet, LatchState
+	LatchCountDown = "latch.count-down.v1" // coordv1.LatchCountDown, LatchState
+)
+
+func latchProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(requested(LatchSet, coordv1.Kind_KIND_LATCH_SET, latchSet)),
+		requested(LatchCountDown, coordv1.Kind_KIND_LATCH_COUNT_DOWN, latchCountDown),
+	}
+}
+
+// Refusals of latches.
+var (
+	// ErrLatchState: a latch that counts cannot be set; or it is in another generation.
+	ErrLatchState error = &refusal{reason: coordv1.Error_REASON_LATCH_STATE, text: "the latch is in another state"}
+)
+
 // latchSet begins a generation of a latch; coordv1's service Latch is its contract.
 func latchSet(step statemachine.Step, req *coordv1.LatchSet) (proto.Message, error) {
 	key, err := object(layout.Latch, req.Name)

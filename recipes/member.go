@@ -8,12 +8,12 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
-// memberOf takes apart the values of entries of one of the kinds whose values are recipesv1.Members.
-func memberOf(kind uint64) func(*Entry) bool {
+// memberOf takes apart the values of entries of one of the kinds whose values are recipesv1.Members. sound, which may
+// be nil, says whether there is in it what the kind needs.
+func memberOf(kind uint64, sound func(*recipesv1.Member) bool) func(*Entry) bool {
 	return func(e *Entry) bool {
 		m := &recipesv1.Member{}
-		if proto.Unmarshal(e.Value, m) != nil || uint64(m.Kind) != kind || kind == KindSemaphore && (m.Permits < 1 ||
-			m.Permits > MaxPermits) {
+		if proto.Unmarshal(e.Value, m) != nil || uint64(m.Kind) != kind || sound != nil && !sound(m) {
 			return false
 		}
 		e.Value, e.Write, e.Permits = m.Identity, m.Write, m.Permits

@@ -15,8 +15,6 @@ const (
 	MaxLingerMS = 3_600_000 // milliseconds
 	MaxValueLen = 1 << 20   // bytes, of a candidate
 	MaxTextLen  = 1024      // bytes, of what is said to a holder
-	MaxPermits  = 1e9       // of a semaphore
-	MaxParties  = 100_000   // of a barrier
 )
 
 // Entry is one holder or waiter, or the place of one that died.

@@ -14,6 +14,23 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Names of the procedures of the service registry.
+const (
+	RegistryPut    = "registry.put.v1"    // recipesv1.ServicePut, coordv1.ServicePutResponse
+	RegistryRemove = "registry.remove.v1" // recipesv1.ServiceRemove, coordv1.ServiceRemoveResponse
+	RegistryOrder  = "registry.order.v1"  // coordv1.ServiceOrderRequest, ServiceOrderResponse
+	RegistryProbed = "registry.probed.v1" // recipesv1.ServiceFound, ServiceNoted
+)
+
+func registryProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(called(RegistryPut, registryPut)),
+		freeing(called(RegistryRemove, registryRemove)),
+		called(RegistryOrder, registryOrder),
+		called(RegistryProbed, registryProbed),
+	}
+}
+
 // The records of the service registry; coordv1's service Registry is their contract. What a record says is checked by
 // the member that takes the request. Here is checked what must be the same for every release: whose record it is, its
 // size, and its lease.

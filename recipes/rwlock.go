@@ -10,6 +10,32 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// KindRWLock is what Attachment.Kind says of an entry.
+const KindRWLock = uint64(coordv1.QueueKind_QUEUE_RWLOCK)
+
+// Names of the procedures of read-write locks.
+const (
+	RWLockAcquire = "rwlock.acquire.v1" // recipesv1.Enqueue, Enqueued
+	RWAcquire     = "rw-acquire.v1"     // coordv1.RWAcquire, Acquired
+	RWDowngrade   = "rw-downgrade.v1"   // coordv1.RWDowngrade, RWDowngraded
+)
+
+func rwLockProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(called(RWLockAcquire, enqueueAs(KindRWLock, enterRWLock))),
+		growing(requested(RWAcquire, coordv1.Kind_KIND_RW_ACQUIRE, rwAcquire)),
+		requested(RWDowngrade, coordv1.Kind_KIND_RW_DOWNGRADE, rwDowngrade),
+	}
+}
+
+// Refusals of read-write locks.
+var (
+	// ErrUpgrade: a reader of a read-write lock cannot become a writer.
+	ErrUpgrade error = &refusal{
+		reason: coordv1.Error_REASON_UPGRADE, text: "a reader cannot become a writer: release first",
+	}
+)
+
 // The read-write lock; see service RWLock for what it promises. A writer is let in if nobody is before it, a reader if
 // no writer is. Nobody overtakes, so a reader that came after a waiting writer waits for it.
 

@@ -12,6 +12,39 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// KindSemaphore is what Attachment.Kind says of an entry.
+const KindSemaphore = uint64(coordv1.QueueKind_QUEUE_SEMAPHORE)
+
+// MaxPermits bounds the permits of one entry, and the limit.
+const MaxPermits = 1e9
+
+// Names of the procedures of semaphores.
+const (
+	SemaphoreAcquire = "semaphore.acquire.v1" // recipesv1.Enqueue, Enqueued
+	SemaphoreTake    = "semaphore-acquire.v1" // coordv1.SemaphoreAcquire, Acquired
+	Resize           = "semaphore-resize.v1"  // coordv1.SemaphoreResize, SemaphoreResized
+)
+
+func semaphoreProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(called(SemaphoreAcquire, enqueueAs(KindSemaphore, enterSemaphore))),
+		growing(requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire)),
+		requested(Resize, coordv1.Kind_KIND_SEMAPHORE_RESIZE, semaphoreResize),
+	}
+}
+
+// Refusals of semaphores.
+var (
+	// ErrTooManyPermits: more permits than the semaphore has in all.
+	ErrTooManyPermits error = &refusal{
+		reason: coordv1.Error_REASON_TOO_MANY_PERMITS, text: "more permits than the semaphore has",
+	}
+	// ErrLimitBelowHeld: a semaphore would have fewer permits than are held, or than somebody waits for.
+	ErrLimitBelowHeld error = &refusal{
+		reason: coordv1.Error_REASON_LIMIT_BELOW_HELD, text: "fewer permits than are held or waited for",
+	}
+)
+
 // The semaphore; see service Semaphore for what it promises. A key beside its record says how many permits there are:
 // recipesv1.SemaphoreState. An entry is let in when it and all before it fit into the limit. When that is lowered below
 // what is held, it keeps the token of the last holder, up to which entries hold whatever the limit: so nothing is
@@ -188,4 +221,16 @@ func (s *Snapshot) Semaphore() *coordv1.SemaphoreInfo {
 		info.Wanted += e.Permits
 	}
 	return info
+}
+
+// wantsPermits says whether what an entry wants can be had of any semaphore.
+func wantsPermits(m *recipesv1.Member) bool { return m.Permits >= 1 && m.Permits <= MaxPermits }
+
+// semaphoreRemains is the key of the limit, which stays when nobody holds or waits.
+func semaphoreRemains(step statemachine.Step, name string) (string, error) {
+	queue := layout.QueueOf(coordv1.QueueKind_QUEUE_SEMAPHORE, name)
+	if anybody(step, queue) {
+		return "", refuse(ErrLimitBelowHeld, "semaphore %q is in use", name)
+	}
+	return byPermits.limitKey(queue), nil
 }

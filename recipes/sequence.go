@@ -12,6 +12,17 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
+// Names of the procedures of sequences.
+const (
+	SequenceNext = "sequence.next.v1" // coordv1.SequenceNext, SequenceRange
+)
+
+func sequenceProcedures() []statemachine.Procedure {
+	return []statemachine.Procedure{
+		growing(requested(SequenceNext, coordv1.Kind_KIND_SEQUENCE_NEXT, sequenceNext)),
+	}
+}
+
 // maxSequenceNext is how many numbers one request takes at most.
 const maxSequenceNext = 1 << 32
 
