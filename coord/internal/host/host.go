@@ -165,7 +165,7 @@ func (h *Host) nodeHostConfig() config.NodeHostConfig {
 		SystemEventListener: listener{&h.replicas},
 		Expert: config.ExpertConfig{
 			TransportFactory:    h.factory,
-			NodeRegistryFactory: h.book.RegistryFactory(),
+			NodeRegistryFactory: h.book.RegistryFactory(h.cfg.Voters),
 			Engine: config.EngineConfig{
 				ExecShards: ExecShards, CommitShards: 1, ApplyShards: 4,
 				SnapshotShards: 8, CloseShards: 2,

@@ -41,7 +41,8 @@ type Book struct {
 	mu struct {
 		sync.RWMutex
 		addrs map[uint64][]string
-		// removed has, by replica, those that raft removed. Ids are never used twice.
+		// removed has, by replica, those that raft removed, and under allShards the members that were removed from the cluster. Ids are
+		// never used twice.
 		removed  map[raftio.NodeInfo]struct{}
 		watchers map[int]func(member uint64)
 		nextID   int
@@ -89,19 +90,24 @@ const allShards = 0
 
 // Remove says that a member was removed for good: its connections end, and it is told so when it comes back. Raft says so
 // itself of a removal that it applies, but not of one that is part of a snapshot.
-func (b *Book) Remove(member uint64) { b.remove(raftio.GetNodeInfo(allShards, member)) }
-
-func (b *Book) remove(replica raftio.NodeInfo) {
-	b.mu.Lock()
-	_, known := b.mu.removed[replica]
-	b.mu.removed[replica] = struct{}{}
-	b.mu.Unlock()
-	if !known {
-		b.tell(replica.ReplicaID)
+func (b *Book) Remove(member uint64) {
+	if b.remove(allShards, member) {
+		b.tell(member)
 	}
 }
 
-// Removed says whether raft has removed the member, as far as this process has seen.
+// remove notes that a replica was removed, and reports whether that is news.
+func (b *Book) remove(shard, replica uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	gone := raftio.GetNodeInfo(shard, replica)
+	_, known := b.mu.removed[gone]
+	b.mu.removed[gone] = struct{}{}
+	return !known
+}
+
+// Removed says whether the member was removed from the cluster, as far as this process has seen. Who has lost its replica of another
+// shard than that of the members is a member still.
 func (b *Book) Removed(member uint64) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -109,12 +115,8 @@ func (b *Book) Removed(member uint64) bool {
 }
 
 func (b *Book) removedLocked(member uint64) bool {
-	for replica := range b.mu.removed {
-		if replica.ReplicaID == member {
-			return true
-		}
-	}
-	return false
+	_, gone := b.mu.removed[raftio.GetNodeInfo(allShards, member)]
+	return gone
 }
 
 // Addrs returns where member listens, nil when that is not known or the member was removed: nobody calls on it any more.
@@ -154,10 +156,16 @@ func (b *Book) watch(f func(member uint64)) (stop func()) {
 	}
 }
 
-// RegistryFactory makes Dragonboat resolve replicas through the book.
-func (b *Book) RegistryFactory() config.NodeRegistryFactory { return registryFactory{b} }
+// RegistryFactory makes Dragonboat resolve replicas through the book. members is the shard whose members are those of the cluster: who is
+// removed from it is removed for good.
+func (b *Book) RegistryFactory(members uint64) config.NodeRegistryFactory {
+	return registryFactory{b, members}
+}
 
-type registryFactory struct{ book *Book }
+type registryFactory struct {
+	book    *Book
+	members uint64
+}
 
 func (f registryFactory) Create(string, uint64, config.TargetValidator) (raftio.INodeRegistry, error) {
 	return registry(f), nil
@@ -166,12 +174,18 @@ func (f registryFactory) Create(string, uint64, config.TargetValidator) (raftio.
 // registry is the book as Dragonboat sees it. A replica's id is its member's id,
 // so there is nothing to learn from Add; what was removed stays removed, since
 // ids are never used twice.
-type registry struct{ book *Book }
+type registry registryFactory
 
-func (r registry) Close() error                 { return nil }
-func (r registry) Add(_, _ uint64, _ string)    {}
-func (r registry) RemoveShard(_ uint64)         {}
-func (r registry) Remove(shard, replica uint64) { r.book.remove(raftio.GetNodeInfo(shard, replica)) }
+func (r registry) Close() error              { return nil }
+func (r registry) Add(_, _ uint64, _ string) {}
+func (r registry) RemoveShard(_ uint64)      {}
+
+func (r registry) Remove(shard, replica uint64) {
+	r.book.remove(shard, replica)
+	if shard == r.members {
+		r.book.Remove(replica)
+	}
+}
 
 // Resolve returns the member's target both as its address and as the key of its
 // send queue: all shards share one connection.

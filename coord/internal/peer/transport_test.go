@@ -295,7 +295,7 @@ func TestRefusals(t *testing.T) {
 			o.PeerRecords = known(1, 99)
 		}, false, "but was known as " + incarnation(99).String()},
 		{"removed", nil, func(o *Options) {
-			registry{o.Book}.Remove(1, 1)
+			registry{o.Book, 1}.Remove(1, 1)
 		}, false, "was removed from the cluster"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
