@@ -191,9 +191,7 @@ func (t *Transport) prepare(batch *pb.MessageBatch) {
 		if g := t.opt.Groups(m.ShardID); g != nil {
 			g.history.sending(m)
 		}
-		if m.Type == pb.Heartbeat {
-			t.inbound(m.To).proposals.stepped(m.ShardID)
-		}
+		t.stepped(m)
 	}
 	if slices.ContainsFunc(batch.Requests, passedOn) {
 		batch.Requests = slices.DeleteFunc(slices.Clone(batch.Requests), passedOn) // the slice is Dragonboat's

@@ -54,6 +54,56 @@ func TestProposalsThatWaitAreBounded(t *testing.T) {
 	}
 }
 
+// TestProposalsOfOneGroupDoNotStarveAnother: what waits of a group that this member does not lead, or has closed, leaves room for those of
+// others once raft has taken it.
+func TestProposalsOfOneGroupDoNotStarveAnother(t *testing.T) {
+	groups := map[uint64]*Group{1: NewGroup(Content{}), 2: NewGroup(Content{})}
+	taken := 0
+	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: func(shard uint64) *Group { return groups[shard] }}).
+		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken += len(b.Requests) }, nil).(*Transport)
+	defer tr.cancel()
+	send := func(shard uint64) (passed bool) {
+		t.Helper()
+		m := goodMessages()["proposal"]
+		m.ShardID, m.Entries[0].Cmd = shard, make([]byte, 16<<20)
+		m.Entries[0].Cmd[1] = 1
+		before := taken
+		if err := tr.handleBatch(handshake.Hello{Member: 1}, encodeBatch(m), tr.inbound(1)); err != nil {
+			t.Fatal(err)
+		}
+		return taken > before
+	}
+	fill := func(shard uint64) {
+		t.Helper()
+		for send(shard) {
+		}
+		if send(3 - shard) {
+			t.Error("the bound is not one of all groups")
+		}
+	}
+	sends := func(typ pb.MessageType, to uint64) {
+		for range 2 {
+			tr.prepare(&pb.MessageBatch{Requests: []pb.Message{{Type: typ, From: 2, To: to, Term: 7, ShardID: 2}}})
+		}
+	}
+	for what, passes := range map[string]func(){
+		"a follower, of another leader": func() { sends(pb.HeartbeatResp, 3) },
+		"who looks for a leader":        func() { sends(pb.RequestPreVote, 1) },
+		"a leader":                      func() { sends(pb.Heartbeat, 1) },
+		"closed and opened again":       func() { groups[2] = NewGroup(Content{}) },
+		"closed":                        func() { delete(groups, 2) },
+	} {
+		groups[2] = NewGroup(Content{})
+		fill(2)
+		passes()
+		if !send(1) {
+			t.Errorf("%s: nothing passes of another group", what)
+		}
+		groups[1] = NewGroup(Content{}) // nothing of it waits
+		send(1)
+	}
+}
+
 // Nothing is kept of an id that somebody made up once its connection has ended.
 func TestMadeUpIDsAreForgotten(t *testing.T) {
 	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), nil)
