@@ -264,29 +264,37 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Close stops the replica and returns when its state machine is closed. It waits for the group's
-// goroutines, and so for a callback that is running; callers of its other methods
-// get ErrClosed. It may be called more than once, and after the host's Close.
-func (g *Group) Close() error {
+// Close stops the replica and returns when its state machine is closed. It waits for the group's goroutines, and so for a callback that
+// is running, and where the host is being closed, for that; callers of its other methods get ErrClosed. It may be called more than once,
+// and after the host's Close.
+func (g *Group) Close() (err error) {
 	g.closeOnce.Do(func() {
 		g.cancel()
 		if g.unbind != nil {
 			g.unbind()
 		}
-		if !g.running {
-			return
+		if g.running {
+			err = g.stop()
 		}
-		if nh := g.host.Enter(); nh != nil {
-			err := nh.StopReplica(g.shard, g.member)
-			g.host.Leave()
-			if err == nil {
-				<-g.machine.done
-			}
-		}
-		g.host.Detach(g.shard)
 	})
 	g.wg.Wait()
-	return nil
+	return err
+}
+
+// stop ends the replica. Dragonboat closes the machines of those that it stops, by itself too, where a replica was removed. But when it
+// closes as a whole it does so for five seconds, two at a time, and forgets about the rest, which nobody calls any more then.
+func (g *Group) stop() (err error) {
+	defer g.host.Detach(g.shard)
+	if nh := g.host.Enter(); nh != nil {
+		_ = nh.StopReplica(g.shard, g.member) // an error says that it is stopped already
+		g.host.Leave()
+	}
+	select {
+	case <-g.machine.done:
+	case <-g.host.Context().Done():
+		err = errors.Join(g.host.Close(), g.machine.Close())
+	}
+	return err
 }
 
 // Shard is the group's.

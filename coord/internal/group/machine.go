@@ -180,10 +180,13 @@ func (m *machine) flush() error {
 	return f.Flush()
 }
 
-// Close closes the state machine after a flush in progress.
+// Close closes the state machine after a flush in progress, once.
 func (m *machine) Close() error {
 	m.gate.Lock()
 	defer m.gate.Unlock()
+	if m.closed {
+		return nil
+	}
 	m.closed = true
 	defer close(m.done)
 	return m.IOnDiskStateMachine.Close()

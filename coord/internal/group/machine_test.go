@@ -23,11 +23,15 @@ type logMachine struct {
 	// beforeRecover, when set, is called before a snapshot is loaded, with a channel
 	// closed when the replica stops.
 	beforeRecover func(stop <-chan struct{}) error
+	// beforeClose, when set, is called before the machine closes.
+	beforeClose func()
 
 	mu    sync.RWMutex
 	db    *pebble.DB
 	count uint64
 	index uint64
+	// closed is true once Close has returned.
+	closed bool
 	// lie is added to the index that Open reports.
 	lie int
 }
@@ -187,12 +191,23 @@ func (m *logMachine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) erro
 }
 
 func (m *logMachine) Close() error {
+	if m.beforeClose != nil {
+		m.beforeClose()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.closed = true
 	if m.db == nil {
 		return nil
 	}
 	return m.db.Close()
+}
+
+// isClosed says whether Close has returned.
+func (m *logMachine) isClosed() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.closed
 }
 
 // quiet is a Pebble logger that says nothing but fatal errors.
