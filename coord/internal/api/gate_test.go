@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
@@ -81,9 +82,9 @@ func TestGateHistory(t *testing.T) {
 		return answers
 	}
 	for what, err := range asks(withTimeout(t, 50*time.Millisecond)) {
-		wants{codes.DeadlineExceeded, "context deadline exceeded"}.check(t, err)
-		if err == nil {
-			t.Errorf("%s is answered", what)
+		// In the words of gRPC, which differ where the server's side sees the deadline first.
+		if code := grpcstatus.Code(err); code != codes.DeadlineExceeded {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 	time.AfterFunc(50*time.Millisecond, func() { history.Begin(7) }) // who has waited by then is answered

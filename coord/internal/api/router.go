@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,11 +21,15 @@ import (
 // router hands each call to the services of the keyspace that its metadata name (coordv1.MetadataShard), or of the first
 // one. Keyspaces have the same services. What is wrong with the metadata is said by the gate, which every call passes.
 type router struct {
-	grpc *grpc.Server
+	grpc   *grpc.Server
+	adding sync.Mutex // one at a time
+	routes atomic.Pointer[routes]
+}
 
-	mu     sync.RWMutex
-	first  *route
-	routes map[uint64]*route
+// routes are the keyspaces that are served. They never change: another one makes others.
+type routes struct {
+	first   *route
+	byShard map[uint64]*route
 }
 
 // route is one keyspace, as what comes before its services sees it.
@@ -35,42 +40,45 @@ type route struct {
 	impls   map[string]any // its services, by name
 }
 
-// add makes the route of a keyspace. Its services are registered with registrar.
-func (r *router) add(k Keyspace) (*route, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.routes[k.Shard] != nil {
-		return nil, fmt.Errorf("shard %d is served already", k.Shard)
-	}
+// add serves a keyspace, whose services register registers.
+func (r *router) add(k Keyspace, register func(grpc.ServiceRegistrar)) error {
+	r.adding.Lock()
+	defer r.adding.Unlock()
 	added := &route{shard: k.Shard, backend: k.Backend, history: k.History, impls: map[string]any{}}
-	if r.routes == nil {
-		r.routes = map[uint64]*route{}
+	next := &routes{first: added, byShard: map[uint64]*route{k.Shard: added}}
+	if before := r.routes.Load(); before != nil {
+		if before.byShard[k.Shard] != nil {
+			return fmt.Errorf("shard %d is served already", k.Shard)
+		}
+		next.first = before.first
+		maps.Copy(next.byShard, before.byShard)
 	}
-	if r.first == nil {
-		r.first = added
-	}
-	r.routes[k.Shard] = added
-	return added, nil
+	register(registrar{r, added})
+	r.routes.Store(next)
+	return nil
 }
 
 // of is the route of a call, and an error where the call names a shard that is not served.
 func (r *router) of(ctx context.Context) (*route, error) {
+	routes := r.routes.Load()
 	values := metadata.ValueFromIncomingContext(ctx, coordv1.MetadataShard)
-	r.mu.RLock()
-	defer r.mu.RUnlock()
 	if len(values) == 0 {
-		return r.first, nil
+		return routes.first, nil
 	}
 	shard, err := strconv.ParseUint(values[0], 10, 64)
-	if err == nil && r.routes[shard] != nil {
-		return r.routes[shard], nil
+	if err == nil && routes.byShard[shard] != nil {
+		return routes.byShard[shard], nil
 	}
-	return r.first, status.Errorf(codes.NotFound, "etcdserver: this member has no replica of shard %.30q, which the metadata %q "+
-		"name; it serves the shards %v", values[0], coordv1.MetadataShard, slices.Sorted(maps.Keys(r.routes)))
+	return routes.first, status.Errorf(codes.NotFound, "etcdserver: this member has no replica of shard %.30q, which the "+
+		"metadata %q name; it serves the shards %v", values[0], coordv1.MetadataShard,
+		slices.Sorted(maps.Keys(routes.byShard)))
 }
 
 // impl is the service of a call.
 func (r *router) impl(ctx context.Context, service string) any {
+	if routes := r.routes.Load(); len(routes.byShard) == 1 {
+		return routes.first.impls[service] // the gate reads the metadata
+	}
 	route, _ := r.of(ctx)
 	return route.impls[service]
 }
@@ -83,11 +91,8 @@ type registrar struct {
 
 // RegisterService implements grpc.ServiceRegistrar.
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	r.mu.Lock()
-	known := r.first.impls[desc.ServiceName] != nil
 	r.route.impls[desc.ServiceName] = impl
-	r.mu.Unlock()
-	if !known {
+	if r.routes.Load() == nil { // the first keyspace
 		r.grpc.RegisterService(r.routed(desc), r.router)
 	}
 }

@@ -130,19 +130,15 @@ func (s *Server) Serve(k Keyspace) error {
 	if k.QuotaBytes == 0 {
 		k.QuotaBytes = defaultQuota
 	}
-	route, err := s.router.add(k)
+	service := newService(&s.opts, &k)
+	err := s.router.add(k, func(r grpc.ServiceRegistrar) { s.register(r, service, &k) })
 	if err != nil {
 		return err
 	}
-	service := newService(&s.opts, &k)
-	first := s.system == nil
-	if first {
+	if s.system == nil {
 		s.system = service
 		s.http = s.newHandler()
 		s.setServing()
-	}
-	s.register(registrar{&s.router, route}, service, &k)
-	if first {
 		s.metrics.rpc.init(s.grpc)
 	}
 	return nil
