@@ -10,7 +10,9 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -173,6 +175,52 @@ func TestQuota(t *testing.T) {
 	alarms, err := pb.NewMaintenanceClient(f.conn).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
 	if err != nil || len(alarms.Alarms) != 1 || alarms.Alarms[0].MemberID != testMember || alarms.Alarms[0].Alarm != pb.AlarmType_NOSPACE {
 		t.Errorf("alarms %v, %v", alarms, err)
+	}
+}
+
+// An alarm that is being raised behind somebody's back when the server stops is given up, and the server waits for that.
+func TestRunWaitsForTheAlarm(t *testing.T) {
+	b := newMachineBackend(t)
+	proposed, stopped, givenUp := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	b.intercept = func(ctx context.Context, _ raftv1.Kind, _ []byte) (any, error, bool) {
+		defer close(givenUp)
+		close(proposed)
+		<-ctx.Done()
+		select {
+		case <-stopped:
+		case <-time.After(50 * time.Millisecond): // in which a server that does not wait stops
+		}
+		return nil, ctx.Err(), true
+	}
+	opts := testOptions(b)
+	opts.QuotaBytes = 1
+	var etcd *Services
+	opts.Register = func(_ grpc.ServiceRegistrar, s *Services) { etcd = s }
+	s, err := opts.server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.GRPC().Stop)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		defer close(stopped)
+		_ = s.Run(ctx)
+	}()
+	for range 2 { // of which the second finds the alarm being raised
+		if err := etcd.CheckNew(1); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("something new in a full store: %v", err)
+		}
+	}
+	<-proposed
+	stop()
+	<-stopped
+	select {
+	case <-givenUp:
+	default:
+		t.Error("the server stopped before the alarm was given up")
+	}
+	if err := etcd.CheckNew(1); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("something new after the end: %v", err)
 	}
 }
 

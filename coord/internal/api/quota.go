@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,18 +25,25 @@ const (
 const quotaSample = 100 * time.Millisecond
 
 // quota refuses writes when the store has reached its size, and raises the NOSPACE alarm then. The size is what the data
-// occupies: there is no Defragment to give back the rest.
+// occupies: there is no Defragment to give back the rest. Whoever made it closes it.
 type quota struct {
 	*service
 	limit   int64 // bytes; negative: none
 	start   time.Time
 	sampled atomic.Int64 // time of the last sample since start, negative before the first one
 	used    atomic.Int64
-	raising atomic.Bool // the alarm is being raised behind somebody's back
+
+	// The alarm is raised behind the backs of those who must not wait, by one goroutine at a time.
+	ctx      context.Context // ends with close
+	cancel   context.CancelFunc
+	mu       sync.Mutex
+	raising  bool // a goroutine is under way, or none may begin any more
+	underWay sync.WaitGroup
 }
 
 func newQuota(s *service, limit int64) *quota {
 	q := &quota{service: s, limit: limit, start: time.Now()}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.sampled.Store(-int64(quotaSample))
 	return q
 }
@@ -54,14 +62,38 @@ func (q *quota) checkNow(cost int) error {
 	if q.fits(cost) {
 		return nil
 	}
-	if q.raising.CompareAndSwap(false, true) {
-		go func() {
-			defer guard.Recover(q.log, "quota")
-			defer q.raising.Store(false)
-			q.raise(context.Background())
-		}()
-	}
+	q.raiseBehind()
 	return rpctypes.ErrGRPCNoSpace
+}
+
+// raiseBehind raises the alarm in the background, unless that is under way.
+func (q *quota) raiseBehind() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.raising {
+		return
+	}
+	q.raising = true
+	q.underWay.Go(func() {
+		defer guard.Recover(q.log, "quota")
+		defer q.raised()
+		q.raise(q.ctx)
+	})
+}
+
+func (q *quota) raised() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.raising = q.ctx.Err() != nil
+}
+
+// close gives up raising the alarm, and waits until that has ended; checks go on. It can be called again.
+func (q *quota) close() {
+	q.mu.Lock()
+	q.raising = true
+	q.cancel()
+	q.mu.Unlock()
+	q.underWay.Wait()
 }
 
 func (q *quota) fits(cost int) bool {

@@ -101,6 +101,7 @@ type Server struct {
 	streams *leaderStreams
 	health  *health.Server
 	locals  []*clientv3.Client // of the lock and election services, by keyspace
+	quotas  []*quota           // by keyspace
 	grpc    *grpc.Server
 	http    http.Handler
 }
@@ -151,12 +152,15 @@ func (s *Server) GRPC() *grpc.Server { return s.grpc }
 func (s *Server) HTTP() http.Handler { return s.http }
 
 // Run keeps the health service up to date, and ends the streams of clients that require a leader when there has been none
-// for three election timeouts. It returns when ctx ends, with the health service at NOT_SERVING and the lock and election
-// services closed.
+// for three election timeouts. It returns when ctx ends, with the health service at NOT_SERVING, the lock and election
+// services closed, and no alarm being raised.
 func (s *Server) Run(ctx context.Context) error {
 	defer func() {
 		for _, local := range s.locals {
 			local.Close()
+		}
+		for _, q := range s.quotas {
+			q.close()
 		}
 	}()
 	defer s.health.Shutdown()
@@ -189,6 +193,7 @@ func (s *Server) setServing() {
 
 func (s *Server) register(r grpc.ServiceRegistrar, service *service, k *Keyspace) {
 	etcd := newServices(service, &s.opts, k)
+	s.quotas = append(s.quotas, etcd.kv.quota)
 	pb.RegisterKVServer(r, etcd.kv)
 	pb.RegisterWatchServer(r, k.Watch)
 	pb.RegisterLeaseServer(r, etcd.lease)

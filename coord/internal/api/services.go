@@ -30,7 +30,7 @@ func (s *Services) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	return s.kv.Txn(ctx, r)
 }
 
-// NewServices makes them without a server.
+// NewServices makes them without a server, for tests. k.QuotaBytes is negative: nobody ends what raises its alarm.
 func NewServices(opts Options, k Keyspace) *Services {
 	opts.ensureDefaults()
 	return newServices(newService(&opts, &k), &opts, &k)
