@@ -68,7 +68,7 @@ func TestCheckCommandKnowsKinds(t *testing.T) {
 // TestCheckCommandKnowsProcedures: a call that this release would end at goes into no log.
 func TestCheckCommandKnowsProcedures(t *testing.T) {
 	for name, want := range map[string]error{
-		recipes.LockAcquire: nil, recipes.ConfigDelete: nil, "lock.acquire.v2": raftv1.ErrUnknown, "": raftv1.ErrUnknown,
+		recipes.Acquire: nil, recipes.ConfigDelete: nil, "acquire.v2": raftv1.ErrUnknown, "": raftv1.ErrUnknown,
 	} {
 		body, err := proto.Marshal(&raftv1.Call{Procedure: name, Request: []byte("x"), UnixMs: 1})
 		if err != nil {

@@ -1,6 +1,8 @@
 package recipes
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
@@ -10,13 +12,20 @@ import (
 // acquire makes one entry in each queue, all at one revision. So two owners stand in the same order in all queues that
 // both are in, and never wait for each other.
 func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error) {
-	value, lease, err := checkAcquire(step, req)
+	all, err := newAcquisitions(step, req)
 	if err != nil {
 		return nil, err
 	}
-	entries, hold := make([]*ownersEntry, len(req.Names)), true
-	for i, name := range req.Names {
-		if entries[i], err = findInFront(step, name, Entry{Lease: lease, OwnerID: req.OwnerId}, KindLock); err != nil {
+	resp := &coordv1.Acquired{Revision: step.Revision()}
+	if slices.ContainsFunc(all, func(a *acquisition) bool { return a.lost(step) }) {
+		for _, a := range all {
+			resp.Entries = append(resp.Entries, a.none())
+		}
+		return resp, nil
+	}
+	entries, hold := make([]*ownersEntry, len(all)), true
+	for i, a := range all {
+		if entries[i], err = findInFront(step, a.queue, a.entry, KindLock); err != nil {
 			return nil, err
 		}
 		hold = hold && entries[i].holds
@@ -25,11 +34,9 @@ func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error
 		}
 	}
 	made := hold || !req.Try
-	resp := &coordv1.Acquired{Revision: step.Revision()}
 	for i, own := range entries {
 		if made {
-			if err := own.enter(step, value,
-				statemachine.Attachment{Kind: KindLock, LingerMS: req.LingerMs}); err != nil {
+			if _, err := all[i].take(step, own); err != nil {
 				return nil, err
 			}
 			resp.Revision = own.entry.Claim
@@ -39,35 +46,38 @@ func acquire(step statemachine.Step, req *coordv1.Acquire) (proto.Message, error
 	return resp, nil
 }
 
-func checkAcquire(step statemachine.Step, req *coordv1.Acquire) (value []byte, lease statemachine.LeaseID, err error) {
+// newAcquisitions checks a request for entries of locks.
+func newAcquisitions(step statemachine.Step, req *coordv1.Acquire) ([]*acquisition, error) {
 	if n := len(req.Names); n == 0 || n > MaxNames {
-		return nil, 0, invalid("%d names, not between 1 and %d", n, MaxNames)
+		return nil, invalid("%d names, not between 1 and %d", n, MaxNames)
 	}
 	seen := make(map[string]bool, len(req.Names))
 	for _, name := range req.Names {
 		if err := CheckName(name); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		if seen[name] {
-			return nil, 0, invalid("name %q is there twice", name)
+			return nil, invalid("name %q is there twice", name)
 		}
 		seen[name] = true
 	}
-	if lease, err = checkOwner(step, req.OwnerId, req.LingerMs); err != nil {
-		return nil, 0, err
+	lease, err := checkOwner(step, req, req.LingerMs)
+	if err != nil {
+		return nil, err
 	}
-	value, err = EncodeIdentity(req.Owner, req.Labels)
-	return value, lease, err
-}
-
-func checkOwner(step statemachine.Step, ownerID string, lingerMS int64) (statemachine.LeaseID, error) {
-	if err := CheckOwnerID(ownerID); err != nil {
-		return 0, err
+	value, err := EncodeIdentity(req.Owner, req.Labels)
+	if err != nil {
+		return nil, err
 	}
-	if lingerMS < 0 || lingerMS > MaxLingerMS {
-		return 0, invalid("linger_ms %d is not between 0 and %d", lingerMS, MaxLingerMS)
+	all := make([]*acquisition, len(req.Names))
+	for i, name := range req.Names {
+		all[i] = &acquisition{
+			queue: name, kind: KindLock, try: req.Try, resumes: req.ResumeToken, lingerMS: req.LingerMs,
+			entry: Entry{Lease: lease, OwnerID: req.OwnerId, Value: value},
+		}
+		all[i].keepLinger(step)
 	}
-	return sessionOf(step)
+	return all, nil
 }
 
 // campaign makes a candidate.
@@ -78,25 +88,20 @@ func campaign(step statemachine.Step, req *coordv1.Campaign) (proto.Message, err
 	if err := checkValue(req.Value); err != nil {
 		return nil, err
 	}
-	lease, err := checkOwner(step, req.OwnerId, req.LingerMs)
+	lease, err := checkOwner(step, req, req.LingerMs)
 	if err != nil {
 		return nil, err
 	}
-	if req.Priority != 0 {
+	switch {
+	case req.Priority != 0 && req.ResumeToken != 0:
+		return nil, invalid("resume_token %d in an election with priorities", req.ResumeToken)
+	case req.Priority != 0:
 		return campaignByPriority(step, req, lease)
 	}
 	a := &acquisition{
-		queue: req.Name, kind: KindElection, try: req.Try, lingerMS: req.LingerMs,
+		queue: req.Name, kind: KindElection, try: req.Try, resumes: req.ResumeToken, lingerMS: req.LingerMs,
 		entry: Entry{Lease: lease, OwnerID: req.OwnerId, Value: req.Value},
 	}
+	a.keepLinger(step)
 	return a.acquired(step, enterPlain)
-}
-
-// proclaimRequest gives the leader's entry a new value.
-func proclaimRequest(step statemachine.Step, req *coordv1.Proclaim) (proto.Message, error) {
-	rev, err := setValue(step, req.Entry.GetName(), req.Entry.GetKey(), req.Entry.GetToken(), req.Value)
-	if err != nil {
-		return nil, err
-	}
-	return &coordv1.Proclaimed{Revision: rev}, nil
 }

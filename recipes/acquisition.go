@@ -8,14 +8,14 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// acquisition is what an owner wants of one queue, by a request of a session or of the unary API: an entry that holds,
-// now or after having waited.
+// acquisition is what an owner wants of one queue, by a request in a session or for one: an entry that holds, now or
+// after having waited.
 type acquisition struct {
 	queue    string
 	kind     uint64 // to be noted with the entry
 	entry    Entry  // its lease, owner id and value, and what it wants
 	try      bool   // only if it holds at once
-	resumes  bool   // there is an entry; it stays what it is
+	resumes  int64  // if not 0: there is an entry with this token; it stays what it is
 	lingerMS int64
 	limit    int64 // of a semaphore
 	parties  int64 // of a barrier
@@ -40,7 +40,7 @@ func (a *acquisition) take(step statemachine.Step, own *ownersEntry) (made bool,
 	if a.try && !own.holds {
 		return false, nil
 	}
-	if !a.resumes { // its value may have been proclaimed since
+	if a.resumes == 0 { // its value may have been proclaimed since
 		own.entry.Value = a.entry.Value
 	}
 	if own.counts != nil && !own.exists {
@@ -69,9 +69,37 @@ func (a *acquisition) enter(step statemachine.Step, enter enterFunc) (*ownersEnt
 	return enter(step, a)
 }
 
-// acquired answers a session's acquisition.
+// lost says that the entry is not there that a request wants to go on with.
+func (a *acquisition) lost(step statemachine.Step) bool {
+	if a.resumes == 0 {
+		return false
+	}
+	e, ok := entryOf(a.queue, step.Get([]byte(a.key())))
+	return !ok || e.Lingers || e.Foreign || e.Token != a.resumes
+}
+
+// key is that of the entry.
+func (a *acquisition) key() string { return layout.EntryKey(a.queue, a.entry.Lease, a.entry.OwnerID) }
+
+// none says that there is no entry.
+func (a *acquisition) none() *coordv1.AcquiredEntry {
+	return &coordv1.AcquiredEntry{Name: layout.NameOf(a.queue), Key: a.key()}
+}
+
+// keepLinger has an entry that is there keep its linger, if the request is not for who may say another one.
+func (a *acquisition) keepLinger(step statemachine.Step) {
+	if a.resumes != 0 || step.Session() == 0 {
+		a.lingerMS = step.Attachment(a.entry.Lease, []byte(a.key())).LingerMS
+	}
+}
+
+// acquired makes the entry and answers the request.
 func (a *acquisition) acquired(step statemachine.Step, enter enterFunc) (proto.Message, error) {
 	resp := &coordv1.Acquired{Revision: step.Revision()}
+	if a.lost(step) {
+		resp.Entries = []*coordv1.AcquiredEntry{a.none()}
+		return resp, nil
+	}
 	own, made, err := a.enter(step, enter)
 	if err != nil {
 		return nil, err
@@ -83,22 +111,29 @@ func (a *acquisition) acquired(step statemachine.Step, enter enterFunc) (proto.M
 	return resp, nil
 }
 
-// entryRequest is what the requests of sessions for one entry have in common.
-type entryRequest interface {
-	GetName() string
+// ownersRequest is what the requests for entries have in common.
+type ownersRequest interface {
 	GetOwnerId() string
+	GetLease() int64
+	GetResumeToken() int64
+}
+
+// entryRequest is one for one entry that says who its owner is.
+type entryRequest interface {
+	ownersRequest
+	GetName() string
 	GetOwner() string
 	GetLabels() map[string]string
 }
 
-// newAcquisition checks a session's request for an entry that says who its owner is.
+// newAcquisition checks a request for an entry that says who its owner is.
 func newAcquisition(
 	step statemachine.Step, kind uint64, req entryRequest, try bool, lingerMS int64,
 ) (*acquisition, error) {
 	if err := CheckName(req.GetName()); err != nil {
 		return nil, err
 	}
-	lease, err := checkOwner(step, req.GetOwnerId(), lingerMS)
+	lease, err := checkOwner(step, req, lingerMS)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +141,21 @@ func newAcquisition(
 	if err != nil {
 		return nil, err
 	}
-	return &acquisition{
+	a := &acquisition{
 		queue: layout.QueueOf(coordv1.QueueKind(kind), req.GetName()), kind: kind, try: try, lingerMS: lingerMS,
-		entry: Entry{Lease: lease, OwnerID: req.GetOwnerId(), Value: value},
-	}, nil
+		resumes: req.GetResumeToken(), entry: Entry{Lease: lease, OwnerID: req.GetOwnerId(), Value: value},
+	}
+	a.keepLinger(step)
+	return a, nil
+}
+
+// checkOwner checks who an entry shall be of, and returns the session.
+func checkOwner(step statemachine.Step, req ownersRequest, lingerMS int64) (statemachine.LeaseID, error) {
+	if err := CheckOwnerID(req.GetOwnerId()); err != nil {
+		return 0, err
+	}
+	if lingerMS < 0 || lingerMS > MaxLingerMS {
+		return 0, invalid("linger_ms %d is not between 0 and %d", lingerMS, MaxLingerMS)
+	}
+	return sessionFor(step, req.GetLease())
 }

@@ -18,16 +18,12 @@ const KindBarrier = uint64(coordv1.QueueKind_QUEUE_BARRIER)
 // MaxParties bounds the parties of a barrier.
 const MaxParties = 100_000
 
-// Names of the procedures of barriers.
-const (
-	BarrierEnter = "barrier.enter.v1" // recipesv1.Enqueue, Enqueued
-	Enter        = "barrier-enter.v1" // coordv1.BarrierEnter, Acquired
-)
+// BarrierEnter is the name of the procedure of barriers.
+const BarrierEnter = "barrier-enter.v1" // coordv1.BarrierEnter, Acquired
 
 func barrierProcedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		growing(called(BarrierEnter, enqueueAs(KindBarrier, enterBarrier))),
-		growing(requested(Enter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter)),
+		growing(requested(BarrierEnter, coordv1.Kind_KIND_BARRIER_ENTER, barrierEnter)),
 	}
 }
 
@@ -88,7 +84,7 @@ func barrierEnter(step statemachine.Step, req *coordv1.BarrierEnter) (proto.Mess
 
 // enterBarrier makes a party, and opens the barrier if it is the last one. ErrBarrierFull, ErrPartiesMismatch.
 func enterBarrier(step statemachine.Step, a *acquisition) (*ownersEntry, bool, error) {
-	if !a.resumes && (a.parties < 1 || a.parties > MaxParties) {
+	if a.resumes == 0 && (a.parties < 1 || a.parties > MaxParties) {
 		return nil, false, invalid("%d parties, not between 1 and %d", a.parties, MaxParties)
 	}
 	record := []byte(allTogether.Record(a.queue))
@@ -101,7 +97,7 @@ func enterBarrier(step statemachine.Step, a *acquisition) (*ownersEntry, bool, e
 	switch {
 	case err != nil:
 		return nil, false, err
-	case !a.resumes && own.counts.Entries > 0 && state.Parties != a.parties:
+	case a.resumes == 0 && own.counts.Entries > 0 && state.Parties != a.parties:
 		return nil, false, refuse(ErrPartiesMismatch, "%d, and those who are there wait for %d", a.parties,
 			state.Parties)
 	case own.exists:

@@ -23,6 +23,11 @@ var (
 	ErrKeyTaken error = &refusal{
 		reason: coordv1.Error_REASON_KEY_TAKEN, text: "another key stands at the entry's place",
 	}
+	// ErrSuperseded: the entry was taken over since the request that names its claim.
+	ErrSuperseded error = &refusal{
+		reason: coordv1.Error_REASON_SUPERSEDED, code: codes.Aborted,
+		text: "a later request of the same owner took the entry over",
+	}
 	// ErrWrongKind: the name is used as another recipe.
 	ErrWrongKind error = &refusal{reason: coordv1.Error_REASON_WRONG_KIND, text: "the name is used as another recipe"}
 	// ErrNoLeader: nobody leads, or the place of a leader that died is kept. The text is etcd's.

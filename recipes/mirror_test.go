@@ -41,8 +41,9 @@ func state(state coordv1.ServiceState) func(*coordv1.ServiceInstance) {
 func TestNameOfAMirroredServiceIsRefused(t *testing.T) {
 	s := newStage(t, 1, 2)
 	must(t, s.register(1, "pay", "h:1"))
-	unary := func(procedure string) error {
-		return call(t, s.Store, procedure, &recipesv1.Enqueue{Name: "pay", Lease: 2}, &recipesv1.Enqueued{})
+	unary := func(elects bool) error {
+		_, err := enqueue(t, s.Store, elects, &coordv1.Campaign{Name: "pay", Lease: 2})
+		return err
 	}
 	for what, err := range map[string]error{
 		"acquire": s.ask(2, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"free", "pay"}},
@@ -50,8 +51,8 @@ func TestNameOfAMirroredServiceIsRefused(t *testing.T) {
 		"try": s.ask(2, coordv1.Kind_KIND_ACQUIRE, &coordv1.Acquire{Names: []string{"pay"}, Try: true},
 			&coordv1.Acquired{}),
 		"campaign":       s.ask(2, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "pay"}, &coordv1.Acquired{}),
-		"unary lock":     unary(recipes.LockAcquire),
-		"unary campaign": unary(recipes.ElectionCampaign),
+		"unary lock":     unary(false),
+		"unary campaign": unary(true),
 	} {
 		wantRefusal(t, what, err, recipes.ErrWrongKind, `"pay" is that of a registered service`)
 	}

@@ -1,6 +1,7 @@
 package recipes
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -114,6 +115,27 @@ func findInFront(step statemachine.Step, queue string, wanted Entry, kind uint64
 	head := own.head()
 	own.holds = head.Key == "" || own.exists && head.Key == own.key && !head.Foreign
 	return own, nil
+}
+
+// enter makes the owner's entry, or takes over the one it has: same token and position, a new claim.
+func (own *ownersEntry) enter(step statemachine.Step, value []byte, note statemachine.Attachment) error {
+	if own.exists {
+		note.SinceUnixMS = step.Attachment(own.entry.Lease, []byte(own.key)).SinceUnixMS
+	}
+	rev, err := step.PutEntry([]byte(own.key), value, own.entry.Lease, note)
+	if own.exists && errors.Is(err, statemachine.ErrNoSpace) {
+		// Who holds or waits already must not suffer. Nor may it go without a claim of its own: whoever gives the entry
+		// up for the request before would take it away.
+		rev, err = step.Touch([]byte(own.key))
+	}
+	if err != nil {
+		return err
+	}
+	own.entry.Claim = rev
+	if !own.exists {
+		own.entry.Token = rev
+	}
+	return nil
 }
 
 // answer describes the entry to its owner. made: it exists now.

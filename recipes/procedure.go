@@ -20,17 +20,8 @@ const (
 // coordv1.QueueKind has this number.
 const KindEndpoint = uint64(1 << 16)
 
-// Names of the procedures of the unary services. LockRelease removes the entries of the other queues, too.
-const (
-	LockAcquire      = "lock.acquire.v1"      // recipesv1.Enqueue, Enqueued
-	LockRelease      = "lock.release.v1"      // recipesv1.Remove, Removed
-	ElectionCampaign = "election.campaign.v1" // recipesv1.Enqueue, Enqueued
-	ElectionResign   = "election.resign.v1"   // recipesv1.Remove, Removed
-	ElectionProclaim = "election.proclaim.v1" // recipesv1.Proclaim, Proclaimed
-)
-
-// Names of the procedures of the stream. Those that are called by kind run in a session; Transfer and AskRelease, and
-// RWDowngrade and Resize, also without, ForceRelease only so.
+// Names of the procedures of locks and elections, and of those for queues of any kind. By kind they run in a session,
+// by name without one: then a request for an entry names the session's lease. ForceRelease runs only by name.
 const (
 	Acquire      = "acquire.v1"       // coordv1.Acquire, Acquired
 	Release      = "release.v1"       // coordv1.Release, Released
@@ -62,15 +53,10 @@ func Procedures() []statemachine.Procedure {
 // queueProcedures are those of locks and elections, and those for queues of any kind.
 func queueProcedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		growing(called(LockAcquire, enqueueAs(KindLock, enterPlain))),
-		freeing(called(LockRelease, remove)),
-		growing(called(ElectionCampaign, enqueueAs(KindElection, enterPlain))),
-		freeing(called(ElectionResign, remove)),
-		called(ElectionProclaim, proclaim),
 		growing(requested(Acquire, coordv1.Kind_KIND_ACQUIRE, acquire)),
 		freeing(requested(Release, coordv1.Kind_KIND_RELEASE, release)),
 		growing(requested(Campaign, coordv1.Kind_KIND_CAMPAIGN, campaign)),
-		requested(Proclaim, coordv1.Kind_KIND_PROCLAIM, proclaimRequest),
+		requested(Proclaim, coordv1.Kind_KIND_PROCLAIM, proclaim),
 		requested(Transfer, coordv1.Kind_KIND_TRANSFER, transfer),
 		requested(AskRelease, coordv1.Kind_KIND_ASK_RELEASE, askRelease),
 		freeing(called(ForceRelease, forceRelease)),
@@ -146,12 +132,4 @@ func (p procedure[T, Request]) Run(step statemachine.Step, request []byte) ([]by
 	}
 	// The response of a request is stored: the same bytes on every replica.
 	return proto.MarshalOptions{Deterministic: true}.Marshal(resp)
-}
-
-// sessionOf is the session whose request the step is. Without one ErrInvalid.
-func sessionOf(step statemachine.Step) (statemachine.LeaseID, error) {
-	if id := step.Session(); id != 0 {
-		return id, nil
-	}
-	return 0, invalid("a request outside of a session")
 }

@@ -10,7 +10,6 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
@@ -20,36 +19,37 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	s := recipestest.New()
 	s.Leases[7] = true
 	for what, c := range map[string]struct {
-		proc string
-		req  *recipesv1.Enqueue
-		want error
+		elects bool
+		req    *coordv1.Campaign
+		want   error
 	}{
-		"empty name":     {recipes.LockAcquire, &recipesv1.Enqueue{Lease: 7}, statemachine.ErrInvalid},
-		"trailing slash": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a/", Lease: 7}, statemachine.ErrInvalid},
-		"long name": {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: strings.Repeat("a", 1025), Lease: 7},
+		"empty name":     {false, &coordv1.Campaign{Lease: 7}, statemachine.ErrInvalid},
+		"trailing slash": {false, &coordv1.Campaign{Name: "a/", Lease: 7}, statemachine.ErrInvalid},
+		"long name": {true, &coordv1.Campaign{Name: strings.Repeat("a", 1025), Lease: 7},
 			statemachine.ErrInvalid},
-		"no lease": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a"}, statemachine.ErrInvalid},
-		"unknown lease": {recipes.ElectionCampaign, &recipesv1.Enqueue{Name: "a", Lease: 8},
+		"no lease": {false, &coordv1.Campaign{Name: "a"}, statemachine.ErrInvalid},
+		"unknown lease": {true, &coordv1.Campaign{Name: "a", Lease: 8},
 			statemachine.ErrLeaseNotFound},
-		"slash in owner": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: "x/y"},
+		"slash in owner": {false, &coordv1.Campaign{Name: "a", Lease: 7, OwnerId: "x/y"},
 			statemachine.ErrInvalid},
-		"long owner": {recipes.LockAcquire, &recipesv1.Enqueue{
+		"long owner": {false, &coordv1.Campaign{
 			Name: "a", Lease: 7, OwnerId: strings.Repeat("x", 65),
 		}, statemachine.ErrInvalid},
-		"resume elsewhere": {recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 9, ResumeToken: 3},
+		"resume elsewhere": {false, &coordv1.Campaign{Name: "a", Lease: 9, ResumeToken: 3},
 			statemachine.ErrLeaseNotFound},
 	} {
-		if err := call(t, s, c.proc, c.req, &recipesv1.Enqueued{}); !errors.Is(err, c.want) {
+		if _, err := enqueue(t, s, c.elects, c.req); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)
 		}
 	}
-	for what, req := range map[string]*recipesv1.Remove{
+	for what, entry := range map[string]*coordv1.Guard{
 		"no token":             {Name: "a", Key: "a/7"},
 		"key of another lock":  {Name: "a", Key: "b/7", Token: 1},
 		"key of a nested lock": {Name: "a", Key: "a/b/7", Token: 1},
 		"empty name":           {Key: "/7", Token: 1},
 	} {
-		if err := call(t, s, recipes.LockRelease, req, &recipesv1.Removed{}); !errors.Is(err, statemachine.ErrInvalid) {
+		req := &coordv1.Release{Entries: []*coordv1.Guard{entry}}
+		if err := call(t, s, recipes.Release, req, &coordv1.Released{}); !errors.Is(err, statemachine.ErrInvalid) {
 			t.Errorf("release, %s: %v", what, err)
 		}
 	}
@@ -64,12 +64,11 @@ func TestQueueJumpsOverNestedLocks(t *testing.T) {
 	s := recipestest.New()
 	s.Leases[7], s.Leases[8] = true, true
 	for _, name := range []string{"a/b", "a", "a/c/d", "a0"} {
-		if err := call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: name, Lease: 7},
-			&recipesv1.Enqueued{}); err != nil {
+		if _, err := enqueue(t, s, false, &coordv1.Campaign{Name: name, Lease: 7}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_ = call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: 8}, &recipesv1.Enqueued{})
+	_, _ = enqueue(t, s, false, &coordv1.Campaign{Name: "a", Lease: 8})
 	q := recipes.Queue(s, "a")
 	if len(q) != 2 || q[0].Key != "a/7" || q[1].Key != "a/8" {
 		t.Fatalf("queue of a: %+v", q)
@@ -80,29 +79,27 @@ func TestQueueJumpsOverNestedLocks(t *testing.T) {
 func TestNoSpace(t *testing.T) {
 	s := recipestest.New()
 	s.Leases[7], s.Leases[8] = true, true
-	enqueue := func(lease int64) (*recipesv1.Enqueued, error) {
-		resp := &recipesv1.Enqueued{}
-		return resp, call(t, s, recipes.LockAcquire, &recipesv1.Enqueue{Name: "a", Lease: lease}, resp)
+	acquire := func(lease int64) (asked, error) {
+		return enqueue(t, s, false, &coordv1.Campaign{Name: "a", Lease: lease})
 	}
-	first, err := enqueue(7)
+	first, err := acquire(7)
 	must(t, err)
 	s.NoSpace = true
-	if _, err := enqueue(8); !errors.Is(err, statemachine.ErrNoSpace) {
+	if _, err := acquire(8); !errors.Is(err, statemachine.ErrNoSpace) {
 		t.Errorf("new entry: %v", err)
 	}
-	if again, err := enqueue(7); err != nil || again.Token != first.Token || again.Claim <= first.Claim ||
-		!again.Holds {
+	if again, err := acquire(7); err != nil || again.token != first.token || again.claim <= first.claim ||
+		!again.holds {
 		t.Errorf("taken over: %v, %v", again, err)
 	}
-	removed := &recipesv1.Removed{}
-	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{
-		Name: "a", Key: first.Key, Token: first.Token, Claim: first.Claim,
-	}, removed))
-	if removed.Outcome != recipesv1.Removed_SUPERSEDED {
-		t.Errorf("the clean-up after the first request took away what the second has: %v", removed)
+	removed := &coordv1.Released{}
+	entries := []*coordv1.Guard{{Name: "a", Key: "a/7", Token: first.token}}
+	if err := call(t, s, recipes.Release, &coordv1.Release{Entries: entries, Claim: first.claim},
+		removed); !errors.Is(err, recipes.ErrSuperseded) {
+		t.Errorf("the clean-up after the first request: %v, %v", removed, err)
 	}
-	must(t, call(t, s, recipes.LockRelease, &recipesv1.Remove{Name: "a", Key: first.Key, Token: first.Token}, removed))
-	if removed.Outcome != recipesv1.Removed_REMOVED || len(recipes.Queue(s, "a")) != 0 {
+	must(t, call(t, s, recipes.Release, &coordv1.Release{Entries: entries}, removed))
+	if removed.Removed != 1 || len(recipes.Queue(s, "a")) != 0 {
 		t.Errorf("release: %v", removed)
 	}
 }
@@ -122,10 +119,10 @@ func FuzzParseKey(f *testing.F) {
 // FuzzProcedures: no request panics, and a refused one has written nothing.
 func FuzzProcedures(f *testing.F) {
 	for _, req := range []proto.Message{
-		&recipesv1.Enqueue{Name: "a", Lease: 7, OwnerId: "x", Value: []byte("v")},
-		&recipesv1.Enqueue{Name: "a", Lease: 7, ResumeToken: 2},
-		&recipesv1.Remove{Name: "a", Key: "a/7", Token: 2},
-		&recipesv1.Proclaim{Name: "a", Key: "a/7", Term: 2},
+		&coordv1.Campaign{Name: "a", Lease: 7, OwnerId: "x", Value: []byte("v")},
+		&coordv1.Acquire{Names: []string{"a"}, Lease: 7, ResumeToken: 2},
+		&coordv1.Release{Entries: []*coordv1.Guard{{Name: "a", Key: "a/7", Token: 2}}, Claim: 2},
+		&coordv1.Proclaim{Entry: &coordv1.Guard{Name: "a", Key: "a/7", Token: 2}},
 		&coordv1.Acquire{Names: []string{"a", "b"}, OwnerId: "x"},
 		&coordv1.Release{
 			Entries: []*coordv1.Guard{{Name: "a", Key: "a/7", Token: 2},

@@ -11,8 +11,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
@@ -37,15 +37,15 @@ type grant struct {
 // world runs random operations against the procedures and against a line of people, and compares after each.
 type world struct {
 	*testing.T
-	rng   *rand.Rand
-	store *recipestest.Store
-	line  []grant        // who stands in line, first one holds
-	past  []grant        // everybody who ever did
-	top   int64          // largest token that ever held (L2)
-	seen  map[string]int // how often each kind of operation did something
-	log   []string       // what was done
-	name  string
-	proc  struct{ enqueue, remove string }
+	rng    *rand.Rand
+	store  *recipestest.Store
+	line   []grant        // who stands in line, first one holds
+	past   []grant        // everybody who ever did
+	top    int64          // largest token that ever held (L2)
+	seen   map[string]int // how often each kind of operation did something
+	log    []string       // what was done
+	name   string
+	elects bool // it is an election, else a lock
 }
 
 // call runs a procedure as one command.
@@ -73,10 +73,7 @@ func TestRandomOperations(t *testing.T) {
 	total := map[string]int{}
 	for seed := range seeds(sequences) {
 		w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 1)), store: recipestest.New(), seen: total, name: "job"}
-		w.proc.enqueue, w.proc.remove = recipes.LockAcquire, recipes.LockRelease
-		if seed%2 == 1 {
-			w.proc.enqueue, w.proc.remove = recipes.ElectionCampaign, recipes.ElectionResign
-		}
+		w.elects = seed%2 == 1
 		for range steps {
 			w.operate()
 			w.check(seed)
@@ -159,12 +156,44 @@ func (w *world) join(g grant) {
 	w.past = append(w.past, g)
 }
 
-func (w *world) enqueue(lease int64, owner string, try bool) {
-	key, req := layout.EntryKey(w.name, lease, owner), &recipesv1.Enqueue{
-		Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try,
+// asked is what came of a request for an entry.
+type asked struct {
+	token, claim int64
+	holds        bool
+}
+
+// ask asks for an entry, outside of sessions.
+func (w *world) ask(lease int64, owner string, try bool, resume int64) (asked, error) {
+	w.Helper()
+	return enqueue(w.T, w.store, w.elects, &coordv1.Campaign{
+		Name: w.name, Lease: lease, OwnerId: owner, Value: []byte("me"), Try: try, ResumeToken: resume,
+	})
+}
+
+// enqueue asks for what a campaign says: to lead, or for a lock.
+func enqueue(t *testing.T, s *recipestest.Store, elects bool, req *coordv1.Campaign) (asked, error) {
+	t.Helper()
+	var procedure, msg = recipes.Campaign, proto.Message(req)
+	if !elects {
+		procedure, msg = recipes.Acquire, &coordv1.Acquire{
+			Names: []string{req.Name}, Lease: req.Lease, OwnerId: req.OwnerId, Owner: string(req.Value), Try: req.Try,
+			ResumeToken: req.ResumeToken,
+		}
 	}
-	resp := &recipesv1.Enqueued{}
-	err := call(w.T, w.store, w.proc.enqueue, req, resp)
+	resp := &coordv1.Acquired{}
+	if err := call(t, s, procedure, msg, resp); err != nil {
+		return asked{}, err
+	}
+	e := resp.Entries[0]
+	if (e.Token == 0) != (e.State == coordv1.AcquiredEntry_NONE) {
+		t.Fatalf("%v", resp)
+	}
+	return asked{e.Token, resp.Revision, e.State == coordv1.AcquiredEntry_HOLDS}, nil
+}
+
+func (w *world) enqueue(lease int64, owner string, try bool) {
+	key := layout.EntryKey(w.name, lease, owner)
+	resp, err := w.ask(lease, owner, try, 0)
 	i := w.find(key)
 	plain := i >= 0 && w.line[i].foreign
 	switch {
@@ -181,7 +210,7 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 	case err != nil:
 		w.fail("enqueue %s: %v", key, err)
 	case i >= 0 && !w.holds(i) && try, i < 0 && try && len(w.line) > 0:
-		if resp.Token != 0 || resp.Holds {
+		if resp.token != 0 || resp.holds {
 			w.fail("L1: try of %s acquired: %v", key, resp)
 		}
 		w.did("try refused", "%s", key)
@@ -189,39 +218,42 @@ func (w *world) enqueue(lease int64, owner string, try bool) {
 			w.did("blocked", "%s", key)
 		}
 	case i >= 0:
-		if resp.Token != w.line[i].token || resp.Holds != w.holds(i) || resp.Claim <= w.line[i].claim {
+		if resp.token != w.line[i].token || resp.holds != w.holds(i) || resp.claim <= w.line[i].claim {
 			w.fail("L8: repeated enqueue of %+v: %v", w.line[i], resp)
 		}
-		w.line[i].claim, w.line[i].etcd = resp.Claim, false
+		w.line[i].claim, w.line[i].etcd = resp.claim, false
 		w.did(map[bool]string{true: "try retried", false: "retried"}[try], "%s", key)
 	default:
-		if resp.Token != w.store.Rev || resp.Claim != resp.Token || resp.Holds != (len(w.line) == 0) {
+		if resp.token != w.store.Rev || resp.claim != resp.token || resp.holds != (len(w.line) == 0) {
 			w.fail("enqueue of %s: %v, %d in line", key, resp, len(w.line))
 		}
-		w.join(grant{key: key, lease: lease, token: resp.Token, claim: resp.Claim})
-		kind := map[bool]string{true: "granted", false: "enqueued"}[resp.Holds]
-		w.did(kind, "%s token %d", key, resp.Token)
+		w.join(grant{key: key, lease: lease, token: resp.token, claim: resp.claim})
+		kind := map[bool]string{true: "granted", false: "enqueued"}[resp.holds]
+		w.did(kind, "%s token %d", key, resp.token)
 	}
 }
 
 // remove releases one who stands in line or once did, with the last claim known of it or none.
 func (w *world) remove(g grant, claimed bool) {
-	req := &recipesv1.Remove{Name: w.name, Key: g.key, Token: g.token}
+	guard := &coordv1.Guard{Name: w.name, Key: g.key, Token: g.token}
+	req := &coordv1.Release{Entries: []*coordv1.Guard{guard}}
 	if claimed {
 		req.Claim = g.claim
 	}
-	resp := &recipesv1.Removed{}
+	resp := &coordv1.Released{}
 	if w.rng.IntN(8) == 0 && w.find(g.key) >= 0 { // a token that was never granted
-		req.Token = w.store.Rev + 1
-		if err := call(w.T, w.store, w.proc.remove, req, resp); !errors.Is(err, recipes.ErrTokenMismatch) {
+		guard.Token = w.store.Rev + 1
+		if err := call(w.T, w.store, recipes.Release, req, resp); !errors.Is(err, recipes.ErrTokenMismatch) {
 			w.fail("release of %s with a token of the future: %v, %v", g.key, resp, err)
 		}
 		w.did("never granted", "%s", g.key)
 		return
 	}
-	if err := call(w.T, w.store, w.proc.remove, req, resp); err != nil && !errors.Is(err, recipes.ErrTokenMismatch) {
+	err := call(w.T, w.store, recipes.Release, req, resp)
+	superseded := errors.Is(err, recipes.ErrSuperseded)
+	if err != nil && !superseded && !errors.Is(err, recipes.ErrTokenMismatch) {
 		w.fail("release %+v: %v", g, err)
-	} else if err != nil {
+	} else if err != nil && !superseded {
 		// Somebody put a plain key there since; releasing must leave it alone.
 		if k := w.store.Get([]byte(g.key)); k == nil || k.CreateRevision >= g.token {
 			w.fail("release %+v: %v", g, err)
@@ -231,17 +263,17 @@ func (w *world) remove(g grant, claimed bool) {
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
 	switch {
 	case i < 0:
-		if resp.Outcome != recipesv1.Removed_GONE {
+		if superseded || resp.Removed != 0 {
 			w.fail("L8: stale release of %+v: %v", g, resp)
 		}
 		w.did("released twice", "%+v", g)
 	case claimed && w.line[i].claim != g.claim:
-		if resp.Outcome != recipesv1.Removed_SUPERSEDED {
+		if !superseded {
 			w.fail("L8: clean-up of %+v whose claim was taken over: %v", g, resp)
 		}
 		w.did("superseded", "%+v", g)
 	default:
-		if resp.Outcome != recipesv1.Removed_REMOVED {
+		if superseded || resp.Removed != 1 {
 			w.fail("release of %+v: %v", g, resp)
 		}
 		w.line = slices.Delete(w.line, i, i+1)
@@ -256,10 +288,7 @@ func (w *world) resume() {
 	g := w.past[w.rng.IntN(len(w.past))]
 	_, owner, _ := layout.ParseEntryKey(w.name, g.key)
 	value := w.store.Get([]byte(g.key)).GetValue()
-	resp := &recipesv1.Enqueued{}
-	err := call(w.T, w.store, w.proc.enqueue, &recipesv1.Enqueue{
-		Name: w.name, Lease: g.lease, OwnerId: owner, ResumeToken: g.token,
-	}, resp)
+	resp, err := w.ask(g.lease, owner, false, g.token)
 	i := slices.IndexFunc(w.line, func(o grant) bool { return o.key == g.key && o.token == g.token })
 	switch {
 	case !w.store.Leases[g.lease]:
@@ -267,16 +296,16 @@ func (w *world) resume() {
 			w.fail("L7: resume of dead session: %v", err)
 		}
 	case i < 0, w.line[i].foreign:
-		if err != nil || resp.Token != 0 {
+		if err != nil || resp.token != 0 {
 			w.fail("resume of %+v, which is gone: %v, %v", g, resp, err)
 		}
 		w.did("resume gone", "%+v", g)
 	default:
-		if err != nil || resp.Token != g.token || resp.Holds != w.holds(i) ||
+		if err != nil || resp.token != g.token || resp.holds != w.holds(i) ||
 			!bytes.Equal(w.store.Get([]byte(g.key)).Value, value) {
 			w.fail("resume of %+v: %v, %v", g, resp, err)
 		}
-		w.line[i].claim, w.line[i].etcd = resp.Claim, false
+		w.line[i].claim, w.line[i].etcd = resp.claim, false
 		w.did("resumed", "%+v", g)
 	}
 }
@@ -372,9 +401,9 @@ func (w *world) proclaim() {
 	if !utf8.ValidString(g.key) {
 		return // cannot be said in a request
 	}
-	err := call(w.T, w.store, recipes.ElectionProclaim, &recipesv1.Proclaim{
-		Name: w.name, Key: g.key, Term: g.token, Value: []byte("new"),
-	}, &recipesv1.Proclaimed{})
+	err := call(w.T, w.store, recipes.Proclaim, &coordv1.Proclaim{
+		Entry: &coordv1.Guard{Name: w.name, Key: g.key, Token: g.token}, Value: []byte("new"),
+	}, &coordv1.Proclaimed{})
 	if _, _, ok := layout.ParseEntryKey(w.name, g.key); !ok {
 		if !errors.Is(err, statemachine.ErrInvalid) {
 			w.fail("proclaim by %q: %v", g.key, err)
@@ -388,7 +417,7 @@ func (w *world) proclaim() {
 		w.did("not leader", "%+v", g)
 		return
 	}
-	if w.proc.enqueue == recipes.LockAcquire && !g.etcd {
+	if !w.elects && !g.etcd {
 		if !errors.Is(err, recipes.ErrWrongKind) {
 			w.fail("proclaim of the holder of a lock: %v", err)
 		}

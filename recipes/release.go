@@ -24,9 +24,12 @@ func release(step statemachine.Step, req *coordv1.Release) (proto.Message, error
 		if err != nil {
 			return nil, err
 		}
-		_, ok, err := granted(step, queue, g.Key, g.Token)
+		claim, ok, err := granted(step, queue, g.Key, g.Token)
 		if err != nil {
 			return nil, err
+		}
+		if ok && req.Claim != 0 && claim != req.Claim {
+			return nil, refuse(ErrSuperseded, "%q", g.Key)
 		}
 		if ok && !seen[g.Key] {
 			keys, seen[g.Key] = append(keys, g.Key), true

@@ -15,14 +15,12 @@ const KindRWLock = uint64(coordv1.QueueKind_QUEUE_RWLOCK)
 
 // Names of the procedures of read-write locks.
 const (
-	RWLockAcquire = "rwlock.acquire.v1" // recipesv1.Enqueue, Enqueued
-	RWAcquire     = "rw-acquire.v1"     // coordv1.RWAcquire, Acquired
-	RWDowngrade   = "rw-downgrade.v1"   // coordv1.RWDowngrade, RWDowngraded
+	RWAcquire   = "rw-acquire.v1"   // coordv1.RWAcquire, Acquired
+	RWDowngrade = "rw-downgrade.v1" // coordv1.RWDowngrade, RWDowngraded
 )
 
 func rwLockProcedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		growing(called(RWLockAcquire, enqueueAs(KindRWLock, enterRWLock))),
 		growing(requested(RWAcquire, coordv1.Kind_KIND_RW_ACQUIRE, rwAcquire)),
 		requested(RWDowngrade, coordv1.Kind_KIND_RW_DOWNGRADE, rwDowngrade),
 	}
@@ -78,7 +76,7 @@ func enterRWLock(step statemachine.Step, a *acquisition) (*ownersEntry, bool, er
 	switch {
 	case err != nil:
 		return nil, false, err
-	case a.resumes || own.entry.Write == a.entry.Write:
+	case a.resumes != 0 || own.entry.Write == a.entry.Write:
 	case a.entry.Write:
 		return nil, false, refuse(ErrUpgrade, "%q", own.key)
 	default:

@@ -20,15 +20,13 @@ const MaxPermits = 1e9
 
 // Names of the procedures of semaphores.
 const (
-	SemaphoreAcquire = "semaphore.acquire.v1" // recipesv1.Enqueue, Enqueued
-	SemaphoreTake    = "semaphore-acquire.v1" // coordv1.SemaphoreAcquire, Acquired
+	SemaphoreAcquire = "semaphore-acquire.v1" // coordv1.SemaphoreAcquire, Acquired
 	Resize           = "semaphore-resize.v1"  // coordv1.SemaphoreResize, SemaphoreResized
 )
 
 func semaphoreProcedures() []statemachine.Procedure {
 	return []statemachine.Procedure{
-		growing(called(SemaphoreAcquire, enqueueAs(KindSemaphore, enterSemaphore))),
-		growing(requested(SemaphoreTake, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire)),
+		growing(requested(SemaphoreAcquire, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE, semaphoreAcquire)),
 		requested(Resize, coordv1.Kind_KIND_SEMAPHORE_RESIZE, semaphoreResize),
 	}
 }
@@ -98,7 +96,7 @@ func semaphoreAcquire(step statemachine.Step, req *coordv1.SemaphoreAcquire) (pr
 
 // enterSemaphore makes an entry. ErrNotSet, ErrTooManyPermits; ErrKeyTaken if there is one with other permits.
 func enterSemaphore(step statemachine.Step, a *acquisition) (*ownersEntry, bool, error) {
-	if n := a.entry.Permits; !a.resumes && (n < 1 || n > MaxPermits) {
+	if n := a.entry.Permits; a.resumes == 0 && (n < 1 || n > MaxPermits) {
 		return nil, false, invalid("%d permits, not between 1 and %d", n, int64(MaxPermits))
 	}
 	if a.limit < 0 || a.limit > MaxPermits {
@@ -114,7 +112,7 @@ func enterSemaphore(step statemachine.Step, a *acquisition) (*ownersEntry, bool,
 	if unset {
 		state.Limit = a.limit
 	}
-	if state.Limit == 0 && !a.resumes {
+	if state.Limit == 0 && a.resumes == 0 {
 		return nil, false, refuse(ErrNotSet, "semaphore %q has no limit", layout.NameOf(a.queue))
 	}
 	admits := func(t *recipesv1.Tally, e Entry) bool {
@@ -125,7 +123,7 @@ func enterSemaphore(step statemachine.Step, a *acquisition) (*ownersEntry, bool,
 	switch {
 	case err != nil:
 		return nil, false, err
-	case own.exists && !a.resumes && own.entry.Permits != a.entry.Permits:
+	case own.exists && a.resumes == 0 && own.entry.Permits != a.entry.Permits:
 		return nil, false, refuse(ErrKeyTaken, "%q has %d permits", own.key, own.entry.Permits)
 	case !own.exists && a.entry.Permits > state.Limit:
 		return nil, false, refuse(ErrTooManyPermits, "%d of %d", a.entry.Permits, state.Limit)

@@ -12,7 +12,6 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/recipes/recipestest"
 	"github.com/coord-dev/coord/statemachine"
@@ -353,7 +352,7 @@ func TestBadStreamRequests(t *testing.T) {
 	body, err := proto.Marshal(&coordv1.Acquire{Names: []string{"a"}})
 	must(t, err)
 	_, err = s.Call(recipes.Acquire, body)
-	wantRefusal(t, "acquire without a session", err, statemachine.ErrInvalid, "outside of a session")
+	wantRefusal(t, "acquire without a session", err, statemachine.ErrInvalid, "lease 0")
 }
 
 // TestE4TransferPutsCandidatesBehind: those ahead of the target keep their order behind it; a transfer is one commit.
@@ -442,6 +441,6 @@ func TestTransferIsRefusedWhereNobodyFollows(t *testing.T) {
 
 func (s *stage) unaryCampaign(name string, lease int64) {
 	s.Helper()
-	must(s.T, call(s.T, s.Store, recipes.ElectionCampaign, &recipesv1.Enqueue{Name: name, Lease: lease},
-		&recipesv1.Enqueued{}))
+	_, err := enqueue(s.T, s.Store, true, &coordv1.Campaign{Name: name, Lease: lease})
+	must(s.T, err)
 }

@@ -41,7 +41,7 @@ func (p *Program) EnsureDefaults() {
 // Procedure is a recipe's step: it runs inside the apply of a Call command, at one point of the log, so that what it
 // reads and what it writes is one commit. It must be deterministic: the same state and request give the same writes and
 // the same response, on every replica and in every later binary. A procedure that must change its behaviour gets a new
-// name (by convention a version suffix, as in "lock.acquire.v1"), because the old log is applied again with the new
+// name (by convention a version suffix, as in "acquire.v1"), because the old log is applied again with the new
 // binary.
 type Procedure interface {
 	// Name is how a Call names it.

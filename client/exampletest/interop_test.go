@@ -278,7 +278,7 @@ func TestPausedHolderIsFenced(t *testing.T) {
 		t.Fatal(err)
 	}
 	unary := coordv1.NewLockClient(conn)
-	resp, err := unary.TryAcquire(ctx, &coordv1.TryAcquireRequest{Name: "fenced", Lease: int64(lease.ID)})
+	resp, err := unary.TryAcquire(ctx, &coordv1.AcquireRequest{Name: "fenced", Lease: int64(lease.ID)})
 	if err != nil || resp.Granted == nil {
 		t.Fatalf("%v, %v", resp, err)
 	}
@@ -322,7 +322,9 @@ func TestPausedHolderIsFenced(t *testing.T) {
 		}
 	}
 	if _, err := unary.Release(ctx,
-		&coordv1.ReleaseRequest{Name: "fenced", Key: paused.Key, Token: paused.Token}); err != nil {
+		&coordv1.Release{
+			Entries: []*coordv1.Guard{{Name: "fenced", Key: paused.Key, Token: paused.Token}},
+		}); err != nil {
 		t.Errorf("L8: stale release: %v", err)
 	}
 	if held.Err() != nil {

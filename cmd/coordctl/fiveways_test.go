@@ -95,7 +95,7 @@ func TestOneLockInFiveWays(t *testing.T) {
 		},
 		"the unary RPC": func() error {
 			got, err := rpc.TryAcquire(ctx,
-				&coordv1.TryAcquireRequest{Name: name, Lease: int64(lease.ID), WaitMs: patience.Milliseconds()})
+				&coordv1.AcquireRequest{Name: name, Lease: int64(lease.ID), WaitMs: patience.Milliseconds()})
 			if err != nil {
 				return err
 			}
@@ -106,7 +106,9 @@ func TestOneLockInFiveWays(t *testing.T) {
 				return err
 			}
 			_, err = rpc.Release(ctx,
-				&coordv1.ReleaseRequest{Name: name, Key: got.Granted.Key, Token: got.Granted.Token})
+				&coordv1.Release{Entries: []*coordv1.Guard{
+					{Name: name, Key: got.Granted.Key, Token: got.Granted.Token},
+				}})
 			return err
 		},
 	}

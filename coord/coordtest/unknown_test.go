@@ -189,7 +189,7 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 	if err != nil || granted == nil {
 		t.Fatalf("%v, %v", event, err)
 	}
-	c.proposed("acquire", raftv1.KindCall, recipes.LockAcquire)
+	c.proposed("acquire", raftv1.KindCall, recipes.Acquire)
 	document := &coordv1.ConfigDocument{Name: "a.json", Content: []byte(`{"a":1}`)}
 	instance := &coordv1.ServiceInstance{Service: "pay", Id: "1", Addr: "127.0.0.1:80", Weight: 1, State: coordv1.ServiceState_SERVICE_STATE_PASSING,
 		Probe: &coordv1.ServiceProbe{Kind: coordv1.ServiceProbe_KIND_TCP}}
@@ -197,7 +197,7 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 		method, procedure string
 		request           proto.Message
 	}{
-		{coordv1.Lock_Release_FullMethodName, recipes.LockRelease, &coordv1.ReleaseRequest{Name: "l", Key: granted.Key, Token: granted.Token}},
+		{coordv1.Lock_Release_FullMethodName, recipes.Release, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "l", Key: granted.Key, Token: granted.Token}}}},
 		{coordv1.Counter_Add_FullMethodName, recipes.CounterAdd, &coordv1.CounterAdd{Name: "c", Delta: 1}},
 		{coordv1.Gate_Close_FullMethodName, recipes.GateClose, &coordv1.GateClose{Name: "g"}},
 		{coordv1.Config_Publish_FullMethodName, recipes.ConfigCommit, &coordv1.ConfigPublishRequest{Bundle: "b", Documents: []*coordv1.ConfigDocument{document}, Author: "me", Reason: "test"}},

@@ -56,7 +56,7 @@ func expiringOfAll(t *testing.T, put func(*clientv3.Client, clientv3.LeaseID) er
 func TestHostilePanicInReaction(t *testing.T) {
 	const queue = "_coord/rwlocks/boom"
 	c, lease, entry := expiringOfAll(t, func(cli *clientv3.Client, lease clientv3.LeaseID) error {
-		r, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience), &coordv1.RWTryAcquireRequest{Name: "boom", Lease: int64(lease), Write: true})
+		r, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience), &coordv1.RWAcquireRequest{Name: "boom", Lease: int64(lease), Write: true})
 		if err == nil && r.Granted == nil {
 			err = fmt.Errorf("not acquired: %v", r)
 		}

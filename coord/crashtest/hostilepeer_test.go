@@ -221,7 +221,7 @@ func (p *impostor) poison(other uint64) map[string]struct {
 		"an index of term 0 (panics)":                       plain("index", raftpb.Replicate, func(m *raftpb.Message) { m.Term, m.LogIndex, m.Commit = p.term+1, 1<<40, 1<<41 }),
 		"an index of 2^63":                                  plain("index", raftpb.ReplicateResp, func(m *raftpb.Message) { m.LogIndex = 1 << 63 }),
 		"a proposal of kind 99":                             propose("command", func(e *raftpb.Entry) { e.Cmd = p.command(p.id, 99) }),
-		"a call of an unknown procedure":                    propose("command", func(e *raftpb.Entry) { e.Cmd = p.call(p.id, "lock.acquire.v99") }),
+		"a call of an unknown procedure":                    propose("command", func(e *raftpb.Entry) { e.Cmd = p.call(p.id, "acquire.v99") }),
 		"a proposal of a later version":                     propose("command", func(e *raftpb.Entry) { e.Cmd[1] = 99 }),
 		"a proposal that does not parse":                    propose("command", func(e *raftpb.Entry) { e.Cmd = e.Cmd[:4] }),
 		"a proposal in another's name (silences it)":        propose("command", func(e *raftpb.Entry) { e.Cmd = p.command(other, raftv1.KindPut) }),

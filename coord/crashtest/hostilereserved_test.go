@@ -250,7 +250,7 @@ func TestHostileReservedLeases(t *testing.T) {
 			if _, err := cli.Put(within(t, patience), what+"/plain", "", clientv3.WithLease(lease.ID)); err != nil {
 				t.Fatal(err)
 			}
-			held, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience), &coordv1.RWTryAcquireRequest{Name: what, Lease: int64(lease.ID), Write: true})
+			held, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience), &coordv1.RWAcquireRequest{Name: what, Lease: int64(lease.ID), Write: true})
 			if err != nil || held.Granted == nil {
 				t.Fatal(held, err)
 			}

@@ -35,7 +35,7 @@ func TestUnknownIsNotProposed(t *testing.T) {
 	for what, c := range map[string]raftv1.Command{
 		"a kind of command": {Kind: 99},
 		"a kind of request": {Kind: raftv1.KindRequests, Body: encode(t, &raftv1.Requests{Session: 1, Requests: [][]byte{request}})},
-		"a procedure":       {Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: "lock.acquire.v99"})},
+		"a procedure":       {Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: "acquire.v99"})},
 	} {
 		if _, err := r.Proposer.Propose(principal.Member(t.Context()), c.Kind, c.Body); !errors.Is(err, raftv1.ErrUnknown) {
 			t.Errorf("%s that is unknown: %v", what, err)

@@ -12,7 +12,6 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/proto/wire"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
@@ -227,23 +226,24 @@ func (s *scale) lease(id statemachine.LeaseID) {
 	s.keys(n, perDeleted)
 }
 
+// kinds are those of requests of sessions, by the procedures that they run.
+var kinds = func() map[string]coordv1.Kind {
+	kinds := map[string]coordv1.Kind{}
+	for _, p := range recipes.Procedures() {
+		kinds[p.Name()] = p.Kind()
+	}
+	return kinds
+}()
+
 // call weighs a procedure outside of sessions.
 func (s *scale) call(m *raftv1.Call) {
-	switch m.Procedure {
-	case recipes.Transfer:
-		s.weight += perTransfer
-	case recipes.Resize:
-		s.weight += perResize
-	case recipes.LockRelease, recipes.ElectionResign:
-		r := &recipesv1.Remove{}
-		if proto.Unmarshal(m.Request, r) == nil {
-			s.removal([]byte(r.Key))
-		}
-	case recipes.ForceRelease:
-		r := &coordv1.ForceReleaseRequest{}
-		if proto.Unmarshal(m.Request, r) == nil && r.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
-			s.election(layout.QueueOf(r.Kind, r.Name))
-		}
+	if m.Procedure != recipes.ForceRelease {
+		s.weight += s.k.Weigh(kinds[m.Procedure], m.Request, nil)
+		return
+	}
+	r := &coordv1.ForceReleaseRequest{}
+	if proto.Unmarshal(m.Request, r) == nil && r.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION {
+		s.election(layout.QueueOf(r.Kind, r.Name))
 	}
 }
 

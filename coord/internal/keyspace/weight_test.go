@@ -14,7 +14,6 @@ import (
 	"github.com/coord-dev/coord/coord/internal/propose"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 )
 
@@ -103,8 +102,8 @@ func TestWeights(t *testing.T) {
 		{"campaign by priority", raftv1.KindStateHash, coordv1.Kind_KIND_CAMPAIGN, &coordv1.Campaign{Name: "e", Priority: 1}, 51},
 		{"withdrawal of a candidate", raftv1.KindStateHash, coordv1.Kind_KIND_WITHDRAW, &coordv1.Withdraw{Sequence: 1}, 51},
 		{"end of a session of candidates", raftv1.KindSessionEnd, 0, &raftv1.SessionEnd{Id: 8}, 50*51 + 50*perDeleted},
-		{"call of a resignation", raftv1.KindCall, 0, call(t, recipes.ElectionResign, &recipesv1.Remove{Name: "e", Key: "_coord/elections/e/8.1"}), 51},
-		{"call of a release", raftv1.KindCall, 0, call(t, recipes.LockRelease, &recipesv1.Remove{Name: "e", Key: "e/8"}), 0},
+		{"call of a resignation", raftv1.KindCall, 0, call(t, recipes.Release, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "_coord/elections/e/8.1"}}}), 51},
+		{"call of a release", raftv1.KindCall, 0, call(t, recipes.Release, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "e", Key: "e/8"}}}), 0},
 		{"call of a forced release", raftv1.KindCall, 0, call(t, recipes.ForceRelease, &coordv1.ForceReleaseRequest{Name: "e", Kind: coordv1.QueueKind_QUEUE_PRIORITY_ELECTION}), 51},
 		{"call of a resize", raftv1.KindCall, 0, call(t, recipes.Resize, &coordv1.SemaphoreResize{}), perResize},
 		{"call of a transfer", raftv1.KindCall, 0, call(t, recipes.Transfer, &coordv1.Transfer{}), perTransfer},

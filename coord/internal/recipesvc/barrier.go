@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc"
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -19,18 +18,16 @@ type barrierServer struct {
 }
 
 func (s *Service) barrierServer() barrierServer {
-	return barrierServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_BARRIER, recipes.BarrierEnter}}
+	return barrierServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_BARRIER}}
 }
 
 func (bs barrierServer) Enter(
 	req *coordv1.BarrierEnterRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
 ) error {
-	a, err := bs.acquisition(req, req.WaitMs, req.GraceMs)
-	if err != nil {
-		return wireError(err)
-	}
-	a.ResumeToken, a.Parties = req.ResumeToken, req.Parties
-	return wireError(bs.service.acquire(stream.Context(), a, acquireStream{stream}, true))
+	return bs.service.acquire(&acquisition{req, bs.kind, recipes.BarrierEnter, &coordv1.BarrierEnter{
+		Name: req.Name, OwnerId: req.OwnerId, Owner: req.Owner, Labels: req.Labels, Parties: req.Parties,
+		Lease: req.Lease, ResumeToken: req.ResumeToken,
+	}}, stream)
 }
 
 func (bs barrierServer) Leave(
@@ -52,11 +49,12 @@ func (s *Service) leave(ctx context.Context, req *coordv1.BarrierLeaveRequest) (
 	}
 	if _, inside := queue.Granted(req.Key); !inside {
 		if e, ok := queue.Entry(req.Key); ok && e.Token == req.Token {
-			return 0, fmt.Errorf("%w: %q waits", recipes.ErrNotHolder, req.Key)
+			return 0, statemachine.NewRefusal(coordv1.Error_REASON_NOT_HOLDER,
+				fmt.Sprintf("%v: %q waits", recipes.ErrNotHolder, req.Key))
 		}
 	}
-	remove := &recipesv1.Remove{Name: req.Name, Key: req.Key, Token: req.Token}
-	if _, err := s.call(ctx, recipes.LockRelease, remove, &recipesv1.Removed{}); err != nil {
+	release := &coordv1.Release{Entries: []*coordv1.Guard{{Name: req.Name, Key: req.Key, Token: req.Token}}}
+	if err := s.call(ctx, recipes.Release, release, &coordv1.Released{}); err != nil {
 		return 0, err
 	}
 	state := recipes.BarrierState(queue.Record())

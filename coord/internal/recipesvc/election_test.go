@@ -13,7 +13,7 @@ import (
 
 func (f *fixture) campaign(
 	lease int64, value string,
-) (*coordv1.CampaignEvent, grpc.ServerStreamingClient[coordv1.CampaignEvent]) {
+) (*coordv1.AcquireEvent, grpc.ServerStreamingClient[coordv1.AcquireEvent]) {
 	f.Helper()
 	rpc, err := f.election.Campaign(f.ctx, &coordv1.CampaignRequest{Name: "job", Lease: lease, Value: []byte(value)})
 	if err != nil {
@@ -30,22 +30,22 @@ func TestElection(t *testing.T) {
 	f := start(t, 0xa, 0xb)
 	_, err := f.election.Leader(f.ctx, &coordv1.LeaderRequest{Name: "job"})
 	wantError(t, err, codes.NotFound, coordv1.Error_REASON_NO_LEADER, "election: no leader")
-	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
-		Name: "job", Key: "job/a", Term: 1, Value: make([]byte, 1<<20+1),
+	_, err = f.election.Proclaim(f.ctx, &coordv1.Proclaim{
+		Entry: guardOf("job", "job/a", 1), Value: make([]byte, 1<<20+1),
 	})
 	wantError(t, err, codes.InvalidArgument, coordv1.Error_REASON_INVALID, "value has")
 	first, _ := f.campaign(0xa, "one")
 	waiter, rpc := f.campaign(0xb, "two")
-	a, b := first.GetElected(), waiter.GetQueued()
+	a, b := first.GetGranted(), waiter.GetQueued()
 	if a == nil || b == nil || b.Holder.GetToken() != a.Token || string(b.Holder.Value) != "one" {
 		t.Fatalf("%v, then %v", first, waiter)
 	}
-	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
-		Name: "job", Key: b.Key, Term: b.Token, Value: []byte("me"),
+	_, err = f.election.Proclaim(f.ctx, &coordv1.Proclaim{
+		Entry: guardOf("job", b.Key, b.Token), Value: []byte("me"),
 	})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, "job/b")
-	if _, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
-		Name: "job", Key: a.Key, Term: a.Token, Value: []byte("uno"),
+	if _, err = f.election.Proclaim(f.ctx, &coordv1.Proclaim{
+		Entry: guardOf("job", a.Key, a.Token), Value: []byte("uno"),
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -54,16 +54,16 @@ func TestElection(t *testing.T) {
 		t.Errorf("leader: %v, %v", l, err)
 	}
 	for _, resigned := range []bool{true, false} {
-		r, err := f.election.Resign(f.ctx, &coordv1.ResignRequest{Name: "job", Key: a.Key, Term: a.Token})
-		if err != nil || r.Resigned != resigned {
+		r, err := f.election.Resign(f.ctx, releaseOf("job", a.Key, a.Token))
+		if err != nil || (r.Removed == 1) != resigned {
 			t.Errorf("resign: %v, %v", r, err)
 		}
 	}
-	if ev, err := rpc.Recv(); err != nil || ev.GetElected().GetToken() != b.Token {
+	if ev, err := rpc.Recv(); err != nil || ev.GetGranted().GetToken() != b.Token {
 		t.Errorf("next: %v, %v", ev, err)
 	}
-	_, err = f.election.Proclaim(f.ctx, &coordv1.ProclaimRequest{
-		Name: "job", Key: a.Key, Term: a.Token, Value: []byte("still me"),
+	_, err = f.election.Proclaim(f.ctx, &coordv1.Proclaim{
+		Entry: guardOf("job", a.Key, a.Token), Value: []byte("still me"),
 	})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_NOT_HOLDER, "job/a")
 }

@@ -198,10 +198,19 @@ func (s *stream) lost(reason coordv1.Lost_Reason, held bool) {
 
 func (s *stream) release() {
 	s.Helper()
-	resp, err := s.lock.Release(s.ctx, &coordv1.ReleaseRequest{Name: "job", Key: s.key, Token: s.token})
-	if err != nil || !resp.Released {
+	resp, err := s.lock.Release(s.ctx, releaseOf("job", s.key, s.token))
+	if err != nil || resp.Removed != 1 {
 		s.Fatalf("release %q: %v, %v", s.key, resp, err)
 	}
+}
+
+func guardOf(name, key string, token int64) *coordv1.Guard {
+	return &coordv1.Guard{Name: name, Key: key, Token: token}
+}
+
+// releaseOf releases one entry.
+func releaseOf(name, key string, token int64) *coordv1.Release {
+	return &coordv1.Release{Entries: []*coordv1.Guard{guardOf(name, key, token)}}
 }
 
 // keys returns the keys of the queue as the store has it.

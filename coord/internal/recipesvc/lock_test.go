@@ -91,7 +91,7 @@ func TestDeadWaiterIsTold(t *testing.T) {
 	b.lost(coordv1.Lost_REASON_SESSION_ENDED, false)
 	f.member.Do(func(s *recipestest.Store) { s.Delete("job/c") })
 	c.lost(coordv1.Lost_REASON_REMOVED, false)
-	_, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "job", Lease: 0xb})
+	_, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{Name: "job", Lease: 0xb})
 	wantError(t, err, codes.NotFound, coordv1.Error_REASON_SESSION_NOT_FOUND, "etcdserver: requested lease not found")
 	a.release()
 	f.wantKeys()
@@ -101,7 +101,7 @@ func TestTryAcquire(t *testing.T) {
 	f := start(t, 0xa, 0xb)
 	try := func(lease, wait int64) *coordv1.TryAcquireResponse {
 		t.Helper()
-		resp, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{
+		resp, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{
 			Name: "job", Lease: lease, Owner: fmt.Sprint("owner of ", lease), Labels: map[string]string{"why": "test"},
 			WaitMs: wait})
 		if err != nil {
@@ -138,7 +138,7 @@ func TestTimedAcquireLeavesNoGhost(t *testing.T) {
 	m.BeforePropose = func(_ context.Context, procedure string) (bool, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if procedure != recipes.LockRelease || faults == 0 {
+		if procedure != recipes.Release || faults == 0 {
 			return false, nil
 		}
 		faults--
@@ -170,10 +170,10 @@ func TestCancelledWaiterLeavesNoGhost(t *testing.T) {
 	var once sync.Once
 	var slow sync.Mutex
 	m.BeforePropose = func(_ context.Context, procedure string) (bool, error) {
-		if procedure == recipes.LockAcquire && !slow.TryLock() {
+		if procedure == recipes.Acquire && !slow.TryLock() {
 			once.Do(func() { close(held) })
 			<-hold
-		} else if procedure == recipes.LockAcquire {
+		} else if procedure == recipes.Acquire {
 			slow.Unlock()
 		}
 		return false, nil
@@ -239,12 +239,12 @@ func TestReleaseByTokenOnly(t *testing.T) {
 	first := f.acquire(job(0xa)).granted()
 	first.release()
 	second := f.acquire(job(0xa)).granted()
-	resp, err := f.lock.Release(f.ctx, &coordv1.ReleaseRequest{Name: "job", Key: first.key, Token: first.token})
-	if err != nil || resp.Released {
+	resp, err := f.lock.Release(f.ctx, releaseOf("job", first.key, first.token))
+	if err != nil || resp.Removed != 0 {
 		t.Errorf("L8: repeated release: %v, %v", resp, err)
 	}
 	f.wantKeys("job/a")
-	_, err = f.lock.Release(f.ctx, &coordv1.ReleaseRequest{Name: "job", Key: second.key, Token: second.token + 5})
+	_, err = f.lock.Release(f.ctx, releaseOf("job", second.key, second.token+5))
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_TOKEN_MISMATCH, "job/a")
 	second.release()
 }
@@ -297,7 +297,7 @@ func TestGap(t *testing.T) {
 
 func TestBadRequests(t *testing.T) {
 	f := start(t, 0xa)
-	for what, req := range map[string]*coordv1.TryAcquireRequest{
+	for what, req := range map[string]*coordv1.AcquireRequest{
 		"name is empty":    {Lease: 0xa},
 		"ends in a slash":  {Name: "a/", Lease: 0xa},
 		"lease 0":          {Name: "a"},
@@ -327,9 +327,9 @@ func TestUnknownOutcome(t *testing.T) {
 		return false, err
 	}
 	f := startMember(t, m, 0xa)
-	_, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "job", Lease: 0xa})
+	_, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{Name: "job", Lease: 0xa})
 	wantError(t, err, codes.Unavailable, coordv1.Error_REASON_OUTCOME_UNKNOWN, "timed out")
-	resp, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "job", Lease: 0xa})
+	resp, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{Name: "job", Lease: 0xa})
 	if err != nil || resp.GetGranted().GetToken() != 2 {
 		t.Errorf("repeated: %v, %v", resp, err)
 	}
@@ -359,7 +359,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("%s: %v", s.key, err)
 		}
 	}
-	_, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "job", Lease: 0xa})
+	_, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{Name: "job", Lease: 0xa})
 	wantError(t, err, codes.Unavailable, coordv1.Error_REASON_OUTCOME_UNKNOWN, "stopping")
 	f.wantKeys("job/a", "job/b")
 }

@@ -6,7 +6,6 @@ import (
 
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -16,53 +15,13 @@ const described = 1000
 
 // queueServer has what the services of queues, whose entries say who their owner is, have in common.
 type queueServer struct {
-	service   *Service
-	kind      coordv1.QueueKind
-	enqueueBy string // procedure
+	service *Service
+	kind    coordv1.QueueKind
 }
 
-// ownersRequest is what enqueues, whatever the kind.
-type ownersRequest interface {
-	GetName() string
-	GetLease() int64
-	GetOwnerId() string
-	GetOwner() string
-	GetLabels() map[string]string
-}
-
-func (qs queueServer) acquisition(req ownersRequest, waitMS, graceMS int64) (*acquisition, error) {
-	a, err := newAcquisition(waitMS, graceMS)
-	if err != nil {
-		return nil, err
-	}
-	if a.Value, err = recipes.EncodeIdentity(req.GetOwner(), req.GetLabels()); err != nil {
-		return nil, err
-	}
-	a.Name, a.Lease, a.OwnerId, a.queue = req.GetName(), req.GetLease(), req.GetOwnerId(),
-		layout.QueueOf(qs.kind, req.GetName())
-	a.enqueueBy, a.removeBy = qs.enqueueBy, recipes.LockRelease
-	return a, nil
-}
-
-// try answers once. Without a time to wait it enqueues only if it holds at once.
-func (s *Service) try(ctx context.Context, a *acquisition) (*coordv1.TryAcquireResponse, error) {
-	a.Try = a.wait == 0
-	resp := &coordv1.TryAcquireResponse{}
-	if err := s.acquire(ctx, a, tryAnswer{resp}, false); err != nil {
-		return nil, wireError(err)
-	}
-	return resp, nil
-}
-
-// Release removes the entry of a token.
-func (qs queueServer) Release(ctx context.Context, req *coordv1.ReleaseRequest) (*coordv1.ReleaseResponse, error) {
-	resp := &recipesv1.Removed{}
-	rev, err := qs.service.call(ctx, recipes.LockRelease,
-		&recipesv1.Remove{Name: req.Name, Key: req.Key, Token: req.Token}, resp)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	return &coordv1.ReleaseResponse{Released: resp.Outcome == recipesv1.Removed_REMOVED, Revision: rev}, nil
+// Release removes entries, each by its token.
+func (qs queueServer) Release(ctx context.Context, req *coordv1.Release) (*coordv1.Released, error) {
+	return called(ctx, qs.service, recipes.Release, req, &coordv1.Released{})
 }
 
 // CheckToken says whether an entry, in a queue of whatever kind, holds or waits.
@@ -120,11 +79,15 @@ func (qs queueServer) Describe(ctx context.Context, req *coordv1.DescribeRequest
 
 func describe(kind coordv1.QueueKind, entries []recipes.Entry, limit int) (list []*coordv1.Entry) {
 	for _, e := range entries[:min(len(entries), limit)] {
-		p := e.Proto()
-		if recipes.HasIdentity(kind) {
-			p = recipes.WithIdentity(p)
-		}
-		list = append(list, p)
+		list = append(list, entryOf(kind, e))
 	}
 	return list
+}
+
+// entryOf describes an entry of a kind of queue.
+func entryOf(kind coordv1.QueueKind, e recipes.Entry) *coordv1.Entry {
+	if recipes.HasIdentity(kind) {
+		return recipes.WithIdentity(e.Proto())
+	}
+	return e.Proto()
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/instances"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -65,7 +66,7 @@ func (rs registryServer) Remove(
 	ctx context.Context, req *coordv1.ServiceRemoveRequest,
 ) (*coordv1.ServiceRemoveResponse, error) {
 	lease, err := rs.grant(ctx, leftTTL)
-	if refused(err) {
+	if refusal.Is(err) {
 		lease, err = 0, nil // there is no room for a note, which must not keep anybody from leaving
 	}
 	if err != nil {

@@ -16,35 +16,28 @@ type rwLockServer struct {
 }
 
 func (s *Service) rwLockServer() rwLockServer {
-	return rwLockServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_RWLOCK, recipes.RWLockAcquire}}
+	return rwLockServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_RWLOCK}}
 }
 
 func (rs rwLockServer) Acquire(
 	req *coordv1.RWAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
 ) error {
-	a, err := rs.acquisition(req, req.WaitMs, req.GraceMs)
-	if err != nil {
-		return wireError(err)
-	}
-	a.ResumeToken, a.Write = req.ResumeToken, req.Write
-	return wireError(rs.service.acquire(stream.Context(), a, acquireStream{stream}, true))
+	return rs.service.acquire(rs.acquisition(req, false), stream)
 }
 
 func (rs rwLockServer) TryAcquire(
-	ctx context.Context, req *coordv1.RWTryAcquireRequest,
+	ctx context.Context, req *coordv1.RWAcquireRequest,
 ) (*coordv1.TryAcquireResponse, error) {
-	a, err := rs.acquisition(req, req.WaitMs, 0)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	a.Write = req.Write
-	return rs.service.try(ctx, a)
+	return rs.service.try(ctx, rs.acquisition(req, req.WaitMs == 0))
+}
+
+func (rs rwLockServer) acquisition(req *coordv1.RWAcquireRequest, try bool) *acquisition {
+	return &acquisition{req, rs.kind, recipes.RWAcquire, &coordv1.RWAcquire{
+		Name: req.Name, OwnerId: req.OwnerId, Owner: req.Owner, Labels: req.Labels, Try: try, Write: req.Write,
+		Lease: req.Lease, ResumeToken: req.ResumeToken,
+	}}
 }
 
 func (rs rwLockServer) Downgrade(ctx context.Context, req *coordv1.RWDowngrade) (*coordv1.RWDowngraded, error) {
-	resp := &coordv1.RWDowngraded{}
-	if _, err := rs.service.call(ctx, recipes.RWDowngrade, req, resp); err != nil {
-		return nil, wireError(err)
-	}
-	return resp, nil
+	return called(ctx, rs.service, recipes.RWDowngrade, req, &coordv1.RWDowngraded{})
 }

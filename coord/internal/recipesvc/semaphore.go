@@ -16,35 +16,28 @@ type semaphoreServer struct {
 }
 
 func (s *Service) semaphoreServer() semaphoreServer {
-	return semaphoreServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_SEMAPHORE, recipes.SemaphoreAcquire}}
+	return semaphoreServer{queueServer: queueServer{s, coordv1.QueueKind_QUEUE_SEMAPHORE}}
 }
 
 func (ss semaphoreServer) Acquire(
 	req *coordv1.SemaphoreAcquireRequest, stream grpc.ServerStreamingServer[coordv1.AcquireEvent],
 ) error {
-	a, err := ss.acquisition(req, req.WaitMs, req.GraceMs)
-	if err != nil {
-		return wireError(err)
-	}
-	a.ResumeToken, a.Permits, a.Limit = req.ResumeToken, req.Permits, req.Limit
-	return wireError(ss.service.acquire(stream.Context(), a, acquireStream{stream}, true))
+	return ss.service.acquire(ss.acquisition(req, false), stream)
 }
 
 func (ss semaphoreServer) TryAcquire(
-	ctx context.Context, req *coordv1.SemaphoreTryAcquireRequest,
+	ctx context.Context, req *coordv1.SemaphoreAcquireRequest,
 ) (*coordv1.TryAcquireResponse, error) {
-	a, err := ss.acquisition(req, req.WaitMs, 0)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	a.Permits, a.Limit = req.Permits, req.Limit
-	return ss.service.try(ctx, a)
+	return ss.service.try(ctx, ss.acquisition(req, req.WaitMs == 0))
+}
+
+func (ss semaphoreServer) acquisition(req *coordv1.SemaphoreAcquireRequest, try bool) *acquisition {
+	return &acquisition{req, ss.kind, recipes.SemaphoreAcquire, &coordv1.SemaphoreAcquire{
+		Name: req.Name, OwnerId: req.OwnerId, Owner: req.Owner, Labels: req.Labels, Try: try, Permits: req.Permits,
+		Limit: req.Limit, Lease: req.Lease, ResumeToken: req.ResumeToken,
+	}}
 }
 
 func (ss semaphoreServer) Resize(ctx context.Context, req *coordv1.SemaphoreResize) (*coordv1.SemaphoreResized, error) {
-	resp := &coordv1.SemaphoreResized{}
-	if _, err := ss.service.call(ctx, recipes.Resize, req, resp); err != nil {
-		return nil, wireError(err)
-	}
-	return resp, nil
+	return called(ctx, ss.service, recipes.Resize, req, &coordv1.SemaphoreResized{})
 }

@@ -64,14 +64,14 @@ func TestRWLock(t *testing.T) {
 	if q := waiting.queued(); q.Position != 1 || q.Holder.GetOwner() != "me" || !q.Holder.GetWrite() {
 		t.Errorf("queued: %v", q)
 	}
-	_, err := rw.TryAcquire(f.ctx, &coordv1.RWTryAcquireRequest{Name: "job", Lease: 0xb, Write: true})
+	_, err := rw.TryAcquire(f.ctx, &coordv1.RWAcquireRequest{Name: "job", Lease: 0xb, Write: true})
 	wantError(t, err, codes.FailedPrecondition, coordv1.Error_REASON_UPGRADE, "job")
 	guard := &coordv1.Guard{Name: "job", Key: writer.Key, Token: writer.Token}
 	if r, err := rw.Downgrade(f.ctx, &coordv1.RWDowngrade{Entry: guard}); err != nil || !r.Downgraded {
 		t.Fatalf("downgrade: %v, %v", r, err)
 	}
 	reader := waiting.granted()
-	if r, err := rw.TryAcquire(f.ctx, &coordv1.RWTryAcquireRequest{Name: "job", Lease: 0xc, Write: true}); err != nil ||
+	if r, err := rw.TryAcquire(f.ctx, &coordv1.RWAcquireRequest{Name: "job", Lease: 0xc, Write: true}); err != nil ||
 		r.NotAcquired.GetHolder().GetKey() != writer.Key {
 		t.Errorf("try: %v, %v", r, err)
 	}
@@ -80,7 +80,7 @@ func TestRWLock(t *testing.T) {
 		t.Errorf("describe: %v, %v", d, err)
 	}
 	if r, err := rw.Release(f.ctx,
-		&coordv1.ReleaseRequest{Name: "job", Key: writer.Key, Token: writer.Token}); err != nil || !r.Released {
+		releaseOf("job", writer.Key, writer.Token)); err != nil || r.Removed != 1 {
 		t.Errorf("release: %v, %v", r, err)
 	}
 	if c, err := rw.CheckToken(f.ctx,
@@ -104,7 +104,7 @@ func TestSemaphore(t *testing.T) {
 	if q := waiting.queued(); q.Holder.GetPermits() != 2 {
 		t.Errorf("queued: %v", q)
 	}
-	try := &coordv1.SemaphoreTryAcquireRequest{Name: "job", Lease: 0xc, Permits: 1, WaitMs: 1}
+	try := &coordv1.SemaphoreAcquireRequest{Name: "job", Lease: 0xc, Permits: 1, WaitMs: 1}
 	if r, err := sem.TryAcquire(f.ctx, try); err != nil || r.NotAcquired == nil {
 		t.Errorf("one behind two for a moment: %v, %v", r, err)
 	}

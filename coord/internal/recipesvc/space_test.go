@@ -13,13 +13,13 @@ import (
 // frees, and what a holder does, goes on.
 func TestNothingNewWithoutSpace(t *testing.T) {
 	f := start(t, 1, 2)
-	held, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "held", Lease: 1})
+	held, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{Name: "held", Lease: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.full.Store(true)
 	try := func() error {
-		_, err := f.lock.TryAcquire(f.ctx, &coordv1.TryAcquireRequest{Name: "a", Lease: 1})
+		_, err := f.lock.TryAcquire(f.ctx, &coordv1.AcquireRequest{Name: "a", Lease: 1})
 		return err
 	}
 	wait := func() error {
@@ -52,9 +52,7 @@ func TestNothingNewWithoutSpace(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if _, err := f.lock.Release(f.ctx, &coordv1.ReleaseRequest{
-		Name: "held", Key: held.Granted.GetKey(), Token: held.Granted.GetToken(),
-	}); err != nil {
+	if _, err := f.lock.Release(f.ctx, releaseOf("held", held.Granted.GetKey(), held.Granted.GetToken())); err != nil {
 		t.Errorf("a release: %v", err)
 	}
 	f.full.Store(false)

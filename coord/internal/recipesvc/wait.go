@@ -2,90 +2,92 @@ package recipesvc
 
 import (
 	"context"
-	"fmt"
-	"math"
+	"errors"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/coord-dev/coord/coord/internal/mirror"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
-	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
+	"github.com/coord-dev/coord/recipes"
 	"github.com/coord-dev/coord/statemachine"
 )
 
-const maxGrace = time.Minute
+// tell tells a client what becomes of an acquisition, in this order: Queued at most once, then Granted or NotAcquired,
+// then Lost; Lost may come at any point. An error of it ends the acquisition.
+type tell func(*coordv1.AcquireEvent) error
 
-// acquisition is what enqueues: an acquire, a campaign, a party's enter.
-type acquisition struct {
-	recipesv1.Enqueue
-	queue               string
-	enqueueBy, removeBy string        // procedures
-	wait                time.Duration // 0: for ever
-	grace               time.Duration
+func (to tell) queued(ev *coordv1.Queued) error {
+	return to(&coordv1.AcquireEvent{Event: &coordv1.AcquireEvent_Queued{Queued: ev}})
 }
 
-// newAcquisition checks what the procedures do not.
-func newAcquisition(waitMS, graceMS int64) (*acquisition, error) {
-	switch {
-	case waitMS < 0:
-		return nil, fmt.Errorf("%w: wait_ms %d is negative", statemachine.ErrInvalid, waitMS)
-	case graceMS < 0 || graceMS > maxGrace.Milliseconds():
-		return nil, fmt.Errorf("%w: grace_ms %d is not between 0 and %d", statemachine.ErrInvalid, graceMS,
-			maxGrace.Milliseconds())
+func (to tell) granted(ev *coordv1.Granted) error {
+	return to(&coordv1.AcquireEvent{Event: &coordv1.AcquireEvent_Granted{Granted: ev}})
+}
+
+func (to tell) notAcquired(ev *coordv1.NotAcquired) error {
+	return to(&coordv1.AcquireEvent{Event: &coordv1.AcquireEvent_NotAcquired{NotAcquired: ev}})
+}
+
+func (to tell) lost(ev *coordv1.Lost) error {
+	return to(&coordv1.AcquireEvent{Event: &coordv1.AcquireEvent_Lost{Lost: ev}})
+}
+
+// acquire answers an Acquire: it goes on until the entry is lost, or the client goes.
+func (s *Service) acquire(a *acquisition, stream grpc.ServerStreamingServer[coordv1.AcquireEvent]) error {
+	return wireError(s.follows(stream.Context(), a, stream.Send, true))
+}
+
+// try answers a TryAcquire, once.
+func (s *Service) try(ctx context.Context, a *acquisition) (*coordv1.TryAcquireResponse, error) {
+	resp := &coordv1.TryAcquireResponse{}
+	err := s.follows(ctx, a, func(ev *coordv1.AcquireEvent) error {
+		resp.Granted, resp.NotAcquired = ev.GetGranted(), ev.GetNotAcquired()
+		if lost := ev.GetLost(); lost != nil {
+			// A waiter that was removed by somebody else did not acquire; one whose session died is told so.
+			if lost.Reason == coordv1.Lost_REASON_SESSION_ENDED {
+				return statemachine.ErrLeaseNotFound
+			}
+			resp.NotAcquired = &coordv1.NotAcquired{Revision: lost.Revision}
+		}
+		return nil
+	}, false)
+	if err != nil {
+		return nil, wireError(err)
 	}
-	return &acquisition{
-		wait:  time.Duration(min(waitMS, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
-		grace: time.Duration(graceMS) * time.Millisecond,
-	}, nil
+	return resp, nil
 }
 
-// listener is told what becomes of an acquisition, in this order: queued at most once, then granted or notAcquired,
-// then lost; lost may come at any point. An error of one ends it.
-type listener interface {
-	queued(*coordv1.Queued) error
-	granted(*coordv1.Granted) error
-	notAcquired(*coordv1.NotAcquired) error
-	lost(*coordv1.Lost) error
-}
-
-// acquire enqueues and waits until the acquisition is over: not acquired, lost, or its client gone. If stay is false it
+// follows enqueues and waits until the acquisition is over: not acquired, lost, or its client gone. If stay is false it
 // is over when granted, too.
-func (s *Service) acquire(ctx context.Context, a *acquisition, to listener, stay bool) error {
+func (s *Service) follows(ctx context.Context, a *acquisition, to tell, stay bool) error {
+	if err := a.check(); err != nil {
+		return err
+	}
 	t := s.newTicket(a)
 	defer t.Close()
 	e, err := s.enqueue(ctx, a)
 	switch {
 	case err != nil:
 		return err
-	case e.Token == 0 && a.ResumeToken != 0:
-		return to.lost(s.lostEvent(a.Lease, e.revision, false))
-	case e.Token == 0:
-		return s.tellNotAcquired(ctx, a.queue, to)
+	case e.State != coordv1.AcquiredEntry_NONE:
+	case a.request.GetResumeToken() != 0:
+		return to.lost(s.lostEvent(a, e.claim, false))
+	default:
+		return to.notAcquired(&coordv1.NotAcquired{Holder: e.Holder, Revision: e.claim})
 	}
 	w := &waiting{service: s, acquisition: a, entry: e, ticket: t, to: to}
 	kept, err := w.run(ctx, stay)
 	if !kept && s.ctx.Err() == nil {
-		s.giveUp(a, e.Enqueued)
+		s.giveUp(a, e)
 	}
 	return err
 }
 
-// tellNotAcquired answers a try that found somebody else.
-func (s *Service) tellNotAcquired(ctx context.Context, of string, to listener) error {
-	queue, rev, err := s.queue(ctx, of)
-	if err != nil {
-		return err
-	}
-	resp := &coordv1.NotAcquired{Revision: rev}
-	if holder, ok := queue.Holder(); ok {
-		resp.Holder = holder.Proto()
-	}
-	return to.notAcquired(resp)
-}
-
-func (s *Service) lostEvent(lease statemachine.LeaseID, rev statemachine.Revision, held bool) *coordv1.Lost {
+func (s *Service) lostEvent(a *acquisition, rev statemachine.Revision, held bool) *coordv1.Lost {
 	reason := coordv1.Lost_REASON_REMOVED
-	if !s.backend.LeaseAlive(lease) {
+	if !s.backend.LeaseAlive(a.request.GetLease()) {
 		reason = coordv1.Lost_REASON_SESSION_ENDED
 	}
 	return &coordv1.Lost{Reason: reason, Revision: rev, Held: held}
@@ -100,7 +102,8 @@ type ticket struct {
 
 func (s *Service) newTicket(a *acquisition) *ticket {
 	t := &ticket{granted: make(chan mirror.Event, 1), ended: make(chan mirror.Event, 1)}
-	t.Ticket = s.backend.Mirrors.Track(layout.EntryKey(a.queue, a.Lease, a.OwnerId), func(ev mirror.Event) {
+	key := layout.EntryKey(a.queue(), a.request.GetLease(), a.request.GetOwnerId())
+	t.Ticket = s.backend.Mirrors.Track(key, func(ev mirror.Event) {
 		switch ev.News {
 		case mirror.Granted:
 			t.granted <- ev
@@ -116,18 +119,18 @@ func (s *Service) newTicket(a *acquisition) *ticket {
 type waiting struct {
 	service     *Service
 	acquisition *acquisition
-	entry       enqueued
+	entry       made
 	ticket      *ticket
-	to          listener
+	to          tell
 }
 
 // run waits. kept says that the entry needs no clean-up: the client knows that it has it, or it is gone, or another's.
 func (w *waiting) run(ctx context.Context, stay bool) (kept bool, err error) {
-	revision := w.entry.revision
-	if w.entry.Holds {
+	revision := w.entry.claim
+	if w.entry.State == coordv1.AcquiredEntry_HOLDS {
 		w.ticket.Holds(w.entry.Token)
 	} else {
-		w.ticket.Waits(w.entry.Token, w.entry.Claim)
+		w.ticket.Waits(w.entry.Token, w.entry.claim)
 		ev, over, kept, err := w.untilGranted(ctx)
 		if over || err != nil {
 			return kept, err
@@ -153,8 +156,8 @@ func (w *waiting) untilGranted(ctx context.Context) (ev mirror.Event, over, kept
 		return ev, true, false, err
 	}
 	var expired <-chan time.Time
-	if w.acquisition.wait > 0 {
-		timer := time.NewTimer(w.acquisition.wait)
+	if wait := w.acquisition.wait(); wait > 0 {
+		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		expired = timer.C
 	}
@@ -177,29 +180,35 @@ func (w *waiting) untilGranted(ctx context.Context) (ev mirror.Event, over, kept
 func (w *waiting) ended(ev mirror.Event) error {
 	switch ev.News {
 	case mirror.Superseded:
-		return errSuperseded
+		return recipes.ErrSuperseded
 	case mirror.Failed:
 		return ev.Err
 	}
-	return w.to.lost(w.service.lostEvent(w.acquisition.Lease, ev.Revision, ev.Held))
+	return w.to.lost(w.service.lostEvent(w.acquisition, ev.Revision, ev.Held))
 }
 
 // expire removes the entry first, whether it was granted meanwhile or not, and then answers.
 func (w *waiting) expire(ctx context.Context) (kept bool, err error) {
-	outcome, rev, err := w.service.remove(ctx, w.acquisition, w.entry.Enqueued)
+	removed, rev, err := w.service.remove(ctx, w.entry)
 	switch {
 	case err != nil:
-		return false, err
-	case outcome == recipesv1.Removed_SUPERSEDED:
-		return true, errSuperseded
-	case outcome == recipesv1.Removed_GONE:
-		return true, w.to.lost(w.service.lostEvent(w.acquisition.Lease, rev, false))
+		return errors.Is(err, recipes.ErrSuperseded), err
+	case !removed:
+		return true, w.to.lost(w.service.lostEvent(w.acquisition, rev, false))
 	}
 	resp := &coordv1.NotAcquired{Revision: rev}
-	if _, holder, _, err := w.ticket.Position(ctx); err == nil && holder.Key != "" && holder.Key != w.entry.Key {
-		resp.Holder = holder.Proto()
+	if _, holder, _, err := w.ticket.Position(ctx); err == nil {
+		resp.Holder = w.other(holder)
 	}
 	return true, w.to.notAcquired(resp)
+}
+
+// other describes who holds, if that is somebody else.
+func (w *waiting) other(holder recipes.Entry) *coordv1.Entry {
+	if holder.Key == "" || holder.Key == w.entry.Key {
+		return nil
+	}
+	return entryOf(w.acquisition.kind, holder)
 }
 
 // tellQueued tells the client its position, unless it has been granted meanwhile.
@@ -211,16 +220,13 @@ func (w *waiting) tellQueued(ctx context.Context) error {
 	if len(w.ticket.granted) > 0 {
 		return nil
 	}
-	if w.acquisition.Parties == 0 {
+	if w.acquisition.kind != coordv1.QueueKind_QUEUE_BARRIER {
 		ahead = max(1, ahead) // whom it waits for may have gone meanwhile; who waits for those to come may be the first
 	}
-	resp := &coordv1.Queued{
-		Key: w.entry.Key, Token: w.entry.Token, Position: ahead, Revision: max(rev, w.entry.revision),
-	}
-	if holder.Key != "" && holder.Key != w.entry.Key {
-		resp.Holder = holder.Proto()
-	}
-	return w.to.queued(resp)
+	return w.to.queued(&coordv1.Queued{
+		Key: w.entry.Key, Token: w.entry.Token, Position: ahead, Holder: w.other(holder),
+		Revision: max(rev, w.entry.claim),
+	})
 }
 
 // tellGranted tells the client, if it is still there.

@@ -139,6 +139,8 @@ type BarrierEnter struct {
 	Labels  map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// As in BarrierEnterRequest.
 	Parties       int64 `protobuf:"varint,5,opt,name=parties,proto3" json:"parties,omitempty"`
+	Lease         int64 `protobuf:"varint,6,opt,name=lease,proto3" json:"lease,omitempty"`                                // as in Acquire
+	ResumeToken   int64 `protobuf:"varint,7,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"` // as in Acquire; then parties do not count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +206,20 @@ func (x *BarrierEnter) GetLabels() map[string]string {
 func (x *BarrierEnter) GetParties() int64 {
 	if x != nil {
 		return x.Parties
+	}
+	return 0
+}
+
+func (x *BarrierEnter) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *BarrierEnter) GetResumeToken() int64 {
+	if x != nil {
+		return x.ResumeToken
 	}
 	return 0
 }
@@ -397,7 +413,7 @@ var File_coord_v1_barrier_proto protoreflect.FileDescriptor
 
 const file_coord_v1_barrier_proto_rawDesc = "" +
 	"\n" +
-	"\x16coord/v1/barrier.proto\x12\bcoord.v1\x1a\x13coord/v1/lock.proto\"\xdf\x02\n" +
+	"\x16coord/v1/barrier.proto\x12\bcoord.v1\x1a\x13coord/v1/lock.proto\x1a\x15coord/v1/stream.proto\"\xdf\x02\n" +
 	"\x13BarrierEnterRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
@@ -410,13 +426,15 @@ const file_coord_v1_barrier_proto_rawDesc = "" +
 	"\aparties\x18\t \x01(\x03R\aparties\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe4\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x02\n" +
 	"\fBarrierEnter\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x12:\n" +
 	"\x06labels\x18\x04 \x03(\v2\".coord.v1.BarrierEnter.LabelsEntryR\x06labels\x12\x18\n" +
-	"\aparties\x18\x05 \x01(\x03R\aparties\x1a9\n" +
+	"\aparties\x18\x05 \x01(\x03R\aparties\x12\x14\n" +
+	"\x05lease\x18\x06 \x01(\x03R\x05lease\x12!\n" +
+	"\fresume_token\x18\a \x01(\x03R\vresumeToken\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Q\n" +
@@ -433,11 +451,11 @@ const file_coord_v1_barrier_proto_rawDesc = "" +
 	"\aparties\x18\x02 \x01(\x03R\aparties\x12\x12\n" +
 	"\x04open\x18\x03 \x01(\bR\x04open\x12\x14\n" +
 	"\x05first\x18\x04 \x01(\x03R\x05first\x12\x12\n" +
-	"\x04last\x18\x05 \x01(\x03R\x04last2\xdf\x02\n" +
+	"\x04last\x18\x05 \x01(\x03R\x04last2\xd1\x02\n" +
 	"\aBarrier\x12@\n" +
 	"\x05Enter\x12\x1d.coord.v1.BarrierEnterRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12F\n" +
-	"\x05Leave\x12\x1d.coord.v1.BarrierLeaveRequest\x1a\x1e.coord.v1.BarrierLeaveResponse\x12>\n" +
-	"\aRelease\x12\x18.coord.v1.ReleaseRequest\x1a\x19.coord.v1.ReleaseResponse\x12G\n" +
+	"\x05Leave\x12\x1d.coord.v1.BarrierLeaveRequest\x1a\x1e.coord.v1.BarrierLeaveResponse\x120\n" +
+	"\aRelease\x12\x11.coord.v1.Release\x1a\x12.coord.v1.Released\x12G\n" +
 	"\n" +
 	"CheckToken\x12\x1b.coord.v1.CheckTokenRequest\x1a\x1c.coord.v1.CheckTokenResponse\x12A\n" +
 	"\bDescribe\x12\x19.coord.v1.DescribeRequest\x1a\x1a.coord.v1.DescribeResponseB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
@@ -463,11 +481,11 @@ var file_coord_v1_barrier_proto_goTypes = []any{
 	(*BarrierState)(nil),         // 4: coord.v1.BarrierState
 	nil,                          // 5: coord.v1.BarrierEnterRequest.LabelsEntry
 	nil,                          // 6: coord.v1.BarrierEnter.LabelsEntry
-	(*ReleaseRequest)(nil),       // 7: coord.v1.ReleaseRequest
+	(*Release)(nil),              // 7: coord.v1.Release
 	(*CheckTokenRequest)(nil),    // 8: coord.v1.CheckTokenRequest
 	(*DescribeRequest)(nil),      // 9: coord.v1.DescribeRequest
 	(*AcquireEvent)(nil),         // 10: coord.v1.AcquireEvent
-	(*ReleaseResponse)(nil),      // 11: coord.v1.ReleaseResponse
+	(*Released)(nil),             // 11: coord.v1.Released
 	(*CheckTokenResponse)(nil),   // 12: coord.v1.CheckTokenResponse
 	(*DescribeResponse)(nil),     // 13: coord.v1.DescribeResponse
 }
@@ -476,12 +494,12 @@ var file_coord_v1_barrier_proto_depIdxs = []int32{
 	6,  // 1: coord.v1.BarrierEnter.labels:type_name -> coord.v1.BarrierEnter.LabelsEntry
 	0,  // 2: coord.v1.Barrier.Enter:input_type -> coord.v1.BarrierEnterRequest
 	2,  // 3: coord.v1.Barrier.Leave:input_type -> coord.v1.BarrierLeaveRequest
-	7,  // 4: coord.v1.Barrier.Release:input_type -> coord.v1.ReleaseRequest
+	7,  // 4: coord.v1.Barrier.Release:input_type -> coord.v1.Release
 	8,  // 5: coord.v1.Barrier.CheckToken:input_type -> coord.v1.CheckTokenRequest
 	9,  // 6: coord.v1.Barrier.Describe:input_type -> coord.v1.DescribeRequest
 	10, // 7: coord.v1.Barrier.Enter:output_type -> coord.v1.AcquireEvent
 	3,  // 8: coord.v1.Barrier.Leave:output_type -> coord.v1.BarrierLeaveResponse
-	11, // 9: coord.v1.Barrier.Release:output_type -> coord.v1.ReleaseResponse
+	11, // 9: coord.v1.Barrier.Release:output_type -> coord.v1.Released
 	12, // 10: coord.v1.Barrier.CheckToken:output_type -> coord.v1.CheckTokenResponse
 	13, // 11: coord.v1.Barrier.Describe:output_type -> coord.v1.DescribeResponse
 	7,  // [7:12] is the sub-list for method output_type
@@ -497,6 +515,7 @@ func file_coord_v1_barrier_proto_init() {
 		return
 	}
 	file_coord_v1_lock_proto_init()
+	file_coord_v1_stream_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -57,7 +57,7 @@ type BarrierClient interface {
 	// over is answered at once. FailedPrecondition with REASON_NOT_HOLDER while the entry waits: see Release.
 	Leave(ctx context.Context, in *BarrierLeaveRequest, opts ...grpc.CallOption) (*BarrierLeaveResponse, error)
 	// Release is Lock.Release: it removes the party's entry, inside or waiting, and does not wait.
-	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
+	Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error)
 	// CheckToken is Lock.CheckToken: whether the party is inside.
 	CheckToken(ctx context.Context, in *CheckTokenRequest, opts ...grpc.CallOption) (*CheckTokenResponse, error)
 	// Describe returns generation and parties, and who is there, linearizably.
@@ -101,9 +101,9 @@ func (c *barrierClient) Leave(ctx context.Context, in *BarrierLeaveRequest, opts
 	return out, nil
 }
 
-func (c *barrierClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+func (c *barrierClient) Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReleaseResponse)
+	out := new(Released)
 	err := c.cc.Invoke(ctx, Barrier_Release_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ type BarrierServer interface {
 	// over is answered at once. FailedPrecondition with REASON_NOT_HOLDER while the entry waits: see Release.
 	Leave(context.Context, *BarrierLeaveRequest) (*BarrierLeaveResponse, error)
 	// Release is Lock.Release: it removes the party's entry, inside or waiting, and does not wait.
-	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	Release(context.Context, *Release) (*Released, error)
 	// CheckToken is Lock.CheckToken: whether the party is inside.
 	CheckToken(context.Context, *CheckTokenRequest) (*CheckTokenResponse, error)
 	// Describe returns generation and parties, and who is there, linearizably.
@@ -183,7 +183,7 @@ func (UnimplementedBarrierServer) Enter(*BarrierEnterRequest, grpc.ServerStreami
 func (UnimplementedBarrierServer) Leave(context.Context, *BarrierLeaveRequest) (*BarrierLeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
 }
-func (UnimplementedBarrierServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+func (UnimplementedBarrierServer) Release(context.Context, *Release) (*Released, error) {
 	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
 }
 func (UnimplementedBarrierServer) CheckToken(context.Context, *CheckTokenRequest) (*CheckTokenResponse, error) {
@@ -243,7 +243,7 @@ func _Barrier_Leave_Handler(srv interface{}, ctx context.Context, dec func(inter
 }
 
 func _Barrier_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReleaseRequest)
+	in := new(Release)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -255,7 +255,7 @@ func _Barrier_Release_Handler(srv interface{}, ctx context.Context, dec func(int
 		FullMethod: Barrier_Release_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(BarrierServer).Release(ctx, req.(*ReleaseRequest))
+		return srv.(BarrierServer).Release(ctx, req.(*Release))
 	}
 	return interceptor(ctx, in, info, handler)
 }

@@ -114,346 +114,6 @@ func (x *CampaignRequest) GetGraceMs() int64 {
 	return 0
 }
 
-type CampaignEvent struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Event:
-	//
-	//	*CampaignEvent_Queued
-	//	*CampaignEvent_Elected
-	//	*CampaignEvent_NotElected
-	//	*CampaignEvent_Lost
-	Event         isCampaignEvent_Event `protobuf_oneof:"event"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *CampaignEvent) Reset() {
-	*x = CampaignEvent{}
-	mi := &file_coord_v1_election_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *CampaignEvent) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*CampaignEvent) ProtoMessage() {}
-
-func (x *CampaignEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use CampaignEvent.ProtoReflect.Descriptor instead.
-func (*CampaignEvent) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *CampaignEvent) GetEvent() isCampaignEvent_Event {
-	if x != nil {
-		return x.Event
-	}
-	return nil
-}
-
-func (x *CampaignEvent) GetQueued() *Queued {
-	if x != nil {
-		if x, ok := x.Event.(*CampaignEvent_Queued); ok {
-			return x.Queued
-		}
-	}
-	return nil
-}
-
-func (x *CampaignEvent) GetElected() *Granted {
-	if x != nil {
-		if x, ok := x.Event.(*CampaignEvent_Elected); ok {
-			return x.Elected
-		}
-	}
-	return nil
-}
-
-func (x *CampaignEvent) GetNotElected() *NotAcquired {
-	if x != nil {
-		if x, ok := x.Event.(*CampaignEvent_NotElected); ok {
-			return x.NotElected
-		}
-	}
-	return nil
-}
-
-func (x *CampaignEvent) GetLost() *Lost {
-	if x != nil {
-		if x, ok := x.Event.(*CampaignEvent_Lost); ok {
-			return x.Lost
-		}
-	}
-	return nil
-}
-
-type isCampaignEvent_Event interface {
-	isCampaignEvent_Event()
-}
-
-type CampaignEvent_Queued struct {
-	Queued *Queued `protobuf:"bytes,1,opt,name=queued,proto3,oneof"`
-}
-
-type CampaignEvent_Elected struct {
-	Elected *Granted `protobuf:"bytes,2,opt,name=elected,proto3,oneof"`
-}
-
-type CampaignEvent_NotElected struct {
-	NotElected *NotAcquired `protobuf:"bytes,3,opt,name=not_elected,json=notElected,proto3,oneof"`
-}
-
-type CampaignEvent_Lost struct {
-	Lost *Lost `protobuf:"bytes,4,opt,name=lost,proto3,oneof"`
-}
-
-func (*CampaignEvent_Queued) isCampaignEvent_Event() {}
-
-func (*CampaignEvent_Elected) isCampaignEvent_Event() {}
-
-func (*CampaignEvent_NotElected) isCampaignEvent_Event() {}
-
-func (*CampaignEvent_Lost) isCampaignEvent_Event() {}
-
-type ProclaimRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Key and token of Granted.
-	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Term          int64  `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	Value         []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"` // as in CampaignRequest
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ProclaimRequest) Reset() {
-	*x = ProclaimRequest{}
-	mi := &file_coord_v1_election_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ProclaimRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ProclaimRequest) ProtoMessage() {}
-
-func (x *ProclaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ProclaimRequest.ProtoReflect.Descriptor instead.
-func (*ProclaimRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *ProclaimRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *ProclaimRequest) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *ProclaimRequest) GetTerm() int64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-func (x *ProclaimRequest) GetValue() []byte {
-	if x != nil {
-		return x.Value
-	}
-	return nil
-}
-
-type ProclaimResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Revision      int64                  `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ProclaimResponse) Reset() {
-	*x = ProclaimResponse{}
-	mi := &file_coord_v1_election_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ProclaimResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ProclaimResponse) ProtoMessage() {}
-
-func (x *ProclaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ProclaimResponse.ProtoReflect.Descriptor instead.
-func (*ProclaimResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *ProclaimResponse) GetRevision() int64 {
-	if x != nil {
-		return x.Revision
-	}
-	return 0
-}
-
-type ResignRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Term          int64                  `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResignRequest) Reset() {
-	*x = ResignRequest{}
-	mi := &file_coord_v1_election_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResignRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResignRequest) ProtoMessage() {}
-
-func (x *ResignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResignRequest.ProtoReflect.Descriptor instead.
-func (*ResignRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *ResignRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *ResignRequest) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *ResignRequest) GetTerm() int64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-type ResignResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// True if this request removed the entry.
-	Resigned      bool  `protobuf:"varint,1,opt,name=resigned,proto3" json:"resigned,omitempty"`
-	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ResignResponse) Reset() {
-	*x = ResignResponse{}
-	mi := &file_coord_v1_election_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ResignResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ResignResponse) ProtoMessage() {}
-
-func (x *ResignResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ResignResponse.ProtoReflect.Descriptor instead.
-func (*ResignResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *ResignResponse) GetResigned() bool {
-	if x != nil {
-		return x.Resigned
-	}
-	return false
-}
-
-func (x *ResignResponse) GetRevision() int64 {
-	if x != nil {
-		return x.Revision
-	}
-	return 0
-}
-
 type LeaderRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -464,7 +124,7 @@ type LeaderRequest struct {
 
 func (x *LeaderRequest) Reset() {
 	*x = LeaderRequest{}
-	mi := &file_coord_v1_election_proto_msgTypes[6]
+	mi := &file_coord_v1_election_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +136,7 @@ func (x *LeaderRequest) String() string {
 func (*LeaderRequest) ProtoMessage() {}
 
 func (x *LeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[6]
+	mi := &file_coord_v1_election_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +149,7 @@ func (x *LeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderRequest.ProtoReflect.Descriptor instead.
 func (*LeaderRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{6}
+	return file_coord_v1_election_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *LeaderRequest) GetName() string {
@@ -517,7 +177,7 @@ type LeaderResponse struct {
 
 func (x *LeaderResponse) Reset() {
 	*x = LeaderResponse{}
-	mi := &file_coord_v1_election_proto_msgTypes[7]
+	mi := &file_coord_v1_election_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +189,7 @@ func (x *LeaderResponse) String() string {
 func (*LeaderResponse) ProtoMessage() {}
 
 func (x *LeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[7]
+	mi := &file_coord_v1_election_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +202,7 @@ func (x *LeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderResponse.ProtoReflect.Descriptor instead.
 func (*LeaderResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{7}
+	return file_coord_v1_election_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *LeaderResponse) GetLeader() *Entry {
@@ -569,7 +229,7 @@ type ObserveRequest struct {
 
 func (x *ObserveRequest) Reset() {
 	*x = ObserveRequest{}
-	mi := &file_coord_v1_election_proto_msgTypes[8]
+	mi := &file_coord_v1_election_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +241,7 @@ func (x *ObserveRequest) String() string {
 func (*ObserveRequest) ProtoMessage() {}
 
 func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[8]
+	mi := &file_coord_v1_election_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +254,7 @@ func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
 func (*ObserveRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{8}
+	return file_coord_v1_election_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ObserveRequest) GetName() string {
@@ -625,7 +285,7 @@ type ObserveEvent struct {
 
 func (x *ObserveEvent) Reset() {
 	*x = ObserveEvent{}
-	mi := &file_coord_v1_election_proto_msgTypes[9]
+	mi := &file_coord_v1_election_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +297,7 @@ func (x *ObserveEvent) String() string {
 func (*ObserveEvent) ProtoMessage() {}
 
 func (x *ObserveEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_election_proto_msgTypes[9]
+	mi := &file_coord_v1_election_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +310,7 @@ func (x *ObserveEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObserveEvent.ProtoReflect.Descriptor instead.
 func (*ObserveEvent) Descriptor() ([]byte, []int) {
-	return file_coord_v1_election_proto_rawDescGZIP(), []int{9}
+	return file_coord_v1_election_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ObserveEvent) GetLeader() *Entry {
@@ -678,7 +338,7 @@ var File_coord_v1_election_proto protoreflect.FileDescriptor
 
 const file_coord_v1_election_proto_rawDesc = "" +
 	"\n" +
-	"\x17coord/v1/election.proto\x12\bcoord.v1\x1a\x14coord/v1/queue.proto\"\xc3\x01\n" +
+	"\x17coord/v1/election.proto\x12\bcoord.v1\x1a\x13coord/v1/lock.proto\x1a\x14coord/v1/queue.proto\x1a\x15coord/v1/stream.proto\"\xc3\x01\n" +
 	"\x0fCampaignRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
@@ -686,28 +346,7 @@ const file_coord_v1_election_proto_rawDesc = "" +
 	"\x05value\x18\x04 \x01(\fR\x05value\x12\x17\n" +
 	"\await_ms\x18\x05 \x01(\x03R\x06waitMs\x12!\n" +
 	"\fresume_token\x18\x06 \x01(\x03R\vresumeToken\x12\x19\n" +
-	"\bgrace_ms\x18\a \x01(\x03R\agraceMs\"\xd3\x01\n" +
-	"\rCampaignEvent\x12*\n" +
-	"\x06queued\x18\x01 \x01(\v2\x10.coord.v1.QueuedH\x00R\x06queued\x12-\n" +
-	"\aelected\x18\x02 \x01(\v2\x11.coord.v1.GrantedH\x00R\aelected\x128\n" +
-	"\vnot_elected\x18\x03 \x01(\v2\x15.coord.v1.NotAcquiredH\x00R\n" +
-	"notElected\x12$\n" +
-	"\x04lost\x18\x04 \x01(\v2\x0e.coord.v1.LostH\x00R\x04lostB\a\n" +
-	"\x05event\"a\n" +
-	"\x0fProclaimRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x03R\x04term\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\fR\x05value\".\n" +
-	"\x10ProclaimResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"I\n" +
-	"\rResignRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x03R\x04term\"H\n" +
-	"\x0eResignResponse\x12\x1a\n" +
-	"\bresigned\x18\x01 \x01(\bR\bresigned\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"?\n" +
+	"\bgrace_ms\x18\a \x01(\x03R\agraceMs\"?\n" +
 	"\rLeaderRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bpriority\x18\x02 \x01(\x03R\bpriority\"U\n" +
@@ -720,11 +359,11 @@ const file_coord_v1_election_proto_rawDesc = "" +
 	"\fObserveEvent\x12'\n" +
 	"\x06leader\x18\x01 \x01(\v2\x0f.coord.v1.EntryR\x06leader\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x10\n" +
-	"\x03gap\x18\x03 \x01(\bR\x03gap2\xc8\x02\n" +
-	"\bElection\x12@\n" +
-	"\bCampaign\x12\x19.coord.v1.CampaignRequest\x1a\x17.coord.v1.CampaignEvent0\x01\x12A\n" +
-	"\bProclaim\x12\x19.coord.v1.ProclaimRequest\x1a\x1a.coord.v1.ProclaimResponse\x12;\n" +
-	"\x06Resign\x12\x17.coord.v1.ResignRequest\x1a\x18.coord.v1.ResignResponse\x12;\n" +
+	"\x03gap\x18\x03 \x01(\bR\x03gap2\xae\x02\n" +
+	"\bElection\x12?\n" +
+	"\bCampaign\x12\x19.coord.v1.CampaignRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x124\n" +
+	"\bProclaim\x12\x12.coord.v1.Proclaim\x1a\x14.coord.v1.Proclaimed\x12/\n" +
+	"\x06Resign\x12\x11.coord.v1.Release\x1a\x12.coord.v1.Released\x12;\n" +
 	"\x06Leader\x12\x17.coord.v1.LeaderRequest\x1a\x18.coord.v1.LeaderResponse\x12=\n" +
 	"\aObserve\x12\x18.coord.v1.ObserveRequest\x1a\x16.coord.v1.ObserveEvent0\x01B3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
 
@@ -740,46 +379,38 @@ func file_coord_v1_election_proto_rawDescGZIP() []byte {
 	return file_coord_v1_election_proto_rawDescData
 }
 
-var file_coord_v1_election_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_coord_v1_election_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_coord_v1_election_proto_goTypes = []any{
-	(*CampaignRequest)(nil),  // 0: coord.v1.CampaignRequest
-	(*CampaignEvent)(nil),    // 1: coord.v1.CampaignEvent
-	(*ProclaimRequest)(nil),  // 2: coord.v1.ProclaimRequest
-	(*ProclaimResponse)(nil), // 3: coord.v1.ProclaimResponse
-	(*ResignRequest)(nil),    // 4: coord.v1.ResignRequest
-	(*ResignResponse)(nil),   // 5: coord.v1.ResignResponse
-	(*LeaderRequest)(nil),    // 6: coord.v1.LeaderRequest
-	(*LeaderResponse)(nil),   // 7: coord.v1.LeaderResponse
-	(*ObserveRequest)(nil),   // 8: coord.v1.ObserveRequest
-	(*ObserveEvent)(nil),     // 9: coord.v1.ObserveEvent
-	(*Queued)(nil),           // 10: coord.v1.Queued
-	(*Granted)(nil),          // 11: coord.v1.Granted
-	(*NotAcquired)(nil),      // 12: coord.v1.NotAcquired
-	(*Lost)(nil),             // 13: coord.v1.Lost
-	(*Entry)(nil),            // 14: coord.v1.Entry
+	(*CampaignRequest)(nil), // 0: coord.v1.CampaignRequest
+	(*LeaderRequest)(nil),   // 1: coord.v1.LeaderRequest
+	(*LeaderResponse)(nil),  // 2: coord.v1.LeaderResponse
+	(*ObserveRequest)(nil),  // 3: coord.v1.ObserveRequest
+	(*ObserveEvent)(nil),    // 4: coord.v1.ObserveEvent
+	(*Entry)(nil),           // 5: coord.v1.Entry
+	(*Proclaim)(nil),        // 6: coord.v1.Proclaim
+	(*Release)(nil),         // 7: coord.v1.Release
+	(*AcquireEvent)(nil),    // 8: coord.v1.AcquireEvent
+	(*Proclaimed)(nil),      // 9: coord.v1.Proclaimed
+	(*Released)(nil),        // 10: coord.v1.Released
 }
 var file_coord_v1_election_proto_depIdxs = []int32{
-	10, // 0: coord.v1.CampaignEvent.queued:type_name -> coord.v1.Queued
-	11, // 1: coord.v1.CampaignEvent.elected:type_name -> coord.v1.Granted
-	12, // 2: coord.v1.CampaignEvent.not_elected:type_name -> coord.v1.NotAcquired
-	13, // 3: coord.v1.CampaignEvent.lost:type_name -> coord.v1.Lost
-	14, // 4: coord.v1.LeaderResponse.leader:type_name -> coord.v1.Entry
-	14, // 5: coord.v1.ObserveEvent.leader:type_name -> coord.v1.Entry
-	0,  // 6: coord.v1.Election.Campaign:input_type -> coord.v1.CampaignRequest
-	2,  // 7: coord.v1.Election.Proclaim:input_type -> coord.v1.ProclaimRequest
-	4,  // 8: coord.v1.Election.Resign:input_type -> coord.v1.ResignRequest
-	6,  // 9: coord.v1.Election.Leader:input_type -> coord.v1.LeaderRequest
-	8,  // 10: coord.v1.Election.Observe:input_type -> coord.v1.ObserveRequest
-	1,  // 11: coord.v1.Election.Campaign:output_type -> coord.v1.CampaignEvent
-	3,  // 12: coord.v1.Election.Proclaim:output_type -> coord.v1.ProclaimResponse
-	5,  // 13: coord.v1.Election.Resign:output_type -> coord.v1.ResignResponse
-	7,  // 14: coord.v1.Election.Leader:output_type -> coord.v1.LeaderResponse
-	9,  // 15: coord.v1.Election.Observe:output_type -> coord.v1.ObserveEvent
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	5,  // 0: coord.v1.LeaderResponse.leader:type_name -> coord.v1.Entry
+	5,  // 1: coord.v1.ObserveEvent.leader:type_name -> coord.v1.Entry
+	0,  // 2: coord.v1.Election.Campaign:input_type -> coord.v1.CampaignRequest
+	6,  // 3: coord.v1.Election.Proclaim:input_type -> coord.v1.Proclaim
+	7,  // 4: coord.v1.Election.Resign:input_type -> coord.v1.Release
+	1,  // 5: coord.v1.Election.Leader:input_type -> coord.v1.LeaderRequest
+	3,  // 6: coord.v1.Election.Observe:input_type -> coord.v1.ObserveRequest
+	8,  // 7: coord.v1.Election.Campaign:output_type -> coord.v1.AcquireEvent
+	9,  // 8: coord.v1.Election.Proclaim:output_type -> coord.v1.Proclaimed
+	10, // 9: coord.v1.Election.Resign:output_type -> coord.v1.Released
+	2,  // 10: coord.v1.Election.Leader:output_type -> coord.v1.LeaderResponse
+	4,  // 11: coord.v1.Election.Observe:output_type -> coord.v1.ObserveEvent
+	7,  // [7:12] is the sub-list for method output_type
+	2,  // [2:7] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_election_proto_init() }
@@ -787,20 +418,16 @@ func file_coord_v1_election_proto_init() {
 	if File_coord_v1_election_proto != nil {
 		return
 	}
+	file_coord_v1_lock_proto_init()
 	file_coord_v1_queue_proto_init()
-	file_coord_v1_election_proto_msgTypes[1].OneofWrappers = []any{
-		(*CampaignEvent_Queued)(nil),
-		(*CampaignEvent_Elected)(nil),
-		(*CampaignEvent_NotElected)(nil),
-		(*CampaignEvent_Lost)(nil),
-	}
+	file_coord_v1_stream_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_election_proto_rawDesc), len(file_coord_v1_election_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -35,13 +35,14 @@ const (
 // leader is its token: the create revision of its entry, strictly increasing. A lock and an election of one name share
 // one queue: do not use a name as both.
 type ElectionClient interface {
-	// Campaign enqueues a candidate and stays: Queued, then Elected, then Lost. See Lock.Acquire for how it ends.
-	Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CampaignEvent], error)
-	// Proclaim gives the leader's entry a new value. FailedPrecondition with REASON_NOT_HOLDER if the entry is not the
-	// leader, or not any more, or its term is another.
-	Proclaim(ctx context.Context, in *ProclaimRequest, opts ...grpc.CallOption) (*ProclaimResponse, error)
-	// Resign removes the entry of this term; the next candidate leads in the same commit. Repeating it is harmless.
-	Resign(ctx context.Context, in *ResignRequest, opts ...grpc.CallOption) (*ResignResponse, error)
+	// Campaign enqueues a candidate and stays: Queued, then Granted when it leads, then Lost. See Lock.Acquire for how it
+	// ends.
+	Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireEvent], error)
+	// Proclaim is KIND_PROCLAIM: it gives the leader's entry a new value. FailedPrecondition with REASON_NOT_HOLDER if the
+	// entry is not the leader, or not any more, or its term is another.
+	Proclaim(ctx context.Context, in *Proclaim, opts ...grpc.CallOption) (*Proclaimed, error)
+	// Resign is Lock.Release: where it removes the leader's entry the next candidate leads in the same commit.
+	Resign(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error)
 	// Leader returns who leads, linearizably. NotFound with REASON_NO_LEADER if nobody does.
 	Leader(ctx context.Context, in *LeaderRequest, opts ...grpc.CallOption) (*LeaderResponse, error)
 	// Observe sends the state at the start and then every change of leader or value, in order. All observers see the same
@@ -57,13 +58,13 @@ func NewElectionClient(cc grpc.ClientConnInterface) ElectionClient {
 	return &electionClient{cc}
 }
 
-func (c *electionClient) Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CampaignEvent], error) {
+func (c *electionClient) Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Election_ServiceDesc.Streams[0], Election_Campaign_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[CampaignRequest, CampaignEvent]{ClientStream: stream}
+	x := &grpc.GenericClientStream[CampaignRequest, AcquireEvent]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -74,11 +75,11 @@ func (c *electionClient) Campaign(ctx context.Context, in *CampaignRequest, opts
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Election_CampaignClient = grpc.ServerStreamingClient[CampaignEvent]
+type Election_CampaignClient = grpc.ServerStreamingClient[AcquireEvent]
 
-func (c *electionClient) Proclaim(ctx context.Context, in *ProclaimRequest, opts ...grpc.CallOption) (*ProclaimResponse, error) {
+func (c *electionClient) Proclaim(ctx context.Context, in *Proclaim, opts ...grpc.CallOption) (*Proclaimed, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ProclaimResponse)
+	out := new(Proclaimed)
 	err := c.cc.Invoke(ctx, Election_Proclaim_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -86,9 +87,9 @@ func (c *electionClient) Proclaim(ctx context.Context, in *ProclaimRequest, opts
 	return out, nil
 }
 
-func (c *electionClient) Resign(ctx context.Context, in *ResignRequest, opts ...grpc.CallOption) (*ResignResponse, error) {
+func (c *electionClient) Resign(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ResignResponse)
+	out := new(Released)
 	err := c.cc.Invoke(ctx, Election_Resign_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -134,13 +135,14 @@ type Election_ObserveClient = grpc.ServerStreamingClient[ObserveEvent]
 // leader is its token: the create revision of its entry, strictly increasing. A lock and an election of one name share
 // one queue: do not use a name as both.
 type ElectionServer interface {
-	// Campaign enqueues a candidate and stays: Queued, then Elected, then Lost. See Lock.Acquire for how it ends.
-	Campaign(*CampaignRequest, grpc.ServerStreamingServer[CampaignEvent]) error
-	// Proclaim gives the leader's entry a new value. FailedPrecondition with REASON_NOT_HOLDER if the entry is not the
-	// leader, or not any more, or its term is another.
-	Proclaim(context.Context, *ProclaimRequest) (*ProclaimResponse, error)
-	// Resign removes the entry of this term; the next candidate leads in the same commit. Repeating it is harmless.
-	Resign(context.Context, *ResignRequest) (*ResignResponse, error)
+	// Campaign enqueues a candidate and stays: Queued, then Granted when it leads, then Lost. See Lock.Acquire for how it
+	// ends.
+	Campaign(*CampaignRequest, grpc.ServerStreamingServer[AcquireEvent]) error
+	// Proclaim is KIND_PROCLAIM: it gives the leader's entry a new value. FailedPrecondition with REASON_NOT_HOLDER if the
+	// entry is not the leader, or not any more, or its term is another.
+	Proclaim(context.Context, *Proclaim) (*Proclaimed, error)
+	// Resign is Lock.Release: where it removes the leader's entry the next candidate leads in the same commit.
+	Resign(context.Context, *Release) (*Released, error)
 	// Leader returns who leads, linearizably. NotFound with REASON_NO_LEADER if nobody does.
 	Leader(context.Context, *LeaderRequest) (*LeaderResponse, error)
 	// Observe sends the state at the start and then every change of leader or value, in order. All observers see the same
@@ -156,13 +158,13 @@ type ElectionServer interface {
 // pointer dereference when methods are called.
 type UnimplementedElectionServer struct{}
 
-func (UnimplementedElectionServer) Campaign(*CampaignRequest, grpc.ServerStreamingServer[CampaignEvent]) error {
+func (UnimplementedElectionServer) Campaign(*CampaignRequest, grpc.ServerStreamingServer[AcquireEvent]) error {
 	return status.Error(codes.Unimplemented, "method Campaign not implemented")
 }
-func (UnimplementedElectionServer) Proclaim(context.Context, *ProclaimRequest) (*ProclaimResponse, error) {
+func (UnimplementedElectionServer) Proclaim(context.Context, *Proclaim) (*Proclaimed, error) {
 	return nil, status.Error(codes.Unimplemented, "method Proclaim not implemented")
 }
-func (UnimplementedElectionServer) Resign(context.Context, *ResignRequest) (*ResignResponse, error) {
+func (UnimplementedElectionServer) Resign(context.Context, *Release) (*Released, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resign not implemented")
 }
 func (UnimplementedElectionServer) Leader(context.Context, *LeaderRequest) (*LeaderResponse, error) {
@@ -197,14 +199,14 @@ func _Election_Campaign_Handler(srv interface{}, stream grpc.ServerStream) error
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(ElectionServer).Campaign(m, &grpc.GenericServerStream[CampaignRequest, CampaignEvent]{ServerStream: stream})
+	return srv.(ElectionServer).Campaign(m, &grpc.GenericServerStream[CampaignRequest, AcquireEvent]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Election_CampaignServer = grpc.ServerStreamingServer[CampaignEvent]
+type Election_CampaignServer = grpc.ServerStreamingServer[AcquireEvent]
 
 func _Election_Proclaim_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ProclaimRequest)
+	in := new(Proclaim)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -216,13 +218,13 @@ func _Election_Proclaim_Handler(srv interface{}, ctx context.Context, dec func(i
 		FullMethod: Election_Proclaim_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ElectionServer).Proclaim(ctx, req.(*ProclaimRequest))
+		return srv.(ElectionServer).Proclaim(ctx, req.(*Proclaim))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
 func _Election_Resign_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ResignRequest)
+	in := new(Release)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -234,7 +236,7 @@ func _Election_Resign_Handler(srv interface{}, ctx context.Context, dec func(int
 		FullMethod: Election_Resign_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ElectionServer).Resign(ctx, req.(*ResignRequest))
+		return srv.(ElectionServer).Resign(ctx, req.(*Release))
 	}
 	return interceptor(ctx, in, info, handler)
 }

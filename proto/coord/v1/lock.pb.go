@@ -34,12 +34,13 @@ type AcquireRequest struct {
 	// More about who asks, stored behind owner as lines "key=value" in the order of the keys. Keys and values have no line
 	// break, keys no "=" and are not empty; at most 4096 bytes in all.
 	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How long to wait, milliseconds; 0: until granted. On expiry the entry is removed, then NotAcquired is sent.
+	// How long to wait, milliseconds; 0: until granted, or with TryAcquire not at all. On expiry the entry is removed, then
+	// NotAcquired is sent.
 	WaitMs int64 `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
 	// If not 0, reattach: the entry must exist with this token, and none is made; it keeps its value. Answered by
 	// Lost if it does not exist.
 	ResumeToken int64 `protobuf:"varint,7,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
-	// How long the entry is kept when the stream ends while it waits, milliseconds, at most 60000, so that a client whose
+	// How long the entry is kept when the call ends while it waits, milliseconds, at most 60000, so that a client whose
 	// connection broke can take it over without losing its place. 0: it is removed at once.
 	GraceMs       int64 `protobuf:"varint,8,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -246,91 +247,6 @@ func (*AcquireEvent_NotAcquired) isAcquireEvent_Event() {}
 
 func (*AcquireEvent_Lost) isAcquireEvent_Event() {}
 
-type TryAcquireRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Lease   int64                  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`                   // as in AcquireRequest
-	OwnerId string                 `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"` // as in AcquireRequest
-	Owner   string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`                    // as in AcquireRequest
-	Labels  map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How long to wait, milliseconds; 0: not at all.
-	WaitMs        int64 `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *TryAcquireRequest) Reset() {
-	*x = TryAcquireRequest{}
-	mi := &file_coord_v1_lock_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *TryAcquireRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*TryAcquireRequest) ProtoMessage() {}
-
-func (x *TryAcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use TryAcquireRequest.ProtoReflect.Descriptor instead.
-func (*TryAcquireRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *TryAcquireRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *TryAcquireRequest) GetLease() int64 {
-	if x != nil {
-		return x.Lease
-	}
-	return 0
-}
-
-func (x *TryAcquireRequest) GetOwnerId() string {
-	if x != nil {
-		return x.OwnerId
-	}
-	return ""
-}
-
-func (x *TryAcquireRequest) GetOwner() string {
-	if x != nil {
-		return x.Owner
-	}
-	return ""
-}
-
-func (x *TryAcquireRequest) GetLabels() map[string]string {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-func (x *TryAcquireRequest) GetWaitMs() int64 {
-	if x != nil {
-		return x.WaitMs
-	}
-	return 0
-}
-
 type TryAcquireResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one of both is set.
@@ -342,7 +258,7 @@ type TryAcquireResponse struct {
 
 func (x *TryAcquireResponse) Reset() {
 	*x = TryAcquireResponse{}
-	mi := &file_coord_v1_lock_proto_msgTypes[3]
+	mi := &file_coord_v1_lock_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +270,7 @@ func (x *TryAcquireResponse) String() string {
 func (*TryAcquireResponse) ProtoMessage() {}
 
 func (x *TryAcquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[3]
+	mi := &file_coord_v1_lock_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +283,7 @@ func (x *TryAcquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TryAcquireResponse.ProtoReflect.Descriptor instead.
 func (*TryAcquireResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{3}
+	return file_coord_v1_lock_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *TryAcquireResponse) GetGranted() *Granted {
@@ -384,121 +300,6 @@ func (x *TryAcquireResponse) GetNotAcquired() *NotAcquired {
 	return nil
 }
 
-type ReleaseRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// As in Granted or Queued.
-	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Token         int64  `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReleaseRequest) Reset() {
-	*x = ReleaseRequest{}
-	mi := &file_coord_v1_lock_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReleaseRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReleaseRequest) ProtoMessage() {}
-
-func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
-func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *ReleaseRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *ReleaseRequest) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *ReleaseRequest) GetToken() int64 {
-	if x != nil {
-		return x.Token
-	}
-	return 0
-}
-
-type ReleaseResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// True if this request removed the entry; false if it was gone before: released, expired, or deleted.
-	Released bool `protobuf:"varint,1,opt,name=released,proto3" json:"released,omitempty"`
-	// The store's revision after the request.
-	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ReleaseResponse) Reset() {
-	*x = ReleaseResponse{}
-	mi := &file_coord_v1_lock_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ReleaseResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ReleaseResponse) ProtoMessage() {}
-
-func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
-func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *ReleaseResponse) GetReleased() bool {
-	if x != nil {
-		return x.Released
-	}
-	return false
-}
-
-func (x *ReleaseResponse) GetRevision() int64 {
-	if x != nil {
-		return x.Revision
-	}
-	return 0
-}
-
 type CheckTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -510,7 +311,7 @@ type CheckTokenRequest struct {
 
 func (x *CheckTokenRequest) Reset() {
 	*x = CheckTokenRequest{}
-	mi := &file_coord_v1_lock_proto_msgTypes[6]
+	mi := &file_coord_v1_lock_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +323,7 @@ func (x *CheckTokenRequest) String() string {
 func (*CheckTokenRequest) ProtoMessage() {}
 
 func (x *CheckTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[6]
+	mi := &file_coord_v1_lock_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +336,7 @@ func (x *CheckTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckTokenRequest.ProtoReflect.Descriptor instead.
 func (*CheckTokenRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{6}
+	return file_coord_v1_lock_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CheckTokenRequest) GetName() string {
@@ -573,7 +374,7 @@ type CheckTokenResponse struct {
 
 func (x *CheckTokenResponse) Reset() {
 	*x = CheckTokenResponse{}
-	mi := &file_coord_v1_lock_proto_msgTypes[7]
+	mi := &file_coord_v1_lock_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +386,7 @@ func (x *CheckTokenResponse) String() string {
 func (*CheckTokenResponse) ProtoMessage() {}
 
 func (x *CheckTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[7]
+	mi := &file_coord_v1_lock_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +399,7 @@ func (x *CheckTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckTokenResponse.ProtoReflect.Descriptor instead.
 func (*CheckTokenResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{7}
+	return file_coord_v1_lock_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CheckTokenResponse) GetHolds() bool {
@@ -635,7 +436,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_coord_v1_lock_proto_msgTypes[8]
+	mi := &file_coord_v1_lock_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +448,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[8]
+	mi := &file_coord_v1_lock_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +461,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{8}
+	return file_coord_v1_lock_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DescribeRequest) GetName() string {
@@ -705,7 +506,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_coord_v1_lock_proto_msgTypes[9]
+	mi := &file_coord_v1_lock_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +518,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_lock_proto_msgTypes[9]
+	mi := &file_coord_v1_lock_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +531,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_coord_v1_lock_proto_rawDescGZIP(), []int{9}
+	return file_coord_v1_lock_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribeResponse) GetHolder() *Entry {
@@ -793,7 +594,7 @@ var File_coord_v1_lock_proto protoreflect.FileDescriptor
 
 const file_coord_v1_lock_proto_rawDesc = "" +
 	"\n" +
-	"\x13coord/v1/lock.proto\x12\bcoord.v1\x1a\x14coord/v1/queue.proto\"\xbb\x02\n" +
+	"\x13coord/v1/lock.proto\x12\bcoord.v1\x1a\x14coord/v1/queue.proto\x1a\x15coord/v1/stream.proto\"\xbb\x02\n" +
 	"\x0eAcquireRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
@@ -811,27 +612,10 @@ const file_coord_v1_lock_proto_rawDesc = "" +
 	"\agranted\x18\x02 \x01(\v2\x11.coord.v1.GrantedH\x00R\agranted\x12:\n" +
 	"\fnot_acquired\x18\x03 \x01(\v2\x15.coord.v1.NotAcquiredH\x00R\vnotAcquired\x12$\n" +
 	"\x04lost\x18\x04 \x01(\v2\x0e.coord.v1.LostH\x00R\x04lostB\a\n" +
-	"\x05event\"\x83\x02\n" +
-	"\x11TryAcquireRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\x12?\n" +
-	"\x06labels\x18\x05 \x03(\v2'.coord.v1.TryAcquireRequest.LabelsEntryR\x06labels\x12\x17\n" +
-	"\await_ms\x18\x06 \x01(\x03R\x06waitMs\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"{\n" +
+	"\x05event\"{\n" +
 	"\x12TryAcquireResponse\x12+\n" +
 	"\agranted\x18\x01 \x01(\v2\x11.coord.v1.GrantedR\agranted\x128\n" +
-	"\fnot_acquired\x18\x02 \x01(\v2\x15.coord.v1.NotAcquiredR\vnotAcquired\"L\n" +
-	"\x0eReleaseRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x03R\x05token\"I\n" +
-	"\x0fReleaseResponse\x12\x1a\n" +
-	"\breleased\x18\x01 \x01(\bR\breleased\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"O\n" +
+	"\fnot_acquired\x18\x02 \x01(\v2\x15.coord.v1.NotAcquiredR\vnotAcquired\"O\n" +
 	"\x11CheckTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -852,12 +636,12 @@ const file_coord_v1_lock_proto_rawDesc = "" +
 	"\aholders\x18\x05 \x03(\v2\x0f.coord.v1.EntryR\aholders\x12\x18\n" +
 	"\aholding\x18\x06 \x01(\x03R\aholding\x125\n" +
 	"\tsemaphore\x18\a \x01(\v2\x17.coord.v1.SemaphoreInfoR\tsemaphore\x12/\n" +
-	"\abarrier\x18\b \x01(\v2\x15.coord.v1.BarrierInfoR\abarrier2\xda\x02\n" +
+	"\abarrier\x18\b \x01(\v2\x15.coord.v1.BarrierInfoR\abarrier2\xc9\x02\n" +
 	"\x04Lock\x12=\n" +
-	"\aAcquire\x12\x18.coord.v1.AcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12G\n" +
+	"\aAcquire\x12\x18.coord.v1.AcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12D\n" +
 	"\n" +
-	"TryAcquire\x12\x1b.coord.v1.TryAcquireRequest\x1a\x1c.coord.v1.TryAcquireResponse\x12>\n" +
-	"\aRelease\x12\x18.coord.v1.ReleaseRequest\x1a\x19.coord.v1.ReleaseResponse\x12G\n" +
+	"TryAcquire\x12\x18.coord.v1.AcquireRequest\x1a\x1c.coord.v1.TryAcquireResponse\x120\n" +
+	"\aRelease\x12\x11.coord.v1.Release\x1a\x12.coord.v1.Released\x12G\n" +
 	"\n" +
 	"CheckToken\x12\x1b.coord.v1.CheckTokenRequest\x1a\x1c.coord.v1.CheckTokenResponse\x12A\n" +
 	"\bDescribe\x12\x19.coord.v1.DescribeRequest\x1a\x1a.coord.v1.DescribeResponseB3Z1github.com/coord-dev/coord/proto/coord/v1;coordv1b\x06proto3"
@@ -874,59 +658,56 @@ func file_coord_v1_lock_proto_rawDescGZIP() []byte {
 	return file_coord_v1_lock_proto_rawDescData
 }
 
-var file_coord_v1_lock_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_coord_v1_lock_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_coord_v1_lock_proto_goTypes = []any{
 	(*AcquireRequest)(nil),     // 0: coord.v1.AcquireRequest
 	(*AcquireEvent)(nil),       // 1: coord.v1.AcquireEvent
-	(*TryAcquireRequest)(nil),  // 2: coord.v1.TryAcquireRequest
-	(*TryAcquireResponse)(nil), // 3: coord.v1.TryAcquireResponse
-	(*ReleaseRequest)(nil),     // 4: coord.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),    // 5: coord.v1.ReleaseResponse
-	(*CheckTokenRequest)(nil),  // 6: coord.v1.CheckTokenRequest
-	(*CheckTokenResponse)(nil), // 7: coord.v1.CheckTokenResponse
-	(*DescribeRequest)(nil),    // 8: coord.v1.DescribeRequest
-	(*DescribeResponse)(nil),   // 9: coord.v1.DescribeResponse
-	nil,                        // 10: coord.v1.AcquireRequest.LabelsEntry
-	nil,                        // 11: coord.v1.TryAcquireRequest.LabelsEntry
-	(*Queued)(nil),             // 12: coord.v1.Queued
-	(*Granted)(nil),            // 13: coord.v1.Granted
-	(*NotAcquired)(nil),        // 14: coord.v1.NotAcquired
-	(*Lost)(nil),               // 15: coord.v1.Lost
-	(QueueKind)(0),             // 16: coord.v1.QueueKind
-	(*Entry)(nil),              // 17: coord.v1.Entry
-	(*SemaphoreInfo)(nil),      // 18: coord.v1.SemaphoreInfo
-	(*BarrierInfo)(nil),        // 19: coord.v1.BarrierInfo
+	(*TryAcquireResponse)(nil), // 2: coord.v1.TryAcquireResponse
+	(*CheckTokenRequest)(nil),  // 3: coord.v1.CheckTokenRequest
+	(*CheckTokenResponse)(nil), // 4: coord.v1.CheckTokenResponse
+	(*DescribeRequest)(nil),    // 5: coord.v1.DescribeRequest
+	(*DescribeResponse)(nil),   // 6: coord.v1.DescribeResponse
+	nil,                        // 7: coord.v1.AcquireRequest.LabelsEntry
+	(*Queued)(nil),             // 8: coord.v1.Queued
+	(*Granted)(nil),            // 9: coord.v1.Granted
+	(*NotAcquired)(nil),        // 10: coord.v1.NotAcquired
+	(*Lost)(nil),               // 11: coord.v1.Lost
+	(QueueKind)(0),             // 12: coord.v1.QueueKind
+	(*Entry)(nil),              // 13: coord.v1.Entry
+	(*SemaphoreInfo)(nil),      // 14: coord.v1.SemaphoreInfo
+	(*BarrierInfo)(nil),        // 15: coord.v1.BarrierInfo
+	(*Release)(nil),            // 16: coord.v1.Release
+	(*Released)(nil),           // 17: coord.v1.Released
 }
 var file_coord_v1_lock_proto_depIdxs = []int32{
-	10, // 0: coord.v1.AcquireRequest.labels:type_name -> coord.v1.AcquireRequest.LabelsEntry
-	12, // 1: coord.v1.AcquireEvent.queued:type_name -> coord.v1.Queued
-	13, // 2: coord.v1.AcquireEvent.granted:type_name -> coord.v1.Granted
-	14, // 3: coord.v1.AcquireEvent.not_acquired:type_name -> coord.v1.NotAcquired
-	15, // 4: coord.v1.AcquireEvent.lost:type_name -> coord.v1.Lost
-	11, // 5: coord.v1.TryAcquireRequest.labels:type_name -> coord.v1.TryAcquireRequest.LabelsEntry
-	13, // 6: coord.v1.TryAcquireResponse.granted:type_name -> coord.v1.Granted
-	14, // 7: coord.v1.TryAcquireResponse.not_acquired:type_name -> coord.v1.NotAcquired
-	16, // 8: coord.v1.DescribeRequest.kind:type_name -> coord.v1.QueueKind
-	17, // 9: coord.v1.DescribeResponse.holder:type_name -> coord.v1.Entry
-	17, // 10: coord.v1.DescribeResponse.waiters:type_name -> coord.v1.Entry
-	17, // 11: coord.v1.DescribeResponse.holders:type_name -> coord.v1.Entry
-	18, // 12: coord.v1.DescribeResponse.semaphore:type_name -> coord.v1.SemaphoreInfo
-	19, // 13: coord.v1.DescribeResponse.barrier:type_name -> coord.v1.BarrierInfo
-	0,  // 14: coord.v1.Lock.Acquire:input_type -> coord.v1.AcquireRequest
-	2,  // 15: coord.v1.Lock.TryAcquire:input_type -> coord.v1.TryAcquireRequest
-	4,  // 16: coord.v1.Lock.Release:input_type -> coord.v1.ReleaseRequest
-	6,  // 17: coord.v1.Lock.CheckToken:input_type -> coord.v1.CheckTokenRequest
-	8,  // 18: coord.v1.Lock.Describe:input_type -> coord.v1.DescribeRequest
-	1,  // 19: coord.v1.Lock.Acquire:output_type -> coord.v1.AcquireEvent
-	3,  // 20: coord.v1.Lock.TryAcquire:output_type -> coord.v1.TryAcquireResponse
-	5,  // 21: coord.v1.Lock.Release:output_type -> coord.v1.ReleaseResponse
-	7,  // 22: coord.v1.Lock.CheckToken:output_type -> coord.v1.CheckTokenResponse
-	9,  // 23: coord.v1.Lock.Describe:output_type -> coord.v1.DescribeResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	7,  // 0: coord.v1.AcquireRequest.labels:type_name -> coord.v1.AcquireRequest.LabelsEntry
+	8,  // 1: coord.v1.AcquireEvent.queued:type_name -> coord.v1.Queued
+	9,  // 2: coord.v1.AcquireEvent.granted:type_name -> coord.v1.Granted
+	10, // 3: coord.v1.AcquireEvent.not_acquired:type_name -> coord.v1.NotAcquired
+	11, // 4: coord.v1.AcquireEvent.lost:type_name -> coord.v1.Lost
+	9,  // 5: coord.v1.TryAcquireResponse.granted:type_name -> coord.v1.Granted
+	10, // 6: coord.v1.TryAcquireResponse.not_acquired:type_name -> coord.v1.NotAcquired
+	12, // 7: coord.v1.DescribeRequest.kind:type_name -> coord.v1.QueueKind
+	13, // 8: coord.v1.DescribeResponse.holder:type_name -> coord.v1.Entry
+	13, // 9: coord.v1.DescribeResponse.waiters:type_name -> coord.v1.Entry
+	13, // 10: coord.v1.DescribeResponse.holders:type_name -> coord.v1.Entry
+	14, // 11: coord.v1.DescribeResponse.semaphore:type_name -> coord.v1.SemaphoreInfo
+	15, // 12: coord.v1.DescribeResponse.barrier:type_name -> coord.v1.BarrierInfo
+	0,  // 13: coord.v1.Lock.Acquire:input_type -> coord.v1.AcquireRequest
+	0,  // 14: coord.v1.Lock.TryAcquire:input_type -> coord.v1.AcquireRequest
+	16, // 15: coord.v1.Lock.Release:input_type -> coord.v1.Release
+	3,  // 16: coord.v1.Lock.CheckToken:input_type -> coord.v1.CheckTokenRequest
+	5,  // 17: coord.v1.Lock.Describe:input_type -> coord.v1.DescribeRequest
+	1,  // 18: coord.v1.Lock.Acquire:output_type -> coord.v1.AcquireEvent
+	2,  // 19: coord.v1.Lock.TryAcquire:output_type -> coord.v1.TryAcquireResponse
+	17, // 20: coord.v1.Lock.Release:output_type -> coord.v1.Released
+	4,  // 21: coord.v1.Lock.CheckToken:output_type -> coord.v1.CheckTokenResponse
+	6,  // 22: coord.v1.Lock.Describe:output_type -> coord.v1.DescribeResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_lock_proto_init() }
@@ -935,6 +716,7 @@ func file_coord_v1_lock_proto_init() {
 		return
 	}
 	file_coord_v1_queue_proto_init()
+	file_coord_v1_stream_proto_init()
 	file_coord_v1_lock_proto_msgTypes[1].OneofWrappers = []any{
 		(*AcquireEvent_Queued)(nil),
 		(*AcquireEvent_Granted)(nil),
@@ -947,7 +729,7 @@ func file_coord_v1_lock_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_lock_proto_rawDesc), len(file_coord_v1_lock_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

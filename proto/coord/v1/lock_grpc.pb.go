@@ -60,10 +60,10 @@ type LockClient interface {
 	Acquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireEvent], error)
 	// TryAcquire answers once. With wait_ms 0 it enqueues only if it holds at once; otherwise it waits up to wait_ms, and
 	// the entry is gone before it answers that it was not acquired.
-	TryAcquire(ctx context.Context, in *TryAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error)
-	// Release removes the entry if its create revision is the token: it frees this grant, or withdraws this waiter, and
-	// never anything newer. Repeating it is harmless.
-	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
+	TryAcquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error)
+	// Release is KIND_RELEASE: it removes each entry whose create revision is the token: it frees this grant, or withdraws this
+	// waiter, and never anything newer. Repeating it is harmless.
+	Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error)
 	// CheckToken says, linearizably, whether the entry with this token holds the lock now.
 	CheckToken(ctx context.Context, in *CheckTokenRequest, opts ...grpc.CallOption) (*CheckTokenResponse, error)
 	// Describe returns the holder and the queue, linearizably.
@@ -97,7 +97,7 @@ func (c *lockClient) Acquire(ctx context.Context, in *AcquireRequest, opts ...gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Lock_AcquireClient = grpc.ServerStreamingClient[AcquireEvent]
 
-func (c *lockClient) TryAcquire(ctx context.Context, in *TryAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error) {
+func (c *lockClient) TryAcquire(ctx context.Context, in *AcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TryAcquireResponse)
 	err := c.cc.Invoke(ctx, Lock_TryAcquire_FullMethodName, in, out, cOpts...)
@@ -107,9 +107,9 @@ func (c *lockClient) TryAcquire(ctx context.Context, in *TryAcquireRequest, opts
 	return out, nil
 }
 
-func (c *lockClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+func (c *lockClient) Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReleaseResponse)
+	out := new(Released)
 	err := c.cc.Invoke(ctx, Lock_Release_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -171,10 +171,10 @@ type LockServer interface {
 	Acquire(*AcquireRequest, grpc.ServerStreamingServer[AcquireEvent]) error
 	// TryAcquire answers once. With wait_ms 0 it enqueues only if it holds at once; otherwise it waits up to wait_ms, and
 	// the entry is gone before it answers that it was not acquired.
-	TryAcquire(context.Context, *TryAcquireRequest) (*TryAcquireResponse, error)
-	// Release removes the entry if its create revision is the token: it frees this grant, or withdraws this waiter, and
-	// never anything newer. Repeating it is harmless.
-	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	TryAcquire(context.Context, *AcquireRequest) (*TryAcquireResponse, error)
+	// Release is KIND_RELEASE: it removes each entry whose create revision is the token: it frees this grant, or withdraws this
+	// waiter, and never anything newer. Repeating it is harmless.
+	Release(context.Context, *Release) (*Released, error)
 	// CheckToken says, linearizably, whether the entry with this token holds the lock now.
 	CheckToken(context.Context, *CheckTokenRequest) (*CheckTokenResponse, error)
 	// Describe returns the holder and the queue, linearizably.
@@ -192,10 +192,10 @@ type UnimplementedLockServer struct{}
 func (UnimplementedLockServer) Acquire(*AcquireRequest, grpc.ServerStreamingServer[AcquireEvent]) error {
 	return status.Error(codes.Unimplemented, "method Acquire not implemented")
 }
-func (UnimplementedLockServer) TryAcquire(context.Context, *TryAcquireRequest) (*TryAcquireResponse, error) {
+func (UnimplementedLockServer) TryAcquire(context.Context, *AcquireRequest) (*TryAcquireResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TryAcquire not implemented")
 }
-func (UnimplementedLockServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+func (UnimplementedLockServer) Release(context.Context, *Release) (*Released, error) {
 	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
 }
 func (UnimplementedLockServer) CheckToken(context.Context, *CheckTokenRequest) (*CheckTokenResponse, error) {
@@ -237,7 +237,7 @@ func _Lock_Acquire_Handler(srv interface{}, stream grpc.ServerStream) error {
 type Lock_AcquireServer = grpc.ServerStreamingServer[AcquireEvent]
 
 func _Lock_TryAcquire_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(TryAcquireRequest)
+	in := new(AcquireRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -249,13 +249,13 @@ func _Lock_TryAcquire_Handler(srv interface{}, ctx context.Context, dec func(int
 		FullMethod: Lock_TryAcquire_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(LockServer).TryAcquire(ctx, req.(*TryAcquireRequest))
+		return srv.(LockServer).TryAcquire(ctx, req.(*AcquireRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
 func _Lock_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReleaseRequest)
+	in := new(Release)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -267,7 +267,7 @@ func _Lock_Release_Handler(srv interface{}, ctx context.Context, dec func(interf
 		FullMethod: Lock_Release_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(LockServer).Release(ctx, req.(*ReleaseRequest))
+		return srv.(LockServer).Release(ctx, req.(*Release))
 	}
 	return interceptor(ctx, in, info, handler)
 }

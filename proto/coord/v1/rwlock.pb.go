@@ -130,99 +130,6 @@ func (x *RWAcquireRequest) GetWrite() bool {
 	return false
 }
 
-type RWTryAcquireRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Lease   int64                  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"` // all fields but write: as in TryAcquireRequest
-	OwnerId string                 `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
-	Owner   string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
-	Labels  map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	WaitMs  int64                  `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	// To write; else to read.
-	Write         bool `protobuf:"varint,7,opt,name=write,proto3" json:"write,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RWTryAcquireRequest) Reset() {
-	*x = RWTryAcquireRequest{}
-	mi := &file_coord_v1_rwlock_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RWTryAcquireRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RWTryAcquireRequest) ProtoMessage() {}
-
-func (x *RWTryAcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_rwlock_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RWTryAcquireRequest.ProtoReflect.Descriptor instead.
-func (*RWTryAcquireRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *RWTryAcquireRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *RWTryAcquireRequest) GetLease() int64 {
-	if x != nil {
-		return x.Lease
-	}
-	return 0
-}
-
-func (x *RWTryAcquireRequest) GetOwnerId() string {
-	if x != nil {
-		return x.OwnerId
-	}
-	return ""
-}
-
-func (x *RWTryAcquireRequest) GetOwner() string {
-	if x != nil {
-		return x.Owner
-	}
-	return ""
-}
-
-func (x *RWTryAcquireRequest) GetLabels() map[string]string {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-func (x *RWTryAcquireRequest) GetWaitMs() int64 {
-	if x != nil {
-		return x.WaitMs
-	}
-	return 0
-}
-
-func (x *RWTryAcquireRequest) GetWrite() bool {
-	if x != nil {
-		return x.Write
-	}
-	return false
-}
-
 // RWAcquire is KIND_RW_ACQUIRE, answered by Acquired with one entry.
 type RWAcquire struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -233,14 +140,16 @@ type RWAcquire struct {
 	Try      bool                   `protobuf:"varint,5,opt,name=try,proto3" json:"try,omitempty"`
 	LingerMs int64                  `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
 	// To write; else to read.
-	Write         bool `protobuf:"varint,7,opt,name=write,proto3" json:"write,omitempty"`
+	Write         bool  `protobuf:"varint,7,opt,name=write,proto3" json:"write,omitempty"`
+	Lease         int64 `protobuf:"varint,8,opt,name=lease,proto3" json:"lease,omitempty"`                                // as in Acquire
+	ResumeToken   int64 `protobuf:"varint,9,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"` // as in Acquire; then write does not count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RWAcquire) Reset() {
 	*x = RWAcquire{}
-	mi := &file_coord_v1_rwlock_proto_msgTypes[2]
+	mi := &file_coord_v1_rwlock_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +161,7 @@ func (x *RWAcquire) String() string {
 func (*RWAcquire) ProtoMessage() {}
 
 func (x *RWAcquire) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_rwlock_proto_msgTypes[2]
+	mi := &file_coord_v1_rwlock_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +174,7 @@ func (x *RWAcquire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RWAcquire.ProtoReflect.Descriptor instead.
 func (*RWAcquire) Descriptor() ([]byte, []int) {
-	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{2}
+	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *RWAcquire) GetName() string {
@@ -317,6 +226,20 @@ func (x *RWAcquire) GetWrite() bool {
 	return false
 }
 
+func (x *RWAcquire) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *RWAcquire) GetResumeToken() int64 {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return 0
+}
+
 // RWDowngrade is also KIND_RW_DOWNGRADE.
 type RWDowngrade struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +251,7 @@ type RWDowngrade struct {
 
 func (x *RWDowngrade) Reset() {
 	*x = RWDowngrade{}
-	mi := &file_coord_v1_rwlock_proto_msgTypes[3]
+	mi := &file_coord_v1_rwlock_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +263,7 @@ func (x *RWDowngrade) String() string {
 func (*RWDowngrade) ProtoMessage() {}
 
 func (x *RWDowngrade) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_rwlock_proto_msgTypes[3]
+	mi := &file_coord_v1_rwlock_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +276,7 @@ func (x *RWDowngrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RWDowngrade.ProtoReflect.Descriptor instead.
 func (*RWDowngrade) Descriptor() ([]byte, []int) {
-	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{3}
+	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RWDowngrade) GetEntry() *Guard {
@@ -374,7 +297,7 @@ type RWDowngraded struct {
 
 func (x *RWDowngraded) Reset() {
 	*x = RWDowngraded{}
-	mi := &file_coord_v1_rwlock_proto_msgTypes[4]
+	mi := &file_coord_v1_rwlock_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +309,7 @@ func (x *RWDowngraded) String() string {
 func (*RWDowngraded) ProtoMessage() {}
 
 func (x *RWDowngraded) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_rwlock_proto_msgTypes[4]
+	mi := &file_coord_v1_rwlock_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +322,7 @@ func (x *RWDowngraded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RWDowngraded.ProtoReflect.Descriptor instead.
 func (*RWDowngraded) Descriptor() ([]byte, []int) {
-	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{4}
+	return file_coord_v1_rwlock_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RWDowngraded) GetDowngraded() bool {
@@ -433,18 +356,7 @@ const file_coord_v1_rwlock_proto_rawDesc = "" +
 	"\x05write\x18\t \x01(\bR\x05write\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x02\n" +
-	"\x13RWTryAcquireRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\x12A\n" +
-	"\x06labels\x18\x05 \x03(\v2).coord.v1.RWTryAcquireRequest.LabelsEntryR\x06labels\x12\x17\n" +
-	"\await_ms\x18\x06 \x01(\x03R\x06waitMs\x12\x14\n" +
-	"\x05write\x18\a \x01(\bR\x05write\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc2\x02\n" +
 	"\tRWAcquire\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x14\n" +
@@ -452,7 +364,9 @@ const file_coord_v1_rwlock_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2\x1f.coord.v1.RWAcquire.LabelsEntryR\x06labels\x12\x10\n" +
 	"\x03try\x18\x05 \x01(\bR\x03try\x12\x1b\n" +
 	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\x12\x14\n" +
-	"\x05write\x18\a \x01(\bR\x05write\x1a9\n" +
+	"\x05write\x18\a \x01(\bR\x05write\x12\x14\n" +
+	"\x05lease\x18\b \x01(\x03R\x05lease\x12!\n" +
+	"\fresume_token\x18\t \x01(\x03R\vresumeToken\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
@@ -462,12 +376,12 @@ const file_coord_v1_rwlock_proto_rawDesc = "" +
 	"\n" +
 	"downgraded\x18\x01 \x01(\bR\n" +
 	"downgraded\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision2\x9c\x03\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision2\x8b\x03\n" +
 	"\x06RWLock\x12?\n" +
-	"\aAcquire\x12\x1a.coord.v1.RWAcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12I\n" +
+	"\aAcquire\x12\x1a.coord.v1.RWAcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12F\n" +
 	"\n" +
-	"TryAcquire\x12\x1d.coord.v1.RWTryAcquireRequest\x1a\x1c.coord.v1.TryAcquireResponse\x12>\n" +
-	"\aRelease\x12\x18.coord.v1.ReleaseRequest\x1a\x19.coord.v1.ReleaseResponse\x12:\n" +
+	"TryAcquire\x12\x1a.coord.v1.RWAcquireRequest\x1a\x1c.coord.v1.TryAcquireResponse\x120\n" +
+	"\aRelease\x12\x11.coord.v1.Release\x1a\x12.coord.v1.Released\x12:\n" +
 	"\tDowngrade\x12\x15.coord.v1.RWDowngrade\x1a\x16.coord.v1.RWDowngraded\x12G\n" +
 	"\n" +
 	"CheckToken\x12\x1b.coord.v1.CheckTokenRequest\x1a\x1c.coord.v1.CheckTokenResponse\x12A\n" +
@@ -485,48 +399,45 @@ func file_coord_v1_rwlock_proto_rawDescGZIP() []byte {
 	return file_coord_v1_rwlock_proto_rawDescData
 }
 
-var file_coord_v1_rwlock_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_coord_v1_rwlock_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_coord_v1_rwlock_proto_goTypes = []any{
-	(*RWAcquireRequest)(nil),    // 0: coord.v1.RWAcquireRequest
-	(*RWTryAcquireRequest)(nil), // 1: coord.v1.RWTryAcquireRequest
-	(*RWAcquire)(nil),           // 2: coord.v1.RWAcquire
-	(*RWDowngrade)(nil),         // 3: coord.v1.RWDowngrade
-	(*RWDowngraded)(nil),        // 4: coord.v1.RWDowngraded
-	nil,                         // 5: coord.v1.RWAcquireRequest.LabelsEntry
-	nil,                         // 6: coord.v1.RWTryAcquireRequest.LabelsEntry
-	nil,                         // 7: coord.v1.RWAcquire.LabelsEntry
-	(*Guard)(nil),               // 8: coord.v1.Guard
-	(*ReleaseRequest)(nil),      // 9: coord.v1.ReleaseRequest
-	(*CheckTokenRequest)(nil),   // 10: coord.v1.CheckTokenRequest
-	(*DescribeRequest)(nil),     // 11: coord.v1.DescribeRequest
-	(*AcquireEvent)(nil),        // 12: coord.v1.AcquireEvent
-	(*TryAcquireResponse)(nil),  // 13: coord.v1.TryAcquireResponse
-	(*ReleaseResponse)(nil),     // 14: coord.v1.ReleaseResponse
-	(*CheckTokenResponse)(nil),  // 15: coord.v1.CheckTokenResponse
-	(*DescribeResponse)(nil),    // 16: coord.v1.DescribeResponse
+	(*RWAcquireRequest)(nil),   // 0: coord.v1.RWAcquireRequest
+	(*RWAcquire)(nil),          // 1: coord.v1.RWAcquire
+	(*RWDowngrade)(nil),        // 2: coord.v1.RWDowngrade
+	(*RWDowngraded)(nil),       // 3: coord.v1.RWDowngraded
+	nil,                        // 4: coord.v1.RWAcquireRequest.LabelsEntry
+	nil,                        // 5: coord.v1.RWAcquire.LabelsEntry
+	(*Guard)(nil),              // 6: coord.v1.Guard
+	(*Release)(nil),            // 7: coord.v1.Release
+	(*CheckTokenRequest)(nil),  // 8: coord.v1.CheckTokenRequest
+	(*DescribeRequest)(nil),    // 9: coord.v1.DescribeRequest
+	(*AcquireEvent)(nil),       // 10: coord.v1.AcquireEvent
+	(*TryAcquireResponse)(nil), // 11: coord.v1.TryAcquireResponse
+	(*Released)(nil),           // 12: coord.v1.Released
+	(*CheckTokenResponse)(nil), // 13: coord.v1.CheckTokenResponse
+	(*DescribeResponse)(nil),   // 14: coord.v1.DescribeResponse
 }
 var file_coord_v1_rwlock_proto_depIdxs = []int32{
-	5,  // 0: coord.v1.RWAcquireRequest.labels:type_name -> coord.v1.RWAcquireRequest.LabelsEntry
-	6,  // 1: coord.v1.RWTryAcquireRequest.labels:type_name -> coord.v1.RWTryAcquireRequest.LabelsEntry
-	7,  // 2: coord.v1.RWAcquire.labels:type_name -> coord.v1.RWAcquire.LabelsEntry
-	8,  // 3: coord.v1.RWDowngrade.entry:type_name -> coord.v1.Guard
-	0,  // 4: coord.v1.RWLock.Acquire:input_type -> coord.v1.RWAcquireRequest
-	1,  // 5: coord.v1.RWLock.TryAcquire:input_type -> coord.v1.RWTryAcquireRequest
-	9,  // 6: coord.v1.RWLock.Release:input_type -> coord.v1.ReleaseRequest
-	3,  // 7: coord.v1.RWLock.Downgrade:input_type -> coord.v1.RWDowngrade
-	10, // 8: coord.v1.RWLock.CheckToken:input_type -> coord.v1.CheckTokenRequest
-	11, // 9: coord.v1.RWLock.Describe:input_type -> coord.v1.DescribeRequest
-	12, // 10: coord.v1.RWLock.Acquire:output_type -> coord.v1.AcquireEvent
-	13, // 11: coord.v1.RWLock.TryAcquire:output_type -> coord.v1.TryAcquireResponse
-	14, // 12: coord.v1.RWLock.Release:output_type -> coord.v1.ReleaseResponse
-	4,  // 13: coord.v1.RWLock.Downgrade:output_type -> coord.v1.RWDowngraded
-	15, // 14: coord.v1.RWLock.CheckToken:output_type -> coord.v1.CheckTokenResponse
-	16, // 15: coord.v1.RWLock.Describe:output_type -> coord.v1.DescribeResponse
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	4,  // 0: coord.v1.RWAcquireRequest.labels:type_name -> coord.v1.RWAcquireRequest.LabelsEntry
+	5,  // 1: coord.v1.RWAcquire.labels:type_name -> coord.v1.RWAcquire.LabelsEntry
+	6,  // 2: coord.v1.RWDowngrade.entry:type_name -> coord.v1.Guard
+	0,  // 3: coord.v1.RWLock.Acquire:input_type -> coord.v1.RWAcquireRequest
+	0,  // 4: coord.v1.RWLock.TryAcquire:input_type -> coord.v1.RWAcquireRequest
+	7,  // 5: coord.v1.RWLock.Release:input_type -> coord.v1.Release
+	2,  // 6: coord.v1.RWLock.Downgrade:input_type -> coord.v1.RWDowngrade
+	8,  // 7: coord.v1.RWLock.CheckToken:input_type -> coord.v1.CheckTokenRequest
+	9,  // 8: coord.v1.RWLock.Describe:input_type -> coord.v1.DescribeRequest
+	10, // 9: coord.v1.RWLock.Acquire:output_type -> coord.v1.AcquireEvent
+	11, // 10: coord.v1.RWLock.TryAcquire:output_type -> coord.v1.TryAcquireResponse
+	12, // 11: coord.v1.RWLock.Release:output_type -> coord.v1.Released
+	3,  // 12: coord.v1.RWLock.Downgrade:output_type -> coord.v1.RWDowngraded
+	13, // 13: coord.v1.RWLock.CheckToken:output_type -> coord.v1.CheckTokenResponse
+	14, // 14: coord.v1.RWLock.Describe:output_type -> coord.v1.DescribeResponse
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_rwlock_proto_init() }
@@ -542,7 +453,7 @@ func file_coord_v1_rwlock_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_rwlock_proto_rawDesc), len(file_coord_v1_rwlock_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,9 +50,9 @@ type RWLockClient interface {
 	// Acquire is Lock.Acquire.
 	Acquire(ctx context.Context, in *RWAcquireRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireEvent], error)
 	// TryAcquire is Lock.TryAcquire.
-	TryAcquire(ctx context.Context, in *RWTryAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error)
+	TryAcquire(ctx context.Context, in *RWAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error)
 	// Release is Lock.Release.
-	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
+	Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error)
 	// Downgrade makes a writer that holds a reader. It can be repeated. FailedPrecondition with REASON_NOT_HOLDER if the entry
 	// is gone, or does not hold.
 	Downgrade(ctx context.Context, in *RWDowngrade, opts ...grpc.CallOption) (*RWDowngraded, error)
@@ -89,7 +89,7 @@ func (c *rWLockClient) Acquire(ctx context.Context, in *RWAcquireRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RWLock_AcquireClient = grpc.ServerStreamingClient[AcquireEvent]
 
-func (c *rWLockClient) TryAcquire(ctx context.Context, in *RWTryAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error) {
+func (c *rWLockClient) TryAcquire(ctx context.Context, in *RWAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TryAcquireResponse)
 	err := c.cc.Invoke(ctx, RWLock_TryAcquire_FullMethodName, in, out, cOpts...)
@@ -99,9 +99,9 @@ func (c *rWLockClient) TryAcquire(ctx context.Context, in *RWTryAcquireRequest, 
 	return out, nil
 }
 
-func (c *rWLockClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+func (c *rWLockClient) Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReleaseResponse)
+	out := new(Released)
 	err := c.cc.Invoke(ctx, RWLock_Release_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -162,9 +162,9 @@ type RWLockServer interface {
 	// Acquire is Lock.Acquire.
 	Acquire(*RWAcquireRequest, grpc.ServerStreamingServer[AcquireEvent]) error
 	// TryAcquire is Lock.TryAcquire.
-	TryAcquire(context.Context, *RWTryAcquireRequest) (*TryAcquireResponse, error)
+	TryAcquire(context.Context, *RWAcquireRequest) (*TryAcquireResponse, error)
 	// Release is Lock.Release.
-	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	Release(context.Context, *Release) (*Released, error)
 	// Downgrade makes a writer that holds a reader. It can be repeated. FailedPrecondition with REASON_NOT_HOLDER if the entry
 	// is gone, or does not hold.
 	Downgrade(context.Context, *RWDowngrade) (*RWDowngraded, error)
@@ -185,10 +185,10 @@ type UnimplementedRWLockServer struct{}
 func (UnimplementedRWLockServer) Acquire(*RWAcquireRequest, grpc.ServerStreamingServer[AcquireEvent]) error {
 	return status.Error(codes.Unimplemented, "method Acquire not implemented")
 }
-func (UnimplementedRWLockServer) TryAcquire(context.Context, *RWTryAcquireRequest) (*TryAcquireResponse, error) {
+func (UnimplementedRWLockServer) TryAcquire(context.Context, *RWAcquireRequest) (*TryAcquireResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TryAcquire not implemented")
 }
-func (UnimplementedRWLockServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+func (UnimplementedRWLockServer) Release(context.Context, *Release) (*Released, error) {
 	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
 }
 func (UnimplementedRWLockServer) Downgrade(context.Context, *RWDowngrade) (*RWDowngraded, error) {
@@ -233,7 +233,7 @@ func _RWLock_Acquire_Handler(srv interface{}, stream grpc.ServerStream) error {
 type RWLock_AcquireServer = grpc.ServerStreamingServer[AcquireEvent]
 
 func _RWLock_TryAcquire_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RWTryAcquireRequest)
+	in := new(RWAcquireRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -245,13 +245,13 @@ func _RWLock_TryAcquire_Handler(srv interface{}, ctx context.Context, dec func(i
 		FullMethod: RWLock_TryAcquire_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(RWLockServer).TryAcquire(ctx, req.(*RWTryAcquireRequest))
+		return srv.(RWLockServer).TryAcquire(ctx, req.(*RWAcquireRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
 func _RWLock_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReleaseRequest)
+	in := new(Release)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -263,7 +263,7 @@ func _RWLock_Release_Handler(srv interface{}, ctx context.Context, dec func(inte
 		FullMethod: RWLock_Release_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(RWLockServer).Release(ctx, req.(*ReleaseRequest))
+		return srv.(RWLockServer).Release(ctx, req.(*Release))
 	}
 	return interceptor(ctx, in, info, handler)
 }

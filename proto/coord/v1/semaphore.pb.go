@@ -139,106 +139,6 @@ func (x *SemaphoreAcquireRequest) GetLimit() int64 {
 	return 0
 }
 
-type SemaphoreTryAcquireRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Lease         int64                  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"` // up to wait_ms: as in TryAcquireRequest
-	OwnerId       string                 `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
-	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	WaitMs        int64                  `protobuf:"varint,6,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
-	Permits       int64                  `protobuf:"varint,7,opt,name=permits,proto3" json:"permits,omitempty"` // as in SemaphoreAcquireRequest
-	Limit         int64                  `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`     // as in SemaphoreAcquireRequest
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SemaphoreTryAcquireRequest) Reset() {
-	*x = SemaphoreTryAcquireRequest{}
-	mi := &file_coord_v1_semaphore_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SemaphoreTryAcquireRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SemaphoreTryAcquireRequest) ProtoMessage() {}
-
-func (x *SemaphoreTryAcquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_semaphore_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SemaphoreTryAcquireRequest.ProtoReflect.Descriptor instead.
-func (*SemaphoreTryAcquireRequest) Descriptor() ([]byte, []int) {
-	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *SemaphoreTryAcquireRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *SemaphoreTryAcquireRequest) GetLease() int64 {
-	if x != nil {
-		return x.Lease
-	}
-	return 0
-}
-
-func (x *SemaphoreTryAcquireRequest) GetOwnerId() string {
-	if x != nil {
-		return x.OwnerId
-	}
-	return ""
-}
-
-func (x *SemaphoreTryAcquireRequest) GetOwner() string {
-	if x != nil {
-		return x.Owner
-	}
-	return ""
-}
-
-func (x *SemaphoreTryAcquireRequest) GetLabels() map[string]string {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-func (x *SemaphoreTryAcquireRequest) GetWaitMs() int64 {
-	if x != nil {
-		return x.WaitMs
-	}
-	return 0
-}
-
-func (x *SemaphoreTryAcquireRequest) GetPermits() int64 {
-	if x != nil {
-		return x.Permits
-	}
-	return 0
-}
-
-func (x *SemaphoreTryAcquireRequest) GetLimit() int64 {
-	if x != nil {
-		return x.Limit
-	}
-	return 0
-}
-
 // SemaphoreAcquire is KIND_SEMAPHORE_ACQUIRE, answered by Acquired with one entry.
 type SemaphoreAcquire struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -248,15 +148,17 @@ type SemaphoreAcquire struct {
 	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Try           bool                   `protobuf:"varint,5,opt,name=try,proto3" json:"try,omitempty"`
 	LingerMs      int64                  `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
-	Permits       int64                  `protobuf:"varint,7,opt,name=permits,proto3" json:"permits,omitempty"` // as in SemaphoreAcquireRequest
-	Limit         int64                  `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`     // as in SemaphoreAcquireRequest
+	Permits       int64                  `protobuf:"varint,7,opt,name=permits,proto3" json:"permits,omitempty"`                             // as in SemaphoreAcquireRequest
+	Limit         int64                  `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`                                 // as in SemaphoreAcquireRequest
+	Lease         int64                  `protobuf:"varint,9,opt,name=lease,proto3" json:"lease,omitempty"`                                 // as in Acquire
+	ResumeToken   int64                  `protobuf:"varint,10,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"` // as in Acquire; then permits do not count
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SemaphoreAcquire) Reset() {
 	*x = SemaphoreAcquire{}
-	mi := &file_coord_v1_semaphore_proto_msgTypes[2]
+	mi := &file_coord_v1_semaphore_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -268,7 +170,7 @@ func (x *SemaphoreAcquire) String() string {
 func (*SemaphoreAcquire) ProtoMessage() {}
 
 func (x *SemaphoreAcquire) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_semaphore_proto_msgTypes[2]
+	mi := &file_coord_v1_semaphore_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -281,7 +183,7 @@ func (x *SemaphoreAcquire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemaphoreAcquire.ProtoReflect.Descriptor instead.
 func (*SemaphoreAcquire) Descriptor() ([]byte, []int) {
-	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{2}
+	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *SemaphoreAcquire) GetName() string {
@@ -340,6 +242,20 @@ func (x *SemaphoreAcquire) GetLimit() int64 {
 	return 0
 }
 
+func (x *SemaphoreAcquire) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *SemaphoreAcquire) GetResumeToken() int64 {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return 0
+}
+
 // SemaphoreResize is also KIND_SEMAPHORE_RESIZE.
 type SemaphoreResize struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -354,7 +270,7 @@ type SemaphoreResize struct {
 
 func (x *SemaphoreResize) Reset() {
 	*x = SemaphoreResize{}
-	mi := &file_coord_v1_semaphore_proto_msgTypes[3]
+	mi := &file_coord_v1_semaphore_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +282,7 @@ func (x *SemaphoreResize) String() string {
 func (*SemaphoreResize) ProtoMessage() {}
 
 func (x *SemaphoreResize) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_semaphore_proto_msgTypes[3]
+	mi := &file_coord_v1_semaphore_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +295,7 @@ func (x *SemaphoreResize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemaphoreResize.ProtoReflect.Descriptor instead.
 func (*SemaphoreResize) Descriptor() ([]byte, []int) {
-	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{3}
+	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SemaphoreResize) GetName() string {
@@ -416,7 +332,7 @@ type SemaphoreResized struct {
 
 func (x *SemaphoreResized) Reset() {
 	*x = SemaphoreResized{}
-	mi := &file_coord_v1_semaphore_proto_msgTypes[4]
+	mi := &file_coord_v1_semaphore_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +344,7 @@ func (x *SemaphoreResized) String() string {
 func (*SemaphoreResized) ProtoMessage() {}
 
 func (x *SemaphoreResized) ProtoReflect() protoreflect.Message {
-	mi := &file_coord_v1_semaphore_proto_msgTypes[4]
+	mi := &file_coord_v1_semaphore_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +357,7 @@ func (x *SemaphoreResized) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemaphoreResized.ProtoReflect.Descriptor instead.
 func (*SemaphoreResized) Descriptor() ([]byte, []int) {
-	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{4}
+	return file_coord_v1_semaphore_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SemaphoreResized) GetBefore() int64 {
@@ -469,7 +385,7 @@ var File_coord_v1_semaphore_proto protoreflect.FileDescriptor
 
 const file_coord_v1_semaphore_proto_rawDesc = "" +
 	"\n" +
-	"\x18coord/v1/semaphore.proto\x12\bcoord.v1\x1a\x13coord/v1/lock.proto\"\xfd\x02\n" +
+	"\x18coord/v1/semaphore.proto\x12\bcoord.v1\x1a\x13coord/v1/lock.proto\x1a\x15coord/v1/stream.proto\"\xfd\x02\n" +
 	"\x17SemaphoreAcquireRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
@@ -484,19 +400,7 @@ const file_coord_v1_semaphore_proto_rawDesc = "" +
 	" \x01(\x03R\x05limit\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc5\x02\n" +
-	"\x1aSemaphoreTryAcquireRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x14\n" +
-	"\x05owner\x18\x04 \x01(\tR\x05owner\x12H\n" +
-	"\x06labels\x18\x05 \x03(\v20.coord.v1.SemaphoreTryAcquireRequest.LabelsEntryR\x06labels\x12\x17\n" +
-	"\await_ms\x18\x06 \x01(\x03R\x06waitMs\x12\x18\n" +
-	"\apermits\x18\a \x01(\x03R\apermits\x12\x14\n" +
-	"\x05limit\x18\b \x01(\x03R\x05limit\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb1\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xea\x02\n" +
 	"\x10SemaphoreAcquire\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x14\n" +
@@ -505,7 +409,10 @@ const file_coord_v1_semaphore_proto_rawDesc = "" +
 	"\x03try\x18\x05 \x01(\bR\x03try\x12\x1b\n" +
 	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\x12\x18\n" +
 	"\apermits\x18\a \x01(\x03R\apermits\x12\x14\n" +
-	"\x05limit\x18\b \x01(\x03R\x05limit\x1a9\n" +
+	"\x05limit\x18\b \x01(\x03R\x05limit\x12\x14\n" +
+	"\x05lease\x18\t \x01(\x03R\x05lease\x12!\n" +
+	"\fresume_token\x18\n" +
+	" \x01(\x03R\vresumeToken\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Q\n" +
@@ -516,12 +423,12 @@ const file_coord_v1_semaphore_proto_rawDesc = "" +
 	"\x10SemaphoreResized\x12\x16\n" +
 	"\x06before\x18\x01 \x01(\x03R\x06before\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x03R\x04held\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision2\xb2\x03\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision2\xa1\x03\n" +
 	"\tSemaphore\x12F\n" +
-	"\aAcquire\x12!.coord.v1.SemaphoreAcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12P\n" +
+	"\aAcquire\x12!.coord.v1.SemaphoreAcquireRequest\x1a\x16.coord.v1.AcquireEvent0\x01\x12M\n" +
 	"\n" +
-	"TryAcquire\x12$.coord.v1.SemaphoreTryAcquireRequest\x1a\x1c.coord.v1.TryAcquireResponse\x12>\n" +
-	"\aRelease\x12\x18.coord.v1.ReleaseRequest\x1a\x19.coord.v1.ReleaseResponse\x12?\n" +
+	"TryAcquire\x12!.coord.v1.SemaphoreAcquireRequest\x1a\x1c.coord.v1.TryAcquireResponse\x120\n" +
+	"\aRelease\x12\x11.coord.v1.Release\x1a\x12.coord.v1.Released\x12?\n" +
 	"\x06Resize\x12\x19.coord.v1.SemaphoreResize\x1a\x1a.coord.v1.SemaphoreResized\x12G\n" +
 	"\n" +
 	"CheckToken\x12\x1b.coord.v1.CheckTokenRequest\x1a\x1c.coord.v1.CheckTokenResponse\x12A\n" +
@@ -539,46 +446,43 @@ func file_coord_v1_semaphore_proto_rawDescGZIP() []byte {
 	return file_coord_v1_semaphore_proto_rawDescData
 }
 
-var file_coord_v1_semaphore_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_coord_v1_semaphore_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_coord_v1_semaphore_proto_goTypes = []any{
-	(*SemaphoreAcquireRequest)(nil),    // 0: coord.v1.SemaphoreAcquireRequest
-	(*SemaphoreTryAcquireRequest)(nil), // 1: coord.v1.SemaphoreTryAcquireRequest
-	(*SemaphoreAcquire)(nil),           // 2: coord.v1.SemaphoreAcquire
-	(*SemaphoreResize)(nil),            // 3: coord.v1.SemaphoreResize
-	(*SemaphoreResized)(nil),           // 4: coord.v1.SemaphoreResized
-	nil,                                // 5: coord.v1.SemaphoreAcquireRequest.LabelsEntry
-	nil,                                // 6: coord.v1.SemaphoreTryAcquireRequest.LabelsEntry
-	nil,                                // 7: coord.v1.SemaphoreAcquire.LabelsEntry
-	(*ReleaseRequest)(nil),             // 8: coord.v1.ReleaseRequest
-	(*CheckTokenRequest)(nil),          // 9: coord.v1.CheckTokenRequest
-	(*DescribeRequest)(nil),            // 10: coord.v1.DescribeRequest
-	(*AcquireEvent)(nil),               // 11: coord.v1.AcquireEvent
-	(*TryAcquireResponse)(nil),         // 12: coord.v1.TryAcquireResponse
-	(*ReleaseResponse)(nil),            // 13: coord.v1.ReleaseResponse
-	(*CheckTokenResponse)(nil),         // 14: coord.v1.CheckTokenResponse
-	(*DescribeResponse)(nil),           // 15: coord.v1.DescribeResponse
+	(*SemaphoreAcquireRequest)(nil), // 0: coord.v1.SemaphoreAcquireRequest
+	(*SemaphoreAcquire)(nil),        // 1: coord.v1.SemaphoreAcquire
+	(*SemaphoreResize)(nil),         // 2: coord.v1.SemaphoreResize
+	(*SemaphoreResized)(nil),        // 3: coord.v1.SemaphoreResized
+	nil,                             // 4: coord.v1.SemaphoreAcquireRequest.LabelsEntry
+	nil,                             // 5: coord.v1.SemaphoreAcquire.LabelsEntry
+	(*Release)(nil),                 // 6: coord.v1.Release
+	(*CheckTokenRequest)(nil),       // 7: coord.v1.CheckTokenRequest
+	(*DescribeRequest)(nil),         // 8: coord.v1.DescribeRequest
+	(*AcquireEvent)(nil),            // 9: coord.v1.AcquireEvent
+	(*TryAcquireResponse)(nil),      // 10: coord.v1.TryAcquireResponse
+	(*Released)(nil),                // 11: coord.v1.Released
+	(*CheckTokenResponse)(nil),      // 12: coord.v1.CheckTokenResponse
+	(*DescribeResponse)(nil),        // 13: coord.v1.DescribeResponse
 }
 var file_coord_v1_semaphore_proto_depIdxs = []int32{
-	5,  // 0: coord.v1.SemaphoreAcquireRequest.labels:type_name -> coord.v1.SemaphoreAcquireRequest.LabelsEntry
-	6,  // 1: coord.v1.SemaphoreTryAcquireRequest.labels:type_name -> coord.v1.SemaphoreTryAcquireRequest.LabelsEntry
-	7,  // 2: coord.v1.SemaphoreAcquire.labels:type_name -> coord.v1.SemaphoreAcquire.LabelsEntry
-	0,  // 3: coord.v1.Semaphore.Acquire:input_type -> coord.v1.SemaphoreAcquireRequest
-	1,  // 4: coord.v1.Semaphore.TryAcquire:input_type -> coord.v1.SemaphoreTryAcquireRequest
-	8,  // 5: coord.v1.Semaphore.Release:input_type -> coord.v1.ReleaseRequest
-	3,  // 6: coord.v1.Semaphore.Resize:input_type -> coord.v1.SemaphoreResize
-	9,  // 7: coord.v1.Semaphore.CheckToken:input_type -> coord.v1.CheckTokenRequest
-	10, // 8: coord.v1.Semaphore.Describe:input_type -> coord.v1.DescribeRequest
-	11, // 9: coord.v1.Semaphore.Acquire:output_type -> coord.v1.AcquireEvent
-	12, // 10: coord.v1.Semaphore.TryAcquire:output_type -> coord.v1.TryAcquireResponse
-	13, // 11: coord.v1.Semaphore.Release:output_type -> coord.v1.ReleaseResponse
-	4,  // 12: coord.v1.Semaphore.Resize:output_type -> coord.v1.SemaphoreResized
-	14, // 13: coord.v1.Semaphore.CheckToken:output_type -> coord.v1.CheckTokenResponse
-	15, // 14: coord.v1.Semaphore.Describe:output_type -> coord.v1.DescribeResponse
-	9,  // [9:15] is the sub-list for method output_type
-	3,  // [3:9] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	4,  // 0: coord.v1.SemaphoreAcquireRequest.labels:type_name -> coord.v1.SemaphoreAcquireRequest.LabelsEntry
+	5,  // 1: coord.v1.SemaphoreAcquire.labels:type_name -> coord.v1.SemaphoreAcquire.LabelsEntry
+	0,  // 2: coord.v1.Semaphore.Acquire:input_type -> coord.v1.SemaphoreAcquireRequest
+	0,  // 3: coord.v1.Semaphore.TryAcquire:input_type -> coord.v1.SemaphoreAcquireRequest
+	6,  // 4: coord.v1.Semaphore.Release:input_type -> coord.v1.Release
+	2,  // 5: coord.v1.Semaphore.Resize:input_type -> coord.v1.SemaphoreResize
+	7,  // 6: coord.v1.Semaphore.CheckToken:input_type -> coord.v1.CheckTokenRequest
+	8,  // 7: coord.v1.Semaphore.Describe:input_type -> coord.v1.DescribeRequest
+	9,  // 8: coord.v1.Semaphore.Acquire:output_type -> coord.v1.AcquireEvent
+	10, // 9: coord.v1.Semaphore.TryAcquire:output_type -> coord.v1.TryAcquireResponse
+	11, // 10: coord.v1.Semaphore.Release:output_type -> coord.v1.Released
+	3,  // 11: coord.v1.Semaphore.Resize:output_type -> coord.v1.SemaphoreResized
+	12, // 12: coord.v1.Semaphore.CheckToken:output_type -> coord.v1.CheckTokenResponse
+	13, // 13: coord.v1.Semaphore.Describe:output_type -> coord.v1.DescribeResponse
+	8,  // [8:14] is the sub-list for method output_type
+	2,  // [2:8] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_coord_v1_semaphore_proto_init() }
@@ -587,13 +491,14 @@ func file_coord_v1_semaphore_proto_init() {
 		return
 	}
 	file_coord_v1_lock_proto_init()
+	file_coord_v1_stream_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coord_v1_semaphore_proto_rawDesc), len(file_coord_v1_semaphore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,9 +57,9 @@ type SemaphoreClient interface {
 	// Acquire is Lock.Acquire.
 	Acquire(ctx context.Context, in *SemaphoreAcquireRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AcquireEvent], error)
 	// TryAcquire is Lock.TryAcquire.
-	TryAcquire(ctx context.Context, in *SemaphoreTryAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error)
+	TryAcquire(ctx context.Context, in *SemaphoreAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error)
 	// Release is Lock.Release; all permits of the entry come back.
-	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
+	Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error)
 	// Resize changes the limit, or sets the first one. More permits are given out in the same commit. Nothing is revoked: a limit
 	// below what is held is refused, unless drain is set. A limit below what a waiter wants is always refused.
 	Resize(ctx context.Context, in *SemaphoreResize, opts ...grpc.CallOption) (*SemaphoreResized, error)
@@ -96,7 +96,7 @@ func (c *semaphoreClient) Acquire(ctx context.Context, in *SemaphoreAcquireReque
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Semaphore_AcquireClient = grpc.ServerStreamingClient[AcquireEvent]
 
-func (c *semaphoreClient) TryAcquire(ctx context.Context, in *SemaphoreTryAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error) {
+func (c *semaphoreClient) TryAcquire(ctx context.Context, in *SemaphoreAcquireRequest, opts ...grpc.CallOption) (*TryAcquireResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TryAcquireResponse)
 	err := c.cc.Invoke(ctx, Semaphore_TryAcquire_FullMethodName, in, out, cOpts...)
@@ -106,9 +106,9 @@ func (c *semaphoreClient) TryAcquire(ctx context.Context, in *SemaphoreTryAcquir
 	return out, nil
 }
 
-func (c *semaphoreClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+func (c *semaphoreClient) Release(ctx context.Context, in *Release, opts ...grpc.CallOption) (*Released, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ReleaseResponse)
+	out := new(Released)
 	err := c.cc.Invoke(ctx, Semaphore_Release_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
@@ -176,9 +176,9 @@ type SemaphoreServer interface {
 	// Acquire is Lock.Acquire.
 	Acquire(*SemaphoreAcquireRequest, grpc.ServerStreamingServer[AcquireEvent]) error
 	// TryAcquire is Lock.TryAcquire.
-	TryAcquire(context.Context, *SemaphoreTryAcquireRequest) (*TryAcquireResponse, error)
+	TryAcquire(context.Context, *SemaphoreAcquireRequest) (*TryAcquireResponse, error)
 	// Release is Lock.Release; all permits of the entry come back.
-	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	Release(context.Context, *Release) (*Released, error)
 	// Resize changes the limit, or sets the first one. More permits are given out in the same commit. Nothing is revoked: a limit
 	// below what is held is refused, unless drain is set. A limit below what a waiter wants is always refused.
 	Resize(context.Context, *SemaphoreResize) (*SemaphoreResized, error)
@@ -199,10 +199,10 @@ type UnimplementedSemaphoreServer struct{}
 func (UnimplementedSemaphoreServer) Acquire(*SemaphoreAcquireRequest, grpc.ServerStreamingServer[AcquireEvent]) error {
 	return status.Error(codes.Unimplemented, "method Acquire not implemented")
 }
-func (UnimplementedSemaphoreServer) TryAcquire(context.Context, *SemaphoreTryAcquireRequest) (*TryAcquireResponse, error) {
+func (UnimplementedSemaphoreServer) TryAcquire(context.Context, *SemaphoreAcquireRequest) (*TryAcquireResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TryAcquire not implemented")
 }
-func (UnimplementedSemaphoreServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+func (UnimplementedSemaphoreServer) Release(context.Context, *Release) (*Released, error) {
 	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
 }
 func (UnimplementedSemaphoreServer) Resize(context.Context, *SemaphoreResize) (*SemaphoreResized, error) {
@@ -247,7 +247,7 @@ func _Semaphore_Acquire_Handler(srv interface{}, stream grpc.ServerStream) error
 type Semaphore_AcquireServer = grpc.ServerStreamingServer[AcquireEvent]
 
 func _Semaphore_TryAcquire_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(SemaphoreTryAcquireRequest)
+	in := new(SemaphoreAcquireRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -259,13 +259,13 @@ func _Semaphore_TryAcquire_Handler(srv interface{}, ctx context.Context, dec fun
 		FullMethod: Semaphore_TryAcquire_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(SemaphoreServer).TryAcquire(ctx, req.(*SemaphoreTryAcquireRequest))
+		return srv.(SemaphoreServer).TryAcquire(ctx, req.(*SemaphoreAcquireRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
 
 func _Semaphore_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ReleaseRequest)
+	in := new(Release)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -277,7 +277,7 @@ func _Semaphore_Release_Handler(srv interface{}, ctx context.Context, dec func(i
 		FullMethod: Semaphore_Release_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(SemaphoreServer).Release(ctx, req.(*ReleaseRequest))
+		return srv.(SemaphoreServer).Release(ctx, req.(*Release))
 	}
 	return interceptor(ctx, in, info, handler)
 }

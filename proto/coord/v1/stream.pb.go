@@ -1997,7 +1997,13 @@ type Acquire struct {
 	// Enqueue only if all names hold at once; else nothing is enqueued, and entries tell who holds.
 	Try bool `protobuf:"varint,5,opt,name=try,proto3" json:"try,omitempty"`
 	// If the session expires while it holds, nobody holds for this long, milliseconds, at most 3600000.
-	LingerMs      int64 `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
+	LingerMs int64 `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
+	// Outside of the native stream: the session, id of a live lease, > 0. What an entry that is there asked for with linger_ms
+	// stays.
+	Lease int64 `protobuf:"varint,7,opt,name=lease,proto3" json:"lease,omitempty"`
+	// If not 0: the entries must be there with this token, and none is made. They keep their values, and what they asked for
+	// with linger_ms. If one is not there nothing is done, and all are answered by NONE.
+	ResumeToken   int64 `protobuf:"varint,8,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2074,11 +2080,26 @@ func (x *Acquire) GetLingerMs() int64 {
 	return 0
 }
 
+func (x *Acquire) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *Acquire) GetResumeToken() int64 {
+	if x != nil {
+		return x.ResumeToken
+	}
+	return 0
+}
+
 type Acquired struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order of the names.
-	Entries       []*AcquiredEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	Revision      int64            `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Entries []*AcquiredEntry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// The store's; if there are entries now, the one at which this request made them or took them over: its claim.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2215,8 +2236,11 @@ func (x *AcquiredEntry) GetHolder() *Entry {
 }
 
 type Release struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*Guard               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Entries []*Guard               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// If not 0: only what no later request has taken over than the one that was answered by Acquired with this revision; else
+	// REASON_SUPERSEDED, and nothing is released.
+	Claim         int64 `protobuf:"varint,2,opt,name=claim,proto3" json:"claim,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2256,6 +2280,13 @@ func (x *Release) GetEntries() []*Guard {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *Release) GetClaim() int64 {
+	if x != nil {
+		return x.Claim
+	}
+	return 0
 }
 
 // Released counts the entries that this request removed; those not removed were gone before.
@@ -2321,6 +2352,8 @@ type Campaign struct {
 	// same name without priorities, and no etcd client takes part in it.
 	Priority      int64 `protobuf:"varint,5,opt,name=priority,proto3" json:"priority,omitempty"`
 	LingerMs      int64 `protobuf:"varint,6,opt,name=linger_ms,json=lingerMs,proto3" json:"linger_ms,omitempty"`
+	Lease         int64 `protobuf:"varint,7,opt,name=lease,proto3" json:"lease,omitempty"`                                // as in Acquire
+	ResumeToken   int64 `protobuf:"varint,8,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"` // as in Acquire; not with a priority
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2393,6 +2426,20 @@ func (x *Campaign) GetPriority() int64 {
 func (x *Campaign) GetLingerMs() int64 {
 	if x != nil {
 		return x.LingerMs
+	}
+	return 0
+}
+
+func (x *Campaign) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *Campaign) GetResumeToken() int64 {
+	if x != nil {
+		return x.ResumeToken
 	}
 	return 0
 }
@@ -2954,14 +3001,16 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\"A\n" +
 	"\tWithdrawn\x12\x18\n" +
 	"\aremoved\x18\x01 \x01(\bR\aremoved\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xf1\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xaa\x02\n" +
 	"\aAcquire\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x125\n" +
 	"\x06labels\x18\x04 \x03(\v2\x1d.coord.v1.Acquire.LabelsEntryR\x06labels\x12\x10\n" +
 	"\x03try\x18\x05 \x01(\bR\x03try\x12\x1b\n" +
-	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\x1a9\n" +
+	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\x12\x14\n" +
+	"\x05lease\x18\a \x01(\x03R\x05lease\x12!\n" +
+	"\fresume_token\x18\b \x01(\x03R\vresumeToken\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Y\n" +
@@ -2978,19 +3027,22 @@ const file_coord_v1_stream_proto_rawDesc = "" +
 	"\x05State\x12\b\n" +
 	"\x04NONE\x10\x00\x12\t\n" +
 	"\x05WAITS\x10\x01\x12\t\n" +
-	"\x05HOLDS\x10\x02\"4\n" +
+	"\x05HOLDS\x10\x02\"J\n" +
 	"\aRelease\x12)\n" +
-	"\aentries\x18\x01 \x03(\v2\x0f.coord.v1.GuardR\aentries\"@\n" +
+	"\aentries\x18\x01 \x03(\v2\x0f.coord.v1.GuardR\aentries\x12\x14\n" +
+	"\x05claim\x18\x02 \x01(\x03R\x05claim\"@\n" +
 	"\bReleased\x12\x18\n" +
 	"\aremoved\x18\x01 \x01(\x03R\aremoved\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\x9a\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xd3\x01\n" +
 	"\bCampaign\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bowner_id\x18\x02 \x01(\tR\aownerId\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x10\n" +
 	"\x03try\x18\x04 \x01(\bR\x03try\x12\x1a\n" +
 	"\bpriority\x18\x05 \x01(\x03R\bpriority\x12\x1b\n" +
-	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\"G\n" +
+	"\tlinger_ms\x18\x06 \x01(\x03R\blingerMs\x12\x14\n" +
+	"\x05lease\x18\a \x01(\x03R\x05lease\x12!\n" +
+	"\fresume_token\x18\b \x01(\x03R\vresumeToken\"G\n" +
 	"\bProclaim\x12%\n" +
 	"\x05entry\x18\x01 \x01(\v2\x0f.coord.v1.GuardR\x05entry\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"(\n" +

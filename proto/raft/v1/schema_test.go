@@ -180,7 +180,7 @@ var opaque = strings.Fields(`
 	etcdserverpb.DeleteRangeRequest.key etcdserverpb.DeleteRangeRequest.range_end
 	etcdserverpb.Compare.key etcdserverpb.Compare.value etcdserverpb.Compare.range_end
 	coord.raft.v1.Call.request coord.v1.Request.body
-	coord.recipes.v1.Enqueue.value coord.recipes.v1.Proclaim.value coord.v1.Campaign.value coord.v1.Proclaim.value
+	coord.v1.Campaign.value coord.v1.Proclaim.value
 	coord.v1.GroupJoin.data coord.v1.GroupUpdate.data coord.v1.ServiceInstance.load coord.v1.ServiceInstance.endpoint
 	coord.v1.ConfigDocument.content coord.v1.ConfigSchema.content coord.v1.ConfigVersion.hash coord.v1.ForceReleaseRequest.key
 `)

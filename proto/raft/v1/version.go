@@ -21,7 +21,7 @@ const (
 )
 
 // Since has what came later than with version 1, by its name: a kind of command ("StateHash"), a procedure
-// ("lock.acquire.v1"), a kind of request ("KIND_ACQUIRE"), or a field of what they carry ("coord.v1.Acquire.try").
+// ("acquire.v1"), a kind of request ("KIND_ACQUIRE"), or a field of what they carry ("coord.v1.Acquire.try").
 // Before that version a kind or a procedure is refused, and a field is not there. See Schema.
 var Since = map[string]Version{}
 

@@ -24,469 +24,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type Removed_Outcome int32
-
-const (
-	Removed_OUTCOME_UNSPECIFIED Removed_Outcome = 0
-	Removed_REMOVED             Removed_Outcome = 1
-	Removed_GONE                Removed_Outcome = 2 // no entry with this token any more
-	Removed_SUPERSEDED          Removed_Outcome = 3 // the claim is not this one any more
-)
-
-// Enum value maps for Removed_Outcome.
-var (
-	Removed_Outcome_name = map[int32]string{
-		0: "OUTCOME_UNSPECIFIED",
-		1: "REMOVED",
-		2: "GONE",
-		3: "SUPERSEDED",
-	}
-	Removed_Outcome_value = map[string]int32{
-		"OUTCOME_UNSPECIFIED": 0,
-		"REMOVED":             1,
-		"GONE":                2,
-		"SUPERSEDED":          3,
-	}
-)
-
-func (x Removed_Outcome) Enum() *Removed_Outcome {
-	p := new(Removed_Outcome)
-	*p = x
-	return p
-}
-
-func (x Removed_Outcome) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Removed_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_recipes_v1_recipes_proto_enumTypes[0].Descriptor()
-}
-
-func (Removed_Outcome) Type() protoreflect.EnumType {
-	return &file_recipes_v1_recipes_proto_enumTypes[0]
-}
-
-func (x Removed_Outcome) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Removed_Outcome.Descriptor instead.
-func (Removed_Outcome) EnumDescriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3, 0}
-}
-
-// Enqueue is the request of lock.acquire.v1, election.campaign.v1, rwlock.acquire.v1, semaphore.acquire.v1 and barrier.enter.v1.
-type Enqueue struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Lease   int64                  `protobuf:"varint,2,opt,name=lease,proto3" json:"lease,omitempty"`
-	OwnerId string                 `protobuf:"bytes,3,opt,name=owner_id,json=ownerId,proto3" json:"owner_id,omitempty"`
-	Value   []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
-	// Enqueue only if the entry holds at once.
-	Try bool `protobuf:"varint,5,opt,name=try,proto3" json:"try,omitempty"`
-	// If not 0: the entry must exist with this create revision; none is made, and the value stays.
-	ResumeToken   int64 `protobuf:"varint,6,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
-	Write         bool  `protobuf:"varint,7,opt,name=write,proto3" json:"write,omitempty"`      // of a read-write lock: as in coord.v1.RWAcquireRequest
-	Permits       int64 `protobuf:"varint,8,opt,name=permits,proto3" json:"permits,omitempty"`  // of a semaphore: as in coord.v1.SemaphoreAcquireRequest
-	Limit         int64 `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`      // as before
-	Parties       int64 `protobuf:"varint,10,opt,name=parties,proto3" json:"parties,omitempty"` // of a barrier: as in coord.v1.BarrierEnterRequest
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Enqueue) Reset() {
-	*x = Enqueue{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Enqueue) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Enqueue) ProtoMessage() {}
-
-func (x *Enqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Enqueue.ProtoReflect.Descriptor instead.
-func (*Enqueue) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Enqueue) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Enqueue) GetLease() int64 {
-	if x != nil {
-		return x.Lease
-	}
-	return 0
-}
-
-func (x *Enqueue) GetOwnerId() string {
-	if x != nil {
-		return x.OwnerId
-	}
-	return ""
-}
-
-func (x *Enqueue) GetValue() []byte {
-	if x != nil {
-		return x.Value
-	}
-	return nil
-}
-
-func (x *Enqueue) GetTry() bool {
-	if x != nil {
-		return x.Try
-	}
-	return false
-}
-
-func (x *Enqueue) GetResumeToken() int64 {
-	if x != nil {
-		return x.ResumeToken
-	}
-	return 0
-}
-
-func (x *Enqueue) GetWrite() bool {
-	if x != nil {
-		return x.Write
-	}
-	return false
-}
-
-func (x *Enqueue) GetPermits() int64 {
-	if x != nil {
-		return x.Permits
-	}
-	return 0
-}
-
-func (x *Enqueue) GetLimit() int64 {
-	if x != nil {
-		return x.Limit
-	}
-	return 0
-}
-
-func (x *Enqueue) GetParties() int64 {
-	if x != nil {
-		return x.Parties
-	}
-	return 0
-}
-
-// Enqueued answers Enqueue.
-type Enqueued struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// The entry's create revision; 0: there is no entry (try, or a resume of what is gone).
-	Token int64 `protobuf:"varint,2,opt,name=token,proto3" json:"token,omitempty"`
-	// The entry's mod revision: it tells this request's claim from that of a later one on the same entry.
-	Claim         int64 `protobuf:"varint,3,opt,name=claim,proto3" json:"claim,omitempty"`
-	Holds         bool  `protobuf:"varint,4,opt,name=holds,proto3" json:"holds,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Enqueued) Reset() {
-	*x = Enqueued{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Enqueued) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Enqueued) ProtoMessage() {}
-
-func (x *Enqueued) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Enqueued.ProtoReflect.Descriptor instead.
-func (*Enqueued) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Enqueued) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *Enqueued) GetToken() int64 {
-	if x != nil {
-		return x.Token
-	}
-	return 0
-}
-
-func (x *Enqueued) GetClaim() int64 {
-	if x != nil {
-		return x.Claim
-	}
-	return 0
-}
-
-func (x *Enqueued) GetHolds() bool {
-	if x != nil {
-		return x.Holds
-	}
-	return false
-}
-
-// Remove is the request of lock.release.v1, which removes entries of all kinds, and election.resign.v1.
-type Remove struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Token int64                  `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
-	// If not 0: only if the entry's mod revision is this one.
-	Claim         int64 `protobuf:"varint,4,opt,name=claim,proto3" json:"claim,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Remove) Reset() {
-	*x = Remove{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Remove) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Remove) ProtoMessage() {}
-
-func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Remove.ProtoReflect.Descriptor instead.
-func (*Remove) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Remove) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Remove) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *Remove) GetToken() int64 {
-	if x != nil {
-		return x.Token
-	}
-	return 0
-}
-
-func (x *Remove) GetClaim() int64 {
-	if x != nil {
-		return x.Claim
-	}
-	return 0
-}
-
-// Removed answers Remove.
-type Removed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Outcome       Removed_Outcome        `protobuf:"varint,1,opt,name=outcome,proto3,enum=coord.recipes.v1.Removed_Outcome" json:"outcome,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Removed) Reset() {
-	*x = Removed{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Removed) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Removed) ProtoMessage() {}
-
-func (x *Removed) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Removed.ProtoReflect.Descriptor instead.
-func (*Removed) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *Removed) GetOutcome() Removed_Outcome {
-	if x != nil {
-		return x.Outcome
-	}
-	return Removed_OUTCOME_UNSPECIFIED
-}
-
-// Proclaim is the request of election.proclaim.v1.
-type Proclaim struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	Term          int64                  `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
-	Value         []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Proclaim) Reset() {
-	*x = Proclaim{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Proclaim) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Proclaim) ProtoMessage() {}
-
-func (x *Proclaim) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Proclaim.ProtoReflect.Descriptor instead.
-func (*Proclaim) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *Proclaim) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Proclaim) GetKey() string {
-	if x != nil {
-		return x.Key
-	}
-	return ""
-}
-
-func (x *Proclaim) GetTerm() int64 {
-	if x != nil {
-		return x.Term
-	}
-	return 0
-}
-
-func (x *Proclaim) GetValue() []byte {
-	if x != nil {
-		return x.Value
-	}
-	return nil
-}
-
-// Proclaimed answers Proclaim.
-type Proclaimed struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Proclaimed) Reset() {
-	*x = Proclaimed{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Proclaimed) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Proclaimed) ProtoMessage() {}
-
-func (x *Proclaimed) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Proclaimed.ProtoReflect.Descriptor instead.
-func (*Proclaimed) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{5}
-}
-
 // Member is the value of an entry's key in a read-write lock, a semaphore or a barrier.
 type Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -500,7 +37,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +49,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +62,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{6}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Member) GetKind() uint32 {
@@ -580,7 +117,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +129,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +142,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{7}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Tally) GetEntries() int64 {
@@ -690,7 +227,7 @@ type SemaphoreState struct {
 
 func (x *SemaphoreState) Reset() {
 	*x = SemaphoreState{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +239,7 @@ func (x *SemaphoreState) String() string {
 func (*SemaphoreState) ProtoMessage() {}
 
 func (x *SemaphoreState) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +252,7 @@ func (x *SemaphoreState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemaphoreState.ProtoReflect.Descriptor instead.
 func (*SemaphoreState) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{8}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SemaphoreState) GetLimit() int64 {
@@ -745,7 +282,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +294,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +307,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{9}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Candidate) GetPriority() int64 {
@@ -805,7 +342,7 @@ type Leader struct {
 
 func (x *Leader) Reset() {
 	*x = Leader{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +354,7 @@ func (x *Leader) String() string {
 func (*Leader) ProtoMessage() {}
 
 func (x *Leader) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +367,7 @@ func (x *Leader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leader.ProtoReflect.Descriptor instead.
 func (*Leader) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{10}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Leader) GetKey() string {
@@ -859,7 +396,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +408,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +421,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{11}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Ask) GetToken() int64 {
@@ -922,7 +459,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +471,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +484,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{12}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Transfer) GetFrom() string {
@@ -990,7 +527,7 @@ type Moved struct {
 
 func (x *Moved) Reset() {
 	*x = Moved{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[13]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +539,7 @@ func (x *Moved) String() string {
 func (*Moved) ProtoMessage() {}
 
 func (x *Moved) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[13]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +552,7 @@ func (x *Moved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Moved.ProtoReflect.Descriptor instead.
 func (*Moved) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{13}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Moved) GetKey() string {
@@ -1054,7 +591,7 @@ type ServicePut struct {
 
 func (x *ServicePut) Reset() {
 	*x = ServicePut{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[14]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +603,7 @@ func (x *ServicePut) String() string {
 func (*ServicePut) ProtoMessage() {}
 
 func (x *ServicePut) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[14]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +616,7 @@ func (x *ServicePut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServicePut.ProtoReflect.Descriptor instead.
 func (*ServicePut) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{14}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ServicePut) GetService() string {
@@ -1132,7 +669,7 @@ type ServiceRemove struct {
 
 func (x *ServiceRemove) Reset() {
 	*x = ServiceRemove{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[15]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +681,7 @@ func (x *ServiceRemove) String() string {
 func (*ServiceRemove) ProtoMessage() {}
 
 func (x *ServiceRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[15]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +694,7 @@ func (x *ServiceRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceRemove.ProtoReflect.Descriptor instead.
 func (*ServiceRemove) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{15}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ServiceRemove) GetService() string {
@@ -1209,7 +746,7 @@ type ServiceFound struct {
 
 func (x *ServiceFound) Reset() {
 	*x = ServiceFound{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[16]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +758,7 @@ func (x *ServiceFound) String() string {
 func (*ServiceFound) ProtoMessage() {}
 
 func (x *ServiceFound) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[16]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +771,7 @@ func (x *ServiceFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceFound.ProtoReflect.Descriptor instead.
 func (*ServiceFound) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{16}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ServiceFound) GetService() string {
@@ -1275,7 +812,7 @@ type ServiceNoted struct {
 
 func (x *ServiceNoted) Reset() {
 	*x = ServiceNoted{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[17]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +824,7 @@ func (x *ServiceNoted) String() string {
 func (*ServiceNoted) ProtoMessage() {}
 
 func (x *ServiceNoted) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[17]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +837,7 @@ func (x *ServiceNoted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceNoted.ProtoReflect.Descriptor instead.
 func (*ServiceNoted) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{17}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ServiceNoted) GetWritten() bool {
@@ -1327,7 +864,7 @@ type ConfigCommit struct {
 
 func (x *ConfigCommit) Reset() {
 	*x = ConfigCommit{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[18]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +876,7 @@ func (x *ConfigCommit) String() string {
 func (*ConfigCommit) ProtoMessage() {}
 
 func (x *ConfigCommit) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[18]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +889,7 @@ func (x *ConfigCommit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigCommit.ProtoReflect.Descriptor instead.
 func (*ConfigCommit) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{18}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConfigCommit) GetBundle() string {
@@ -1400,7 +937,7 @@ type ConfigCommitted struct {
 
 func (x *ConfigCommitted) Reset() {
 	*x = ConfigCommitted{}
-	mi := &file_recipes_v1_recipes_proto_msgTypes[19]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +949,7 @@ func (x *ConfigCommitted) String() string {
 func (*ConfigCommitted) ProtoMessage() {}
 
 func (x *ConfigCommitted) ProtoReflect() protoreflect.Message {
-	mi := &file_recipes_v1_recipes_proto_msgTypes[19]
+	mi := &file_recipes_v1_recipes_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +962,7 @@ func (x *ConfigCommitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigCommitted.ProtoReflect.Descriptor instead.
 func (*ConfigCommitted) Descriptor() ([]byte, []int) {
-	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{19}
+	return file_recipes_v1_recipes_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ConfigCommitted) GetRevision() int64 {
@@ -1439,44 +976,7 @@ var File_recipes_v1_recipes_proto protoreflect.FileDescriptor
 
 const file_recipes_v1_recipes_proto_rawDesc = "" +
 	"\n" +
-	"\x18recipes/v1/recipes.proto\x12\x10coord.recipes.v1\"\xf9\x01\n" +
-	"\aEnqueue\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x19\n" +
-	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\fR\x05value\x12\x10\n" +
-	"\x03try\x18\x05 \x01(\bR\x03try\x12!\n" +
-	"\fresume_token\x18\x06 \x01(\x03R\vresumeToken\x12\x14\n" +
-	"\x05write\x18\a \x01(\bR\x05write\x12\x18\n" +
-	"\apermits\x18\b \x01(\x03R\apermits\x12\x14\n" +
-	"\x05limit\x18\t \x01(\x03R\x05limit\x12\x18\n" +
-	"\aparties\x18\n" +
-	" \x01(\x03R\aparties\"^\n" +
-	"\bEnqueued\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05token\x18\x02 \x01(\x03R\x05token\x12\x14\n" +
-	"\x05claim\x18\x03 \x01(\x03R\x05claim\x12\x14\n" +
-	"\x05holds\x18\x04 \x01(\bR\x05holds\"Z\n" +
-	"\x06Remove\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x03R\x05token\x12\x14\n" +
-	"\x05claim\x18\x04 \x01(\x03R\x05claim\"\x91\x01\n" +
-	"\aRemoved\x12;\n" +
-	"\aoutcome\x18\x01 \x01(\x0e2!.coord.recipes.v1.Removed.OutcomeR\aoutcome\"I\n" +
-	"\aOutcome\x12\x17\n" +
-	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\v\n" +
-	"\aREMOVED\x10\x01\x12\b\n" +
-	"\x04GONE\x10\x02\x12\x0e\n" +
-	"\n" +
-	"SUPERSEDED\x10\x03\"Z\n" +
-	"\bProclaim\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x03R\x04term\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\fR\x05value\"\f\n" +
-	"\n" +
-	"Proclaimed\"h\n" +
+	"\x18recipes/v1/recipes.proto\x12\x10coord.recipes.v1\"h\n" +
 	"\x06Member\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\fR\bidentity\x12\x14\n" +
@@ -1564,39 +1064,30 @@ func file_recipes_v1_recipes_proto_rawDescGZIP() []byte {
 	return file_recipes_v1_recipes_proto_rawDescData
 }
 
-var file_recipes_v1_recipes_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_recipes_v1_recipes_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_recipes_v1_recipes_proto_goTypes = []any{
-	(Removed_Outcome)(0),    // 0: coord.recipes.v1.Removed.Outcome
-	(*Enqueue)(nil),         // 1: coord.recipes.v1.Enqueue
-	(*Enqueued)(nil),        // 2: coord.recipes.v1.Enqueued
-	(*Remove)(nil),          // 3: coord.recipes.v1.Remove
-	(*Removed)(nil),         // 4: coord.recipes.v1.Removed
-	(*Proclaim)(nil),        // 5: coord.recipes.v1.Proclaim
-	(*Proclaimed)(nil),      // 6: coord.recipes.v1.Proclaimed
-	(*Member)(nil),          // 7: coord.recipes.v1.Member
-	(*Tally)(nil),           // 8: coord.recipes.v1.Tally
-	(*SemaphoreState)(nil),  // 9: coord.recipes.v1.SemaphoreState
-	(*Candidate)(nil),       // 10: coord.recipes.v1.Candidate
-	(*Leader)(nil),          // 11: coord.recipes.v1.Leader
-	(*Ask)(nil),             // 12: coord.recipes.v1.Ask
-	(*Transfer)(nil),        // 13: coord.recipes.v1.Transfer
-	(*Moved)(nil),           // 14: coord.recipes.v1.Moved
-	(*ServicePut)(nil),      // 15: coord.recipes.v1.ServicePut
-	(*ServiceRemove)(nil),   // 16: coord.recipes.v1.ServiceRemove
-	(*ServiceFound)(nil),    // 17: coord.recipes.v1.ServiceFound
-	(*ServiceNoted)(nil),    // 18: coord.recipes.v1.ServiceNoted
-	(*ConfigCommit)(nil),    // 19: coord.recipes.v1.ConfigCommit
-	(*ConfigCommitted)(nil), // 20: coord.recipes.v1.ConfigCommitted
+	(*Member)(nil),          // 0: coord.recipes.v1.Member
+	(*Tally)(nil),           // 1: coord.recipes.v1.Tally
+	(*SemaphoreState)(nil),  // 2: coord.recipes.v1.SemaphoreState
+	(*Candidate)(nil),       // 3: coord.recipes.v1.Candidate
+	(*Leader)(nil),          // 4: coord.recipes.v1.Leader
+	(*Ask)(nil),             // 5: coord.recipes.v1.Ask
+	(*Transfer)(nil),        // 6: coord.recipes.v1.Transfer
+	(*Moved)(nil),           // 7: coord.recipes.v1.Moved
+	(*ServicePut)(nil),      // 8: coord.recipes.v1.ServicePut
+	(*ServiceRemove)(nil),   // 9: coord.recipes.v1.ServiceRemove
+	(*ServiceFound)(nil),    // 10: coord.recipes.v1.ServiceFound
+	(*ServiceNoted)(nil),    // 11: coord.recipes.v1.ServiceNoted
+	(*ConfigCommit)(nil),    // 12: coord.recipes.v1.ConfigCommit
+	(*ConfigCommitted)(nil), // 13: coord.recipes.v1.ConfigCommitted
 }
 var file_recipes_v1_recipes_proto_depIdxs = []int32{
-	0,  // 0: coord.recipes.v1.Removed.outcome:type_name -> coord.recipes.v1.Removed.Outcome
-	14, // 1: coord.recipes.v1.Transfer.moved:type_name -> coord.recipes.v1.Moved
-	2,  // [2:2] is the sub-list for method output_type
-	2,  // [2:2] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	7, // 0: coord.recipes.v1.Transfer.moved:type_name -> coord.recipes.v1.Moved
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_recipes_v1_recipes_proto_init() }
@@ -1604,20 +1095,19 @@ func file_recipes_v1_recipes_proto_init() {
 	if File_recipes_v1_recipes_proto != nil {
 		return
 	}
-	file_recipes_v1_recipes_proto_msgTypes[18].OneofWrappers = []any{}
+	file_recipes_v1_recipes_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recipes_v1_recipes_proto_rawDesc), len(file_recipes_v1_recipes_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   20,
+			NumEnums:      0,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_recipes_v1_recipes_proto_goTypes,
 		DependencyIndexes: file_recipes_v1_recipes_proto_depIdxs,
-		EnumInfos:         file_recipes_v1_recipes_proto_enumTypes,
 		MessageInfos:      file_recipes_v1_recipes_proto_msgTypes,
 	}.Build()
 	File_recipes_v1_recipes_proto = out.File
