@@ -31,7 +31,7 @@ func TestHundredKeyspaces(t *testing.T) {
 	}
 	s := startAlone(t)
 	ctx := principal.Member(t.Context())
-	idleOfOne := idle(3 * time.Second)
+	idleOfOne := idle(time.Second)
 	before := resident(t)
 	began, longest := time.Now(), time.Duration(0)
 	var all []*servedKeyspace
@@ -78,7 +78,7 @@ func TestHundredKeyspaces(t *testing.T) {
 		ms(opened)/hundred, longest.Milliseconds(), led.Milliseconds())
 	t.Logf("memory: %.2f MB of the process each, %d goroutines each", (resident(t)-before)/hundred/1e6,
 		runtime.NumGoroutine()/hundred)
-	t.Logf("idle: %.1f %% of a core with one keyspace, %.1f %% with %d", 100*idleOfOne, 100*idle(5*time.Second), hundred+1)
+	t.Logf("idle: %.1f %% of a core with one keyspace, %.1f %% with %d", 100*idleOfOne, 100*idle(2*time.Second), hundred+1)
 	for _, k := range all {
 		k.Close()
 	}
