@@ -18,6 +18,7 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/statemachine"
+	"github.com/coord-dev/coord/statemachine/machine"
 	"github.com/coord-dev/coord/statemachine/model"
 )
 
@@ -40,6 +41,8 @@ type world struct {
 	// What machines said first and all others must repeat: the hash after each index, and of (revision, compacted).
 	hashes   map[uint64]uint64
 	kvHashes map[[2]int64]uint32
+	// caches are shared by all machines but the first one: little of each, so that the stores take each other's place.
+	caches *machine.Caches
 }
 
 // TestModel applies random logs to machines that are driven differently and compares all that can be observed with the
@@ -62,12 +65,13 @@ func runWorld(t *testing.T, seed uint64) {
 	first := randomModel()
 	w := &world{
 		t: t, gen: newGenerator(rng(0)), states: []*model.Model{first},
-		hashes: make(map[uint64]uint64), kvHashes: make(map[[2]int64]uint32),
+		hashes: make(map[uint64]uint64), kvHashes: make(map[[2]int64]uint32), caches: machine.NewCaches(64<<10, 8),
 	}
 	// One is driven evenly, as member 7; the others wildly, as each of the members.
 	w.replicas = []*replica{newReplica(w, "even", 7, rng(1)), newReplica(w, "wild8", 8, rng(2)),
 		newReplica(w, "wild7", 7, rng(3))}
 	t.Cleanup(func() {
+		w.caches.Close() // the stores hold them still
 		for _, r := range w.replicas {
 			r.close()
 		}

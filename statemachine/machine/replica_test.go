@@ -64,6 +64,9 @@ func (r *replica) open() {
 	o.Dir, o.FS, o.Member, o.Boot, o.Start, o.Observer = "db", r.fs, r.member, r.boot, startOf(r.boot), r
 	o.SweepFrom = 1 + r.gen.IntN(4) // of the few keys that there are
 	o.OnHash = func(h statemachine.Hashed) { r.hashed <- h }
+	if r.name != "even" {
+		o.Caches = r.w.caches
+	}
 	r.m = machine.New(o)
 	index, err := r.m.Open(nil)
 	if err != nil {
