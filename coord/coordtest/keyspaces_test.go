@@ -110,6 +110,19 @@ func TestKeyspacesAreApart(t *testing.T) {
 			t.Errorf("shard %q: %v", shard, err)
 		}
 	}
+	if _, err := etcd.Get(in(second, "2"), "k"); err != nil {
+		t.Errorf("one shard named twice: %v", err)
+	}
+	for _, both := range []context.Context{in(first, "2"), in(second, "1"), in(first, "x"), in(second, "")} {
+		_, err := pb.NewKVClient(conn).Range(both, &pb.RangeRequest{Key: []byte("k")})
+		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "name several shards") {
+			t.Errorf("several shards named: %v", err)
+		}
+		err = hello(t, conn, both, &coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}})
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("several shards named by a stream: %v", err)
+		}
+	}
 	for _, c := range []struct {
 		where        context.Context
 		hello, batch uint64

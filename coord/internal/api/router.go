@@ -58,12 +58,17 @@ func (r *router) add(k Keyspace, register func(grpc.ServiceRegistrar)) error {
 	return nil
 }
 
-// of is the route of a call, and an error where the call names a shard that is not served.
+// of is the route of a call, and an error where the call names a shard that is not served, or several: who adds one to
+// metadata that name another would be in the first, and the locks taken there keep out nobody in the second.
 func (r *router) of(ctx context.Context) (*route, error) {
 	routes := r.routes.Load()
 	values := metadata.ValueFromIncomingContext(ctx, coordv1.MetadataShard)
 	if len(values) == 0 {
 		return routes.first, nil
+	}
+	if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
+		return routes.first, status.Errorf(codes.InvalidArgument, "etcdserver: the metadata %q name several shards: %.60q",
+			coordv1.MetadataShard, values)
 	}
 	shard, err := strconv.ParseUint(values[0], 10, 64)
 	if err == nil && routes.byShard[shard] != nil {
