@@ -17,8 +17,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// TestStartThatFails: a start that fails, however far it got, gives back its ports, its directory, its caches and its goroutines, so that the
-// same process can start again once the reason is gone.
+// TestStartThatFails: a start that fails, however far it got, gives back its ports, its directory, its caches and its
+// goroutines, so that the same process can start again once the reason is gone.
 func TestStartThatFails(t *testing.T) {
 	ports, err := loopback.Addrs(2)
 	if err != nil {

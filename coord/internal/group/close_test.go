@@ -23,14 +23,15 @@ func (m *member) beside(shard uint64, dir string, edit func(*logMachine)) (*Grou
 		edit(sm)
 	}
 	g := New(shard, m.id)
-	cfg := Config{Machine: sm, Initial: map[uint64]string{m.id: m.addr}, SnapshotEntries: 20, KeepEntries: 5, Logger: testLogger(m.t)}
+	cfg := Config{Machine: sm, Initial: map[uint64]string{m.id: m.addr}, Logger: testLogger(m.t)}
 	if err := g.Start(testContext(m.t), m.node.on, cfg); err != nil {
 		m.t.Fatal(err)
 	}
 	return g, sm
 }
 
-// TestMachinesAreClosedWithTheHost: Dragonboat lets the machines close for five seconds, two at a time, and forgets about the rest.
+// TestMachinesAreClosedWithTheHost: Dragonboat lets the machines close for five seconds, two at a time, and forgets
+// about the rest.
 func TestMachinesAreClosedWithTheHost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for longer than Dragonboat does")
@@ -60,8 +61,8 @@ func TestMachinesAreClosedWithTheHost(t *testing.T) {
 	}
 }
 
-// TestCloseOfARemovedReplica: who is removed from one group is a member in the others still. Dragonboat stops the replica by itself; its
-// machine is closed all the same when Close returns.
+// TestCloseOfARemovedReplica: who is removed from one group is a member in the others still. Dragonboat stops the
+// replica by itself; its machine is closed all the same when Close returns.
 func TestCloseOfARemovedReplica(t *testing.T) {
 	c := newCluster(t, 2, neverFatal(t))
 	c.leader()
@@ -70,9 +71,11 @@ func TestCloseOfARemovedReplica(t *testing.T) {
 	var mu sync.Mutex
 	for id, m := range c.members {
 		wg.Go(func() {
-			sm := &logMachine{dir: filepath.Join(t.TempDir(), "sm"), fs: vfs.Default, beforeClose: func() { time.Sleep(300 * time.Millisecond) }}
+			sm := &logMachine{dir: filepath.Join(t.TempDir(), "sm"), fs: vfs.Default}
+			sm.beforeClose = func() { time.Sleep(300 * time.Millisecond) }
 			g := New(testShard+1, id)
-			if err := g.Start(testContext(t), m.node.on, Config{Machine: sm, Initial: c.addrs, Logger: testLogger(t)}); err != nil {
+			cfg := Config{Machine: sm, Initial: c.addrs, Logger: testLogger(t)}
+			if err := g.Start(testContext(t), m.node.on, cfg); err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
@@ -100,8 +103,8 @@ func TestCloseOfARemovedReplica(t *testing.T) {
 	}
 }
 
-// TestCloseUnderWay: a group is closed and opened again while all that may be asked of it is under way, by this process, by peers, and
-// over HTTP.
+// TestCloseUnderWay: a group is closed and opened again while all that may be asked of it is under way, by this
+// process, by peers, and over HTTP.
 func TestCloseUnderWay(t *testing.T) {
 	c := newCluster(t, 2, neverFatal(t))
 	c.leader()
@@ -112,7 +115,8 @@ func TestCloseUnderWay(t *testing.T) {
 		g := New(shard, id)
 		cfg := Config{
 			Machine: &logMachine{dir: filepath.Join(dirs[id], "sm"), fs: vfs.Default}, Initial: c.addrs,
-			SnapshotEntries: 20, KeepEntries: 5, Logger: testLogger(t), Events: Events{Leader: func(_, _ uint64) { _ = g.Status() }},
+			SnapshotEntries: 20, KeepEntries: 5, Logger: testLogger(t),
+			Events: Events{Leader: func(_, _ uint64) { _ = g.Status() }},
 		}
 		if err := g.Start(testContext(t), m.node.on, cfg); err != nil {
 			t.Fatalf("member %d: %v", id, err)
@@ -148,9 +152,10 @@ func TestCloseUnderWay(t *testing.T) {
 			_, _ = g.Membership(ctx)
 		})
 		until(func() {
-			_, _ = c.members[2].node.on.CallPeer(ctx, http.MethodGet, 1, host.GroupPath(shard, askProgress))
-			_, _ = c.members[2].node.on.CallPeer(ctx, http.MethodPost, 1, host.GroupPath(shard, askBarrier+"?timeout_ms=5"))
-			_, _ = c.members[2].node.on.CallPeer(ctx, http.MethodGet, 1, host.GroupPath(shard, askLeader+"?leader=2"))
+			peer := c.members[2].node.on
+			_, _ = peer.CallPeer(ctx, http.MethodGet, 1, host.GroupPath(shard, askProgress))
+			_, _ = peer.CallPeer(ctx, http.MethodPost, 1, host.GroupPath(shard, askBarrier+"?timeout_ms=5"))
+			_, _ = peer.CallPeer(ctx, http.MethodGet, 1, host.GroupPath(shard, askLeader+"?leader=2"))
 		})
 		until(func() {
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete, "", "BREW"} {

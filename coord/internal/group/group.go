@@ -264,9 +264,9 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Close stops the replica and returns when its state machine is closed. It waits for the group's goroutines, and so for a callback that
-// is running, and where the host is being closed, for that; callers of its other methods get ErrClosed. It may be called more than once,
-// and after the host's Close.
+// Close stops the replica and returns when its state machine is closed. It waits for the group's goroutines, and so for
+// a callback that is running, and where the host is being closed, for that; callers of its other methods get ErrClosed.
+// It may be called more than once, and after the host's Close.
 func (g *Group) Close() (err error) {
 	g.closeOnce.Do(func() {
 		g.cancel()
@@ -281,8 +281,9 @@ func (g *Group) Close() (err error) {
 	return err
 }
 
-// stop ends the replica. Dragonboat closes the machines of those that it stops, by itself too, where a replica was removed. But when it
-// closes as a whole it does so for five seconds, two at a time, and forgets about the rest, which nobody calls any more then.
+// stop ends the replica. Dragonboat closes the machines of those that it stops, by itself too, where a replica was
+// removed. But when it closes as a whole it does so for five seconds, two at a time, and forgets about the rest, which
+// nobody calls any more then.
 func (g *Group) stop() (err error) {
 	defer g.host.Detach(g.shard)
 	if nh := g.host.Enter(); nh != nil {

@@ -46,8 +46,8 @@ type Config struct {
 	// Outcast is called once, when a majority of the voters of Voters' shard refuses this member for good. It must not block. Nil
 	// is not called.
 	Outcast func(*handshake.RefusedError)
-	// Voters is the shard whose voters decide together whether this member is one of the cluster: who is removed from it is removed from
-	// the cluster, and who is removed from another one is not. Default 1.
+	// Voters is the shard whose voters decide together whether this member is one of the cluster: who is removed from
+	// it is removed from the cluster, and who is removed from another one is not. Default 1.
 	Voters uint64
 	// TLS encrypts traffic between members; nil does not.
 	TLS *peer.TLS

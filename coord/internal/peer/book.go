@@ -41,8 +41,8 @@ type Book struct {
 	mu struct {
 		sync.RWMutex
 		addrs map[uint64][]string
-		// removed has, by replica, those that raft removed, and under allShards the members that were removed from the cluster. Ids are
-		// never used twice.
+		// removed has, by replica, those that raft removed, and under allShards the members that were removed from the
+		// cluster. Ids are never used twice.
 		removed  map[raftio.NodeInfo]struct{}
 		watchers map[int]func(member uint64)
 		nextID   int
@@ -106,8 +106,8 @@ func (b *Book) remove(shard, replica uint64) bool {
 	return !known
 }
 
-// Removed says whether the member was removed from the cluster, as far as this process has seen. Who has lost its replica of another
-// shard than that of the members is a member still.
+// Removed says whether the member was removed from the cluster, as far as this process has seen. Who has lost its
+// replica of another shard than that of the members is a member still.
 func (b *Book) Removed(member uint64) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -156,8 +156,8 @@ func (b *Book) watch(f func(member uint64)) (stop func()) {
 	}
 }
 
-// RegistryFactory makes Dragonboat resolve replicas through the book. members is the shard whose members are those of the cluster: who is
-// removed from it is removed for good.
+// RegistryFactory makes Dragonboat resolve replicas through the book. members is the shard whose members are those of
+// the cluster: who is removed from it is removed for good.
 func (b *Book) RegistryFactory(members uint64) config.NodeRegistryFactory {
 	return registryFactory{b, members}
 }

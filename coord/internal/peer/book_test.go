@@ -2,7 +2,8 @@ package peer
 
 import "testing"
 
-// TestRemovedFromAShard: who has lost its replica of one shard is a member of the cluster still, unless the shard is that of the members.
+// TestRemovedFromAShard: who has lost its replica of one shard is a member of the cluster still, unless the shard is
+// that of the members.
 func TestRemovedFromAShard(t *testing.T) {
 	b := NewBook()
 	b.Set(7, []string{"127.0.0.1:1"})
@@ -14,7 +15,7 @@ func TestRemovedFromAShard(t *testing.T) {
 	}
 	r.Remove(2, 7)
 	if b.Removed(7) || b.Addrs(7) == nil || told != 0 {
-		t.Errorf("removed from shard 2: removed from the cluster %v, at %v, told %d times", b.Removed(7), b.Addrs(7), told)
+		t.Errorf("removed from shard 2: from the cluster %v, at %v, told %d times", b.Removed(7), b.Addrs(7), told)
 	}
 	if _, _, err := r.Resolve(2, 7); err == nil {
 		t.Error("shard 2 has the replica still")
@@ -26,6 +27,6 @@ func TestRemovedFromAShard(t *testing.T) {
 		r.Remove(1, 7)
 	}
 	if !b.Removed(7) || b.Addrs(7) != nil || told != 1 {
-		t.Errorf("removed from shard 1: removed from the cluster %v, at %v, told %d times", b.Removed(7), b.Addrs(7), told)
+		t.Errorf("removed from shard 1: from the cluster %v, at %v, told %d times", b.Removed(7), b.Addrs(7), told)
 	}
 }

@@ -10,10 +10,10 @@ import (
 // Dragonboat bounds their number alone.
 const maxWaiting = 2 * maxEntry
 
-// proposals are those of one peer that wait for raft. Dragonboat does not tell when it takes what it was given, but it takes
-// all there is of a group at each of its steps, and some messages are sent once in a step (stepped): what came before the step before the
-// last has been taken. A member that does not lead has no use for proposals, and drops them as it takes them; who proposed them does
-// so again.
+// proposals are those of one peer that wait for raft. Dragonboat does not tell when it takes what it was given, but it
+// takes all there is of a group at each of its steps, and some messages are sent once in a step (stepped): what came
+// before the step before the last has been taken. A member that does not lead has no use for proposals, and drops them
+// as it takes them; who proposed them does so again.
 type proposals struct {
 	mu      sync.Mutex
 	waiting uint64
@@ -27,8 +27,8 @@ type waiting struct {
 	before, since uint64
 }
 
-// admit reports whether there is room for a proposal to a group, the one of the shard that has a replica now. One fits always when
-// nothing waits. current finds such groups: what was for another one waits no more.
+// admit reports whether there is room for a proposal to a group, the one of the shard that has a replica now. One fits
+// always when nothing waits. current finds such groups: what was for another one waits no more.
 func (p *proposals) admit(group *Group, shard uint64, entries []pb.Entry, current func(shard uint64) *Group) bool {
 	size := pb.GetEntrySliceInMemSize(entries)
 	p.mu.Lock()
@@ -82,8 +82,9 @@ func (p *proposals) stepped(shard uint64) {
 	}
 }
 
-// stepped looks for what tells of a step in a message that is about to be sent: a leader sends heartbeats to all others, a member without
-// a leader asks all voters for votes, and a follower answers the leader's heartbeats, which tells of the proposals of all.
+// stepped looks for what tells of a step in a message that is about to be sent: a leader sends heartbeats to all
+// others, a member without a leader asks all voters for votes, and a follower answers the leader's heartbeats, which
+// tells of the proposals of all.
 func (t *Transport) stepped(m *pb.Message) {
 	switch m.Type {
 	case pb.Heartbeat, pb.RequestPreVote:

@@ -54,13 +54,15 @@ func TestProposalsThatWaitAreBounded(t *testing.T) {
 	}
 }
 
-// TestProposalsOfOneGroupDoNotStarveAnother: what waits of a group that this member does not lead, or has closed, leaves room for those of
-// others once raft has taken it.
+// TestProposalsOfOneGroupDoNotStarveAnother: what waits of a group that this member does not lead, or has closed,
+// leaves room for those of others once raft has taken it.
 func TestProposalsOfOneGroupDoNotStarveAnother(t *testing.T) {
 	groups := map[uint64]*Group{1: NewGroup(Content{}), 2: NewGroup(Content{})}
 	taken := 0
-	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: func(shard uint64) *Group { return groups[shard] }}).
-		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken += len(b.Requests) }, nil).(*Transport)
+	group := func(shard uint64) *Group { return groups[shard] }
+	take := func(b pb.MessageBatch) { taken += len(b.Requests) }
+	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: group}).
+		Create(config.NodeHostConfig{DeploymentID: 1}, take, nil).(*Transport)
 	defer tr.cancel()
 	send := func(shard uint64) (passed bool) {
 		t.Helper()

@@ -292,7 +292,8 @@ func (t *Transport) handleBatch(from handshake.Hello, payload []byte, in *inboun
 		if err != nil {
 			return err
 		}
-		if m := &batch.Requests[i]; m.Type == pb.Propose && !in.proposals.admit(groups[i], m.ShardID, m.Entries, t.opt.Groups) {
+		m := &batch.Requests[i]
+		if m.Type == pb.Propose && !in.proposals.admit(groups[i], m.ShardID, m.Entries, t.opt.Groups) {
 			t.overdue.Add(1)
 			continue
 		}
