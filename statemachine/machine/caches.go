@@ -27,6 +27,9 @@ func (c *Caches) Close() {
 // DefaultCacheBytes are the blocks of a machine that has no Caches.
 const DefaultCacheBytes = 64 << 20
 
+// defaultOpenFiles is how many files the store of such a machine may keep open.
+const defaultOpenFiles = 2000
+
 const (
 	// defaultMemory is Options.MemoryBytes: memtables of 16 MiB.
 	defaultMemory = 80 << 20

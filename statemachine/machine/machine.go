@@ -48,8 +48,6 @@ type Options struct {
 	// by this release, or the store cannot be read or written. It should end the process. Where it is nil or returns,
 	// Update returns the error, which ends the replica.
 	End func(line string)
-	// MaxOpenFiles is how many files the store may keep open, 2000 if 0. Where Caches are given, they have the bound.
-	MaxOpenFiles int
 	// Caches are shared with other machines of the process; nil: the machine has its own, of DefaultCacheBytes.
 	Caches *Caches
 	// MemoryBytes bounds what the store holds beside, in memtables and of the latest rows that the apply reads: 80 MiB
@@ -410,7 +408,7 @@ func (o *storeOptions) pebble(dir string) *pebble.Options {
 		MemTableStopWritesThreshold: memtables,
 		L0CompactionThreshold:       8, // everything overlaps, so each compaction of L0 rewrites the level below
 		L0StopWritesThreshold:       24,
-		MaxOpenFiles:                cmp.Or(o.maxOpenFiles, 2000),
+		MaxOpenFiles:                defaultOpenFiles, // where no cache of files has the bound
 		CacheSize:                   DefaultCacheBytes,
 		Logger: pebblefs.Logger{
 			Store: "store " + dir, Log: o.log.Named("pebble"), End: o.end,

@@ -36,17 +36,16 @@ type store struct {
 
 // storeOptions are those of Options that the store needs.
 type storeOptions struct {
-	fs           vfs.FS
-	dir          string
-	maxOpenFiles int // of one database
-	caches       *Caches
-	memory       int // bytes
-	end          func(line string)
-	log          *zap.Logger
+	fs     vfs.FS
+	dir    string
+	caches *Caches
+	memory int // bytes
+	end    func(line string)
+	log    *zap.Logger
 }
 
 func (o *Options) store(log *zap.Logger) storeOptions {
-	return storeOptions{o.FS, o.Dir, o.MaxOpenFiles, o.Caches, o.MemoryBytes, o.End, log}
+	return storeOptions{o.FS, o.Dir, o.Caches, o.MemoryBytes, o.End, log}
 }
 
 // database is a Pebble database that closes when its last user lets go.

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,21 +47,6 @@ func TestThreeMembers(t *testing.T) {
 			t.Errorf("traffic of the leader %d: %+v", leader.id, s)
 		}
 	}
-}
-
-// The log's own write-ahead log may lie elsewhere.
-func TestWALDir(t *testing.T) {
-	wal := t.TempDir()
-	c := newCluster(t, 1, func(cfg *memberConfig) { cfg.WALDir = wal })
-	m := c.leader()
-	m.mustPut(name("w", 0))
-	m.stop()
-	if _, err := os.Stat(filepath.Join(wal, flagFile)); err != nil {
-		t.Error(err)
-	}
-	m.start(c.config(m))
-	c.leader()
-	checkEntries(t, c.equal(), 1)
 }
 
 func TestConfigIsChecked(t *testing.T) {

@@ -20,9 +20,8 @@ type Config struct {
 	// Incarnation is the random number made together with the data directory. Boot and Start name the start of this process.
 	Incarnation handshake.Incarnation
 	Boot, Start uint64
-	// Dir holds the raft log; the directory must be locked by the caller and is created. WALDir, when set, holds the log's
-	// write-ahead log.
-	Dir, WALDir string
+	// Dir holds the raft log; the directory must be locked by the caller and is created.
+	Dir string
 	// LogFiles is how many files the log may keep open; 0: logstore's default.
 	LogFiles int
 	// PeerListen are the addresses (host:port) to listen on for the other members.

@@ -97,18 +97,10 @@ func prepare(cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{cfg.Dir, cfg.WALDir} {
-		if dir == "" {
-			continue
-		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if err := adoptHostname(dir, hostname); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return err
 	}
-	return nil
+	return adoptHostname(cfg.Dir, hostname)
 }
 
 func newHost(cfg Config) *Host {
@@ -155,7 +147,6 @@ func (h *Host) nodeHostConfig() config.NodeHostConfig {
 	target := peer.Target(h.cfg.Member)
 	return config.NodeHostConfig{
 		NodeHostDir:         h.cfg.Dir,
-		WALDir:              h.cfg.WALDir,
 		NodeHostID:          target,
 		RaftAddress:         target,
 		RTTMillisecond:      uint64(h.cfg.timing().Tick.Milliseconds()),

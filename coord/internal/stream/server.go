@@ -70,7 +70,7 @@ func (l *Limits) ensureDefaults() {
 	}
 }
 
-// Options of a Server. All but Features, Limits, Memory, Permit and Logger are required.
+// Options of a Server. All but Features, Limits, Memory and Logger are required.
 type Options struct {
 	Backend Backend
 	// Etcd shares the checks and answers of etcd's API, Watch is etcd's Watch service.
@@ -96,8 +96,6 @@ type Options struct {
 	Memory *limit.Member
 	// Conns are the connections of the gRPC server; nil: what waits for a client counts until gRPC has taken it.
 	Conns *transit.Conns
-	// Permit is the one place where a stream's user is checked. Nil: everybody may open one.
-	Permit func(ctx context.Context, hello *coordv1.Hello) error
 	// Mirrors tells of entries.
 	Mirrors *mirror.Mirrors
 	// Streams hears from the state machine, Metrics gets the metrics.

@@ -297,11 +297,6 @@ func (st *stream) greet(f *frame, greeted *bool) error {
 	if err := raftv1.CheckFeatures(hello.Features, o.Features, o.Backend.Version()); err != nil {
 		return ending(codes.FailedPrecondition, coordv1.Error_REASON_CLUSTER_VERSION, err.Error())
 	}
-	if o.Permit != nil {
-		if err := o.Permit(st.ctx, hello); err != nil {
-			return err
-		}
-	}
 	st.out.welcome(&coordv1.Welcome{
 		ClusterId: o.History.ID(), MemberId: o.MemberID, MaxRequestBytes: int64(o.MaxRequestBytes),
 	})
