@@ -42,6 +42,10 @@ func EncodeIdentity(owner string, labels map[string]string) ([]byte, error) {
 
 // DecodeIdentity takes apart the value of a lock's entry. A value that no EncodeIdentity wrote is all owner; what is
 // not UTF-8 in it is replaced.
+//
+// Neither of both may change what it does, as little as a procedure: who waits is told of the holder in an outcome,
+// which is state, so two releases that decode a value differently would have two states. Something new that an entry
+// says gets a function beside, which nothing calls before the version of the cluster that brings it.
 func DecodeIdentity(value []byte) (owner string, labels map[string]string) {
 	text := strings.ToValidUTF8(string(value), "\uFFFD")
 	owner, rest, more := strings.Cut(text, "\n")
