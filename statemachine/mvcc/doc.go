@@ -9,19 +9,19 @@
 //	01 key                                         live      → record of the latest version; deleted with the key
 //	02 esc(key) 00 01 | ^main:8 ^sub:4 0d          versions  → record, or empty for a tombstone
 //	03 main:8 sub:4                                changes   → key
-//	04 lease:8                                     leases    → package lease
-//	05 lease:8 key                                 lease keys → attachment, see statemachine; empty: nothing noted
-//	06 index:8 ordinal:4                           renewals  → package lease
+//	04 lease:8                                     leases    → lease/table.go
+//	05 lease:8 key                                 lease keys → machine/attachment.go; empty: nothing noted
+//	06 index:8 ordinal:4                           renewals  → lease/table.go
 //	08 name                                        meta
 //	09 member:8                                    members   → raftv1.Member
 //	0a type:4 member:8                             alarms    → empty
-//	0b member:8                                    executed  → numbers of executed entries, see statemachine
-//	0c stream:8                                    streams   → package lease
-//	0d lease:8                                     sessions  → session, see statemachine
+//	0b member:8                                    executed  → numbers of executed entries, machine/executed.go
+//	0c stream:8                                    streams   → lease/table.go
+//	0d lease:8                                     sessions  → machine/sessions.go
 //	0e lease:8 index:8 ordinal:4                   outcomes  → what a command with requests of a session brought
-//	                                                           about, see statemachine
-//	0f queue                                       broken    → a queue for which a reaction failed, see statemachine
-//	10 index:8 command:4 request:4                 refused   → empty: the operator has refused it, see statemachine
+//	                                                           about, machine/outcomes.go
+//	0f queue                                       broken    → a queue for which a reaction failed, machine/broken.go
+//	10 index:8 command:4 request:4                 refused   → empty: the operator has refused it, machine/refused.go
 //	18                                             children  → revision up to which they are stored
 //	18 esc(parent) 00 01 | create:8 base           children  → empty; deleted with the key
 //
