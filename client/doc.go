@@ -34,7 +34,7 @@
 //
 // A process that is stopped (a pause of the runtime, SIGSTOP, a suspended machine) cannot notice anything while it is:
 // a lock is advisory. What protects a resource is the fencing token: it grows with every grant. Writes through Held.KV
-// are fenced by the store; Held.Guard does the same for a transaction by any etcd client; resources elsewhere check the
+// are fenced by the store; Held.Guards do the same for a transaction by any etcd client; resources elsewhere check the
 // token, see package fence.
 //
 // # Exactly once

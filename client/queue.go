@@ -22,7 +22,8 @@ type QueueEntry struct {
 	Labels map[string]string
 	// Value is an election's candidate's.
 	Value []byte
-	// Since is when the entry was made, by the clock of a member: for people. The zero time if that is not known.
+	// Since is when the entry was made, by the clock of a member: for people. AskRelease tells it of who was asked;
+	// Describe does not, and leaves the zero time.
 	Since time.Time
 	// Writes: the entry is a writer's of a read-write lock.
 	Writes bool
