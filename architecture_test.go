@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// ARCHITECTURE.md names files, metrics and types. What is renamed or gone is found here.
+// ARCHITECTURE.md names files, metrics, types and tests. What is renamed or gone is found here.
 func TestArchitectureNamesWhatThereIs(t *testing.T) {
 	page, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
@@ -19,6 +19,7 @@ func TestArchitectureNamesWhatThereIs(t *testing.T) {
 	files := trackedFiles(t)
 	file := regexp.MustCompile(`^[\w./-]+\.(go|proto|md)$`)
 	metric := regexp.MustCompile(`^coord_[a-z_]+`)
+	test := regexp.MustCompile(`^Test[A-Z]\w*$`)
 	folder := regexp.MustCompile(`^(proto|coord|client|statemachine)/[\w/]+$`)
 	member := regexp.MustCompile(`^[a-z]\w*(\.[A-Za-z]\w*)+$`)
 	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(string(page), -1) {
@@ -26,6 +27,10 @@ func TestArchitectureNamesWhatThereIs(t *testing.T) {
 		case file.MatchString(name):
 			if !anyHas(files, "/"+name) {
 				t.Errorf("there is no file %s", name)
+			}
+		case test.MatchString(name):
+			if !strings.Contains(source[inTests], "\nfunc "+name+"(") {
+				t.Errorf("there is no test %s", name)
 			}
 		case folder.MatchString(name):
 			if d, err := os.Stat(name); err != nil || !d.IsDir() {
@@ -41,6 +46,29 @@ func TestArchitectureNamesWhatThereIs(t *testing.T) {
 			declared := regexp.MustCompile(`(?m)(^(type|func|var|const) |^func \([^)]*\) |^\t)` + last + `\b`)
 			if !declared.MatchString(source[strings.TrimSuffix(folder, "v1")]) {
 				t.Errorf("package %s declares no %s, of %s", folder, last, name)
+			}
+		}
+	}
+}
+
+// TestArchitectureHasEachFolder: who looks for what a folder is for finds a line, where the folders are listed.
+func TestArchitectureHasEachFolder(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range []string{"statemachine", "recipes", "coord/internal", "client"} {
+		folders, err := os.ReadDir(parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range folders {
+			name := d.Name()
+			if !d.IsDir() || name == "internal" || name == "testdata" || name == "exampletest" {
+				continue
+			}
+			if !regexp.MustCompile(`(?m)^  ` + name + `\s`).Match(page) {
+				t.Errorf("no line says what %s/%s is", parent, name)
 			}
 		}
 	}
@@ -74,17 +102,24 @@ func trackedFiles(t *testing.T) (files []string) {
 	return files
 }
 
+// inTests is the key in allSource of all Go that is a test.
+const inTests = "_test.go"
+
 // allSource is all Go that is no test, generated code included: by the folder that it is in, of .../raft/v1 by raft,
 // and all of it by "".
 func allSource(t *testing.T) map[string]string {
 	t.Helper()
-	var all strings.Builder
-	byFolder := map[string]*strings.Builder{"": &all}
+	var all, tests strings.Builder
+	byFolder := map[string]*strings.Builder{"": &all, inTests: &tests}
 	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err
 		}
 		b, err := os.ReadFile(path)
+		if strings.HasSuffix(path, inTests) {
+			tests.Write(b)
+			return err
+		}
 		folder := filepath.Base(strings.TrimSuffix(filepath.ToSlash(filepath.Dir(path)), "/v1"))
 		if byFolder[folder] == nil {
 			byFolder[folder] = &strings.Builder{}

@@ -4,5 +4,6 @@
 // coord.v1 say what they promise.
 //
 // A LatchWait and a GateWait decide when who waits goes on, and a Roll keeps the members of a group, from what a watch
-// tells: the keys at one revision, then changes, then perhaps the keys again, where changes were missed.
+// tells: the keys at one revision, then changes, then perhaps the keys again, where changes were missed. Create
+// revisions and the number of a latch's generation tell what must have happened in between.
 package objects
