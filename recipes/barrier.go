@@ -172,8 +172,11 @@ func (r barrierRule) left(step statemachine.Step, queue string, were []*mvccpb.K
 	})
 }
 
-// Barrier is what the barrier is whose queue was read.
+// Barrier is what the barrier is whose queue was read, nil where it is another kind's.
 func (s *Snapshot) Barrier() *coordv1.BarrierInfo {
+	if layout.KindOf(s.Queue) != coordv1.QueueKind_QUEUE_BARRIER {
+		return nil
+	}
 	state := BarrierState(s.record)
 	info := &coordv1.BarrierInfo{
 		Generation: state.Generation, Parties: state.Parties, Arrived: int64(len(s.Sorted)), Open: state.Open,

@@ -209,8 +209,11 @@ func wantsMore(
 	return key, permits, found
 }
 
-// Semaphore is what the semaphore is whose queue was read.
+// Semaphore is what the semaphore is whose queue was read, nil where it is another kind's.
 func (s *Snapshot) Semaphore() *coordv1.SemaphoreInfo {
+	if layout.KindOf(s.Queue) != coordv1.QueueKind_QUEUE_SEMAPHORE {
+		return nil
+	}
 	info := &coordv1.SemaphoreInfo{Limit: semaphoreState(s.limit).Limit}
 	for e := range s.Inside() {
 		info.Held += e.Permits

@@ -54,42 +54,12 @@ func (s *situation) election() bool {
 	return s.as == coordv1.QueueKind_QUEUE_ELECTION || s.as == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
 }
 
-func (s *situation) subject() string {
-	switch {
-	case s.queue.Kind == coordv1.QueueKind_QUEUE_PRIORITY_ELECTION:
-		return fmt.Sprintf("election %q with priorities", s.queue.Name)
-	case s.election():
-		return fmt.Sprintf("election %q", s.queue.Name)
-	}
-	what := "lock"
-	switch s.queue.Kind {
-	case coordv1.QueueKind_QUEUE_RWLOCK:
-		what = "read-write lock"
-	case coordv1.QueueKind_QUEUE_SEMAPHORE:
-		what = "semaphore"
-	case coordv1.QueueKind_QUEUE_BARRIER:
-		what = "barrier"
-	}
-	return fmt.Sprintf("%s %q", what, s.queue.Name)
-}
-
-func (s *situation) state() string {
-	switch s.queue.Kind {
-	case coordv1.QueueKind_QUEUE_RWLOCK:
-		if h := s.queue.Holder; h != nil {
-			return s.shared()
-		}
-	case coordv1.QueueKind_QUEUE_SEMAPHORE:
-		return s.permits()
-	case coordv1.QueueKind_QUEUE_BARRIER:
-		return s.parties()
-	}
-	return s.exclusive()
-}
-
-// shared is what there is to say of a read-write lock that somebody holds.
+// shared is what there is to say of a read-write lock; empty if nobody holds it.
 func (s *situation) shared() string {
 	h := s.queue.Holder
+	if h == nil {
+		return ""
+	}
 	switch others := s.queue.Holding - 1; {
 	case h.Write:
 		return fmt.Sprintf("is held for writing by %s with token %d since %s", s.holder(), h.Token, since(h))
@@ -217,17 +187,13 @@ func (s *situation) waiting() string {
 
 // end is what would free it; empty if it is free.
 func (s *situation) end() string {
-	free := "it becomes free"
-	switch {
-	case s.election():
-		free = "it gets another leader"
-	case s.queue.Kind == coordv1.QueueKind_QUEUE_SEMAPHORE:
-		free = "permits become free"
-	case s.queue.Kind == coordv1.QueueKind_QUEUE_BARRIER && s.queue.Barrier.GetOpen():
-		return "it can be entered again when all have left"
-	case s.queue.Kind == coordv1.QueueKind_QUEUE_BARRIER && s.queue.Barrier.GetArrived() > 0:
-		return fmt.Sprintf("it opens when %d more have come", s.queue.Barrier.Parties-s.queue.Barrier.Arrived)
+	words := s.wording()
+	if words.end != nil {
+		if said := words.end(s); said != "" {
+			return said
+		}
 	}
+	free := words.free
 	if s.dead != nil {
 		return fmt.Sprintf("%s in at most %s", free, duration(s.queue.LingerMs))
 	}

@@ -133,12 +133,7 @@ func (s *state) info(q *recipes.Snapshot) *coordv1.QueueInfo {
 		info.Holder, info.Identity = s.entry(info.Kind, holder), s.identity(holder.Lease)
 	}
 	info.Holding = int64(len(q.Holders()))
-	switch info.Kind {
-	case coordv1.QueueKind_QUEUE_SEMAPHORE:
-		info.Semaphore = q.Semaphore()
-	case coordv1.QueueKind_QUEUE_BARRIER:
-		info.Barrier = q.Barrier()
-	}
+	info.Semaphore, info.Barrier = q.Semaphore(), q.Barrier()
 	if place, ok := q.Lingering(); ok {
 		info.LingerMs = max(s.remaining(s.leaseOf(place)), 1)
 	}

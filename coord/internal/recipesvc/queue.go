@@ -68,12 +68,7 @@ func (qs queueServer) Describe(ctx context.Context, req *coordv1.DescribeRequest
 	if len(resp.Holders) > 0 {
 		resp.Holder = resp.Holders[0]
 	}
-	switch kind {
-	case coordv1.QueueKind_QUEUE_SEMAPHORE:
-		resp.Semaphore = queue.Semaphore()
-	case coordv1.QueueKind_QUEUE_BARRIER:
-		resp.Barrier = queue.Barrier()
-	}
+	resp.Semaphore, resp.Barrier = queue.Semaphore(), queue.Barrier()
 	return resp, nil
 }
 

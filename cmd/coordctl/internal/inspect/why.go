@@ -14,14 +14,23 @@ import (
 	"github.com/coord-dev/coord/proto/objects"
 )
 
-const whyUsage = "why takes lock/NAME, election/NAME, rwlock/NAME, semaphore/NAME or barrier/NAME"
-
 // ExplainedKinds are the kinds that why tells of.
 var ExplainedKinds = []coordv1.QueueKind{
 	coordv1.QueueKind_QUEUE_LOCK, coordv1.QueueKind_QUEUE_ELECTION, coordv1.QueueKind_QUEUE_RWLOCK,
-	coordv1.QueueKind_QUEUE_SEMAPHORE,
-	coordv1.QueueKind_QUEUE_BARRIER,
+	coordv1.QueueKind_QUEUE_SEMAPHORE, coordv1.QueueKind_QUEUE_BARRIER,
 }
+
+// explained lists what why tells of, each with something behind it: "lock/NAME, election/NAME or barrier/NAME".
+func explained(suffix string) string {
+	var words []string
+	for _, kind := range ExplainedKinds {
+		words = append(words, KindName(kind)+suffix)
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+func whyUsage() string { return "why takes " + explained("/NAME") }
 
 // objectName names a queue as why takes it.
 func objectName(kind coordv1.QueueKind, name string) string {
@@ -49,17 +58,17 @@ func parseObject(text string) (kind coordv1.QueueKind, name string, ok bool) {
 func NewWhy() *cobra.Command {
 	return &cobra.Command{
 		Use: "why KIND/NAME", Short: "Says who holds, since when, who waits and what would free it",
-		Long: "Says in one sentence who holds, since when, who waits and what would free it. KIND is lock, " +
-			"election, rwlock, semaphore or barrier.",
+		Long: "Says in one sentence who holds, since when, who waits and what would free it. KIND is " +
+			explained("") + ".",
 		Example: "  coordctl why lock/jobs/nightly",
-		RunE:    inspect(1, whyUsage, why),
+		RunE:    inspect(1, whyUsage(), why),
 	}
 }
 
 func why(i *inspection, args []string) error {
 	kind, name, ok := parseObject(args[0])
 	if !ok {
-		return cli.BadArgs(whyUsage)
+		return cli.BadArgs("%s", whyUsage())
 	}
 	resp, err := Explain(i.ctx, i, kind, name)
 	if err != nil {
