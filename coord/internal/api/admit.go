@@ -64,6 +64,9 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 	if err != nil {
 		return nil, err
 	}
+	if route.overtaken(info) {
+		return nil, errOvertaken
+	}
 	raft := route.backend.Status()
 	if raft.Learner && !learnerAnswers(req) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner

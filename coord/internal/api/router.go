@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -78,6 +79,17 @@ func (r *router) of(ctx context.Context) (*route, error) {
 		"metadata %q name; it serves the shards %v", values[0], coordv1.MetadataShard,
 		slices.Sorted(maps.Keys(routes.byShard)))
 }
+
+// overtaken says whether a keyspace was added between the choice of a call's service, by which the handler is found, and
+// the gate, which looks for the route again: then the service is another keyspace's.
+func (r *route) overtaken(info *grpc.UnaryServerInfo) bool {
+	service, _, _ := strings.Cut(strings.TrimPrefix(info.FullMethod, "/"), "/")
+	impl, routed := r.impls[service]
+	return routed && impl != info.Server
+}
+
+// errOvertaken: nothing was done. Clients try again.
+var errOvertaken = status.Error(codes.Unavailable, "etcdserver: the shard was only now added to this member")
 
 // impl is the service of a call.
 func (r *router) impl(ctx context.Context, service string) any {
