@@ -113,8 +113,7 @@ func (d *Dir) load(expect Identity) error {
 	}
 	m, err := decodeMeta(b)
 	if err != nil {
-		return refuse(ErrCorrupt, "data directory %q is damaged: %q cannot be used: %v; restore it, or %s", d.path,
-			d.metaPath(), err, fix)
+		return d.unusable(err)
 	}
 	if err := d.checkMeta(&m, expect); err != nil {
 		return err
@@ -124,6 +123,18 @@ func (d *Dir) load(expect Identity) error {
 		return nil
 	}
 	return d.update(func(m *metadata) { m.Boot++ })
+}
+
+// unusable is what to say of metadata that decodeMeta refuses. Nothing is wrong with a directory of another format, and
+// who is told to throw it away may have no other.
+func (d *Dir) unusable(err error) error {
+	var other *formatError
+	if errors.As(err, &other) {
+		return refuse(ErrOther, "data directory %q was written by another release of coord: %q: %v; nothing in it was "+
+			"changed: start the release that wrote it, or use another --data-dir", d.path, d.metaPath(), err)
+	}
+	return refuse(ErrCorrupt, "data directory %q is damaged: %q cannot be used: %v; restore it, or %s", d.path,
+		d.metaPath(), err, fix)
 }
 
 // checkMeta compares the metadata with the rest of the directory and with what the caller expects. A directory that was

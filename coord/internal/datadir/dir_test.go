@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -338,6 +339,50 @@ func TestNewerFormat(t *testing.T) {
 	if _, err := decodeMeta(b); err == nil || err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
 	}
+}
+
+// TestDirectoryOfAnotherFormat: it is not called damaged, which it is not, and nothing in it changes.
+func TestDirectoryOfAnotherFormat(t *testing.T) {
+	o := options(t.TempDir())
+	d := used(t, o)
+	m := d.current()
+	m.Format = 2
+	b, err := encodeMeta(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, d.metaPath(), string(b))
+	mustWrite(t, filepath.Join(d.DBPath(), "CURRENT"), "000001.db\n") // where the store was then
+	before := contentsOf(t, o.DataDir)
+	says := `data directory "` + o.DataDir + `" was written by another release of coord: "` + d.metaPath() +
+		`": it has format 2, this version of coord reads format 3; nothing in it was changed: start the release that ` +
+		`wrote it, or use another --data-dir`
+	refused(t, o, ErrOther, says)
+	err = RefuseCommand(o.DataDir, o.WALDir, "7.1", zap.NewNop(), func(*Dir) error { t.Error("asked"); return nil })
+	if err == nil || err.Error() != says {
+		t.Errorf("refuse-command: %v", err)
+	}
+	if after := contentsOf(t, o.DataDir); !maps.Equal(before, after) {
+		t.Errorf("was %v, is %v", before, after)
+	}
+}
+
+// contentsOf are the files below a directory.
+func contentsOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // TestCrashDuringFirstStart stops the first start after every durable state it goes through: the next start always

@@ -88,6 +88,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(b []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)) }
 
+// formatError is of metadata that are whole, and another release's.
+type formatError struct{ format int }
+
+// Error implements error.
+func (e *formatError) Error() string {
+	return fmt.Sprintf("it has format %d, this version of coord reads format %d", e.format, formatVersion)
+}
+
 // encodeMeta renders the metadata for the file.
 func encodeMeta(m metadata) ([]byte, error) {
 	body, err := json.Marshal(m)
@@ -118,8 +126,7 @@ func decodeMeta(b []byte) (metadata, error) {
 		return metadata{}, err
 	}
 	if version.Format != formatVersion {
-		return metadata{}, fmt.Errorf("it has format %d, this version of coord reads format %d", version.Format,
-			formatVersion)
+		return metadata{}, &formatError{version.Format}
 	}
 	var m metadata
 	if err := decodeStrict(e.Meta, &m); err != nil {

@@ -45,7 +45,7 @@ func RefuseCommand(dataDir, walDir, command string, log *zap.Logger, inStore fun
 	}
 	m, err := decodeMeta(b)
 	if err != nil {
-		return refuse(ErrCorrupt, "data directory %q is damaged: %q cannot be used: %v", d.path, d.metaPath(), err)
+		return d.unusable(err)
 	}
 	d.meta = &m
 	if err := inStore(d); err != nil {
