@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,6 +26,29 @@ type servedKeyspace struct {
 	shard  uint64
 	group  *group.Group
 	events group.Events
+	last   *lastEntries
+}
+
+// lastEntries has, by shard, the number of the last entry that this process has proposed in a keyspace that it closed: one
+// that opens the keyspace again counts on from there.
+type lastEntries struct {
+	mu sync.Mutex
+	of map[uint64]uint64
+}
+
+func (l *lastEntries) get(shard uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of[shard]
+}
+
+func (l *lastEntries) set(shard, number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil {
+		l.of = make(map[uint64]uint64)
+	}
+	l.of[shard] = number
 }
 
 // keyspaceOptions are what keyspaces differ in.
@@ -42,12 +66,14 @@ type keyspaceOptions struct {
 
 // newKeyspace makes the parts of a keyspace. None of them does anything before it is opened.
 func (s *Server) newKeyspace(o keyspaceOptions) *servedKeyspace {
-	k := &servedKeyspace{shard: o.shard, group: group.New(o.shard, s.identity.MemberID), events: o.events}
+	k := &servedKeyspace{
+		shard: o.shard, group: group.New(o.shard, s.identity.MemberID), events: o.events, last: &s.lastEntries,
+	}
 	began := time.Now()
 	k.Keyspace = keyspace.New(keyspace.Options{
 		Log: k.group, Retry: 2 * s.cfg.ElectionTimeout,
 		Dir: s.dir.StorePath(o.shard), Caches: s.caches, MemoryBytes: o.memory, Shard: o.shard,
-		Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(),
+		Member: s.identity.MemberID, Boot: s.dir.Boot(), Start: s.dir.Start(), After: k.last.get(o.shard),
 		Displaced: s.fail,
 		Now:       func() time.Duration { return time.Since(began) }, Nonce: rand.Uint64(),
 		Members: o.members, Memory: s.memory, End: s.cfg.onFatal(), Refused: o.refused, Logger: s.log,
@@ -86,8 +112,9 @@ func (k *servedKeyspace) tick(ctx context.Context, patience time.Duration) {
 	runner.Run(ctx)
 }
 
-// close releases what the keyspace holds, behind the host's Close.
+// close releases what the keyspace holds, behind Close, and behind the host's where that closes, too.
 func (k *servedKeyspace) close() error {
+	k.last.set(k.shard, k.Proposer.Last())
 	if err := k.group.Close(); err != nil {
 		return fmt.Errorf("close shard %d: %w", k.shard, err)
 	}

@@ -45,6 +45,8 @@ type Server struct {
 	refused   refusalLog
 	registry  *prometheus.Registry
 
+	lastEntries lastEntries
+
 	running *errgroup.Group
 	ctx     context.Context // of everything that runs until Stop
 	cancel  context.CancelFunc

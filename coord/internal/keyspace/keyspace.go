@@ -40,6 +40,8 @@ type Options struct {
 	MemoryBytes int
 	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
 	Shard, Member, Boot, Start uint64
+	// After is propose.Options.After.
+	After uint64
 	// Procedures are further ones beside those of recipes, for tests.
 	Procedures []statemachine.Procedure
 	// Retry is the time after which an entry without a result is proposed again.
@@ -81,7 +83,7 @@ func New(opts Options) *Keyspace {
 	k = &Keyspace{
 		Shard: opts.Shard,
 		Proposer: propose.New(propose.Options{
-			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
+			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, After: opts.After, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
 			Check:   func(c raftv1.Command) (raftv1.Command, error) { return k.Machine.CheckProposal(c) },
 			Version: func() raftv1.Version { return k.Machine.Version() },
 		}),

@@ -47,7 +47,10 @@ type Log interface {
 type Options struct {
 	// Member, Boot and Start name this process.
 	Member, Boot, Start uint64
-	Log                 Log
+	// After is the number of the last entry that an earlier Proposer of the same name has proposed, see Last: the log
+	// takes one with a number that it has seen for a copy. 0: there was none.
+	After uint64
+	Log   Log
 	// Check returns a command as it may go into the log, or why it must not: that is the error that is answered. Nil
 	// lets all in.
 	Check func(raftv1.Command) (raftv1.Command, error)
@@ -142,9 +145,16 @@ type proposal struct {
 func New(opts Options) *Proposer {
 	opts.setDefaults()
 	p := &Proposer{opts: opts, kick: make(chan struct{}, 1), gone: make(chan struct{})}
-	p.mu.inFlight = make(map[uint64]*proposal)
+	p.mu.inFlight, p.mu.number = make(map[uint64]*proposal), opts.After
 	go p.run()
 	return p
+}
+
+// Last is the number of the last entry that was proposed. It is final once the proposer is closed.
+func (p *Proposer) Last() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.number
 }
 
 // Close ends every wait with ErrStopped and returns when the proposer has stopped.
