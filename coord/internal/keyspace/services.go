@@ -37,7 +37,6 @@ type Services struct {
 	server  *Server
 	mirrors *mirror.Mirrors
 	recipes *recipesvc.Service
-	current *recipesvc.Service // answers from what is applied
 	streams *stream.Server
 	watch   *watch.Server
 }
@@ -49,7 +48,6 @@ func newServices(server *Server, opts ServicesOptions) (*Services, error) {
 	if s.mirrors, err = mirror.New(s.source()); err != nil {
 		return nil, err
 	}
-	s.current = recipesvc.New(s.currentBackend())
 	s.watch = watch.NewServer(opts.Keyspace.Hub, watch.ServerOptions{
 		Permit: func(ctx context.Context, _ *pb.WatchCreateRequest) error { return admit(ctx) },
 		Header: s.fillHeader, ProgressInterval: server.opts.ProgressInterval,
@@ -78,7 +76,7 @@ func (s *Services) register(r grpc.ServiceRegistrar, etcd *api.Services) (err er
 	k, o := s.opts.Keyspace, &s.server.opts
 	s.streams, err = stream.New(stream.Options{
 		Backend: streamBackend{k, s.opts.Backend}, Etcd: etcd, Watch: s.watch,
-		Election: s.recipes.Election(), CurrentLock: s.current.Lock(), CurrentElection: s.current.Election(),
+		Election: s.recipes.Election(), Reads: recipesvc.Reads{LeaseAlive: k.LeaseAlive},
 		Procedures: recipes.Procedures(), Shard: k.Shard, History: k.Machine.History(), MemberID: o.MemberID,
 		MaxRequestBytes: o.MaxRequestBytes, Mirrors: s.mirrors, Limits: o.Streams, Memory: k.Memory,
 		Conns: &s.server.conns, Streams: k.Streams, Metrics: k.Metrics(o.Registry), Logger: s.logger("stream"),
@@ -127,7 +125,6 @@ func (s *Services) close() {
 	if s.recipes != nil {
 		s.recipes.Close()
 	}
-	s.current.Close()
 	if s.streams != nil {
 		s.streams.Close()
 	}
@@ -137,13 +134,6 @@ func (s *Services) close() {
 func (s *Services) fillHeader(h *pb.ResponseHeader) {
 	h.ClusterId, h.MemberId = s.opts.Keyspace.Machine.History().ID(), s.server.opts.MemberID
 	h.RaftTerm = s.opts.Backend.Status().Term
-}
-
-// currentBackend is recipesBackend for who has waited for ReadIndex already.
-func (s *Services) currentBackend() recipesvc.Backend {
-	b := s.recipesBackend(func(int) bool { return true }) // it only reads
-	b.ReadIndex = admit
-	return b
 }
 
 // recipesBackend is the keyspace as the recipes' services see it. fits says whether there is space for something new.

@@ -43,7 +43,13 @@ func (bs barrierServer) Leave(
 // leave removes a party's entry and waits until the generation that has its token is over. That shows in who is inside:
 // nobody, or somebody with a greater token than that generation has.
 func (s *Service) leave(ctx context.Context, req *coordv1.BarrierLeaveRequest) (statemachine.Revision, error) {
-	queue, rev, err := s.currentQueue(ctx, coordv1.QueueKind_QUEUE_BARRIER, req.Name)
+	view, err := s.current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	queue, err := readQueue(ctx, view, coordv1.QueueKind_QUEUE_BARRIER, req.Name)
+	rev := view.Revision()
+	view.Close()
 	if err != nil {
 		return 0, err
 	}

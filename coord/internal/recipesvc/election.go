@@ -32,27 +32,11 @@ func (es electionServer) Resign(ctx context.Context, req *coordv1.Release) (*coo
 }
 
 func (es electionServer) Leader(ctx context.Context, req *coordv1.LeaderRequest) (*coordv1.LeaderResponse, error) {
-	queue, rev, err := es.service.currentQueue(ctx, electionKind(req.Priority), req.Name)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	leader, ok := queue.Holder()
-	if !ok {
-		return nil, wireError(recipes.ErrNoLeader)
-	}
-	return &coordv1.LeaderResponse{Leader: leader.Proto(), Revision: rev}, nil
+	return read(ctx, es.service, req, es.service.reads.Leader)
 }
 
 func (es electionServer) Observe(
 	req *coordv1.ObserveRequest, stream grpc.ServerStreamingServer[coordv1.ObserveEvent],
 ) error {
 	return wireError(es.service.observe(stream.Context(), req, stream.Send))
-}
-
-// electionKind is the kind of an election, with priorities if that of a candidate is not 0.
-func electionKind(priority int64) coordv1.QueueKind {
-	if priority != 0 {
-		return coordv1.QueueKind_QUEUE_PRIORITY_ELECTION
-	}
-	return coordv1.QueueKind_QUEUE_ELECTION
 }

@@ -116,6 +116,12 @@ func (s *Service) read(ctx context.Context, key, end []byte) ([]*mvccpb.KeyValue
 		return nil, 0, fmt.Errorf("read %q: %w", key, err)
 	}
 	defer view.Close()
+	return readRange(ctx, view, key, end)
+}
+
+func readRange(
+	ctx context.Context, view mirror.View, key, end []byte,
+) ([]*mvccpb.KeyValue, statemachine.Revision, error) {
 	resp, err := view.Range(ctx, &pb.RangeRequest{Key: key, RangeEnd: end})
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %q: %w", key, err)
@@ -125,10 +131,12 @@ func (s *Service) read(ctx context.Context, key, end []byte) ([]*mvccpb.KeyValue
 
 // readNow is read after everything that was committed before the call.
 func (s *Service) readNow(ctx context.Context, key, end []byte) ([]*mvccpb.KeyValue, statemachine.Revision, error) {
-	if err := s.backend.ReadIndex(ctx); err != nil {
-		return nil, 0, fmt.Errorf("read index: %w", err)
+	view, err := s.current(ctx)
+	if err != nil {
+		return nil, 0, err
 	}
-	return s.read(ctx, key, end)
+	defer view.Close()
+	return readRange(ctx, view, key, end)
 }
 
 // one is the key that a read of one key found, nil if there is none.

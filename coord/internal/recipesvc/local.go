@@ -2,8 +2,5 @@ package recipesvc
 
 import coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 
-// Lock is the Lock service for callers in this process.
-func (s *Service) Lock() coordv1.LockServer { return s.lockServer() }
-
 // Election is the Election service for callers in this process.
 func (s *Service) Election() coordv1.ElectionServer { return electionServer{service: s} }

@@ -14,6 +14,7 @@ import (
 // Service serves the recipes on one member. Safe for concurrent use.
 type Service struct {
 	backend Backend
+	reads   Reads
 	ctx     context.Context // ends with Close: of what outlives its stream
 	cancel  context.CancelFunc
 
@@ -26,7 +27,7 @@ type Service struct {
 func New(backend Backend) *Service {
 	// entries of clients that are gone are removed for the cluster's sake
 	ctx, cancel := context.WithCancel(principal.Member(context.Background()))
-	return &Service{backend: backend, ctx: ctx, cancel: cancel}
+	return &Service{backend: backend, reads: Reads{backend.LeaseAlive}, ctx: ctx, cancel: cancel}
 }
 
 // Register adds the services to a gRPC server.

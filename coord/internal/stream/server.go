@@ -14,6 +14,7 @@ import (
 	"github.com/coord-dev/coord/coord/internal/api"
 	"github.com/coord-dev/coord/coord/internal/limit"
 	"github.com/coord-dev/coord/coord/internal/mirror"
+	"github.com/coord-dev/coord/coord/internal/recipesvc"
 	"github.com/coord-dev/coord/coord/internal/transit"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/principal"
@@ -76,11 +77,9 @@ type Options struct {
 	// Etcd shares the checks and answers of etcd's API, Watch is etcd's Watch service.
 	Etcd  *api.Services
 	Watch pb.WatchServer
-	// Election is asked to observe elections. CurrentLock and CurrentElection answer reads from what this member has
-	// applied: the stream has waited already.
-	Election        coordv1.ElectionServer
-	CurrentLock     coordv1.LockServer
-	CurrentElection coordv1.ElectionServer
+	// Election is asked to observe elections, Reads answers what is asked of queues.
+	Election coordv1.ElectionServer
+	Reads    recipesvc.Reads
 	// Procedures are what requests of a session can name by their kind.
 	Procedures []statemachine.Procedure
 	// Features are what a hello may name; nil: coordv1.Features.
