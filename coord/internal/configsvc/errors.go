@@ -9,13 +9,13 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
-	"github.com/coord-dev/coord/statemachine"
 )
 
-// refuse is a status with its machine-readable reason.
+// refuse is a refusal of this package.
 func refuse(code codes.Code, reason coordv1.Error_Reason, format string, args ...any) error {
-	return detailed(code, fmt.Sprintf("config: "+format, args...), &coordv1.Error{Reason: reason})
+	return refusal.WithReason(code, reason, fmt.Sprintf("config: "+format, args...))
 }
 
 func detailed(code codes.Code, text string, details ...protoadapt.MessageV1) error {
@@ -35,25 +35,20 @@ func unknownVersion(bundle string, number int64) error {
 		"bundle %q has no version %d: it was never published, or is not kept any more", bundle, number)
 }
 
-// storeErrors are refusals of the store that have a reason of ours.
+// storeErrors are those of etcd's API, through which the store is read, that have a reason of ours.
 var storeErrors = []struct {
 	err    error
-	code   codes.Code
 	reason coordv1.Error_Reason
 }{
-	{rpctypes.ErrGRPCRequestTooLarge, codes.InvalidArgument, coordv1.Error_REASON_TOO_LARGE},
-	{rpctypes.ErrGRPCNoSpace, codes.ResourceExhausted, coordv1.Error_REASON_NO_SPACE},
-	{statemachine.ErrNoSpace, codes.ResourceExhausted, coordv1.Error_REASON_NO_SPACE},
-	{statemachine.ErrCorrupt, codes.DataLoss, coordv1.Error_REASON_CORRUPT},
-	{statemachine.ErrLeaseNotFound, codes.NotFound, coordv1.Error_REASON_LEASE_NOT_FOUND},
-	{statemachine.ErrInvalid, codes.InvalidArgument, coordv1.Error_REASON_INVALID},
+	{rpctypes.ErrGRPCRequestTooLarge, coordv1.Error_REASON_TOO_LARGE},
+	{rpctypes.ErrGRPCNoSpace, coordv1.Error_REASON_NO_SPACE},
 }
 
 // writeError is what the client gets for an error of a procedure. What is no refusal leaves the outcome open.
 func writeError(err error) error {
 	for _, row := range storeErrors {
 		if errors.Is(err, row.err) {
-			return detailed(row.code, status.Convert(err).Message(), &coordv1.Error{Reason: row.reason})
+			return refusal.WithReason(status.Code(row.err), row.reason, status.Convert(row.err).Message())
 		}
 	}
 	switch status.Code(err) {
@@ -61,6 +56,8 @@ func writeError(err error) error {
 		codes.ResourceExhausted:
 		return err
 	}
-	return detailed(codes.Unavailable, status.Convert(err).Message(),
-		&coordv1.Error{Reason: coordv1.Error_REASON_OUTCOME_UNKNOWN})
+	if refusal.Is(err) {
+		return refusal.Status(err)
+	}
+	return refusal.WithReason(codes.Unavailable, coordv1.Error_REASON_OUTCOME_UNKNOWN, status.Convert(err).Message())
 }

@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
@@ -23,7 +24,7 @@ const (
 // Explain implements coordv1.IntrospectionServer.
 func (s *Service) Explain(ctx context.Context, req *coordv1.ExplainRequest) (*coordv1.ExplainResponse, error) {
 	if err := recipes.CheckName(req.Name); err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return look(ctx, s, func(st *state) (*coordv1.ExplainResponse, error) {
 		q := recipes.Read(st, layout.QueueOf(req.Kind, req.Name))

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 	"github.com/coord-dev/coord/recipes"
@@ -21,7 +22,7 @@ func (s *Service) ForceRelease(
 ) (*coordv1.ForceReleaseResponse, error) {
 	resp := &coordv1.ForceReleaseResponse{}
 	if err := s.call(ctx, recipes.ForceRelease, req, resp); err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	s.backend.Logger.Warn("a holder was removed by force", zap.String("name", req.Name),
 		zap.String("reason", req.Reason),
@@ -34,7 +35,7 @@ func (s *Service) ForceRelease(
 func (s *Service) TransferLeadership(ctx context.Context, req *coordv1.Transfer) (*coordv1.Transferred, error) {
 	resp := &coordv1.Transferred{}
 	if err := s.call(ctx, recipes.Transfer, req, resp); err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return resp, nil
 }
@@ -43,7 +44,7 @@ func (s *Service) TransferLeadership(ctx context.Context, req *coordv1.Transfer)
 func (s *Service) AskHolder(ctx context.Context, req *coordv1.AskRelease) (*coordv1.Asked, error) {
 	resp := &coordv1.Asked{}
 	if err := s.call(ctx, recipes.AskRelease, req, resp); err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return resp, nil
 }
@@ -54,7 +55,7 @@ func (s *Service) DeleteObject(
 ) (*coordv1.DeleteObjectResponse, error) {
 	resp := &coordv1.DeleteObjectResponse{}
 	if err := s.call(ctx, recipes.DeleteObject, req, resp); err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return resp, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/recipes"
@@ -21,7 +22,7 @@ const pageBytes = 1 << 20
 func (s *Service) ListQueues(ctx context.Context, req *coordv1.ListQueuesRequest) (*coordv1.ListQueuesResponse, error) {
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return look(ctx, s, func(st *state) (*coordv1.ListQueuesResponse, error) {
 		resp := &coordv1.ListQueuesResponse{Revision: st.Revision()}

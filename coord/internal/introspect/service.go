@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -42,11 +43,11 @@ func pageLimit(limit int32) (int, error) {
 // look answers a request from one look at the state.
 func look[Response any](ctx context.Context, s *Service, answer func(*state) (*Response, error)) (*Response, error) {
 	if err := s.backend.ReadIndex(ctx); err != nil {
-		return nil, wireError(fmt.Errorf("read index: %w", err))
+		return nil, refusal.Status(fmt.Errorf("read index: %w", err))
 	}
 	view, err := s.backend.View(ctx)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	defer view.Close()
 	st := &state{View: view, ctx: ctx, remaining: s.backend.Remaining}
@@ -55,7 +56,7 @@ func look[Response any](ctx context.Context, s *Service, answer func(*state) (*R
 		err = st.err
 	}
 	if err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return resp, nil
 }

@@ -2,10 +2,12 @@ package introspect
 
 import (
 	"context"
+	"errors"
 
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
@@ -19,7 +21,7 @@ func (s *Service) ListSessions(
 ) (*coordv1.ListSessionsResponse, error) {
 	limit, err := pageLimit(req.Limit)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	return look(ctx, s, func(st *state) (*coordv1.ListSessionsResponse, error) {
 		resp := &coordv1.ListSessionsResponse{Revision: st.Revision()}
@@ -124,14 +126,14 @@ func (s *state) queueEntry(q *recipes.Snapshot, key string) *coordv1.QueueEntry 
 func (s *Service) EndSession(ctx context.Context, req *coordv1.EndSessionRequest) (*coordv1.EndSessionResponse, error) {
 	body, err := proto.Marshal(&raftv1.LeaseRevoke{Id: req.Id})
 	if err != nil {
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	result, err := s.backend.Propose(ctx, raftv1.KindLeaseRevoke, body)
 	if err != nil {
-		if refusal := statemachine.RefusalOf(err); refusal.Reason == coordv1.Error_REASON_LEASE_NOT_FOUND {
+		if errors.Is(err, statemachine.ErrLeaseNotFound) {
 			err = statemachine.ErrSessionNotFound
 		}
-		return nil, wireError(err)
+		return nil, refusal.Status(err)
 	}
 	s.backend.Logger.Warn("a session was ended from outside", zap.String("session", hex(req.Id)))
 	resp := &coordv1.EndSessionResponse{}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/coord-dev/coord/coord/internal/api"
 	"github.com/coord-dev/coord/coord/internal/propose"
+	statuses "github.com/coord-dev/coord/coord/internal/refusal"
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/statemachine"
 )
@@ -90,11 +91,7 @@ func invalid(format string, args ...any) *coordv1.Refusal {
 
 // ending is the status of a stream that the member ends, with a reason.
 func ending(code codes.Code, reason coordv1.Error_Reason, message string) error {
-	st := status.New(code, message)
-	if detailed, err := st.WithDetails(&coordv1.Error{Reason: reason}); err == nil {
-		st = detailed
-	}
-	return st.Err()
+	return statuses.WithReason(code, reason, message)
 }
 
 // broken is the status of a stream whose client does not keep to the protocol.

@@ -50,8 +50,13 @@ const (
 //	NotFound            "etcdserver: requested lease not found": the session has ended; REASON_SESSION_NOT_FOUND
 //	FailedPrecondition  the token is not the entry's, or the entry does not hold; REASON_TOKEN_MISMATCH, REASON_NOT_HOLDER
 //	                    a key that is not attached to the session stands at the entry's key; REASON_KEY_TAKEN
+//	                    what must follow from a deletion cannot be done for the queue; REASON_QUEUE_BROKEN
 //	Aborted             a later request of the same owner took the entry over; REASON_SUPERSEDED
-//	Unavailable         outcome unknown: repeat the same request with the same owner_id
+//	ResourceExhausted   there is no space for a new entry. Who has one keeps it, and Release needs none; REASON_NO_SPACE
+//	Unavailable         outcome unknown: repeat the same request with the same owner_id; REASON_OUTCOME_UNKNOWN
+//
+// This service and those of the other recipes are for programs without an SDK. What they ask is what sessions of the native
+// stream ask, by the same messages where there is nothing to wait for; but only a session's requests run exactly once.
 type LockClient interface {
 	// Acquire enqueues and stays: Queued (unless it holds at once), then Granted or NotAcquired, then Lost, each at most
 	// once. The stream ends after NotAcquired and Lost. If it ends before Granted was sent, the server removes the entry
@@ -161,8 +166,13 @@ func (c *lockClient) Describe(ctx context.Context, in *DescribeRequest, opts ...
 //	NotFound            "etcdserver: requested lease not found": the session has ended; REASON_SESSION_NOT_FOUND
 //	FailedPrecondition  the token is not the entry's, or the entry does not hold; REASON_TOKEN_MISMATCH, REASON_NOT_HOLDER
 //	                    a key that is not attached to the session stands at the entry's key; REASON_KEY_TAKEN
+//	                    what must follow from a deletion cannot be done for the queue; REASON_QUEUE_BROKEN
 //	Aborted             a later request of the same owner took the entry over; REASON_SUPERSEDED
-//	Unavailable         outcome unknown: repeat the same request with the same owner_id
+//	ResourceExhausted   there is no space for a new entry. Who has one keeps it, and Release needs none; REASON_NO_SPACE
+//	Unavailable         outcome unknown: repeat the same request with the same owner_id; REASON_OUTCOME_UNKNOWN
+//
+// This service and those of the other recipes are for programs without an SDK. What they ask is what sessions of the native
+// stream ask, by the same messages where there is nothing to wait for; but only a session's requests run exactly once.
 type LockServer interface {
 	// Acquire enqueues and stays: Queued (unless it holds at once), then Granted or NotAcquired, then Lost, each at most
 	// once. The stream ends after NotAcquired and Lost. If it ends before Granted was sent, the server removes the entry
