@@ -12,7 +12,15 @@ import (
 
 // Codec is gRPC's codec for protobuf, except that frames of a native stream pass through it as the bytes they are
 // (requests go into the log, and outcomes to the client, without being decoded), and messages that are followed until
-// they are written. It is for grpc.ForceServerCodecV2.
+// they are written, as those of watches are. It is for grpc.ForceServerCodecV2, so for all services: they all need the
+// guard around decoding, which gRPC does before it asks any interceptor, and to the messages of the others it only adds
+// a look at their type.
+//
+// There is no way to have it for some methods alone. gRPC takes a stream's codec from its content-subtype, which the
+// client says: all clients of the native stream would have to say another one than protobuf's, and codecs have their
+// names in a table of the process. Messages that marshal themselves (protoiface.Methods) are still copied once in each
+// direction by gRPC's own codec, which takes back the bytes of a received message as soon as it is decoded and frees
+// those of a sent one without telling anybody, so that nothing could be followed until it is written.
 func Codec(log *zap.Logger) encoding.CodecV2 { return codec{encoding.GetCodecV2(proto.Name), log} }
 
 type codec struct {
