@@ -459,7 +459,7 @@ func (a *admission) release(ctx context.Context) error {
 // what names what is asked for, for errors.
 func (a *admission) what() string { return fmt.Sprintf("%s %q", kindNames[a.kind], a.label()) }
 
-// kindNames are what requests that admission are about.
+// kindNames are the names of what is acquired, by the kind of the request, as messages say them.
 var kindNames = map[coordv1.Kind]string{
 	coordv1.Kind_KIND_ACQUIRE:           "lock",
 	coordv1.Kind_KIND_CAMPAIGN:          "election",

@@ -1,6 +1,6 @@
-// Package coordtest runs servers inside a test. Start makes a cluster of real members: real stores in temporary directories,
-// real sockets on free loopback ports, members that can be stopped, started again and replaced. NewFake makes one server
-// without disk, whose time the test turns: for tests of programs that use coord.
+// Package coordtest runs servers inside a test. Start makes a cluster of real members: real stores in temporary
+// directories, real sockets on free loopback ports, members that can be stopped, started again and replaced. NewFake
+// makes one server without disk, whose time the test turns: for tests of programs that use coord.
 package coordtest
 
 import (

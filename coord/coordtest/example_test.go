@@ -11,8 +11,8 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
-// A lock is lost when the TTL of its session passes without a renewal, which here is a matter of turning the clock. In a
-// test, coordtest.NewFake(t) does without the error and the Close.
+// A lock is lost when the TTL of its session passes without a renewal, which here is a matter of turning the clock. In
+// a test, coordtest.NewFake(t) does without the error and the Close.
 func ExampleFake_Advance() {
 	fake, err := coordtest.StartFake()
 	if err != nil {

@@ -18,18 +18,18 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Fake is a server inside the test's process, for tests of programs that use coord. It is the real server but for two things:
-// its log is applied at once, on a file system in memory, so that nothing waits for a disk or for other members; and time
-// passes for its leases, and so for sessions, only when the test says so with Advance. Give clients its Clock, and the
-// loss of a lock becomes a matter of one line:
+// Fake is a server inside the test's process, for tests of programs that use coord. It is the real server but for two
+// things: its log is applied at once, on a file system in memory, so that nothing waits for a disk or for other
+// members; and time passes for its leases, and so for sessions, only when the test says so with Advance. Give clients
+// its Clock, and the loss of a lock becomes a matter of one line:
 //
 //	fake := coordtest.NewFake(t)
 //	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Clock: fake.Clock})
 //	...
 //	fake.Advance(time.Minute) // every session whose TTL is not longer is lost
 //
-// Whatever is not measured on that clock, like a deadline of a context or the wait between two attempts to connect, goes by
-// real time. All methods are safe for concurrent use.
+// Whatever is not measured on that clock, like a deadline of a context or the wait between two attempts to connect,
+// goes by real time. All methods are safe for concurrent use.
 type Fake struct {
 	log      *fakeLog
 	replica  *keyspace.Keyspace
@@ -78,7 +78,8 @@ func startFake(front func(propose.Log) propose.Log, options ...grpc.ServerOption
 	if err = f.log.open(f.replica); err == nil {
 		f.services, err = keyspace.NewServer(keyspace.ServerOptions{
 			MemberID: fakeID, ElectionTimeout: fakeElectionTimeout, MaxRequestBytes: 1536 << 10, MaxTxnOps: 128,
-			GRPC:     append(options, grpc.ChainUnaryInterceptor(f.losses.unary), grpc.ChainStreamInterceptor(f.losses.stream)),
+			GRPC: append(options, grpc.ChainUnaryInterceptor(f.losses.unary),
+				grpc.ChainStreamInterceptor(f.losses.stream)),
 			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
 		})
 	}
@@ -121,13 +122,13 @@ func (f *Fake) Endpoint() string { return f.listener.Addr().String() }
 // Clock is how much time has passed: what Advance was given, in sum. As a value, fake.Clock, it is a clock for the SDK.
 func (f *Fake) Clock() time.Duration { return f.log.clock() }
 
-// Advance lets time pass, all at once: no request, and no renewal of a session, is taken in between. Clients see it on their
-// clock before the server gives up what was theirs. When Advance returns, everything that came due has expired, in the
-// order in which it would have: sessions whose last renewal is a TTL or more ago are gone, and who waited for their locks
-// holds them. Clients hear of it as they do of anything.
+// Advance lets time pass, all at once: no request, and no renewal of a session, is taken in between. Clients see it on
+// their clock before the server gives up what was theirs. When Advance returns, everything that came due has expired,
+// in the order in which it would have: sessions whose last renewal is a TTL or more ago are gone, and who waited for
+// their locks holds them. Clients hear of it as they do of anything.
 //
-// A session lives on if its client gets the time to renew it: advance by less than its TTL, and wait for its Deadline to
-// move.
+// A session lives on if its client gets the time to renew it: advance by less than its TTL, and wait for its Deadline
+// to move.
 func (f *Fake) Advance(d time.Duration) { f.log.advance(d) }
 
 // Pause keeps the server from taking anything in: no write and no renewal has an effect, and no read is answered, until
@@ -140,7 +141,7 @@ func (f *Fake) Resume() { f.log.resume() }
 // DropConnections breaks all connections there are. Clients can connect again at once.
 func (f *Fake) DropConnections() { f.listener.drop() }
 
-// LoseResponses makes the next n answers get lost: the request has its effect, and its client hears Unavailable, as if the
-// connection had broken just then. Answers on the native stream are those in one frame; with them the stream breaks.
-// Heartbeats and pushes are no answers.
+// LoseResponses makes the next n answers get lost: the request has its effect, and its client hears Unavailable, as if
+// the connection had broken just then. Answers on the native stream are those in one frame; with them the stream
+// breaks. Heartbeats and pushes are no answers.
 func (f *Fake) LoseResponses(n int) { f.losses.left.Store(int64(n)) }

@@ -119,7 +119,9 @@ func TestLoseResponsesOfTheStream(t *testing.T) {
 			return nil, err
 		}
 		request := &coordv1.Request{Sequence: 7, Kind: coordv1.Kind_KIND_LEASE_LEASES}
-		_ = stream.Send(&coordv1.ClientFrame{Hello: &coordv1.Hello{Protocol: 1}, Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{request}}}})
+		_ = stream.Send(&coordv1.ClientFrame{
+			Hello: &coordv1.Hello{Protocol: 1}, Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{request}}},
+		})
 		for {
 			frame, err := stream.Recv()
 			if err != nil || len(frame.Responses) > 0 {

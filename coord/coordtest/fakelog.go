@@ -74,8 +74,8 @@ func (l *fakeLog) apply(entry []byte) {
 
 func (l *fakeLog) clock() time.Duration { return time.Duration(l.now.Load()) }
 
-// advance goes from one deadline to the next, so that what begins when something else expires, as a place that is kept for
-// a while, is counted from there.
+// advance goes from one deadline to the next, so that what begins when something else expires, as a place that is kept
+// for a while, is counted from there.
 func (l *fakeLog) advance(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

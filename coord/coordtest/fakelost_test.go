@@ -19,7 +19,8 @@ func lose(t *testing.T, fake *coordtest.Fake, s *client.Session) {
 	fake.Resume()
 }
 
-// TestS2LostSessionExpires: the heartbeats of a client, which keep its other sessions, do not keep one that it has given up.
+// TestS2LostSessionExpires: the heartbeats of a client, which keep its other sessions, do not keep one that it has
+// given up.
 func TestS2LostSessionExpires(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c := connect(t, fake)
@@ -36,7 +37,9 @@ func TestS2LostSessionExpires(t *testing.T) {
 	}
 	lose(t, fake, s)
 	for range 6 {
-		waitUntil(t, "a heartbeat is acknowledged", func() bool { return time.Until(kept.Deadline()) > 54*time.Minute-time.Second })
+		waitUntil(t, "a heartbeat is acknowledged", func() bool {
+			return time.Until(kept.Deadline()) > 54*time.Minute-time.Second
+		})
 		fake.Advance(4 * time.Second)
 	}
 	if d, err := kept.Lock("job").Describe(t.Context()); err != nil || d.Holding > 0 {
@@ -62,8 +65,8 @@ func TestS2ClosedSessionEnds(t *testing.T) {
 	})
 }
 
-// TestBarrierPartyIsNotTwo: a party whose shared session is lost comes again in the next one. It must not be counted twice, and
-// open the barrier alone, while the servers have the last one still.
+// TestBarrierPartyIsNotTwo: a party whose shared session is lost comes again in the next one. It must not be counted
+// twice, and open the barrier alone, while the servers have the last one still.
 func TestBarrierPartyIsNotTwo(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, other := connect(t, fake), open(t, fake, time.Hour)
@@ -88,7 +91,8 @@ func TestBarrierPartyIsNotTwo(t *testing.T) {
 	waitUntil(t, "the party is there", func() bool { return first() != "" })
 	before := first()
 	lose(t, fake, s)
-	if _, err := c.Barrier("b", 2).Enter(t.Context(), client.WithMaxWait(time.Millisecond)); !errors.Is(err, client.ErrNotAcquired) {
+	if _, err := c.Barrier("b", 2).Enter(t.Context(), client.WithMaxWait(time.Millisecond)); !errors.Is(err,
+		client.ErrNotAcquired) {
 		t.Fatalf("enter for a moment: %v", err)
 	}
 	waitUntil(t, "the party is there again", func() bool {

@@ -47,8 +47,8 @@ func waitUntil(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// TestL6ExpiryGrantsTheNext: the lock of a dead session is granted to the next one when the TTL is over: not a millisecond
-// before, and at once then.
+// TestL6ExpiryGrantsTheNext: the lock of a dead session is granted to the next one when the TTL is over: not a
+// millisecond before, and at once then.
 func TestL6ExpiryGrantsTheNext(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	dead, next := open(t, fake, 10*time.Second), open(t, fake, time.Hour)
@@ -92,8 +92,8 @@ func TestL6ExpiryGrantsTheNext(t *testing.T) {
 	}
 }
 
-// TestE5FencedWritesOfAnExLeader: what a leader writes under its guard is refused once another one leads, though it does not
-// know yet.
+// TestE5FencedWritesOfAnExLeader: what a leader writes under its guard is refused once another one leads, though it
+// does not know yet.
 func TestE5FencedWritesOfAnExLeader(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	etcd := dial(t, []string{fake.Endpoint()})
@@ -164,8 +164,8 @@ func TestLostResponseOfAnAcquire(t *testing.T) {
 	}
 }
 
-// TestGuardsOfALeaderThatWasTakenOver: etcd's Election, resumed with a leader's key and revision by another session, puts the key on
-// that one's lease and leads by it. Our leader's guards must not succeed then (L10).
+// TestGuardsOfALeaderThatWasTakenOver: etcd's Election, resumed with a leader's key and revision by another session,
+// puts the key on that one's lease and leads by it. Our leader's guards must not succeed then (L10).
 func TestGuardsOfALeaderThatWasTakenOver(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	etcd := dial(t, []string{fake.Endpoint()})

@@ -10,7 +10,8 @@ import (
 	"github.com/coord-dev/coord/coord/coordtest"
 )
 
-// TestFeatureThatTheClusterLacks: the SDK does not go on asking, whatever it was about to do: the error says which feature it is.
+// TestFeatureThatTheClusterLacks: the SDK does not go on asking, whatever it was about to do: the error says which
+// feature it is.
 func TestFeatureThatTheClusterLacks(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, err := client.New(client.Config{Endpoints: []string{fake.Endpoint()}, Features: []string{"made-up"}})
@@ -26,7 +27,8 @@ func TestFeatureThatTheClusterLacks(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := do(ctx)
-		if !errors.Is(err, client.ErrClusterVersion) || !strings.Contains(err.Error(), `the feature "made-up"`) || ctx.Err() != nil {
+		if !errors.Is(err, client.ErrClusterVersion) || !strings.Contains(err.Error(), `the feature "made-up"`) ||
+			ctx.Err() != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		cancel()

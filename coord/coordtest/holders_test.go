@@ -70,8 +70,9 @@ func putForeign(t *testing.T, c *clientv3.Client, name string, keys []foreignKey
 	}
 }
 
-// TestForeignKeysHoldBack: while a key of any form stands directly below a name that is older, nobody is let in, neither by ours nor by
-// etcd's clients; ours are told which key it is, and neither a forced release of the name nor a transfer passes over it.
+// TestForeignKeysHoldBack: while a key of any form stands directly below a name that is older, nobody is let in,
+// neither by ours nor by etcd's clients; ours are told which key it is, and neither a forced release of the name nor a
+// transfer passes over it.
 func TestForeignKeysHoldBack(t *testing.T) {
 	for form, keys := range foreignKeys {
 		t.Run(form, func(t *testing.T) {
@@ -90,7 +91,9 @@ func TestForeignKeysHoldBack(t *testing.T) {
 	}
 }
 
-func blocked(t *testing.T, fake *coordtest.Fake, c *clientv3.Client, s *client.Session, name string, keys []foreignKey) {
+func blocked(
+	t *testing.T, fake *coordtest.Fake, c *clientv3.Client, s *client.Session, name string, keys []foreignKey,
+) {
 	t.Helper()
 	ctx := t.Context()
 	if h, err := s.Lock(name).TryAcquire(ctx); !errors.Is(err, client.ErrNotAcquired) {
@@ -120,7 +123,8 @@ func blocked(t *testing.T, fake *coordtest.Fake, c *clientv3.Client, s *client.S
 	}
 	short, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	if r, err := v3lockpb.NewLockClient(c.ActiveConnection()).Lock(short, &v3lockpb.LockRequest{Name: []byte(name)}); err == nil {
+	if r, err := v3lockpb.NewLockClient(c.ActiveConnection()).Lock(short,
+		&v3lockpb.LockRequest{Name: []byte(name)}); err == nil {
 		t.Errorf("v3lock let %q in", r.Key)
 	}
 	if err := s.Election(name).Transfer(ctx, fmt.Sprintf("%s/%x", name, s.Lease())); err == nil {
@@ -174,8 +178,8 @@ func TestNestedKeysHoldBackTheirsOnly(t *testing.T) {
 	}
 }
 
-// TestEntryWrittenOver: an entry that is put on another lease, or on none, is lost to its session at that revision, and stands in the way of
-// all others; one that stays on its own is its session's, whatever its value.
+// TestEntryWrittenOver: an entry that is put on another lease, or on none, is lost to its session at that revision, and
+// stands in the way of all others; one that stays on its own is its session's, whatever its value.
 func TestEntryWrittenOver(t *testing.T) {
 	for how, c := range map[string]struct {
 		lease int64 // -1: its own
@@ -212,14 +216,16 @@ func TestEntryWrittenOver(t *testing.T) {
 			if _, err := h.KV().Put(t.Context(), "guarded", ""); (err == nil) == c.lost {
 				t.Errorf("a guarded put: %v", err)
 			}
-			if _, err := open(t, fake, time.Hour).Lock("job").TryAcquire(t.Context()); !errors.Is(err, client.ErrNotAcquired) {
+			if _, err := open(t, fake, time.Hour).Lock("job").TryAcquire(t.Context()); !errors.Is(err,
+				client.ErrNotAcquired) {
 				t.Errorf("a try: %v", err)
 			}
 		})
 	}
 }
 
-// TestLockRPCOfAKeyPutAgain: who waits by the Lock RPC and whose key is deleted and put again behind others is not let in before them.
+// TestLockRPCOfAKeyPutAgain: who waits by the Lock RPC and whose key is deleted and put again behind others is not let
+// in before them.
 func TestLockRPCOfAKeyPutAgain(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, s := etcdClient(t, fake), open(t, fake, time.Hour)
@@ -260,11 +266,12 @@ func TestLockRPCOfAKeyPutAgain(t *testing.T) {
 
 // lockRPC calls Lock on a lease.
 func lockRPC(ctx context.Context, c *clientv3.Client, name string, lease int64) (*v3lockpb.LockResponse, error) {
-	return v3lockpb.NewLockClient(c.ActiveConnection()).Lock(ctx, &v3lockpb.LockRequest{Name: []byte(name), Lease: lease})
+	return v3lockpb.NewLockClient(c.ActiveConnection()).Lock(ctx,
+		&v3lockpb.LockRequest{Name: []byte(name), Lease: lease})
 }
 
-// TestLockRPCCalledAgain: a client whose call of the Lock RPC has ended, and which calls again on the same lease, keeps the place that its
-// second call found; and one that was made since.
+// TestLockRPCCalledAgain: a client whose call of the Lock RPC has ended, and which calls again on the same lease, keeps
+// the place that its second call found; and one that was made since.
 func TestLockRPCCalledAgain(t *testing.T) {
 	for how, between := range map[string]func(c *clientv3.Client) error{
 		"found": func(*clientv3.Client) error { return nil },
@@ -312,7 +319,8 @@ func TestLockRPCCalledAgain(t *testing.T) {
 	}
 }
 
-// TestRecipeRPCsCalledAgainAtTheGrant: who calls again, just when its first call ends and its turn comes, and is told that it holds, does.
+// TestRecipeRPCsCalledAgainAtTheGrant: who calls again, just when its first call ends and its turn comes, and is told
+// that it holds, does.
 func TestRecipeRPCsCalledAgainAtTheGrant(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c := etcdClient(t, fake)
@@ -320,7 +328,8 @@ func TestRecipeRPCsCalledAgainAtTheGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	campaign := func(ctx context.Context, name string) error {
-		_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte(name), Lease: 0x80})
+		_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(ctx,
+			&v3electionpb.CampaignRequest{Name: []byte(name), Lease: 0x80})
 		return err
 	}
 	lock := func(ctx context.Context, name string) error {
@@ -350,7 +359,8 @@ func TestRecipeRPCsCalledAgainAtTheGrant(t *testing.T) {
 	}
 }
 
-// TestCampaignRPCOfAKeyThatIsGone: who waits by the Campaign RPC and whose key has gone meanwhile is not told that it leads.
+// TestCampaignRPCOfAKeyThatIsGone: who waits by the Campaign RPC and whose key has gone meanwhile is not told that it
+// leads.
 func TestCampaignRPCOfAKeyThatIsGone(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c, s := etcdClient(t, fake), open(t, fake, time.Hour)
@@ -363,7 +373,8 @@ func TestCampaignRPCOfAKeyThatIsGone(t *testing.T) {
 	}
 	answer := make(chan error, 1)
 	go func() {
-		_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(t.Context(), &v3electionpb.CampaignRequest{Name: []byte("led"), Lease: 0x80})
+		_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(t.Context(),
+			&v3electionpb.CampaignRequest{Name: []byte("led"), Lease: 0x80})
 		answer <- err
 	}()
 	waitUntil(t, "their entry", func() bool { return count(t, c, "led") == 2 })
@@ -419,8 +430,9 @@ func (x *contest) claim(c claimed, release func()) {
 	x.claims, x.held = append(x.claims, c), append(x.held, release)
 }
 
-// TestNeverTwoHolders: whatever clients contend, put and revoke, at no revision do one of ours and another client both act as the holder,
-// and none of ours holds while a key directly below the name has no greater create revision. Judged by the history of the keys.
+// TestNeverTwoHolders: whatever clients contend, put and revoke, at no revision do one of ours and another client both
+// act as the holder, and none of ours holds while a key directly below the name has no greater create revision. Judged
+// by the history of the keys.
 func TestNeverTwoHolders(t *testing.T) {
 	seeds, ours, theirs := 24, 0, 0
 	if testing.Short() {
@@ -501,7 +513,8 @@ func (x *contest) lease() int64 {
 
 // put writes one key or two at once: of any form, or of a client that contends.
 func (x *contest) put(ctx context.Context) {
-	suffixes := []string{"", "-1", "80", "080", "x", "\xff", "a/b", fmt.Sprintf("%x", x.sessions[0].Lease()), fmt.Sprintf("%x", x.sessions[1].Lease())}
+	suffixes := []string{"", "-1", "80", "080", "x", "\xff", "a/b", fmt.Sprintf("%x", x.sessions[0].Lease()),
+		fmt.Sprintf("%x", x.sessions[1].Lease())}
 	if resp, err := x.c.Get(ctx, contested+"/", clientv3.WithPrefix()); err == nil && len(resp.Kvs) > 0 {
 		suffixes = append(suffixes, string(resp.Kvs[x.rng.IntN(len(resp.Kvs))].Key[len(contested)+1:]))
 	}
@@ -516,7 +529,8 @@ func (x *contest) put(ctx context.Context) {
 			lease = int64(x.sessions[x.rng.IntN(2)].Lease())
 		}
 		if !seen[suffix] {
-			ops = append(ops, clientv3.OpPut(contested+"/"+suffix, "theirs", clientv3.WithLease(clientv3.LeaseID(lease))))
+			ops = append(ops, clientv3.OpPut(contested+"/"+suffix, "theirs",
+				clientv3.WithLease(clientv3.LeaseID(lease))))
 		}
 		seen[suffix] = true
 	}
@@ -558,7 +572,8 @@ func (x *contest) mutex(ctx context.Context) {
 		return
 	}
 	place := m.IsOwner() // its guard: of the key that it made, not of one put again since
-	x.claim(claimed{"mutex", m.Key(), place.GetCompare().GetCreateRevision(), m.Header().Revision, false, 0}, func() { _ = s.Close() })
+	x.claim(claimed{"mutex", m.Key(), place.GetCompare().GetCreateRevision(), m.Header().Revision, false, 0},
+		func() { _ = s.Close() })
 }
 
 func (x *contest) campaign(ctx context.Context) {
@@ -588,18 +603,23 @@ func (x *contest) rpc(ctx context.Context, lease int64) {
 		}
 		l := resp.Leader // the header is that of the entry's creation, not of the election
 		if now, err := x.c.Get(x.Context(), string(l.Key)); err == nil {
-			x.claim(claimed{"v3election", string(l.Key), l.Rev, now.Header.Revision, false, 0}, func() { _, _ = x.c.Delete(x.Context(), string(l.Key)) })
+			x.claim(claimed{"v3election", string(l.Key), l.Rev, now.Header.Revision, false, 0}, func() {
+				_, _ = x.c.Delete(x.Context(), string(l.Key))
+			})
 		}
 		return
 	}
-	resp, err := v3lockpb.NewLockClient(x.c.ActiveConnection()).Lock(ctx, &v3lockpb.LockRequest{Name: []byte(contested), Lease: lease})
+	resp, err := v3lockpb.NewLockClient(x.c.ActiveConnection()).Lock(ctx,
+		&v3lockpb.LockRequest{Name: []byte(contested), Lease: lease})
 	if err == nil {
-		x.claim(claimed{"v3lock", string(resp.Key), 0, resp.Header.Revision, false, 0}, func() { _, _ = x.c.Delete(x.Context(), string(resp.Key)) })
+		x.claim(claimed{"v3lock", string(resp.Key), 0, resp.Header.Revision, false, 0}, func() {
+			_, _ = x.c.Delete(x.Context(), string(resp.Key))
+		})
 	}
 }
 
-// judge replays the history. A claim counts from the revision at which its client was told until its key goes, or of one of ours is put
-// on another lease.
+// judge replays the history. A claim counts from the revision at which its client was told until its key goes, or of
+// one of ours is put on another lease.
 func (x *contest) judge(seed int) {
 	x.running.Wait()
 	end, err := x.c.Put(x.Context(), "end", "")
@@ -635,7 +655,8 @@ func (x *contest) judgeAt(seed int, revision int64, keys map[string]*mvccpb.KeyV
 			x.claims[i].create, c.create = keys[c.key].CreateRevision, keys[c.key].CreateRevision
 		}
 		kv := keys[c.key]
-		over[i] = over[i] || c.since <= revision && (kv == nil || kv.CreateRevision != c.create || c.ours && kv.Lease != c.lease)
+		over[i] = over[i] || c.since <= revision && (kv == nil || kv.CreateRevision != c.create ||
+			c.ours && kv.Lease != c.lease)
 		if c.since > revision || over[i] {
 			continue
 		}
@@ -647,7 +668,8 @@ func (x *contest) judgeAt(seed int, revision int64, keys map[string]*mvccpb.KeyV
 		for key, o := range keys {
 			suffix, below := strings.CutPrefix(key, contested+"/")
 			if below && !strings.Contains(suffix, "/") && key != c.key && o.CreateRevision <= c.create {
-				x.Fatalf("seed %d, revision %d: ours hold by %s while %q of revision %d stands", seed, revision, ours, key, o.CreateRevision)
+				x.Fatalf("seed %d, revision %d: ours hold by %s while %q of revision %d stands", seed, revision, ours,
+					key, o.CreateRevision)
 			}
 		}
 	}

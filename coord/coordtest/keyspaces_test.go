@@ -39,7 +39,9 @@ func (f *Fake) addKeyspace(t *testing.T, shard uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.services.Serve(keyspace.ServicesOptions{Backend: &fakeMember{other.replica, other}, Keyspace: other.replica}); err == nil {
+	if err := f.services.Serve(keyspace.ServicesOptions{
+		Backend: &fakeMember{other.replica, other}, Keyspace: other.replica,
+	}); err == nil {
 		t.Error("one shard is served twice")
 	}
 }
@@ -49,8 +51,8 @@ func in(ctx context.Context, shard string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, coordv1.MetadataShard, shard)
 }
 
-// TestKeyspacesAreApart: two keyspaces behind one port have their own keys, revisions, leases, watches and locks, and who names
-// none is in the first one.
+// TestKeyspacesAreApart: two keyspaces behind one port have their own keys, revisions, leases, watches and locks, and
+// who names none is in the first one.
 func TestKeyspacesAreApart(t *testing.T) {
 	fake, err := StartFake()
 	if err != nil {
@@ -134,8 +136,10 @@ func TestKeyspacesAreApart(t *testing.T) {
 		{second, 2, 1, codes.InvalidArgument, "a batch of shard 1 on a stream of shard 2"},
 	} {
 		err := hello(t, conn, c.where, &coordv1.ClientFrame{
-			Hello:   &coordv1.Hello{Protocol: 1, Shard: c.hello},
-			Batches: []*coordv1.Batch{{Shard: c.batch, Requests: []*coordv1.Request{{Sequence: 1, Kind: coordv1.Kind_KIND_RANGE}}}},
+			Hello: &coordv1.Hello{Protocol: 1, Shard: c.hello},
+			Batches: []*coordv1.Batch{{
+				Shard: c.batch, Requests: []*coordv1.Request{{Sequence: 1, Kind: coordv1.Kind_KIND_RANGE}},
+			}},
 		})
 		if status.Code(err) != c.code || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("hello to shard %d, batch to %d: %v", c.hello, c.batch, err)

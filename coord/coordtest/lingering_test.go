@@ -42,27 +42,32 @@ func TestLeaseIDsOfAnyValue(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c := etcdClient(t, fake)
 	for _, id := range []int64{
-		1, -1, 2, -2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MaxUint32, 1 << 62, -1 << 62, math.MaxInt64, math.MinInt64, math.MinInt64 + 1,
+		1, -1, 2, -2, math.MaxInt32, math.MaxInt32 + 1, math.MinInt32, math.MaxUint32, 1 << 62, -1 << 62, math.MaxInt64,
+		math.MinInt64, math.MinInt64 + 1,
 		statemachine.FirstLingering - 1, statemachine.FirstLingering + statemachine.LingeringIDs,
 	} {
 		if err := grantID(t.Context(), c, id); err != nil {
 			t.Fatalf("grant %d: %v", id, err)
 		}
-		if _, err := c.Put(t.Context(), "any", "", clientv3.WithLease(clientv3.LeaseID(id))); err != nil || statemachine.Lingers(id) {
+		if _, err := c.Put(t.Context(), "any", "", clientv3.WithLease(clientv3.LeaseID(id))); err != nil ||
+			statemachine.Lingers(id) {
 			t.Fatalf("put on lease %d, which lingers: %t: %v", id, statemachine.Lingers(id), err)
 		}
 		if kept, err := c.KeepAliveOnce(t.Context(), clientv3.LeaseID(id)); err != nil || kept.TTL != 60 {
 			t.Errorf("keep lease %d alive: %+v %v", id, kept, err)
 		}
-		if ttl, err := c.TimeToLive(t.Context(), clientv3.LeaseID(id), clientv3.WithAttachedKeys()); err != nil || ttl.TTL <= 0 || len(ttl.Keys) != 1 {
+		if ttl, err := c.TimeToLive(t.Context(), clientv3.LeaseID(id), clientv3.WithAttachedKeys()); err != nil ||
+			ttl.TTL <= 0 || len(ttl.Keys) != 1 {
 			t.Errorf("time to live of lease %d: %+v %v", id, ttl, err)
 		}
 		if _, err := c.Revoke(t.Context(), clientv3.LeaseID(id)); err != nil {
 			t.Errorf("revoke lease %d: %v", id, err)
 		}
 	}
-	for _, id := range []int64{statemachine.FirstLingering, statemachine.FirstLingering + 1, statemachine.FirstLingering + statemachine.LingeringIDs - 1} {
-		if err := grantID(t.Context(), c, id); !errors.Is(err, rpctypes.ErrGRPCLeaseExist) && rpctypes.Error(err) != rpctypes.ErrLeaseExist {
+	for _, id := range []int64{statemachine.FirstLingering, statemachine.FirstLingering + 1,
+		statemachine.FirstLingering + statemachine.LingeringIDs - 1} {
+		if err := grantID(t.Context(), c, id); !errors.Is(err, rpctypes.ErrGRPCLeaseExist) &&
+			rpctypes.Error(err) != rpctypes.ErrLeaseExist {
 			t.Errorf("grant %d: %v, want that it exists", id, err)
 		}
 	}
@@ -109,7 +114,8 @@ func TestLingeringLeaseIsNobodys(t *testing.T) {
 	wantError("attach in a transaction", err, rpctypes.ErrLeaseNotFound)
 	_, err = c.Revoke(t.Context(), id)
 	wantError("revoke", err, rpctypes.ErrLeaseNotFound)
-	if ttl, err := c.TimeToLive(t.Context(), id, clientv3.WithAttachedKeys()); err != nil || ttl.TTL != -1 || len(ttl.Keys) > 0 {
+	if ttl, err := c.TimeToLive(t.Context(), id, clientv3.WithAttachedKeys()); err != nil || ttl.TTL != -1 ||
+		len(ttl.Keys) > 0 {
 		t.Errorf("time to live: %+v %v", ttl, err)
 	}
 	if all, err := c.Leases(t.Context()); err != nil || len(all.Leases) > 0 {
@@ -126,7 +132,8 @@ func TestLingeringLeaseIsNobodys(t *testing.T) {
 	if place() == nil {
 		t.Fatal("the place went before its time")
 	}
-	if _, err := admin.ForceRelease(t.Context(), &coordv1.ForceReleaseRequest{Name: "job", Reason: "the machine is gone"}); err != nil {
+	if _, err := admin.ForceRelease(t.Context(),
+		&coordv1.ForceReleaseRequest{Name: "job", Reason: "the machine is gone"}); err != nil {
 		t.Fatal(err)
 	}
 	if now := place(); now != nil {

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// RunMain is for the TestMain of a package whose examples need a cluster, as they have no testing.TB of their own: it starts one,
-// hands it over, runs the package's tests and examples, and stops it. It returns the exit code. A cluster that does not start
-// ends the process.
+// RunMain is for the TestMain of a package whose examples need a cluster, as they have no testing.TB of their own: it
+// starts one, hands it over, runs the package's tests and examples, and stops it. It returns the exit code. A cluster
+// that does not start ends the process.
 func RunMain(m *testing.M, opts Options, use func(*Cluster)) int {
 	tb := &mainTB{}
 	defer tb.cleanup()

@@ -30,10 +30,12 @@ import (
 func asNobody() []grpc.ServerOption {
 	nobody := func(ctx context.Context) context.Context { return principal.For(ctx, context.Background()) }
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo,
+			handler grpc.UnaryHandler) (any, error) {
 			return handler(nobody(ctx), req)
 		}),
-		grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo,
+			handler grpc.StreamHandler) error {
 			return handler(srv, &middleware.WrappedServerStream{ServerStream: ss, WrappedContext: nobody(ss.Context())})
 		}),
 	}
@@ -99,16 +101,20 @@ func requests(t *testing.T, m protoreflect.MethodDescriptor) []proto.Message {
 				m.Set(fd, protoreflect.ValueOfString("a"))
 			case fd.Kind() == protoreflect.BytesKind && fd.Name() == "key":
 				m.Set(fd, protoreflect.ValueOfBytes([]byte("a")))
-			case fd.Message() != nil && fd.ContainingOneof() != nil && fd.Message().FullName() == "etcdserverpb.WatchCreateRequest":
+			case fd.Message() != nil && fd.ContainingOneof() != nil &&
+				fd.Message().FullName() == "etcdserverpb.WatchCreateRequest":
 				m.Set(fd, protoreflect.ValueOfMessage((&pb.WatchCreateRequest{Key: []byte("a")}).ProtoReflect()))
 			}
 		}
 	}
-	return []proto.Message{of(texts), of(func(protoreflect.Message) {}), of(func(m protoreflect.Message) { fill(m, 3) })}
+	return []proto.Message{of(texts), of(func(protoreflect.Message) {}),
+		of(func(m protoreflect.Message) { fill(m, 3) })}
 }
 
 // first is the error that a method answers with, nil if it answers something else, or is about to.
-func first(t *testing.T, conn *grpc.ClientConn, name string, request proto.Message, m protoreflect.MethodDescriptor) error {
+func first(
+	t *testing.T, conn *grpc.ClientConn, name string, request proto.Message, m protoreflect.MethodDescriptor,
+) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -133,7 +139,8 @@ func first(t *testing.T, conn *grpc.ClientConn, name string, request proto.Messa
 	return err
 }
 
-// TestNobodyIsAnswered: a call for which nobody is named learns nothing of the keyspace and changes nothing, whatever method it is of.
+// TestNobodyIsAnswered: a call for which nobody is named learns nothing of the keyspace and changes nothing, whatever
+// method it is of.
 func TestNobodyIsAnswered(t *testing.T) {
 	somebody, nobody := outcomes(t, asUser()), outcomes(t, asNobody())
 	answered := map[string]bool{}
@@ -146,7 +153,8 @@ func TestNobodyIsAnswered(t *testing.T) {
 		if errors.Is(nobody[request], io.EOF) {
 			continue // etcd's Observe ends where it cannot read, and has told nothing
 		}
-		if got := status.Convert(nobody[request]).Message(); !strings.Contains(got, "nobody is named") && !strings.Contains(got, "permission denied") {
+		if got := status.Convert(nobody[request]).Message(); !strings.Contains(got, "nobody is named") &&
+			!strings.Contains(got, "permission denied") {
 			t.Errorf("%s: nobody gets %v: it does not pass the admission", request, nobody[request])
 		}
 	}

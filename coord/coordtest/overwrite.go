@@ -12,11 +12,12 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// Overwrite puts any key, or deletes it if value is nil, also below _coord/, where the server writes for itself and refuses all
-// clients: to see what a program makes of what should never stand there.
+// Overwrite puts any key, or deletes it if value is nil, also below _coord/, where the server writes for itself and
+// refuses all clients: to see what a program makes of what should never stand there.
 func (f *Fake) Overwrite(key string, value []byte) error {
 	req := &pb.PutRequest{Key: []byte(key), Value: value, IgnoreValue: value == nil}
-	_, err := recipesvc.Propose(f.replica.Propose).Call(principal.Member(context.Background()), overwrite{}.Name(), req, &pb.PutResponse{})
+	_, err := recipesvc.Propose(f.replica.Propose).Call(principal.Member(context.Background()), overwrite{}.Name(), req,
+		&pb.PutResponse{})
 	return err
 }
 

@@ -20,8 +20,8 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
-// TestForgedTallyMakesNoSecondWriter: whatever an etcd client tries to write over or delete of what a lock is kept by, nobody is
-// admitted beside the writer that holds.
+// TestForgedTallyMakesNoSecondWriter: whatever an etcd client tries to write over or delete of what a lock is kept by,
+// nobody is admitted beside the writer that holds.
 func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 	fake := coordtest.NewFake(t)
 	c := etcdClient(t, fake)
@@ -49,9 +49,15 @@ func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 	}
 	never := clientv3.Compare(clientv3.Version("none"), ">", 0)
 	for what, try := range map[string]func() error{
-		"put":                    func() error { _, err := c.Put(t.Context(), tally, string(forged)); return err },
-		"put on a lease":         func() error { _, err := c.Put(t.Context(), tally, "", clientv3.WithLease(lease.ID)); return err },
-		"put through the SDK":    func() error { _, err := second.KV().Put(t.Context(), tally, string(forged)); return err },
+		"put": func() error { _, err := c.Put(t.Context(), tally, string(forged)); return err },
+		"put on a lease": func() error {
+			_, err := c.Put(t.Context(), tally, "", clientv3.WithLease(lease.ID))
+			return err
+		},
+		"put through the SDK": func() error {
+			_, err := second.KV().Put(t.Context(), tally, string(forged))
+			return err
+		},
 		"delete":                 func() error { _, err := c.Delete(t.Context(), tally); return err },
 		"delete through the SDK": func() error { _, err := second.KV().Delete(t.Context(), tally); return err },
 		"delete the prefix": func() error {
@@ -68,23 +74,30 @@ func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 			return err
 		},
 		"nested": func() error {
-			_, err := c.Txn(t.Context()).Then(clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(tally, string(forged))}, nil)).Commit()
+			_, err := c.Txn(t.Context()).Then(clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut(tally, string(forged))},
+				nil)).Commit()
 			return err
 		},
 		"transaction through the SDK": func() error {
-			_, err := second.KV().Txn(t.Context()).If(never).Then().Else(clientv3.OpTxn(nil, nil, []clientv3.Op{clientv3.OpDelete(tally)})).Commit()
+			_, err := second.KV().Txn(t.Context()).If(never).Then().Else(clientv3.OpTxn(nil, nil,
+				[]clientv3.Op{clientv3.OpDelete(tally)})).Commit()
 			return err
 		},
-		"etcd's mutex": func() error { return concurrency.NewMutex(session, "_coord/rwlocks/catalog").Lock(t.Context()) },
+		"etcd's mutex": func() error {
+			return concurrency.NewMutex(session, "_coord/rwlocks/catalog").Lock(t.Context())
+		},
 		"etcd's election": func() error {
 			return concurrency.NewElection(session, "_coord/elections/x").Campaign(t.Context(), "me")
 		},
 		"Lock RPC": func() error {
-			_, err := v3lockpb.NewLockClient(c.ActiveConnection()).Lock(t.Context(), &v3lockpb.LockRequest{Name: []byte("_coord/rwlocks/catalog"), Lease: int64(lease.ID)})
+			_, err := v3lockpb.NewLockClient(c.ActiveConnection()).Lock(t.Context(), &v3lockpb.LockRequest{
+				Name: []byte("_coord/rwlocks/catalog"), Lease: int64(lease.ID),
+			})
 			return err
 		},
 		"Campaign RPC": func() error {
-			_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(t.Context(), &v3electionpb.CampaignRequest{Name: []byte("_coord/elections/x"), Lease: int64(lease.ID)})
+			_, err := v3electionpb.NewElectionClient(c.ActiveConnection()).Campaign(t.Context(),
+				&v3electionpb.CampaignRequest{Name: []byte("_coord/elections/x"), Lease: int64(lease.ID)})
 			return err
 		},
 	} {
@@ -92,15 +105,18 @@ func TestForgedTallyMakesNoSecondWriter(t *testing.T) {
 		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "_coord/") {
 			t.Errorf("%s: %v, want that it is refused by the name of the key", what, err)
 		}
-		if h, err := second.RWLock("catalog").TryAcquire(t.Context(), client.Write); !errors.Is(err, client.ErrNotAcquired) {
+		if h, err := second.RWLock("catalog").TryAcquire(t.Context(), client.Write); !errors.Is(err,
+			client.ErrNotAcquired) {
 			t.Fatalf("%s: a second writer holds: %v %v", what, h, err)
 		}
 	}
 	// What begins before passes over it.
-	if resp, err := c.Delete(t.Context(), "", clientv3.WithFromKey(), clientv3.WithPrevKV()); err != nil || resp.Deleted != 0 {
+	if resp, err := c.Delete(t.Context(), "", clientv3.WithFromKey(), clientv3.WithPrevKV()); err != nil ||
+		resp.Deleted != 0 {
 		t.Errorf("delete everything: %v %v", resp, err)
 	}
-	if _, err := second.RWLock("catalog").TryAcquire(t.Context(), client.Write); !errors.Is(err, client.ErrNotAcquired) {
+	if _, err := second.RWLock("catalog").TryAcquire(t.Context(), client.Write); !errors.Is(err,
+		client.ErrNotAcquired) {
 		t.Fatalf("after everything was deleted: %v", err)
 	}
 	if err := held.Release(t.Context()); err != nil {

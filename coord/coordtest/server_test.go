@@ -61,7 +61,9 @@ func TestStreamsEndWithServerStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}); err != nil {
+	if err := watch.Send(&pb.WatchRequest{
+		RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := watch.Recv(); err != nil {
@@ -84,14 +86,20 @@ func TestStartRefusesInOneLine(t *testing.T) {
 	c := coordtest.Start(t, coordtest.Options{})
 	taken := c.Server(0).Config()
 	ports := coordtest.FreePorts(t, 2)
-	free := coord.Config{DataDir: t.TempDir(), ListenClientURLs: []string{url(ports[0])}, ListenPeerURLs: []string{url(ports[1])}}
+	free := coord.Config{
+		DataDir: t.TempDir(), ListenClientURLs: []string{url(ports[0])}, ListenPeerURLs: []string{url(ports[1])},
+	}
 	for name, test := range map[string]struct {
 		change func(*coord.Config)
 		want   string
 	}{
-		"client port in use": {func(c *coord.Config) { c.ListenClientURLs = taken.ListenClientURLs }, "--listen-client-urls: cannot listen on " + taken.ListenClientURLs[0]},
-		"peer port in use":   {func(c *coord.Config) { c.ListenPeerURLs = taken.ListenPeerURLs }, "--listen-peer-urls: cannot listen on " + taken.ListenPeerURLs[0]},
-		"directory in use":   {func(c *coord.Config) { c.DataDir = taken.DataDir }, "is in use by another process"},
+		"client port in use": {func(c *coord.Config) {
+			c.ListenClientURLs = taken.ListenClientURLs
+		}, "--listen-client-urls: cannot listen on " + taken.ListenClientURLs[0]},
+		"peer port in use": {func(c *coord.Config) {
+			c.ListenPeerURLs = taken.ListenPeerURLs
+		}, "--listen-peer-urls: cannot listen on " + taken.ListenPeerURLs[0]},
+		"directory in use": {func(c *coord.Config) { c.DataDir = taken.DataDir }, "is in use by another process"},
 	} {
 		config := free
 		test.change(&config)

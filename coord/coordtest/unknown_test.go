@@ -96,11 +96,15 @@ type newerClient struct {
 func newNewerClient(t *testing.T) *newerClient {
 	c := &newerClient{T: t, log: &recorder{}}
 	var err error
-	if c.fake, err = startFake(func(l propose.Log) propose.Log { c.log.Log = l; return c.log }, asUser()...); err != nil {
+	if c.fake, err = startFake(func(l propose.Log) propose.Log {
+		c.log.Log = l
+		return c.log
+	}, asUser()...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.fake.Close)
-	if c.conn, err = grpc.NewClient(c.fake.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	if c.conn, err = grpc.NewClient(c.fake.Endpoint(),
+		grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.conn.Close() })
@@ -122,12 +126,14 @@ func (c *newerClient) proposed(way string, kind raftv1.Kind, procedure string) {
 	}
 }
 
-// TestUnknownFieldsOfEtcdsClient: what an etcd client of a newer release sends gets into the log without what this one does not know.
+// TestUnknownFieldsOfEtcdsClient: what an etcd client of a newer release sends gets into the log without what this one
+// does not know.
 func TestUnknownFieldsOfEtcdsClient(t *testing.T) {
 	c := newNewerClient(t)
 	// The real client, whose requests become those of a newer one on the way.
 	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{c.fake.Endpoint()}, DialOptions: []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+			invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(ctx, method, paint(req.(proto.Message)), reply, cc, opts...)
 		}),
 	}})
@@ -142,7 +148,8 @@ func TestUnknownFieldsOfEtcdsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.proposed("grant", raftv1.KindLeaseGrant, "")
-	inner := clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version("b"), "=", 0)}, []clientv3.Op{clientv3.OpPut("b", "2"), clientv3.OpGet("a")}, nil)
+	inner := clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.Version("b"), "=", 0)},
+		[]clientv3.Op{clientv3.OpPut("b", "2"), clientv3.OpGet("a")}, nil)
 	for _, way := range []struct {
 		name string
 		kind raftv1.Kind
@@ -153,10 +160,14 @@ func TestUnknownFieldsOfEtcdsClient(t *testing.T) {
 			return err
 		}},
 		{"txn", raftv1.KindTxn, func() error {
-			_, err := etcd.Txn(ctx).If(clientv3.Compare(clientv3.Value("a"), "=", "1")).Then(inner, clientv3.OpGet("a", clientv3.WithPrefix())).Else(clientv3.OpDelete("c")).Commit()
+			_, err := etcd.Txn(ctx).If(clientv3.Compare(clientv3.Value("a"), "=", "1")).Then(inner,
+				clientv3.OpGet("a", clientv3.WithPrefix())).Else(clientv3.OpDelete("c")).Commit()
 			return err
 		}},
-		{"delete", raftv1.KindDeleteRange, func() error { _, err := etcd.Delete(ctx, "a", clientv3.WithPrefix()); return err }},
+		{"delete", raftv1.KindDeleteRange, func() error {
+			_, err := etcd.Delete(ctx, "a", clientv3.WithPrefix())
+			return err
+		}},
 		{"compact", raftv1.KindCompact, func() error { _, err := etcd.Compact(ctx, 2); return err }},
 		{"alarm", raftv1.KindAlarm, func() error {
 			_, err := etcd.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: 1, Alarm: pb.AlarmType_NOSPACE})
@@ -180,7 +191,8 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acquiring, err := coordv1.NewLockClient(c.conn).Acquire(ctx, paint(&coordv1.AcquireRequest{Name: "l", Lease: lease.ID, Owner: "me"}))
+	acquiring, err := coordv1.NewLockClient(c.conn).Acquire(ctx,
+		paint(&coordv1.AcquireRequest{Name: "l", Lease: lease.ID, Owner: "me"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,20 +203,31 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 	}
 	c.proposed("acquire", raftv1.KindCall, recipes.Acquire)
 	document := &coordv1.ConfigDocument{Name: "a.json", Content: []byte(`{"a":1}`)}
-	instance := &coordv1.ServiceInstance{Service: "pay", Id: "1", Addr: "127.0.0.1:80", Weight: 1, State: coordv1.ServiceState_SERVICE_STATE_PASSING,
+	instance := &coordv1.ServiceInstance{Service: "pay", Id: "1", Addr: "127.0.0.1:80", Weight: 1,
+		State: coordv1.ServiceState_SERVICE_STATE_PASSING,
 		Probe: &coordv1.ServiceProbe{Kind: coordv1.ServiceProbe_KIND_TCP}}
 	for _, way := range []struct {
 		method, procedure string
 		request           proto.Message
 	}{
-		{coordv1.Lock_Release_FullMethodName, recipes.Release, &coordv1.Release{Entries: []*coordv1.Guard{{Name: "l", Key: granted.Key, Token: granted.Token}}}},
+		{coordv1.Lock_Release_FullMethodName, recipes.Release, &coordv1.Release{
+			Entries: []*coordv1.Guard{{Name: "l", Key: granted.Key, Token: granted.Token}},
+		}},
 		{coordv1.Counter_Add_FullMethodName, recipes.CounterAdd, &coordv1.CounterAdd{Name: "c", Delta: 1}},
 		{coordv1.Gate_Close_FullMethodName, recipes.GateClose, &coordv1.GateClose{Name: "g"}},
-		{coordv1.Config_Publish_FullMethodName, recipes.ConfigCommit, &coordv1.ConfigPublishRequest{Bundle: "b", Documents: []*coordv1.ConfigDocument{document}, Author: "me", Reason: "test"}},
-		{coordv1.Config_SetSchema_FullMethodName, recipes.ConfigCommit, &coordv1.ConfigSetSchemaRequest{Bundle: "b", Content: []byte(`{}`), Author: "me"}},
-		{coordv1.Config_Report_FullMethodName, recipes.ConfigReport, &coordv1.ConfigReportRequest{Bundle: "b", Status: &coordv1.ConfigStatus{Client: "c"}, Lease: lease.ID}},
-		{coordv1.Registry_Put_FullMethodName, recipes.RegistryPut, &coordv1.ServicePutRequest{Instance: instance, Lease: lease.ID}},
-		{coordv1.Registry_Remove_FullMethodName, recipes.RegistryRemove, &coordv1.ServiceRemoveRequest{Service: "pay", Id: "1", Lease: lease.ID}},
+		{coordv1.Config_Publish_FullMethodName, recipes.ConfigCommit, &coordv1.ConfigPublishRequest{
+			Bundle: "b", Documents: []*coordv1.ConfigDocument{document}, Author: "me", Reason: "test",
+		}},
+		{coordv1.Config_SetSchema_FullMethodName, recipes.ConfigCommit, &coordv1.ConfigSetSchemaRequest{
+			Bundle: "b", Content: []byte(`{}`), Author: "me",
+		}},
+		{coordv1.Config_Report_FullMethodName, recipes.ConfigReport, &coordv1.ConfigReportRequest{
+			Bundle: "b", Status: &coordv1.ConfigStatus{Client: "c"}, Lease: lease.ID,
+		}},
+		{coordv1.Registry_Put_FullMethodName, recipes.RegistryPut,
+			&coordv1.ServicePutRequest{Instance: instance, Lease: lease.ID}},
+		{coordv1.Registry_Remove_FullMethodName, recipes.RegistryRemove,
+			&coordv1.ServiceRemoveRequest{Service: "pay", Id: "1", Lease: lease.ID}},
 	} {
 		if err := c.conn.Invoke(ctx, way.method, paint(way.request), &pb.ResponseHeader{}); err != nil {
 			t.Errorf("%s: %v", way.method, err)
@@ -213,7 +236,8 @@ func TestUnknownFieldsOfUnaryRequests(t *testing.T) {
 	}
 }
 
-// TestUnknownFieldsOfAnyMethod: no method that a server has, or gets, lets unknown fields into the log, whatever becomes of the request.
+// TestUnknownFieldsOfAnyMethod: no method that a server has, or gets, lets unknown fields into the log, whatever
+// becomes of the request.
 func TestUnknownFieldsOfAnyMethod(t *testing.T) {
 	c := newNewerClient(t)
 	called := 0
@@ -226,7 +250,8 @@ func TestUnknownFieldsOfAnyMethod(t *testing.T) {
 			if method.IsClientStream || method.IsServerStream || strings.HasPrefix(service, "grpc.") {
 				continue
 			}
-			of, err := protoregistry.GlobalTypes.FindMessageByName(d.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(method.Name)).Input().FullName())
+			m := d.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(method.Name))
+			of, err := protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +259,8 @@ func TestUnknownFieldsOfAnyMethod(t *testing.T) {
 			fill(request, 3)
 			paintAll(request)
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-			_ = c.conn.Invoke(ctx, fmt.Sprintf("/%s/%s", service, method.Name), request.Interface(), &pb.ResponseHeader{})
+			_ = c.conn.Invoke(ctx, fmt.Sprintf("/%s/%s", service, method.Name), request.Interface(),
+				&pb.ResponseHeader{})
 			cancel()
 			called++
 		}
@@ -324,12 +350,17 @@ func TestUnknownFieldsOfTheStream(t *testing.T) {
 	c.proposed("open", raftv1.KindSessionOpen, "")
 
 	bodies := map[coordv1.Kind]proto.Message{
-		coordv1.Kind_KIND_PUT: &pb.PutRequest{Key: []byte("k")}, coordv1.Kind_KIND_DELETE_RANGE: &pb.DeleteRangeRequest{Key: []byte("k")},
-		coordv1.Kind_KIND_TXN: &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
-			Compare: []*pb.Compare{{Key: []byte("k")}}, Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k")}}}},
-		}}}}},
-		coordv1.Kind_KIND_LEASE_GRANT: &pb.LeaseGrantRequest{TTL: 60}, coordv1.Kind_KIND_LEASE_REVOKE: &pb.LeaseRevokeRequest{ID: 5},
-		coordv1.Kind_KIND_WITHDRAW: &coordv1.Withdraw{Sequence: 900},
+		coordv1.Kind_KIND_PUT:          &pb.PutRequest{Key: []byte("k")},
+		coordv1.Kind_KIND_DELETE_RANGE: &pb.DeleteRangeRequest{Key: []byte("k")},
+		coordv1.Kind_KIND_TXN: &pb.TxnRequest{
+			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{
+				Compare: []*pb.Compare{{Key: []byte("k")}}, Failure: []*pb.RequestOp{{
+					Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k")}},
+				}},
+			}}}}},
+		coordv1.Kind_KIND_LEASE_GRANT:  &pb.LeaseGrantRequest{TTL: 60},
+		coordv1.Kind_KIND_LEASE_REVOKE: &pb.LeaseRevokeRequest{ID: 5},
+		coordv1.Kind_KIND_WITHDRAW:     &coordv1.Withdraw{Sequence: 900},
 	}
 	for _, p := range recipes.Procedures() {
 		if p.Kind() != 0 {
@@ -341,7 +372,8 @@ func TestUnknownFieldsOfTheStream(t *testing.T) {
 	batch := &coordv1.Batch{Session: opened.Id}
 	for kind, body := range bodies {
 		batch.Requests = append(batch.Requests, &coordv1.Request{
-			Sequence: uint64(kind), Kind: kind, Body: encode(body), Guards: []*coordv1.Guard{{Name: "n", Key: "k", Token: 1}},
+			Sequence: uint64(kind), Kind: kind, Body: encode(body),
+			Guards: []*coordv1.Guard{{Name: "n", Key: "k", Token: 1}},
 		})
 	}
 	for _, r := range answers(len(bodies), &coordv1.ClientFrame{Batches: []*coordv1.Batch{batch}}) {

@@ -10,19 +10,20 @@ import (
 	"syscall"
 )
 
-// The ports are below those that the kernel gives to outgoing connections: else a connection of any process could take one
-// while its server is stopped, and a client that tries again and again to reach that server could be given the port itself.
+// The ports are below those that the kernel gives to outgoing connections: else a connection of any process could take
+// one while its server is stopped, and a client that tries again and again to reach that server could be given the port
+// itself.
 const first, end = 10000, 32000
 
-// Every process goes through the range from a place of its own, so that processes that run beside each other seldom choose
-// the same port, and none chooses one twice while the first to have it may still want it.
+// Every process goes through the range from a place of its own, so that processes that run beside each other seldom
+// choose the same port, and none chooses one twice while the first to have it may still want it.
 var (
 	mu   sync.Mutex
 	next = rand.IntN(end - first)
 )
 
-// Ports returns n different ports that nothing listens on. Nobody keeps them from being taken by another process that does not
-// ask this package, but few look there.
+// Ports returns n different ports that nothing listens on. Nobody keeps them from being taken by another process that
+// does not ask this package, but few look there.
 func Ports(n int) ([]int, error) {
 	mu.Lock()
 	defer mu.Unlock()

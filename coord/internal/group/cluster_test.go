@@ -103,7 +103,10 @@ func (c *cluster) add(id uint64, edit func(*memberConfig)) *member {
 	if c.addrs[id] == "" {
 		c.addrs[id] = freeAddr(c.t)
 	}
-	m := &member{t: c.t, id: id, dir: c.t.TempDir(), addr: c.addrs[id], acks: newAcks(), edit: edit, peerRecords: &handshake.Memory{}}
+	m := &member{
+		t: c.t, id: id, dir: c.t.TempDir(), addr: c.addrs[id], acks: newAcks(), edit: edit,
+		peerRecords: &handshake.Memory{},
+	}
 	c.members[id] = m
 	return m
 }
@@ -140,7 +143,9 @@ func (m *member) start(cfg memberConfig) {
 func (m *member) tryStart(cfg memberConfig) error {
 	m.boot++
 	cfg.Boot, cfg.Start = m.boot, rand.Uint64()
-	m.machine = &logMachine{dir: filepath.Join(m.dir, "sm"), fs: vfs.Default, onApply: m.acks.applied, beforeRecover: m.beforeRecover}
+	m.machine = &logMachine{
+		dir: filepath.Join(m.dir, "sm"), fs: vfs.Default, onApply: m.acks.applied, beforeRecover: m.beforeRecover,
+	}
 	cfg.Machine = m.machine
 	if m.edit != nil {
 		m.edit(&cfg)

@@ -199,7 +199,9 @@ func TestCut(t *testing.T) {
 		{"one before the log's start", map[uint64]*follower{2: {99_990, now}, 3: {10, now}}, 0, 0},
 		{"one never seen", map[uint64]*follower{2: {99_990, now}}, 0, 0},
 		{"one gone for long", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now.Add(-time.Hour)}}, 0, 95_000},
-		{"one gone for a moment", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now.Add(-time.Second)}}, 0, 50_000},
+		{"one gone for a moment", map[uint64]*follower{
+			2: {99_990, now}, 3: {50_000, now.Add(-time.Second)},
+		}, 0, 50_000},
 		{"one too many bytes behind", map[uint64]*follower{2: {99_990, now}, 3: {50_000, now}}, 2 << 30, 95_000},
 	} {
 		c := newCompactor(n)
@@ -260,7 +262,8 @@ func TestShrunkSnapshotCannotRestore(t *testing.T) {
 
 func TestSnapshotPathAfterHostnameChange(t *testing.T) {
 	m := newMachine(nil, "/data/raft/new", nil)
-	const file = "00000000000000000001/snapshot-part-1/snapshot-1-2/snapshot-0000000000000424/snapshot-0000000000000424.gbsnap"
+	const file = "00000000000000000001/snapshot-part-1/snapshot-1-2/snapshot-0000000000000424/" +
+		"snapshot-0000000000000424.gbsnap"
 	if got, want := m.localPath("/elsewhere/raft/old/"+file), "/data/raft/new/"+file; got != want {
 		t.Errorf("found at %s, want %s", got, want)
 	}

@@ -12,7 +12,8 @@ import (
 // content is what the messages of peers are judged by before Dragonboat gets them.
 func (g *Group) content() peer.Content {
 	return peer.Content{
-		Log: g.logState, AdmitMembers: g.admitMembers, CheckCommand: g.cfg.CheckCommand, CheckSnapshot: g.cfg.CheckSnapshot,
+		Log: g.logState, AdmitMembers: g.admitMembers, CheckCommand: g.cfg.CheckCommand,
+		CheckSnapshot: g.cfg.CheckSnapshot,
 	}
 }
 
@@ -30,8 +31,8 @@ func (g *Group) logState() (state peer.LogState, open bool) {
 	return state, err == nil
 }
 
-// admitMembers refuses a snapshot that would make a voter a learner, which Dragonboat panics on. One behind what was applied
-// here is not taken by Dragonboat, whatever it says.
+// admitMembers refuses a snapshot that would make a voter a learner, which Dragonboat panics on. One behind what was
+// applied here is not taken by Dragonboat, whatever it says.
 func (g *Group) admitMembers(index uint64, m raftpb.Membership) error {
 	info, ok := g.shardInfo()
 	if !ok || info.Pending || index <= g.machine.applied.Load() {

@@ -1,5 +1,6 @@
-// Package group is this member's part in one raft group: its replica of a shard, as Dragonboat runs it on the process' host (package
-// host), behind the small interface that coord needs (Raft), with the work-arounds and policies that make it safe and quick.
+// Package group is this member's part in one raft group: its replica of a shard, as Dragonboat runs it on the process'
+// host (package host), behind the small interface that coord needs (Raft), with the work-arounds and policies that make
+// it safe and quick.
 //
 // What it adds to Dragonboat:
 //

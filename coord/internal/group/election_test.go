@@ -226,7 +226,8 @@ func TestTransferUnderLoad(t *testing.T) {
 	}
 	total, longest := stop()
 	slices.Sort(times)
-	t.Logf("%d transfers under load: median %v, max %v; %d writes, the longest took %v", rounds, times[rounds/2], times[rounds-1], total, longest)
+	t.Logf("%d transfers under load: median %v, max %v; %d writes, the longest took %v", rounds, times[rounds/2],
+		times[rounds-1], total, longest)
 	checkEntries(t, c.equal(), total)
 }
 

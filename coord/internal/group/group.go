@@ -23,8 +23,8 @@ import (
 
 // Config configures the replica of a group. The zero value of a field with a default means the default.
 type Config struct {
-	// Initial maps each first member of a new group to its peer address. It is empty for a member that joins, and ignored on
-	// a restart.
+	// Initial maps each first member of a new group to its peer address. It is empty for a member that joins, and
+	// ignored on a restart.
 	Initial map[uint64]string
 	// Join starts a replica that was added to a running group.
 	Join bool
@@ -50,8 +50,8 @@ type Config struct {
 	// CheckCommand returns what is wrong with the bytes of an entry that proposer wants in the log, or that is in the
 	// leader's log when proposer is 0; an entry of a peer's that is refused gets no further. Nil takes all.
 	CheckCommand func(proposer uint64, cmd []byte) error
-	// CheckSnapshot reads what Machine's SaveSnapshot wrote on another member and returns the index of its state, or why
-	// Machine would not take it. Nil takes all.
+	// CheckSnapshot reads what Machine's SaveSnapshot wrote on another member and returns the index of its state, or
+	// why Machine would not take it. Nil takes all.
 	CheckSnapshot func(r io.Reader) (applied uint64, err error)
 	// Events are called as things happen.
 	Events Events
@@ -107,8 +107,8 @@ func (c *Config) validate(member uint64) error {
 	return nil
 }
 
-// Group is this member's part in one raft group, its replica of a shard. Its methods are safe for concurrent use. Before it is
-// started it leads nothing, Propose is busy, and nothing else is to be called.
+// Group is this member's part in one raft group, its replica of a shard. Its methods are safe for concurrent use.
+// Before it is started it leads nothing, Propose is busy, and nothing else is to be called.
 type Group struct {
 	shard  uint64
 	member uint64
@@ -150,8 +150,9 @@ func New(shard, member uint64) *Group {
 	return g
 }
 
-// Start starts the replica on a host, which has to live longer, and returns when its state machine is open. It may still be replaying its log and have no leader then:
-// ReadIndex tells when it can serve. ctx bounds the start alone. A group that did not start is closed.
+// Start starts the replica on a host, which has to live longer, and returns when its state machine is open. It may
+// still be replaying its log and have no leader then: ReadIndex tells when it can serve. ctx bounds the start alone. A
+// group that did not start is closed.
 func (g *Group) Start(ctx context.Context, h *host.Host, cfg Config) error {
 	cfg.ensureDefaults()
 	if err := cfg.validate(g.member); err != nil {
@@ -199,7 +200,8 @@ func (g *Group) startReplica() error {
 	g.session = nh.GetNoOPSession(g.shard)
 	known := nh.HasNodeInfo(g.shard, g.member)
 	if !known && !g.cfg.Join && len(g.cfg.Initial) == 0 {
-		return fmt.Errorf("the raft log in %s does not know this replica, and neither initial members nor join is given", g.host.Dir())
+		return fmt.Errorf("the raft log in %s does not know this replica, and neither initial members nor join "+
+			"is given", g.host.Dir())
 	}
 	joined, err := g.joined(known)
 	if err != nil {
@@ -301,8 +303,8 @@ func (g *Group) stop() (err error) {
 // Shard is the group's.
 func (g *Group) Shard() uint64 { return g.shard }
 
-// enter admits a call into Dragonboat, nil if it does not; it is followed by leave if it does. Calls in between must end soon after
-// g.ctx does.
+// enter admits a call into Dragonboat, nil if it does not; it is followed by leave if it does. Calls in between must
+// end soon after g.ctx does.
 func (g *Group) enter() *dragonboat.NodeHost {
 	nh := g.host.Enter()
 	if nh != nil && g.ctx.Err() != nil {

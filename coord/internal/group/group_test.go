@@ -68,14 +68,17 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 }
 
-// TestGroupsOfOneHost: groups on one host take their own entries, and one goes on while another is closed and opened again.
+// TestGroupsOfOneHost: groups on one host take their own entries, and one goes on while another is closed and opened
+// again.
 func TestGroupsOfOneHost(t *testing.T) {
 	c := newCluster(t, 1, neverFatal(t))
 	m := c.leader()
 	m.mustPut(name("first", 0))
 	second := &member{t: t, id: 1, dir: t.TempDir(), acks: newAcks()}
 	open := func() *Group {
-		second.machine = &logMachine{dir: filepath.Join(second.dir, "sm"), fs: vfs.Default, onApply: second.acks.applied}
+		second.machine = &logMachine{
+			dir: filepath.Join(second.dir, "sm"), fs: vfs.Default, onApply: second.acks.applied,
+		}
 		g := New(testShard+1, 1)
 		if err := g.Propose([]byte("too early")); err != ErrBusy || g.IsLeader() {
 			t.Errorf("before the start: %v, leads %v", err, g.IsLeader())
@@ -94,7 +97,9 @@ func TestGroupsOfOneHost(t *testing.T) {
 		if err := g.ReadIndex(testContext(t)); err != nil {
 			t.Fatal(err)
 		}
-		if again := New(testShard+1, 1).Start(testContext(t), m.node.on, Config{Machine: &logMachine{}, Initial: map[uint64]string{1: "x"}}); again == nil {
+		if again := New(testShard+1, 1).Start(testContext(t), m.node.on, Config{
+			Machine: &logMachine{}, Initial: map[uint64]string{1: "x"},
+		}); again == nil {
 			t.Error("a second replica of one shard was started")
 		}
 		if err := g.Close(); err != nil {
@@ -118,8 +123,8 @@ func TestGroupsOfOneHost(t *testing.T) {
 	checkEntries(t, c.equal(), 7)
 }
 
-// second starts another group on the hosts of a cluster, and returns it as a cluster of its own, whose members are not to
-// be stopped by themselves.
+// second starts another group on the hosts of a cluster, and returns it as a cluster of its own, whose members are not
+// to be stopped by themselves.
 func (c *cluster) second(shard uint64, edit func(*Config)) *cluster {
 	c.t.Helper()
 	other := &cluster{t: c.t, members: map[uint64]*member{}, addrs: c.addrs}
@@ -146,8 +151,8 @@ func (c *cluster) open(on *member, shard uint64, edit func(*Config)) {
 	m.node = &node{g, on.node.on}
 }
 
-// TestGroupsOfThreeHosts: two groups on three hosts have leaders and logs of their own. Where a host is gone both go on,
-// and when it is back a group that has let go of its log sends it a snapshot while the other takes entries.
+// TestGroupsOfThreeHosts: two groups on three hosts have leaders and logs of their own. Where a host is gone both go
+// on, and when it is back a group that has let go of its log sends it a snapshot while the other takes entries.
 func TestGroupsOfThreeHosts(t *testing.T) {
 	const shard = testShard + 1
 	snapshots := func(cfg *Config) { cfg.SnapshotEntries, cfg.KeepEntries, cfg.LagTime = 100, 10, 100*time.Millisecond }

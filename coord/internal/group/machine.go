@@ -58,7 +58,9 @@ type machine struct {
 }
 
 func newMachine(inner sm.IOnDiskStateMachine, hostDir string, log logReader) *machine {
-	return &machine{IOnDiskStateMachine: inner, log: log, hostDir: hostDir, opened: make(chan error, 1), done: make(chan struct{})}
+	return &machine{
+		IOnDiskStateMachine: inner, log: log, hostDir: hostDir, opened: make(chan error, 1), done: make(chan struct{}),
+	}
 }
 
 // Open opens the state machine and compares its index with the log. After a

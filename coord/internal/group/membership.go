@@ -103,8 +103,8 @@ func checkAdd(m Membership, member uint64) error {
 	case isMember(m, member):
 		return errors.New("it is a member already")
 	case len(m.Removed) >= maxRemoved:
-		return fmt.Errorf("%w: %d members were removed from this cluster, whose ids are kept for ever: restore a snapshot into a new "+
-			"cluster, which begins without them", ErrNoMoreMembers, len(m.Removed))
+		return fmt.Errorf("%w: %d members were removed from this cluster, whose ids are kept for ever: restore a "+
+			"snapshot into a new cluster, which begins without them", ErrNoMoreMembers, len(m.Removed))
 	}
 	return nil
 }

@@ -91,7 +91,8 @@ func (g *Group) PeerProgress(ctx context.Context, member uint64) (Progress, erro
 		return Progress{}, fmt.Errorf("progress of member %x: %w", member, err)
 	}
 	if p.Cluster != g.host.ClusterID() || p.Member != member || p.Shard != g.shard {
-		return Progress{}, fmt.Errorf("progress of member %x: answered by member %x of cluster %x, shard %d", member, p.Member, p.Cluster, p.Shard)
+		return Progress{}, fmt.Errorf("progress of member %x: answered by member %x of cluster %x, shard %d", member,
+			p.Member, p.Cluster, p.Shard)
 	}
 	return p, nil
 }

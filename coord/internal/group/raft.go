@@ -32,8 +32,8 @@ type Raft interface {
 	Promote(ctx context.Context, member uint64, check Check) error
 	// Remove removes a member; its id can never be used again.
 	Remove(ctx context.Context, member uint64, check Check) error
-	// Exclude makes sure that an id that is no member's never becomes one: a request to add it may be under way, of somebody
-	// who did not learn its outcome. ErrRejected says that it is a member's.
+	// Exclude makes sure that an id that is no member's never becomes one: a request to add it may be under way, of
+	// somebody who did not learn its outcome. ErrRejected says that it is a member's.
 	Exclude(ctx context.Context, member uint64) error
 	// TransferLeadership makes target the leader and returns when it is.
 	TransferLeadership(ctx context.Context, target uint64, hold Hold) error

@@ -65,7 +65,8 @@ func (s *succession) succeed() {
 			return
 		}
 		if s.due(ctx, dead) {
-			s.g.log.Info("leader's process has ended: standing for election", zap.String("leader", strconv.FormatUint(dead, 16)), zap.Uint64("term", term))
+			s.g.log.Info("leader's process has ended: standing for election",
+				zap.String("leader", strconv.FormatUint(dead, 16)), zap.Uint64("term", term))
 			s.g.host.Transport().CampaignNow(s.g.shard)
 		}
 		if s.g.pause(ctx, successionRetry) != nil {
@@ -116,7 +117,9 @@ func (v leaderReport) ahead(other leaderReport) bool {
 
 func (g *Group) leaderReport(leader uint64) leaderReport {
 	known, _ := g.Leader()
-	v := leaderReport{Cluster: g.host.ClusterID(), Member: g.member, Leader: known, Gone: g.host.Transport().Gone(leader)}
+	v := leaderReport{
+		Cluster: g.host.ClusterID(), Member: g.member, Leader: known, Gone: g.host.Transport().Gone(leader),
+	}
 	_ = g.withLog(func(log dragonboat.ReadonlyLogReader) {
 		_, v.Last = log.GetRange()
 		v.LastTerm, _ = log.Term(v.Last)

@@ -31,7 +31,8 @@ func (g *Group) TransferLeadership(ctx context.Context, target uint64, hold Hold
 		if err == nil {
 			return nil
 		}
-		g.log.Info("leadership not transferred yet", zap.Uint64("target", target), zap.Int("attempt", attempt), zap.Error(err))
+		g.log.Info("leadership not transferred yet", zap.Uint64("target", target), zap.Int("attempt", attempt),
+			zap.Error(err))
 		if perr := g.pause(ctx, changePause); perr != nil {
 			return fmt.Errorf("transfer leadership to %x: %w (%v)", target, perr, err)
 		}

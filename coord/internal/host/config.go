@@ -15,9 +15,11 @@ import (
 
 // Config configures a Host. The zero value of a field with a default means the default.
 type Config struct {
-	// ClusterID is the same for all members of a cluster and different for others. Member is this member's id, not zero.
+	// ClusterID is the same for all members of a cluster and different for others. Member is this member's id, not
+	// zero.
 	ClusterID, Member uint64
-	// Incarnation is the random number made together with the data directory. Boot and Start name the start of this process.
+	// Incarnation is the random number made together with the data directory. Boot and Start name the start of this
+	// process.
 	Incarnation handshake.Incarnation
 	Boot, Start uint64
 	// Dir holds the raft log; the directory must be locked by the caller and is created.
@@ -28,11 +30,12 @@ type Config struct {
 	PeerListen []string
 	// PeerListeners, when set, are used instead of PeerListen.
 	PeerListeners []net.Listener
-	// Peers maps members to their peer addresses: what is known at the start. It can be changed later through Host.Book.
+	// Peers maps members to their peer addresses: what is known at the start. It can be changed later through
+	// Host.Book.
 	Peers map[uint64][]string
 
-	// Heartbeat and ElectionTimeout mean what etcd's flags of these names mean: a follower stands for election after one to
-	// two times ElectionTimeout without a leader. Defaults are 50 ms and 300 ms. All groups share them.
+	// Heartbeat and ElectionTimeout mean what etcd's flags of these names mean: a follower stands for election after
+	// one to two times ElectionTimeout without a leader. Defaults are 50 ms and 300 ms. All groups share them.
 	Heartbeat, ElectionTimeout time.Duration
 
 	// Room returns why there is no room on disk for a snapshot from a peer. Nil: there always is.
@@ -42,17 +45,17 @@ type Config struct {
 	// PeerRecords and Refused are those of peer.Options. What the PeerRecords has on record must outlive the process.
 	PeerRecords handshake.PeerRecords
 	Refused     func(*handshake.RefusedError)
-	// Outcast is called once, when a majority of the voters of Voters' shard refuses this member for good. It must not block. Nil
-	// is not called.
+	// Outcast is called once, when a majority of the voters of Voters' shard refuses this member for good. It must not
+	// block. Nil is not called.
 	Outcast func(*handshake.RefusedError)
 	// Voters is the shard whose voters decide together whether this member is one of the cluster: who is removed from
 	// it is removed from the cluster, and who is removed from another one is not. Default 1.
 	Voters uint64
 	// TLS encrypts traffic between members; nil does not.
 	TLS *peer.TLS
-	// OnFatal is called with one line, logged before, when Dragonboat or the log store cannot go on: they panic in goroutines
-	// that nobody can recover. It should end the process; where it returns, or is nil, the panic does. The hooks of all Hosts
-	// of the process are called, because it is not known which one is meant.
+	// OnFatal is called with one line, logged before, when Dragonboat or the log store cannot go on: they panic in
+	// goroutines that nobody can recover. It should end the process; where it returns, or is nil, the panic does. The
+	// hooks of all Hosts of the process are called, because it is not known which one is meant.
 	OnFatal func(msg string)
 	// Logger receives our own and Dragonboat's messages. Nil is silent.
 	Logger *zap.Logger

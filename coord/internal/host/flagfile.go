@@ -120,7 +120,8 @@ func moveHostDir(dir, was, now string) error {
 		return fmt.Errorf("raft log of host %q is missing in %s", was, dir)
 	}
 	if dirExists(to) {
-		return fmt.Errorf("raft logs of hosts %q and %q both exist in %s: move away the one that is not in use", was, now, dir)
+		return fmt.Errorf("raft logs of hosts %q and %q both exist in %s: move away the one that is not in use", was,
+			now, dir)
 	}
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("adopt raft log of host %q: %w", was, err)

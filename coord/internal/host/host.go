@@ -174,8 +174,8 @@ func logDBConfig() config.LogDBConfig {
 	return c
 }
 
-// Close stops all replicas and releases the directory. Callers of other methods, and of those of replicas, learn that it is closed. It
-// may be called more than once.
+// Close stops all replicas and releases the directory. Callers of other methods, and of those of replicas, learn that
+// it is closed. It may be called more than once.
 func (h *Host) Close() error {
 	h.closeOnce.Do(func() {
 		h.cancel()
@@ -189,8 +189,8 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// Enter admits a call into Dragonboat, which is nil where it does not; it is followed by Leave where it does. Calls in between must
-// end soon after Context does.
+// Enter admits a call into Dragonboat, which is nil where it does not; it is followed by Leave where it does. Calls in
+// between must end soon after Context does.
 func (h *Host) Enter() *dragonboat.NodeHost {
 	h.gate.RLock()
 	if h.ctx.Err() != nil {

@@ -20,7 +20,8 @@ func TestTiming(t *testing.T) {
 	} {
 		cfg := Config{Heartbeat: tc.heartbeat, ElectionTimeout: tc.election}
 		got := cfg.timing()
-		if got.Tick != tc.tick || time.Duration(got.Heartbeat)*got.Tick != tc.heartbeat || time.Duration(got.Election)*got.Tick != tc.election {
+		if got.Tick != tc.tick || time.Duration(got.Heartbeat)*got.Tick != tc.heartbeat ||
+			time.Duration(got.Election)*got.Tick != tc.election {
 			t.Errorf("heartbeat %v, election timeout %v: %+v", tc.heartbeat, tc.election, got)
 		}
 	}
@@ -32,8 +33,10 @@ func TestConfigIsChecked(t *testing.T) {
 		"must not be zero": func(c *Config) { c.Member = 0 },
 		"no directory":     func(c *Config) { c.Dir = "" },
 		"no address":       func(c *Config) { c.PeerListen = nil },
-		"more than twice":  func(c *Config) { c.Heartbeat, c.ElectionTimeout = 100*time.Millisecond, 200*time.Millisecond },
-		"shorter than":     func(c *Config) { c.Heartbeat = time.Millisecond },
+		"more than twice": func(c *Config) {
+			c.Heartbeat, c.ElectionTimeout = 100*time.Millisecond, 200*time.Millisecond
+		},
+		"shorter than": func(c *Config) { c.Heartbeat = time.Millisecond },
 	} {
 		cfg := good()
 		edit(&cfg)
@@ -83,7 +86,8 @@ func TestFatalIsReported(t *testing.T) {
 	}
 }
 
-// What raft drops without a leader, hundreds of times a second, is not for the log of a member that has lost the others.
+// What raft drops without a leader, hundreds of times a second, is not for the log of a member that has lost the
+// others.
 func TestDroppedIsNotLogged(t *testing.T) {
 	core, logged := observer.New(zap.InfoLevel)
 	defer useLogger(zap.New(core), func(string) {})()

@@ -21,7 +21,8 @@ func GroupPath(shard uint64, what string) string {
 // maxAnswer bounds the answer of a peer in bytes.
 const maxAnswer = 64 << 10
 
-// handler serves our own paths on the peer port and leaves the others to the caller's handler. Peers may ask before a replica is there.
+// handler serves our own paths on the peer port and leaves the others to the caller's handler. Peers may ask before a
+// replica is there.
 func (h *Host) handler() http.Handler {
 	mux := http.NewServeMux()
 	if h.cfg.PeerHandler != nil {
@@ -35,7 +36,8 @@ func (h *Host) handler() http.Handler {
 		}
 		replica := h.replicas.of(shard)
 		if replica == nil {
-			http.Error(w, fmt.Sprintf("this member has no replica of shard %d, or has not started it yet", shard), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("this member has no replica of shard %d, or has not started it yet", shard),
+				http.StatusServiceUnavailable)
 			return
 		}
 		replica.ServePeer(w, r, r.PathValue("what"))

@@ -14,7 +14,7 @@ import (
 
 // Dragonboat has one logger factory a process and keeps the loggers it makes, and
 // a message does not say which NodeHost it came from. So these are global too:
-// messages go to the Node started last, and what is fatal to all of them.
+// messages go to the Host started last, and what is fatal to all of them.
 var (
 	installLogger sync.Once
 	sinks         sinkList
@@ -27,7 +27,7 @@ type sinkList struct {
 	last atomic.Pointer[sink]
 }
 
-// sink is where one Node wants messages to go.
+// sink is where one Host wants messages to go.
 type sink struct {
 	log     *zap.Logger
 	onFatal func(msg string)
@@ -81,8 +81,8 @@ func (l *dragonboatLogger) Infof(format string, args ...any) {
 	l.log(zapcore.DebugLevel, format, args)
 }
 
-// Warningf logs at info level: elections and late ticks are warnings there. What raft drops is asked for again every few
-// milliseconds, for as long as there is no leader: at debug level.
+// Warningf logs at info level: elections and late ticks are warnings there. What raft drops is asked for again every
+// few milliseconds, for as long as there is no leader: at debug level.
 func (l *dragonboatLogger) Warningf(format string, args ...any) {
 	level := zapcore.InfoLevel
 	if strings.Contains(format, " dropped ") {

@@ -7,12 +7,12 @@ import (
 	"github.com/coord-dev/coord/coord/internal/handshake"
 )
 
-// refusals has the voters that do not let this member in. A member that is removed need not hear of it through raft: the
-// leader stops talking to it as soon as it has applied the change itself. It hears it in the handshake.
+// refusals has the voters that do not let this member in. A member that is removed need not hear of it through raft:
+// the leader stops talking to it as soon as it has applied the change itself. It hears it in the handshake.
 //
-// What one peer says is never enough: behind an address may be anybody. A refusal counts from a peer that proved itself by
-// the incarnation on record here, and this member stops when a majority of the voters it knows refuses it at the same time.
-// That is what had to agree to the removal, and what this member would need for anything that it could do.
+// What one peer says is never enough: behind an address may be anybody. A refusal counts from a peer that proved itself
+// by the incarnation on record here, and this member stops when a majority of the voters it knows refuses it at the
+// same time. That is what had to agree to the removal, and what this member would need for anything that it could do.
 type refusals struct {
 	self   uint64
 	voters func() []uint64
@@ -28,7 +28,10 @@ func newRefusals(h *Host) *refusals {
 		h.replicas.tell(h.cfg.Voters, func(r Replica) { ids = r.Voters() })
 		return ids
 	}
-	return &refusals{self: h.cfg.Member, voters: voters, hear: h.cfg.Refused, stop: h.stopFor, by: make(map[uint64]*handshake.RefusedError)}
+	return &refusals{
+		self: h.cfg.Member, voters: voters, hear: h.cfg.Refused, stop: h.stopFor,
+		by: make(map[uint64]*handshake.RefusedError),
+	}
 }
 
 // refused is told of each refusal.
@@ -48,7 +51,8 @@ func (r *refusals) refused(err *handshake.RefusedError) {
 // final says whether a refusal is meant for good.
 func final(k handshake.Kind) bool {
 	switch k {
-	case handshake.Wiped, handshake.Removed, handshake.Copy, handshake.Refused, handshake.OtherVersion, handshake.OtherHistory:
+	case handshake.Wiped, handshake.Removed, handshake.Copy, handshake.Refused, handshake.OtherVersion,
+		handshake.OtherHistory:
 		return true
 	}
 	return false

@@ -12,8 +12,8 @@ import (
 	"github.com/coord-dev/coord/coord/internal/peer"
 )
 
-// Replica is what a Host tells a replica that is attached to it. It is told by goroutines of Dragonboat and of the transport that hold
-// locks: none of the methods blocks.
+// Replica is what a Host tells a replica that is attached to it. It is told by goroutines of Dragonboat and of the
+// transport that hold locks: none of the methods blocks.
 type Replica interface {
 	// LeaderUpdated is called at each change of the leader.
 	LeaderUpdated(raftio.LeaderInfo)
@@ -48,8 +48,8 @@ type attached struct {
 	group   *peer.Group
 }
 
-// Attach has a replica of a shard told of what concerns it, and its messages judged as group says. It comes before the replica is
-// started.
+// Attach has a replica of a shard told of what concerns it, and its messages judged as group says. It comes before the
+// replica is started.
 func (h *Host) Attach(shard uint64, group *peer.Group, r Replica) error {
 	h.replicas.mu.Lock()
 	defer h.replicas.mu.Unlock()

@@ -88,8 +88,8 @@ func (b *Book) tell(member uint64) {
 // allShards is in place of a shard, of which none has the number 0.
 const allShards = 0
 
-// Remove says that a member was removed for good: its connections end, and it is told so when it comes back. Raft says so
-// itself of a removal that it applies, but not of one that is part of a snapshot.
+// Remove says that a member was removed for good: its connections end, and it is told so when it comes back. Raft says
+// so itself of a removal that it applies, but not of one that is part of a snapshot.
 func (b *Book) Remove(member uint64) {
 	if b.remove(allShards, member) {
 		b.tell(member)
@@ -119,7 +119,8 @@ func (b *Book) removedLocked(member uint64) bool {
 	return gone
 }
 
-// Addrs returns where member listens, nil when that is not known or the member was removed: nobody calls on it any more.
+// Addrs returns where member listens, nil when that is not known or the member was removed: nobody calls on it any
+// more.
 func (b *Book) Addrs(member uint64) []string {
 	b.mu.RLock()
 	defer b.mu.RUnlock()

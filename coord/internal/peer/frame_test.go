@@ -84,7 +84,8 @@ func TestTarget(t *testing.T) {
 			t.Errorf("target of %x is %s, parsed as %x, %v", id, Target(id), got, err)
 		}
 	}
-	for _, bad := range []string{"", "127.0.0.1:2380", "10000000-0000-0000-0000-000000000001", strings.Repeat("0", 36)} {
+	for _, bad := range []string{"", "127.0.0.1:2380", "10000000-0000-0000-0000-000000000001",
+		strings.Repeat("0", 36)} {
 		if _, err := ParseTarget(bad); err == nil {
 			t.Errorf("%q parsed", bad)
 		}

@@ -6,8 +6,8 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
-// Group is a raft group of this member as the transport knows it: what the messages of peers are judged by, and what came before
-// them. Its owner keeps it as long as the replica, and makes a new one when the replica is started again.
+// Group is a raft group of this member as the transport knows it: what the messages of peers are judged by, and what
+// came before them. Its owner keeps it as long as the replica, and makes a new one when the replica is started again.
 type Group struct {
 	content Content
 	history history
@@ -16,8 +16,8 @@ type Group struct {
 // NewGroup makes a group of which nothing was heard yet.
 func NewGroup(c Content) *Group { return &Group{content: c, history: history{log: c.Log}} }
 
-// Content is what is known of a raft group beside what raft itself prescribes. The zero value knows nothing and judges the form
-// alone. Its functions must be safe for concurrent use.
+// Content is what is known of a raft group beside what raft itself prescribes. The zero value knows nothing and judges
+// the form alone. Its functions must be safe for concurrent use.
 type Content struct {
 	// Log tells of this member's log; false before it is open.
 	Log func() (LogState, bool)

@@ -14,13 +14,14 @@ type LogState struct {
 	Term, Last uint64
 }
 
-// How far a message may raise the term, beyond which nobody could be elected any more. Each election raises it by one, and
-// a member stands for election a hundred times a second at the very most, so seven of them need 165 days of nothing but
-// elections to get firstJump ahead of one that is down, and never get ahead of one that listens. A peer that lies takes
-// longer than the universe is old to reach maxIndex: it gets jumpRate terms a second and one firstJump for each start.
+// How far a message may raise the term, beyond which nobody could be elected any more. Each election raises it by one,
+// and a member stands for election a hundred times a second at the very most, so seven of them need 165 days of nothing
+// but elections to get firstJump ahead of one that is down, and never get ahead of one that listens. A peer that lies
+// takes longer than the universe is old to reach maxIndex: it gets jumpRate terms a second and one firstJump for each
+// start.
 const (
-	// firstJump is for the first message after a start: elections went on while this member was down. A member whose log
-	// is empty takes what the cluster has reached by then.
+	// firstJump is for the first message after a start: elections went on while this member was down. A member whose
+	// log is empty takes what the cluster has reached by then.
 	firstJump, newbornJump = 1 << 32, 1 << 48
 	// nextJump is the most that is saved up for the messages that follow, at jumpRate a second.
 	nextJump, jumpRate = 1 << 20, 1024
@@ -30,8 +31,8 @@ const (
 // entries a second.
 const maxGrowth = 1 << 40
 
-// history judges messages by what came before them: the terms that were reached, who leads, what was sent. It is one for a
-// group, and for all connections.
+// history judges messages by what came before them: the terms that were reached, who leads, what was sent. It is one
+// for a group, and for all connections.
 type history struct {
 	// log tells of this member's log, false before it is open. Nil: nothing is known of it.
 	log func() (LogState, bool)
@@ -74,7 +75,8 @@ func (h *history) admit(m *pb.Message, now time.Time) (fate, error) {
 		return drop, err
 	}
 	if leads[m.Type] && !h.admitLeader(m) {
-		return drop, reject(ReasonLeader, "%s of term %d from %x: that term's leader is %x", m.Type, m.Term, m.From, h.mu.leader.member)
+		return drop, reject(ReasonLeader, "%s of term %d from %x: that term's leader is %x", m.Type, m.Term, m.From,
+			h.mu.leader.member)
 	}
 	switch {
 	case !known:
@@ -130,14 +132,15 @@ func (h *history) admitLeader(m *pb.Message) bool {
 }
 
 // admitResponse judges what a follower says to have. Entries are sent before they are in this member's log, so that a
-// follower may have more than that. What is said about a term that began before this member did cannot be judged: it does
-// not lead that term any more, so that it has no use for it.
+// follower may have more than that. What is said about a term that began before this member did cannot be judged: it
+// does not lead that term any more, so that it has no use for it.
 func (h *history) admitResponse(m *pb.Message, log LogState) (fate, error) {
 	switch {
 	case m.Term != h.mu.sent.term:
 		return drop, nil
 	case !m.Reject && m.LogIndex > max(log.Last, h.mu.sent.end):
-		return drop, reject(ReasonIndex, "%s for index %d: the log ends at %d", m.Type, m.LogIndex, max(log.Last, h.mu.sent.end))
+		return drop, reject(ReasonIndex, "%s for index %d: the log ends at %d", m.Type, m.LogIndex,
+			max(log.Last, h.mu.sent.end))
 	}
 	return deliver, nil
 }
@@ -182,8 +185,8 @@ func (h *history) admitSnapshot(c *pb.Chunk) error {
 	return nil
 }
 
-// prepare notes what is about to be sent, and takes out what others proposed: raft passes a proposal on when the leader has
-// changed meanwhile. Each member answers for its own entries alone, and proposes them again by itself.
+// prepare notes what is about to be sent, and takes out what others proposed: raft passes a proposal on when the leader
+// has changed meanwhile. Each member answers for its own entries alone, and proposes them again by itself.
 func (t *Transport) prepare(batch *pb.MessageBatch) {
 	passedOn := func(m pb.Message) bool { return m.Type == pb.Propose && !t.own(m.ShardID, m.Entries) }
 	for i := range batch.Requests {

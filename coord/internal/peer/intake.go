@@ -13,8 +13,8 @@ import (
 	"github.com/coord-dev/coord/coord/internal/guard"
 )
 
-// The form in which Dragonboat streams a snapshot of a state machine that keeps its state on disk: a header, the content
-// in blocks of blockSize with a checksum of four bytes each, and a tail.
+// The form in which Dragonboat streams a snapshot of a state machine that keeps its state on disk: a header, the
+// content in blocks of blockSize with a checksum of four bytes each, and a tail.
 const (
 	chunkHeader = 1024
 	blockSize   = 2 << 20
@@ -30,9 +30,10 @@ const (
 // snapshotName is the name Dragonboat gives the file of a snapshot.
 func snapshotName(index uint64) string { return fmt.Sprintf("snapshot-%016X.gbsnap", index) }
 
-// intake is one snapshot on its way in. Its chunks are spooled to disk by Dragonboat, which takes the snapshot with the last
-// of them; before that its content has been read through as the state machine will read it, since a snapshot that the
-// state machine then refuses ends this member at each start. What does not get so far is removed with its connection.
+// intake is one snapshot on its way in. Its chunks are spooled to disk by Dragonboat, which takes the snapshot with the
+// last of them; before that its content has been read through as the state machine will read it, since a snapshot that
+// the state machine then refuses ends this member at each start. What does not get so far is removed with its
+// connection.
 type intake struct {
 	t     *Transport
 	group *Group
@@ -84,8 +85,10 @@ func (v *validator) checkChunk(c *pb.Chunk, from uint64) error {
 		return reject(ReasonAddress, "a snapshot chunk of deployment %d, version %d", c.DeploymentId, c.BinVer)
 	case c.HasFileInfo || c.Witness:
 		return reject(ReasonSnapshot, "a snapshot chunk of a kind not in use")
-	case c.FileChunkId != c.ChunkId || c.ChunkCount != c.FileChunkCount || c.ChunkCount != 0 && c.ChunkCount != pb.LastChunkCount:
-		return reject(ReasonSnapshot, "chunk %d of %d is chunk %d of %d of its file", c.ChunkId, c.ChunkCount, c.FileChunkId, c.FileChunkCount)
+	case c.FileChunkId != c.ChunkId || c.ChunkCount != c.FileChunkCount ||
+		c.ChunkCount != 0 && c.ChunkCount != pb.LastChunkCount:
+		return reject(ReasonSnapshot, "chunk %d of %d is chunk %d of %d of its file", c.ChunkId, c.ChunkCount,
+			c.FileChunkId, c.FileChunkCount)
 	case c.Index == 0 || c.Index > maxIndex || c.OnDiskIndex > c.Index || c.Term == 0 || c.Term > maxIndex:
 		return reject(ReasonSnapshot, "a snapshot of index %d, on disk %d, term %d", c.Index, c.OnDiskIndex, c.Term)
 	case c.Filepath != snapshotName(c.Index):
@@ -152,7 +155,8 @@ func checkStreamHeader(data []byte) error {
 	if err := unmarshal(&h, data[8:8+size]); err != nil {
 		return reject(ReasonSnapshot, "a snapshot header does not decode: %v", err)
 	}
-	if h.Version != streamVersion || h.ChecksumType != pb.CRC32IEEE || h.CompressionType != pb.NoCompression || h.SessionSize != 0 {
+	if h.Version != streamVersion || h.ChecksumType != pb.CRC32IEEE || h.CompressionType != pb.NoCompression ||
+		h.SessionSize != 0 {
 		return reject(ReasonSnapshot, "a snapshot of version %d, checksum %d, compression %d, %d bytes of sessions",
 			h.Version, h.ChecksumType, h.CompressionType, h.SessionSize)
 	}
@@ -203,7 +207,8 @@ func (s *intake) check(r io.Reader) (err error) {
 			return reject(ReasonSnapshot, "a snapshot's content: %v", err)
 		}
 		if applied != s.first.OnDiskIndex {
-			return reject(ReasonSnapshot, "a snapshot of index %d on disk has the state of index %d", s.first.OnDiskIndex, applied)
+			return reject(ReasonSnapshot, "a snapshot of index %d on disk has the state of index %d",
+				s.first.OnDiskIndex, applied)
 		}
 		if n, err := io.Copy(io.Discard, r); err != nil || n > 0 {
 			return reject(ReasonSnapshot, "a snapshot with %d bytes behind its end: %v", n, err)
@@ -224,8 +229,10 @@ func (s *intake) take(c pb.Chunk) error {
 	if s.over {
 		return fmt.Errorf("the snapshot of index %d has ended", first.Index)
 	}
-	if c.ChunkId != s.next || c.Index != first.Index || c.Term != first.Term || c.OnDiskIndex != first.OnDiskIndex || c.ShardID != first.ShardID {
-		return reject(ReasonSnapshot, "chunk %d of a snapshot of index %d in the place of chunk %d of index %d", c.ChunkId, c.Index, s.next, first.Index)
+	if c.ChunkId != s.next || c.Index != first.Index || c.Term != first.Term || c.OnDiskIndex != first.OnDiskIndex ||
+		c.ShardID != first.ShardID {
+		return reject(ReasonSnapshot, "chunk %d of a snapshot of index %d in the place of chunk %d of index %d",
+			c.ChunkId, c.Index, s.next, first.Index)
 	}
 	if err := s.t.opt.Room(); err != nil {
 		return fmt.Errorf("no room for the snapshot of index %d: %w", first.Index, err)

@@ -11,26 +11,28 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
-// snapshotPoison is chunks that no member sends, each made of the one with the number that it stands under, and the reason
-// for which it is rejected.
+// snapshotPoison is chunks that no member sends, each made of the one with the number that it stands under, and the
+// reason for which it is rejected.
 var snapshotPoison = map[string]struct {
 	at     uint64
 	reason string
 	edit   func(*pb.Chunk)
 }{
-	"another's":           {0, ReasonAddress, func(c *pb.Chunk) { c.From = 3 }},
-	"to another":          {0, ReasonAddress, func(c *pb.Chunk) { c.ReplicaID = 3 }},
-	"other shard":         {0, ReasonAddress, func(c *pb.Chunk) { c.ShardID = 7 }},
-	"other deployment":    {0, ReasonAddress, func(c *pb.Chunk) { c.DeploymentId = 2 }},
-	"other version":       {1, ReasonAddress, func(c *pb.Chunk) { c.BinVer++ }},
-	"file beside":         {1, ReasonSnapshot, func(c *pb.Chunk) { c.HasFileInfo = true }},
-	"witness":             {0, ReasonSnapshot, func(c *pb.Chunk) { c.Witness = true }},
-	"from the middle":     {0, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkId, c.FileChunkId = 1, 1 }},
-	"left out":            {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkId, c.FileChunkId = 2, 2 }},
-	"again":               {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkId, c.FileChunkId = 0, 0 }},
-	"file from anew":      {1, ReasonSnapshot, func(c *pb.Chunk) { c.FileChunkId = 0 }},
-	"last by number":      {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkCount = 2 }},
-	"poison count":        {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkCount, c.FileChunkCount = pb.PoisonChunkCount, pb.PoisonChunkCount }},
+	"another's":        {0, ReasonAddress, func(c *pb.Chunk) { c.From = 3 }},
+	"to another":       {0, ReasonAddress, func(c *pb.Chunk) { c.ReplicaID = 3 }},
+	"other shard":      {0, ReasonAddress, func(c *pb.Chunk) { c.ShardID = 7 }},
+	"other deployment": {0, ReasonAddress, func(c *pb.Chunk) { c.DeploymentId = 2 }},
+	"other version":    {1, ReasonAddress, func(c *pb.Chunk) { c.BinVer++ }},
+	"file beside":      {1, ReasonSnapshot, func(c *pb.Chunk) { c.HasFileInfo = true }},
+	"witness":          {0, ReasonSnapshot, func(c *pb.Chunk) { c.Witness = true }},
+	"from the middle":  {0, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkId, c.FileChunkId = 1, 1 }},
+	"left out":         {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkId, c.FileChunkId = 2, 2 }},
+	"again":            {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkId, c.FileChunkId = 0, 0 }},
+	"file from anew":   {1, ReasonSnapshot, func(c *pb.Chunk) { c.FileChunkId = 0 }},
+	"last by number":   {1, ReasonSnapshot, func(c *pb.Chunk) { c.ChunkCount = 2 }},
+	"poison count": {1, ReasonSnapshot, func(c *pb.Chunk) {
+		c.ChunkCount, c.FileChunkCount = pb.PoisonChunkCount, pb.PoisonChunkCount
+	}},
 	"index 0":             {0, ReasonSnapshot, func(c *pb.Chunk) { c.Index, c.OnDiskIndex = 0, 0 }},
 	"index 2^64-1":        {0, ReasonSnapshot, func(c *pb.Chunk) { c.Index = ^uint64(0) }},
 	"index changes":       {1, ReasonSnapshot, func(c *pb.Chunk) { c.Index, c.Filepath = 10, snapshotName(10) }},
@@ -44,17 +46,25 @@ var snapshotPoison = map[string]struct {
 	"no header":           {0, ReasonSnapshot, func(c *pb.Chunk) { c.Data = c.Data[:100] }},
 	"header too long":     {0, ReasonSnapshot, func(c *pb.Chunk) { c.Data[6] = 1 }},
 	"header garbled":      {0, ReasonSnapshot, func(c *pb.Chunk) { c.Data[8] = 0xff }},
-	"compressed":          {0, ReasonSnapshot, func(c *pb.Chunk) { copy(c.Data, streamHeader(pb.SnapshotHeader{Version: 2, CompressionType: 1})) }},
-	"other form":          {0, ReasonSnapshot, func(c *pb.Chunk) { copy(c.Data, streamHeader(pb.SnapshotHeader{Version: 1})) }},
-	"sessions":            {0, ReasonSnapshot, func(c *pb.Chunk) { c.Data[chunkHeader+8] = 1 }},
-	"content":             {1, ReasonSnapshot, func(c *pb.Chunk) { c.Data[1000] = 1 }},
-	"without receiver":    {0, ReasonChange, func(c *pb.Chunk) { delete(c.Membership.Addresses, 2) }},
-	"member 0":            {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Addresses[0] = Target(0) }},
-	"member elsewhere":    {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Addresses[3] = "127.0.0.1:1" }},
-	"member twice":        {0, ReasonChange, func(c *pb.Chunk) { c.Membership.NonVotings = map[uint64]string{1: Target(1)} }},
-	"removed member":      {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Removed = map[uint64]bool{1: true} }},
-	"members of later":    {0, ReasonChange, func(c *pb.Chunk) { c.Membership.ConfigChangeId = 10 }},
-	"witnesses":           {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Witnesses = map[uint64]string{4: Target(4)} }},
+	"compressed": {0, ReasonSnapshot, func(c *pb.Chunk) {
+		copy(c.Data, streamHeader(pb.SnapshotHeader{Version: 2, CompressionType: 1}))
+	}},
+	"other form": {0, ReasonSnapshot, func(c *pb.Chunk) {
+		copy(c.Data, streamHeader(pb.SnapshotHeader{Version: 1}))
+	}},
+	"sessions":         {0, ReasonSnapshot, func(c *pb.Chunk) { c.Data[chunkHeader+8] = 1 }},
+	"content":          {1, ReasonSnapshot, func(c *pb.Chunk) { c.Data[1000] = 1 }},
+	"without receiver": {0, ReasonChange, func(c *pb.Chunk) { delete(c.Membership.Addresses, 2) }},
+	"member 0":         {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Addresses[0] = Target(0) }},
+	"member elsewhere": {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Addresses[3] = "127.0.0.1:1" }},
+	"member twice": {0, ReasonChange, func(c *pb.Chunk) {
+		c.Membership.NonVotings = map[uint64]string{1: Target(1)}
+	}},
+	"removed member":   {0, ReasonChange, func(c *pb.Chunk) { c.Membership.Removed = map[uint64]bool{1: true} }},
+	"members of later": {0, ReasonChange, func(c *pb.Chunk) { c.Membership.ConfigChangeId = 10 }},
+	"witnesses": {0, ReasonChange, func(c *pb.Chunk) {
+		c.Membership.Witnesses = map[uint64]string{4: Target(4)}
+	}},
 }
 
 // zeros is the tests' judge of a snapshot's content: it is nothing but zeros, and of index 8.
@@ -71,7 +81,10 @@ func TestSnapshotPoisonIsRejected(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			var taken []pb.Chunk
 			tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: only(Content{CheckSnapshot: zeros})}).
-				Create(config.NodeHostConfig{}, nil, func(c pb.Chunk) bool { taken = append(taken, c); return true }).(*Transport)
+				Create(config.NodeHostConfig{}, nil, func(c pb.Chunk) bool {
+					taken = append(taken, c)
+					return true
+				}).(*Transport)
 			defer tr.cancel()
 			var s *intake
 			var err error
@@ -102,7 +115,8 @@ func checkRemoved(t *testing.T, taken []pb.Chunk) {
 	}
 	last := taken[len(taken)-1]
 	if !last.IsLastChunk() || !bytes.Equal(last.Data, make([]byte, streamTail)) {
-		t.Errorf("what was taken is not removed: the last chunk is %d of %d with %d bytes", last.ChunkId, last.ChunkCount, len(last.Data))
+		t.Errorf("what was taken is not removed: the last chunk is %d of %d with %d bytes", last.ChunkId,
+			last.ChunkCount, len(last.Data))
 	}
 	for i, c := range taken[:len(taken)-1] {
 		if c.IsLastChunk() && !bytes.Equal(c.Data, make([]byte, streamTail)) {
@@ -131,7 +145,8 @@ func TestSnapshotThatIsCutOff(t *testing.T) {
 	}
 	removed := func(what string) {
 		t.Helper()
-		if c := receive(t, b.chunks, "end of a snapshot "+what); !c.IsLastChunk() || c.ChunkId != 2 || len(c.Data) != streamTail {
+		if c := receive(t, b.chunks, "end of a snapshot "+what); !c.IsLastChunk() || c.ChunkId != 2 ||
+			len(c.Data) != streamTail {
 			t.Errorf("a snapshot %s ended with chunk %d of %d", what, c.ChunkId, c.ChunkCount)
 		}
 		receive(t, b.chunks, "end in case the last chunk was refused")
@@ -173,7 +188,8 @@ func TestConnectionsOfOnePeerAreBounded(t *testing.T) {
 }
 
 func TestBlocks(t *testing.T) {
-	for _, size := range []int{0, 1, 11, 12, 13, blockSize - 1, blockSize, blockSize + 1, 2 * blockSize, 2*blockSize + 5} {
+	for _, size := range []int{0, 1, 11, 12, 13, blockSize - 1, blockSize, blockSize + 1, 2 * blockSize, 2*blockSize +
+		5} {
 		content := bytes.Repeat([]byte{1, 2, 3}, size/3+1)[:size]
 		var stream []byte
 		for rest := content; len(rest) > 0; {

@@ -32,8 +32,9 @@ type Options struct {
 	Handler http.Handler
 	// PeerRecords has the incarnations of the peers on record and judges them. Nil keeps them in memory.
 	PeerRecords handshake.PeerRecords
-	// Refused is called with each refusal by a peer that was dialled (or by this member of such a peer), about once a second
-	// while it lasts, Admitted when a peer that was dialled let this member in. They must not block. Nil is not called.
+	// Refused is called with each refusal by a peer that was dialled (or by this member of such a peer), about once a
+	// second while it lasts, Admitted when a peer that was dialled let this member in. They must not block. Nil is not
+	// called.
 	Refused  func(*handshake.RefusedError)
 	Admitted func(member uint64)
 	// TakeOver is called when a leader told this member to take over from it. It
@@ -42,9 +43,9 @@ type Options struct {
 	// Gone is called when Transport.Gone becomes true for a member. It must not
 	// block. Nil is not called.
 	Gone func(member uint64)
-	// Groups returns a raft group of this member, by which the messages for it are judged, or nil if it has none of that number:
-	// its messages are dropped and counted, as the peer may have started it a moment earlier. It is asked for each message, and must
-	// be fast. Nil: all shards are one group of which nothing is known.
+	// Groups returns a raft group of this member, by which the messages for it are judged, or nil if it has none of
+	// that number: its messages are dropped and counted, as the peer may have started it a moment earlier. It is asked
+	// for each message, and must be fast. Nil: all shards are one group of which nothing is known.
 	Groups func(shard uint64) *Group
 	// Room returns why there is no room on disk for more of a snapshot. Nil: there always is.
 	Room func() error
@@ -59,8 +60,8 @@ type Options struct {
 	// IdleTimeout is how long a peer may leave pings unanswered, or not take any
 	// bytes, before its connection is given up. Zero means 3 s.
 	IdleTimeout time.Duration
-	// ProbeTimeout is how long the start of a peer's process that is connected may take to answer when another start of the
-	// same directory wants in. Zero means 450 ms.
+	// ProbeTimeout is how long the start of a peer's process that is connected may take to answer when another start of
+	// the same directory wants in. Zero means 450 ms.
 	ProbeTimeout time.Duration
 	// Logger receives connects, losses and refusals. Nil is silent.
 	Logger *zap.Logger
@@ -82,8 +83,8 @@ const (
 	writeStep = 256 << 10
 	// snapshotIdle is how long a connection for a snapshot may bring no chunk.
 	snapshotIdle = 10 * time.Minute
-	// maxConns is how many connections a member may have to this one: two are in use, and some may have been lost without
-	// notice.
+	// maxConns is how many connections a member may have to this one: two are in use, and some may have been lost
+	// without notice.
 	maxConns = 8
 	// rejectedPause lies between two log lines about rejected messages of one peer.
 	rejectedPause = 10 * time.Second

@@ -6,12 +6,13 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
-// maxPart is the size from which a frame takes nothing more, in bytes. Dragonboat sends up to 64 MiB as one batch, and a member
-// that is behind gets as much in one message; it would be in memory three times on both sides: encoded, and as what it came from.
+// maxPart is the size from which a frame takes nothing more, in bytes. Dragonboat sends up to 64 MiB as one batch, and
+// a member that is behind gets as much in one message; it would be in memory three times on both sides: encoded, and as
+// what it came from.
 const maxPart = 4 << 20
 
-// parts cuts a batch into such as fit into a frame. A message with many entries becomes several that follow each other in the
-// log, as if the leader had sent them one by one.
+// parts cuts a batch into such as fit into a frame. A message with many entries becomes several that follow each other
+// in the log, as if the leader had sent them one by one.
 func parts(batch pb.MessageBatch) iter.Seq[pb.MessageBatch] {
 	return func(yield func(pb.MessageBatch) bool) {
 		part, size := batch, 0

@@ -6,8 +6,8 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
-// TestPartsAreSmall: a batch of any size is cut into frames of a few megabytes that say the same: entries in order, each piece of a
-// message following the one before in the log, and nothing lost.
+// TestPartsAreSmall: a batch of any size is cut into frames of a few megabytes that say the same: entries in order,
+// each piece of a message following the one before in the log, and nothing lost.
 func TestPartsAreSmall(t *testing.T) {
 	const entrySize = 1 << 20
 	var batch pb.MessageBatch
@@ -26,7 +26,9 @@ func TestPartsAreSmall(t *testing.T) {
 			batch.Requests = append(batch.Requests, m)
 		}
 	}
-	batch.Requests = append(batch.Requests, pb.Message{Type: pb.Replicate, LogIndex: index, Entries: []pb.Entry{{Index: index + 1, Cmd: make([]byte, 3*maxPart)}}})
+	batch.Requests = append(batch.Requests, pb.Message{
+		Type: pb.Replicate, LogIndex: index, Entries: []pb.Entry{{Index: index + 1, Cmd: make([]byte, 3*maxPart)}},
+	})
 	want, got, frames := 0, 0, 0
 	for _, m := range batch.Requests {
 		want += len(m.Entries)

@@ -6,8 +6,8 @@ import (
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
 
-// maxWaiting bounds the bytes of proposals of one peer that raft has not taken, in all groups together: two of the largest entries.
-// Dragonboat bounds their number alone.
+// maxWaiting bounds the bytes of proposals of one peer that raft has not taken, in all groups together: two of the
+// largest entries. Dragonboat bounds their number alone.
 const maxWaiting = 2 * maxEntry
 
 // proposals are those of one peer that wait for raft. Dragonboat does not tell when it takes what it was given, but it

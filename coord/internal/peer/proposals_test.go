@@ -15,7 +15,9 @@ import (
 func TestProposalsThatWaitAreBounded(t *testing.T) {
 	taken := 0
 	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: only(Content{})}).
-		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken += len(b.Requests) }, nil).(*Transport)
+		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) {
+			taken += len(b.Requests)
+		}, nil).(*Transport)
 	defer tr.cancel()
 	m := goodMessages()["proposal"]
 	m.Entries[0].Cmd = make([]byte, 16<<20)

@@ -175,7 +175,8 @@ func (t *Transport) enter(c *peerConn) (leave func()) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
 	c.in.mu.conns = append(c.in.mu.conns, c)
-	for _, old := range c.in.mu.conns[:max(0, len(c.in.mu.conns)-maxConns)] { // the oldest may be on its way out already
+	// the oldest may be on its way out already
+	for _, old := range c.in.mu.conns[:max(0, len(c.in.mu.conns)-maxConns)] {
 		old.w.Close()
 	}
 	return func() {
@@ -318,7 +319,8 @@ func (t *Transport) rejected(peer uint64, in *inbound, err *RejectedError) {
 	if last := in.rejected.Load(); now-last < int64(rejectedPause) || !in.rejected.CompareAndSwap(last, now) {
 		return
 	}
-	t.opt.Logger.Error("a peer's message is not one that a member sends: its connection is closed and nothing of it was taken",
+	t.opt.Logger.Error("a peer's message is not one that a member sends: its connection is closed and nothing of it "+
+		"was taken",
 		inHex("member", peer), zap.String("reason", err.Reason), zap.String("error", err.Text))
 }
 

@@ -10,10 +10,10 @@ import (
 	"github.com/coord-dev/coord/coord/internal/handshake"
 )
 
-// starts knows of each peer the start of its process that this member talks to. Two processes that run from copies of one
-// directory prove the same identity; together they could vote twice, so at most one of them is let in: the one that is
-// there already and answers a probe at that moment. A half-open connection does not answer, so that a restart after a lost
-// machine waits no longer than the probe. A start of a lower boot is never let in after one of a higher boot.
+// starts knows of each peer the start of its process that this member talks to. Two processes that run from copies of
+// one directory prove the same identity; together they could vote twice, so at most one of them is let in: the one that
+// is there already and answers a probe at that moment. A half-open connection does not answer, so that a restart after
+// a lost machine waits no longer than the probe. A start of a lower boot is never let in after one of a higher boot.
 //
 // This is kept in memory, so it holds for as long as this process runs.
 type starts struct {
@@ -36,13 +36,14 @@ type start struct {
 
 // presence is one connection of a start.
 type presence struct {
-	// probe asks for an answer with that number, nil for a connection that cannot be asked. It may block as long as a write
-	// does.
+	// probe asks for an answer with that number, nil for a connection that cannot be asked. It may block as long as a
+	// write does.
 	probe func(number uint64)
 	close func()
 }
 
-// maxStarts is how many starts are remembered before those of unknown members go: a cluster has a few, more are made up.
+// maxStarts is how many starts are remembered before those of unknown members go: a cluster has a few, more are made
+// up.
 const maxStarts = 1024
 
 func newStarts(patience time.Duration, log *zap.Logger, spawn func(func()) bool, member func(uint64) bool) *starts {
@@ -61,16 +62,17 @@ func (s *starts) contend(h handshake.Hello) error {
 			return err
 		}
 		if s.answers(now, conns) {
-			return handshake.Refuse(handshake.Copy, "another process runs from a copy of the data directory of member %x and answers: "+
-				"boot %d, start %x is connected here, this is boot %d, start %x; stop one of the two, and never start a copy of a member's directory",
+			return handshake.Refuse(handshake.Copy, "another process runs from a copy of the data directory of member "+
+				"%x and answers: boot %d, start %x is connected here, this is boot %d, start %x; stop one of the "+
+				"two, and never start a copy of a member's directory",
 				h.Member, now.boot, now.number, h.Boot, h.Start)
 		}
 		s.displace(h.Member, now)
 	}
 }
 
-// look lets a start in that nothing stands against. Otherwise it returns an error, or the start that must be probed with
-// its connections.
+// look lets a start in that nothing stands against. Otherwise it returns an error, or the start that must be probed
+// with its connections.
 func (s *starts) look(h handshake.Hello) (*start, []*presence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,8 +82,9 @@ func (s *starts) look(h handshake.Hello) (*start, []*presence, error) {
 	case now.boot == h.Boot && now.number == h.Start:
 		return nil, nil, nil
 	case h.Boot < now.boot:
-		return nil, nil, handshake.Refuse(handshake.Copy, "member %x has been seen here with boot %d, start %x, and this is boot %d, start %x: "+
-			"its data directory is an older copy; "+handshake.Fix, h.Member, now.boot, now.number, h.Boot, h.Start)
+		return nil, nil, handshake.Refuse(handshake.Copy, "member %x has been seen here with boot %d, start %x, and "+
+			"this is boot %d, start %x: its data directory is an older copy; "+handshake.Fix,
+			h.Member, now.boot, now.number, h.Boot, h.Start)
 	case len(now.conns) > 0:
 		conns := make([]*presence, 0, len(now.conns))
 		for c := range now.conns {
@@ -110,7 +113,8 @@ func (s *starts) displace(member uint64, old *start) {
 		c.close()
 	}
 	if len(conns) > 0 {
-		s.log.Info("a start of a member that did not answer makes way for another", inHex("member", member), zap.Uint64("boot", old.boot))
+		s.log.Info("a start of a member that did not answer makes way for another", inHex("member", member),
+			zap.Uint64("boot", old.boot))
 	}
 }
 
@@ -149,8 +153,8 @@ func (s *starts) drop(member uint64) {
 	}
 }
 
-// goneCheck is how often a probe looks whether the connections that it was made on are gone: those of a process that ended a
-// moment ago end while it waits.
+// goneCheck is how often a probe looks whether the connections that it was made on are gone: those of a process that
+// ended a moment ago end while it waits.
 const goneCheck = 10 * time.Millisecond
 
 // answers says whether one of a start's connections answers a probe made now.

@@ -14,8 +14,8 @@ func startOf(boot, number uint64) func(*Options) {
 	return func(o *Options) { o.Self.Boot, o.Self.Start = boot, number }
 }
 
-// TestCopyBesideItsOriginal: a copy of a directory that runs beside the original is refused by name, with whatever boot, and
-// the original stays connected both ways.
+// TestCopyBesideItsOriginal: a copy of a directory that runs beside the original is refused by name, with whatever
+// boot, and the original stays connected both ways.
 func TestCopyBesideItsOriginal(t *testing.T) {
 	for _, tc := range []struct {
 		what   string
@@ -39,7 +39,8 @@ func TestCopyBesideItsOriginal(t *testing.T) {
 			if r.Local || r.Kind != handshake.Copy || !strings.Contains(r.Reason, tc.reason) {
 				t.Errorf("refused with %v", r)
 			}
-			// The first refusal is of a stranger; from the next one on the copy would know who refuses it, had it a record.
+			// The first refusal is of a stranger; from the next one on the copy would know who refuses it, had it a
+			// record.
 			if s := original.Stats()[0]; !s.Connected || s.Connects != 1 {
 				t.Errorf("the original's link: %+v", s)
 			}
@@ -53,7 +54,8 @@ func TestCopyBesideItsOriginal(t *testing.T) {
 			defer c.Close()
 			_ = c.SendMessageBatch(batchFrom(2, 1, 1, 10))
 			receive(t, a.batches, "batch of the original")
-			if _, err := copied.GetSnapshotConnection(t.Context(), Target(1)); err == nil || !strings.Contains(err.Error(), tc.reason) {
+			if _, err := copied.GetSnapshotConnection(t.Context(), Target(1)); err == nil ||
+				!strings.Contains(err.Error(), tc.reason) {
 				t.Errorf("a copy's snapshot: %v", err)
 			}
 		})
@@ -76,11 +78,13 @@ func TestDialledCopyIsRefused(t *testing.T) {
 	}
 }
 
-// TestRestartPassesHalfOpenConnections: the machine of a member was lost without a word, and the member is back. Its old
-// connections do not answer, and delay it by the time of the probe at most.
+// TestRestartPassesHalfOpenConnections: the machine of a member was lost without a word, and the member is back. Its
+// old connections do not answer, and delay it by the time of the probe at most.
 func TestRestartPassesHalfOpenConnections(t *testing.T) {
 	const election = 600 * time.Millisecond
-	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.ProbeTimeout, o.IdleTimeout = election*3/2, time.Hour })
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) {
+		o.ProbeTimeout, o.IdleTimeout = election*3/2, time.Hour
+	})
 	lost, err := net.Dial("tcp", a.addr())
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +137,9 @@ func TestRestartIsNotProbed(t *testing.T) {
 
 // TestProbeEndsWithTheConnections: a process ends while its successor is made to wait for its answer.
 func TestProbeEndsWithTheConnections(t *testing.T) {
-	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) { o.ProbeTimeout, o.IdleTimeout = time.Minute, time.Hour })
+	a := newEnd(t, 1, listen(t, "127.0.0.1:0"), func(o *Options) {
+		o.ProbeTimeout, o.IdleTimeout = time.Minute, time.Hour
+	})
 	ended, err := net.Dial("tcp", a.addr())
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,9 @@ func NewFactory(opt Options) *Factory {
 }
 
 // Create implements config.TransportFactory.
-func (f *Factory) Create(cfg config.NodeHostConfig, batches raftio.MessageHandler, chunks raftio.ChunkHandler) raftio.ITransport {
+func (f *Factory) Create(
+	cfg config.NodeHostConfig, batches raftio.MessageHandler, chunks raftio.ChunkHandler,
+) raftio.ITransport {
 	t := newTransport(f.opt, cfg.GetDeploymentID(), batches, chunks)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,7 +93,9 @@ type Transport struct {
 
 var _ raftio.ITransport = (*Transport)(nil)
 
-func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler, chunks raftio.ChunkHandler) *Transport {
+func newTransport(
+	opt Options, deployment uint64, batches raftio.MessageHandler, chunks raftio.ChunkHandler,
+) *Transport {
 	t := &Transport{
 		opt: opt, deployment: deployment, batches: batches, chunks: chunks,
 		validator: validator{
@@ -109,7 +113,9 @@ func newTransport(opt Options, deployment uint64, batches raftio.MessageHandler,
 	t.mu.inbound = make(map[uint64]*inbound)
 	t.mu.intakes = make(map[source]*intake)
 	t.peerHTTP = t.newClient()
-	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn, func(id uint64) bool { return len(opt.Book.Addrs(id)) > 0 })
+	t.starts = newStarts(opt.ProbeTimeout, opt.Logger, t.spawn, func(id uint64) bool {
+		return len(opt.Book.Addrs(id)) > 0
+	})
 	return t
 }
 
@@ -247,7 +253,9 @@ func (t *Transport) stillAt(member uint64, remote net.Addr) bool {
 
 // party is this member's side of a handshake.
 func (t *Transport) party() handshake.Party {
-	return handshake.Party{Self: t.opt.Self, PeerRecords: peerRecords{t.opt.PeerRecords, t.opt.Book}, Contend: t.starts.contend}
+	return handshake.Party{
+		Self: t.opt.Self, PeerRecords: peerRecords{t.opt.PeerRecords, t.opt.Book}, Contend: t.starts.contend,
+	}
 }
 
 // peerRecords refuses those whom raft has removed, beside those whom the PeerRecords refuses.
@@ -266,7 +274,9 @@ func (k peerRecords) Judge(h handshake.Hello) error {
 
 // connect dials a peer and shakes hands with it. The connection is attached to the start that answered; whoever got it
 // closes it by leave.
-func (t *Transport) connect(ctx context.Context, peer uint64, p handshake.Purpose, probe func(*wire, uint64)) (w *wire, leave func(), err error) {
+func (t *Transport) connect(
+	ctx context.Context, peer uint64, p handshake.Purpose, probe func(*wire, uint64),
+) (w *wire, leave func(), err error) {
 	idle := t.opt.IdleTimeout
 	if p == handshake.Snapshot {
 		idle *= snapshotPatience
@@ -296,8 +306,8 @@ func (t *Transport) connect(ctx context.Context, peer uint64, p handshake.Purpos
 	return w, leave, nil
 }
 
-// attach makes w a connection of the start that said from. Leave closes it. It closes it at once if another start of that
-// member has been let in since.
+// attach makes w a connection of the start that said from. Leave closes it. It closes it at once if another start of
+// that member has been let in since.
 func (t *Transport) attach(from handshake.Hello, w *wire, probe func(*wire, uint64)) (leave func(), ok bool) {
 	p := &presence{close: func() { w.Close() }}
 	if probe != nil {
@@ -396,8 +406,8 @@ func (t *Transport) GetSnapshotConnection(ctx context.Context, target string) (r
 	return c, nil
 }
 
-// hear returns the counters of what a peer sends over a connection that begins. They end with its last connection if it is
-// not in the book: it may be an id that somebody made up.
+// hear returns the counters of what a peer sends over a connection that begins. They end with its last connection if it
+// is not in the book: it may be an id that somebody made up.
 func (t *Transport) hear(peer uint64) (in *inbound, release func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

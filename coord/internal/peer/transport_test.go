@@ -103,10 +103,13 @@ func (e *end) conn(t testing.TB, to uint64) raftio.IConnection {
 }
 
 func batchFrom(from, to, index uint64, payload int) pb.MessageBatch {
-	return pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: 1, SourceAddress: Target(from), Requests: []pb.Message{{
-		Type: pb.Replicate, From: from, To: to, ShardID: 1, Term: 1, LogIndex: index, LogTerm: min(index, 1),
-		Entries: []pb.Entry{{Index: index + 1, Term: 1, Type: pb.EncodedEntry, Key: 1, ClientID: 1, Cmd: make([]byte, 2+payload)}},
-	}}}
+	return pb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: 1, SourceAddress: Target(from),
+		Requests: []pb.Message{{
+			Type: pb.Replicate, From: from, To: to, ShardID: 1, Term: 1, LogIndex: index, LogTerm: min(index, 1),
+			Entries: []pb.Entry{{
+				Index: index + 1, Term: 1, Type: pb.EncodedEntry, Key: 1, ClientID: 1, Cmd: make([]byte, 2+payload),
+			}},
+		}}}
 }
 
 func receive[T any](t testing.TB, c <-chan T, what string) T {
@@ -277,8 +280,10 @@ func TestRefusals(t *testing.T) {
 		local      bool
 		wantReason string
 	}{
-		{"other cluster", nil, func(o *Options) { o.Self.Cluster = 8 }, true, "this is a member of cluster 7, not of cluster 8"},
-		{"other member", nil, func(o *Options) { o.Self.Member = 3 }, true, "this is the address of member 2, and member 3 answered"},
+		{"other cluster", nil, func(o *Options) { o.Self.Cluster = 8 }, true,
+			"this is a member of cluster 7, not of cluster 8"},
+		{"other member", nil, func(o *Options) { o.Self.Member = 3 }, true, "this is the address of member 2, and " +
+			"member 3 answered"},
 		{"same member", nil, func(o *Options) { o.Self.Member = 1 }, true, "this is member 1 itself"},
 		{"dialler refuses", func(o *Options) {
 			o.PeerRecords = &handshake.Memory{Refuse: func(h handshake.Hello) error {
@@ -289,7 +294,9 @@ func TestRefusals(t *testing.T) {
 			}}
 		}, nil, true, no.Error()},
 		{"acceptor refuses", nil, func(o *Options) {
-			o.PeerRecords = &handshake.Memory{Refuse: func(h handshake.Hello) error { return fmt.Errorf("no %d %s", h.Member, h.Fingerprint) }}
+			o.PeerRecords = &handshake.Memory{Refuse: func(h handshake.Hello) error {
+				return fmt.Errorf("no %d %s", h.Member, h.Fingerprint)
+			}}
 		}, false, "no 1 " + incarnation(1).String()},
 		{"known as another", nil, func(o *Options) {
 			o.PeerRecords = known(1, 99)
@@ -445,7 +452,8 @@ func shake(t testing.TB, c net.Conn, self handshake.Identity, wanted uint64) {
 	if _, err := c.Write(magic[:]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := handshake.Dial(c, handshake.Party{Self: self, PeerRecords: &handshake.Memory{}}, handshake.Raft, wanted); err != nil {
+	if _, err := handshake.Dial(c, handshake.Party{Self: self, PeerRecords: &handshake.Memory{}}, handshake.Raft,
+		wanted); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -469,7 +477,9 @@ func TestStalledPeer(t *testing.T) {
 	if _, err := io.ReadFull(w, make([]byte, len(magic))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), PeerRecords: &handshake.Memory{}}, handshake.Raft); err != nil {
+	if _, err := handshake.Accept(w, handshake.Party{
+		Self: identity(3), PeerRecords: &handshake.Memory{},
+	}, handshake.Raft); err != nil {
 		t.Fatal(err)
 	}
 	toStalled, toB := a.conn(t, 3), a.conn(t, 2)
@@ -507,7 +517,9 @@ func TestCloseBesideStalledPeer(t *testing.T) {
 	defer c.Close()
 	w := newWire(c, patience)
 	_, _ = io.ReadFull(w, make([]byte, len(magic)))
-	if _, err := handshake.Accept(w, handshake.Party{Self: identity(3), PeerRecords: &handshake.Memory{}}, handshake.Raft); err != nil {
+	if _, err := handshake.Accept(w, handshake.Party{
+		Self: identity(3), PeerRecords: &handshake.Memory{},
+	}, handshake.Raft); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -71,12 +71,16 @@ var remoteTypes = map[pb.MessageType]bool{
 }
 
 // termless are the messages that carry no term; one with a term would set the receiver's.
-var termless = map[pb.MessageType]bool{pb.Propose: true, pb.ReadIndex: true, pb.LeaderTransfer: true, pb.SnapshotReceived: true}
+var termless = map[pb.MessageType]bool{
+	pb.Propose: true, pb.ReadIndex: true, pb.LeaderTransfer: true, pb.SnapshotReceived: true,
+}
 
 // decodeBatch decodes a batch and makes sure that it is one from may send to this member. What is for groups that this
 // member does not have is left out; strays is how many messages that were. groups are those of the messages that are
 // left.
-func (t *Transport) decodeBatch(payload []byte, from uint64) (batch pb.MessageBatch, groups []*Group, strays int, err error) {
+func (t *Transport) decodeBatch(
+	payload []byte, from uint64,
+) (batch pb.MessageBatch, groups []*Group, strays int, err error) {
 	v := t.validator
 	if err := checkBatchSize(payload); err != nil {
 		return batch, nil, 0, err
@@ -85,7 +89,8 @@ func (t *Transport) decodeBatch(payload []byte, from uint64) (batch pb.MessageBa
 		return batch, nil, 0, reject(ReasonFrame, "a batch of messages does not decode: %v", err)
 	}
 	if batch.DeploymentId != v.deployment || batch.BinVer != raftio.TransportBinVersion {
-		return batch, nil, 0, reject(ReasonAddress, "messages of deployment %d, version %d", batch.DeploymentId, batch.BinVer)
+		return batch, nil, 0, reject(ReasonAddress, "messages of deployment %d, version %d", batch.DeploymentId,
+			batch.BinVer)
 	}
 	known := batch.Requests[:0]
 	for i := range batch.Requests {
@@ -184,7 +189,8 @@ func (v *validator) checkReplicate(m *pb.Message) error {
 		case e.Index != m.LogIndex+1+uint64(i):
 			return reject(ReasonIndex, "entry %d in the place of %d", e.Index, m.LogIndex+1+uint64(i))
 		case e.Term < term || e.Term > m.Term || e.Term == 0:
-			return reject(ReasonTerm, "entry %d of term %d after one of term %d, from a leader of term %d", e.Index, e.Term, term, m.Term)
+			return reject(ReasonTerm, "entry %d of term %d after one of term %d, from a leader of term %d", e.Index,
+				e.Term, term, m.Term)
 		}
 		term = e.Term
 		if err := v.checkEntry(e, 0); err != nil {
@@ -227,7 +233,8 @@ func (v *validator) checkEntry(e *pb.Entry, proposer uint64) error {
 	switch e.Type {
 	case pb.ApplicationEntry: // what a leader begins with, and what it makes of a change that it turns down
 		if len(e.Cmd) > 0 || e.ClientID != 0 {
-			return reject(ReasonEntry, "entry %d of client %x with a plain command of %d bytes", e.Index, e.ClientID, len(e.Cmd))
+			return reject(ReasonEntry, "entry %d of client %x with a plain command of %d bytes", e.Index, e.ClientID,
+				len(e.Cmd))
 		}
 		return nil
 	case pb.ConfigChangeEntry:
@@ -240,7 +247,8 @@ func (v *validator) checkEntry(e *pb.Entry, proposer uint64) error {
 	case e.Key == 0 || e.ClientID == 0 || e.SeriesID != 0:
 		return reject(ReasonEntry, "entry %d with key %d, client %x, series %d", e.Index, e.Key, e.ClientID, e.SeriesID)
 	case len(e.Cmd) < 2 || e.Cmd[0] != plainHeader || len(e.Cmd) > maxEntry:
-		return reject(ReasonEntry, "entry %d with %d bytes that begin with %x", e.Index, len(e.Cmd), e.Cmd[:min(1, len(e.Cmd))])
+		return reject(ReasonEntry, "entry %d with %d bytes that begin with %x", e.Index, len(e.Cmd),
+			e.Cmd[:min(1, len(e.Cmd))])
 	case v.command == nil:
 		return nil
 	}

@@ -44,7 +44,9 @@ func only(c Content) func(shard uint64) *Group {
 }
 
 func goodEntry(index, term uint64) pb.Entry {
-	return pb.Entry{Type: pb.EncodedEntry, Index: index, Term: term, Key: 7, ClientID: 8, Cmd: []byte{plainHeader, 1, 2}}
+	return pb.Entry{
+		Type: pb.EncodedEntry, Index: index, Term: term, Key: 7, ClientID: 8, Cmd: []byte{plainHeader, 1, 2},
+	}
 }
 
 func changeEntry(index uint64, c pb.ConfigChange) pb.Entry {
@@ -68,7 +70,8 @@ func goodMessages() map[string]pb.Message {
 	return map[string]pb.Message{
 		"entries": m(pb.Replicate, func(m *pb.Message) {
 			m.Term, m.LogIndex, m.LogTerm, m.Commit = 5, 100, 4, 99
-			m.Entries = []pb.Entry{goodEntry(101, 4), {Type: pb.ApplicationEntry, Index: 102, Term: 5}, changeEntry(103, addLearner)}
+			m.Entries = []pb.Entry{goodEntry(101, 4), {Type: pb.ApplicationEntry, Index: 102, Term: 5},
+				changeEntry(103, addLearner)}
 		}),
 		"entries from the first on": m(pb.Replicate, func(m *pb.Message) {
 			founder := pb.ConfigChange{Type: pb.AddNode, ReplicaID: 1, Address: Target(1), Initialize: true}
@@ -77,27 +80,35 @@ func goodMessages() map[string]pb.Message {
 		}),
 		"no entries":      m(pb.Replicate, func(m *pb.Message) { m.Term, m.LogIndex, m.LogTerm = 5, 100, 5 }),
 		"acknowledgement": m(pb.ReplicateResp, func(m *pb.Message) { m.Term, m.LogIndex = 5, 100 }),
-		"rejection":       m(pb.ReplicateResp, func(m *pb.Message) { m.Term, m.LogIndex, m.Hint, m.Reject = 5, 100, 90, true }),
-		"heartbeat":       m(pb.Heartbeat, func(m *pb.Message) { m.Term, m.Commit, m.Hint, m.HintHigh = 5, 90, math.MaxUint64, 3 }),
-		"answer to it":    m(pb.HeartbeatResp, func(m *pb.Message) { m.Term, m.Hint, m.HintHigh = 5, math.MaxUint64, 3 }),
-		"vote":            m(pb.RequestVote, func(m *pb.Message) { m.Term, m.LogIndex, m.LogTerm = 6, 100, 5 }),
+		"rejection": m(pb.ReplicateResp, func(m *pb.Message) {
+			m.Term, m.LogIndex, m.Hint, m.Reject = 5, 100, 90, true
+		}),
+		"heartbeat": m(pb.Heartbeat, func(m *pb.Message) {
+			m.Term, m.Commit, m.Hint, m.HintHigh = 5, 90, math.MaxUint64, 3
+		}),
+		"answer to it": m(pb.HeartbeatResp, func(m *pb.Message) { m.Term, m.Hint, m.HintHigh = 5, math.MaxUint64, 3 }),
+		"vote":         m(pb.RequestVote, func(m *pb.Message) { m.Term, m.LogIndex, m.LogTerm = 6, 100, 5 }),
 		"vote of a transfer": m(pb.RequestVote, func(m *pb.Message) {
 			m.Term, m.LogIndex, m.LogTerm, m.Hint = 6, 100, 5, 1
 		}),
-		"vote given":             m(pb.RequestVoteResp, func(m *pb.Message) { m.Term = 6 }),
-		"pre-vote":               m(pb.RequestPreVote, func(m *pb.Message) { m.Term, m.LogIndex, m.LogTerm = 6, 100, 5 }),
+		"vote given": m(pb.RequestVoteResp, func(m *pb.Message) { m.Term = 6 }),
+		"pre-vote": m(pb.RequestPreVote, func(m *pb.Message) {
+			m.Term, m.LogIndex, m.LogTerm = 6, 100, 5
+		}),
 		"pre-vote given":         m(pb.RequestPreVoteResp, func(m *pb.Message) { m.Term = 6 }),
 		"pre-vote of a newcomer": m(pb.RequestPreVoteResp, func(m *pb.Message) { m.Reject = true }),
 		"proposal":               m(pb.Propose, func(m *pb.Message) { m.Entries = []pb.Entry{goodEntry(0, 0)} }),
 		"proposal of a change": m(pb.Propose, func(m *pb.Message) {
 			m.Entries = []pb.Entry{edited(changeEntry(0, addLearner), func(e *pb.Entry) { e.Term = 0 })}
 		}),
-		"read":             m(pb.ReadIndex, func(m *pb.Message) { m.Hint, m.HintHigh = 4, 5 }),
-		"answer to a read": m(pb.ReadIndexResp, func(m *pb.Message) { m.Term, m.LogIndex, m.Hint, m.HintHigh = 5, 90, 4, 5 }),
-		"transfer":         m(pb.LeaderTransfer, func(m *pb.Message) { m.Hint = 1 }),
-		"takeover":         m(pb.TimeoutNow, func(m *pb.Message) { m.Term = 5 }),
-		"nothing":          m(pb.NoOP, func(m *pb.Message) { m.Term = 5 }),
-		"snapshot taken":   m(pb.SnapshotReceived, func(*pb.Message) {}),
+		"read": m(pb.ReadIndex, func(m *pb.Message) { m.Hint, m.HintHigh = 4, 5 }),
+		"answer to a read": m(pb.ReadIndexResp, func(m *pb.Message) {
+			m.Term, m.LogIndex, m.Hint, m.HintHigh = 5, 90, 4, 5
+		}),
+		"transfer":       m(pb.LeaderTransfer, func(m *pb.Message) { m.Hint = 1 }),
+		"takeover":       m(pb.TimeoutNow, func(m *pb.Message) { m.Term = 5 }),
+		"nothing":        m(pb.NoOP, func(m *pb.Message) { m.Term = 5 }),
+		"snapshot taken": m(pb.SnapshotReceived, func(*pb.Message) {}),
 	}
 }
 
@@ -153,40 +164,59 @@ var poison = map[string]struct {
 	"entries before the first": {"no entries", ReasonIndex, func(m *pb.Message) { m.LogIndex = 0 }},
 	"gap":                      {"entries", ReasonIndex, func(m *pb.Message) { m.Entries[1].Index = 104 }},
 	"gap before the first":     {"entries", ReasonIndex, func(m *pb.Message) { m.LogIndex = 99 }},
-	"entry without term":       {"entries", ReasonTerm, func(m *pb.Message) { m.LogIndex, m.LogTerm, m.Entries = 0, 0, []pb.Entry{goodEntry(1, 0)} }},
-	"falling terms":            {"entries", ReasonTerm, func(m *pb.Message) { m.Entries[0].Term = 5; m.Entries[1].Term = 4 }},
-	"terms below the log's":    {"entries", ReasonTerm, func(m *pb.Message) { m.Entries[0].Term = 3 }},
-	"entry above the leader":   {"entries", ReasonTerm, func(m *pb.Message) { m.Entries[2].Term = 6 }},
+	"entry without term": {"entries", ReasonTerm, func(m *pb.Message) {
+		m.LogIndex, m.LogTerm, m.Entries = 0, 0, []pb.Entry{goodEntry(1, 0)}
+	}},
+	"falling terms": {"entries", ReasonTerm, func(m *pb.Message) {
+		m.Entries[0].Term = 5
+		m.Entries[1].Term = 4
+	}},
+	"terms below the log's":  {"entries", ReasonTerm, func(m *pb.Message) { m.Entries[0].Term = 3 }},
+	"entry above the leader": {"entries", ReasonTerm, func(m *pb.Message) { m.Entries[2].Term = 6 }},
 	"two changes at once": {"entries", ReasonChange, func(m *pb.Message) {
 		m.Entries[1] = changeEntry(102, addLearner)
 	}},
-	"empty proposal":        {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries = nil }},
-	"proposal of nothing":   {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0] = pb.Entry{} }},
-	"entry of type 99":      {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Type = 99 }},
-	"metadata":              {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Type = pb.MetadataEntry }},
-	"key 0":                 {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Key = 0 }},
-	"no client":             {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].ClientID = 0 }},
-	"session":               {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].SeriesID = 1 }},
-	"session that begins":   {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].SeriesID, m.Entries[0].Cmd = math.MaxUint64-1, nil }},
-	"registered in the log": {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[1].ClientID, m.Entries[1].SeriesID = 9, math.MaxUint64-1 }},
-	"plain command":         {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[1].Cmd = []byte("plain") }},
-	"no command":            {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = nil }},
-	"header alone":          {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{plainHeader} }},
-	"compressed":            {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{1 << 1, 0xff, 0xff, 0xff, 0xff, 0x7f, 0} }},
-	"unknown compression":   {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{3 << 1, 1, 1} }},
-	"unknown encoding":      {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{1 << 4, 1, 1} }},
-	"foreign command":       {"proposal", ReasonCommand, func(m *pb.Message) { m.Entries[0].Cmd = []byte{plainHeader, 'x'} }},
-	"foreign in the log":    {"entries", ReasonCommand, func(m *pb.Message) { m.Entries[0].Cmd = []byte{plainHeader, 'x'} }},
-	"another's proposal":    {"proposal", ReasonCommand, func(m *pb.Message) { m.Entries[0].Cmd = []byte{plainHeader, 3} }},
-	"garbled change":        {"proposal of a change", ReasonChange, func(m *pb.Message) { m.Entries[0].Cmd = []byte{0xff} }},
-	"empty change":          {"proposal of a change", ReasonChange, func(m *pb.Message) { m.Entries[0].Cmd = nil }},
-	"witness":               changed(func(c *pb.ConfigChange) { c.Type = pb.AddWitness }),
-	"change of type 99":     changed(func(c *pb.ConfigChange) { c.Type = 99 }),
-	"member 0":              changed(func(c *pb.ConfigChange) { c.ReplicaID, c.Address = 0, Target(0) }),
-	"member elsewhere":      changed(func(c *pb.ConfigChange) { c.Address = Target(8) }),
-	"removal with address":  changed(func(c *pb.ConfigChange) { c.Type = pb.RemoveNode }),
-	"founding again":        changed(func(c *pb.ConfigChange) { c.Type, c.Initialize = pb.AddNode, true }),
-	"change of no version":  changed(func(c *pb.ConfigChange) { c.ConfigChangeId = 0 }),
+	"empty proposal":      {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries = nil }},
+	"proposal of nothing": {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0] = pb.Entry{} }},
+	"entry of type 99":    {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Type = 99 }},
+	"metadata":            {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Type = pb.MetadataEntry }},
+	"key 0":               {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Key = 0 }},
+	"no client":           {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].ClientID = 0 }},
+	"session":             {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].SeriesID = 1 }},
+	"session that begins": {"proposal", ReasonEntry, func(m *pb.Message) {
+		m.Entries[0].SeriesID, m.Entries[0].Cmd = math.MaxUint64-1, nil
+	}},
+	"registered in the log": {"entries", ReasonEntry, func(m *pb.Message) {
+		m.Entries[1].ClientID, m.Entries[1].SeriesID = 9, math.MaxUint64-1
+	}},
+	"plain command": {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[1].Cmd = []byte("plain") }},
+	"no command":    {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = nil }},
+	"header alone":  {"entries", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{plainHeader} }},
+	"compressed": {"entries", ReasonEntry, func(m *pb.Message) {
+		m.Entries[0].Cmd = []byte{1 << 1, 0xff, 0xff, 0xff, 0xff, 0x7f, 0}
+	}},
+	"unknown compression": {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{3 << 1, 1, 1} }},
+	"unknown encoding":    {"proposal", ReasonEntry, func(m *pb.Message) { m.Entries[0].Cmd = []byte{1 << 4, 1, 1} }},
+	"foreign command": {"proposal", ReasonCommand, func(m *pb.Message) {
+		m.Entries[0].Cmd = []byte{plainHeader, 'x'}
+	}},
+	"foreign in the log": {"entries", ReasonCommand, func(m *pb.Message) {
+		m.Entries[0].Cmd = []byte{plainHeader, 'x'}
+	}},
+	"another's proposal": {"proposal", ReasonCommand, func(m *pb.Message) {
+		m.Entries[0].Cmd = []byte{plainHeader, 3}
+	}},
+	"garbled change": {"proposal of a change", ReasonChange, func(m *pb.Message) {
+		m.Entries[0].Cmd = []byte{0xff}
+	}},
+	"empty change":         {"proposal of a change", ReasonChange, func(m *pb.Message) { m.Entries[0].Cmd = nil }},
+	"witness":              changed(func(c *pb.ConfigChange) { c.Type = pb.AddWitness }),
+	"change of type 99":    changed(func(c *pb.ConfigChange) { c.Type = 99 }),
+	"member 0":             changed(func(c *pb.ConfigChange) { c.ReplicaID, c.Address = 0, Target(0) }),
+	"member elsewhere":     changed(func(c *pb.ConfigChange) { c.Address = Target(8) }),
+	"removal with address": changed(func(c *pb.ConfigChange) { c.Type = pb.RemoveNode }),
+	"founding again":       changed(func(c *pb.ConfigChange) { c.Type, c.Initialize = pb.AddNode, true }),
+	"change of no version": changed(func(c *pb.ConfigChange) { c.ConfigChangeId = 0 }),
 }
 
 func changed(edit func(*pb.ConfigChange)) struct {
@@ -251,7 +281,9 @@ func TestTermGrowsAsElectionsMakeIt(t *testing.T) {
 	if refused(vote(1_000_000_000), now) {
 		t.Error("a member that was down for long cannot come back")
 	}
-	if refused(&pb.Message{Type: pb.RequestPreVote, From: 1, Term: 1_000_000_001}, now) || refused(vote(1_000_000_000+nextJump), now) {
+	if refused(&pb.Message{
+		Type: pb.RequestPreVote, From: 1, Term: 1_000_000_001,
+	}, now) || refused(vote(1_000_000_000+nextJump), now) {
 		t.Error("a burst of elections was refused")
 	}
 	reached := uint64(1_000_000_000 + nextJump)
@@ -284,7 +316,8 @@ func TestOneLeaderATerm(t *testing.T) {
 	g, now := historyAt(7, 100), time.Now()
 	admit := func(m pb.Message) error { _, err := g.admit(&m, now); return err }
 	for _, m := range []pb.Message{
-		{Type: pb.Heartbeat, From: 1, Term: 8}, {Type: pb.Heartbeat, From: 1, Term: 8}, {Type: pb.Replicate, From: 3, Term: 9},
+		{Type: pb.Heartbeat, From: 1, Term: 8}, {Type: pb.Heartbeat, From: 1, Term: 8},
+		{Type: pb.Replicate, From: 3, Term: 9},
 		{Type: pb.Heartbeat, From: 1, Term: 8}, // late
 	} {
 		if err := admit(m); err != nil {
@@ -311,7 +344,8 @@ func TestIndexesBeyondTheLog(t *testing.T) {
 	}{
 		{pb.Message{Type: pb.Heartbeat, From: 1, Term: 7, Commit: 100}, deliver, true},
 		{pb.Message{Type: pb.Heartbeat, From: 1, Term: 7, Commit: 101}, drop, false},
-		{pb.Message{Type: pb.ReplicateResp, From: 1, Term: 7, LogIndex: 1 << 40}, drop, true}, // of a term before this start
+		// of a term before this start
+		{pb.Message{Type: pb.ReplicateResp, From: 1, Term: 7, LogIndex: 1 << 40}, drop, true},
 	} {
 		if fate, err := g.admit(&c.m, now); fate != c.fate || (err == nil) != c.ok {
 			t.Errorf("%+v: %v, %v", c.m, fate, err)
@@ -319,18 +353,25 @@ func TestIndexesBeyondTheLog(t *testing.T) {
 	}
 	g.sending(&pb.Message{Type: pb.Replicate, From: 2, Term: 8, LogIndex: 100, Entries: make([]pb.Entry, 3)})
 	for index, ok := range map[uint64]bool{90: true, 103: true, 104: false, 1 << 61: false} {
-		if _, err := g.admit(&pb.Message{Type: pb.ReplicateResp, From: 1, Term: 8, LogIndex: index}, now); (err == nil) != ok {
+		if _, err := g.admit(&pb.Message{
+			Type: pb.ReplicateResp, From: 1, Term: 8, LogIndex: index,
+		}, now); (err == nil) != ok {
 			t.Errorf("acknowledgement of %d: %v", index, err)
 		}
 	}
 }
 
-// What is said of one group is no news of another, and what is for a group that this member has no replica of is dropped alone.
+// What is said of one group is no news of another, and what is for a group that this member has no replica of is
+// dropped alone.
 func TestGroupsAreJudgedApart(t *testing.T) {
 	var taken []pb.Message
 	groups := map[uint64]*Group{1: NewGroup(Content{}), 2: NewGroup(Content{})}
-	tr := NewFactory(Options{Self: identity(2), Book: NewBook(), Groups: func(shard uint64) *Group { return groups[shard] }}).
-		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) { taken = append(taken, b.Requests...) }, nil).(*Transport)
+	tr := NewFactory(Options{
+		Self: identity(2), Book: NewBook(), Groups: func(shard uint64) *Group { return groups[shard] },
+	}).
+		Create(config.NodeHostConfig{DeploymentID: 1}, func(b pb.MessageBatch) {
+			taken = append(taken, b.Requests...)
+		}, nil).(*Transport)
 	defer tr.cancel()
 	from := func(leader, shard uint64) pb.Message {
 		return edited(goodMessages()["heartbeat"], func(m *pb.Message) { m.From, m.ShardID = leader, shard })
@@ -338,7 +379,8 @@ func TestGroupsAreJudgedApart(t *testing.T) {
 	send := func(leader uint64, messages ...pb.Message) error {
 		return tr.handleBatch(handshake.Hello{Member: leader}, encodeBatch(messages...), tr.inbound(leader))
 	}
-	if err := send(1, from(1, 77), from(1, 1), from(1, 78)); err != nil || len(taken) != 1 || taken[0].ShardID != 1 || tr.Strays() != 2 {
+	if err := send(1, from(1, 77), from(1, 1), from(1, 78)); err != nil || len(taken) != 1 || taken[0].ShardID != 1 ||
+		tr.Strays() != 2 {
 		t.Errorf("%v, taken: %+v, strays: %d", err, taken, tr.Strays())
 	}
 	if err := send(3, from(3, 2)); err != nil || len(taken) != 2 {
@@ -391,7 +433,8 @@ func FuzzMessages(f *testing.F) {
 			}
 		}
 		var c pb.Chunk
-		if unmarshal(&c, b) == nil && v.checkChunk(&c, 1) == nil && (c.From != 1 || c.ReplicaID != 2 || c.Filepath != snapshotName(c.Index)) {
+		if unmarshal(&c, b) == nil && v.checkChunk(&c, 1) == nil && (c.From != 1 || c.ReplicaID != 2 ||
+			c.Filepath != snapshotName(c.Index)) {
 			t.Fatalf("let through %+v", c)
 		}
 		if checkStreamHeader(c.Data) == nil {
@@ -402,7 +445,8 @@ func FuzzMessages(f *testing.F) {
 
 // mustBeHarmless checks again, in other words, what Dragonboat relies on.
 func mustBeHarmless(t *testing.T, m *pb.Message) {
-	bad := m.Type == pb.InstallSnapshot || m.From != 1 || m.To != 2 || m.ShardID != 1 || m.Term > 1<<62 || m.Snapshot.Index != 0 ||
+	bad := m.Type == pb.InstallSnapshot || m.From != 1 || m.To != 2 || m.ShardID != 1 || m.Term > 1<<62 ||
+		m.Snapshot.Index != 0 ||
 		m.Type == pb.LeaderTransfer && m.Hint == 0
 	for i := range m.Entries {
 		e := &m.Entries[i]
