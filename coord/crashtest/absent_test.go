@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestMemberThatWasDownIsRebuilt keeps a member down until the log it needs is gone. It is rebuilt by one snapshot while
-// writes go on, and one that is only slow needs none.
+// TestMemberThatWasDownIsRebuilt keeps a member down until the log it needs is gone. It is rebuilt by one snapshot
+// while writes go on, and one that is only slow needs none.
 func TestMemberThatWasDownIsRebuilt(t *testing.T) {
 	t.Parallel() // the log is kept for an absent member for a minute
 	c := startCluster(t, 3, "--snapshot-count=200")

@@ -12,8 +12,8 @@ import (
 // edit puts more behind the one place in a file of this repository where at stands.
 type edit struct{ file, at, more string }
 
-// altered builds a coordd with changes that no release has, by an overlay, and returns the path of the program. It is for what a test cannot
-// have otherwise: an apply that panics, or a check that lets everything pass.
+// altered builds a coordd with changes that no release has, by an overlay, and returns the path of the program. It is
+// for what a test cannot have otherwise: an apply that panics, or a check that lets everything pass.
 func altered(t testing.TB, edits ...edit) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,7 +35,8 @@ func altered(t testing.TB, edits ...edit) string {
 			t.Fatalf("%s has %q %d times", e.file, e.at, n)
 		}
 		replaced[source] = filepath.Join(dir, filepath.Base(source))
-		if err := os.WriteFile(replaced[source], bytes.Replace(code, []byte(e.at), []byte(e.at+e.more), 1), 0o600); err != nil {
+		if err := os.WriteFile(replaced[source], bytes.Replace(code, []byte(e.at), []byte(e.at+e.more), 1),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -47,7 +48,8 @@ func altered(t testing.TB, edits ...edit) string {
 	if err := os.WriteFile(overlay, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("go", "build", "-overlay="+overlay, "-o", program, "github.com/coord-dev/coord/cmd/coordd").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-overlay="+overlay, "-o", program,
+		"github.com/coord-dev/coord/cmd/coordd").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return program

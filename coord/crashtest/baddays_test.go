@@ -45,7 +45,8 @@ func TestMistakesHaveOneLine(t *testing.T) {
 			m := fresh(t)
 			m.client = taken.client
 			return m
-		}, "--listen-client-urls: cannot listen on http://" + taken.client + ": listen tcp " + taken.client + ": bind: address already in use"},
+		}, "--listen-client-urls: cannot listen on http://" + taken.client + ": listen tcp " + taken.client +
+			": bind: address already in use"},
 		{"peer port in use", func(t *testing.T) *member {
 			m := fresh(t)
 			m.peer, m.initial = taken.peer, "m0=http://"+taken.peer
@@ -101,8 +102,8 @@ func TestReadOnlyDirectory(t *testing.T) {
 	checkStored(t, c.dial(), acked)
 }
 
-// TestRemovedDirectory takes the directory away from under a running member: it says so and ends, and does not fill a disk with
-// complaints.
+// TestRemovedDirectory takes the directory away from under a running member: it says so and ends, and does not fill a
+// disk with complaints.
 func TestRemovedDirectory(t *testing.T) {
 	c := startCluster(t, 1)
 	m := c.members[0]
@@ -118,7 +119,8 @@ func TestRemovedDirectory(t *testing.T) {
 	}
 	said := m.output()[before:]
 	last := m.tail(1)
-	if !strings.Contains(last, "cannot go on") || !strings.Contains(last, m.dir) || !strings.Contains(last, "no such file") {
+	if !strings.Contains(last, "cannot go on") || !strings.Contains(last, m.dir) ||
+		!strings.Contains(last, "no such file") {
 		t.Errorf("the last line is %q", last)
 	}
 	if lines := strings.Count(said, "\n"); lines > 50 {

@@ -60,7 +60,8 @@ func layOut(t testing.TB, n int, flags ...string) *cluster {
 		initial = append(initial, fmt.Sprintf("m%d=http://%s", i, addrs[2*i+1]))
 	}
 	for i := range n {
-		c.members = append(c.members, c.member(fmt.Sprint("m", i), addrs[2*i], addrs[2*i+1], strings.Join(initial, ","), flags...))
+		c.members = append(c.members, c.member(fmt.Sprint("m", i), addrs[2*i], addrs[2*i+1], strings.Join(initial, ","),
+			flags...))
 	}
 	return c
 }
@@ -111,7 +112,8 @@ func freeAddrs(t testing.TB, n int) []string {
 func (m *member) argv() []string {
 	client, peer := "http://"+m.client, "http://"+m.peer
 	argv := append([]string{}, m.wrap...)
-	argv = append(argv, cmp.Or(m.program, coordd), "--name="+m.name, "--data-dir="+m.dir, "--initial-cluster="+m.initial,
+	argv = append(argv, cmp.Or(m.program, coordd), "--name="+m.name, "--data-dir="+m.dir, "--initial-cluster="+
+		m.initial,
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer)
 	return append(argv, m.flags...)
@@ -164,7 +166,9 @@ func dial(t testing.TB, endpoints ...string) *clientv3.Client {
 	cli, err := clientv3.New(clientv3.Config{
 		Endpoints: endpoints, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.3, MaxDelay: 25 * time.Millisecond},
+			Backoff: backoff.Config{
+				BaseDelay: 5 * time.Millisecond, Multiplier: 1.3, MaxDelay: 25 * time.Millisecond,
+			},
 			MinConnectTimeout: time.Second,
 		})},
 	})
@@ -253,8 +257,10 @@ func (c *cluster) checkEqual() {
 		if want == nil {
 			want = hash
 		}
-		if hash.Hash != want.Hash || hash.CompactRevision != want.CompactRevision || hash.HashRevision != want.HashRevision {
-			c.t.Errorf("members differ at revision %d: %s has %v, %s has %v", got.Header.Revision, c.members[0].name, want, m.name, hash)
+		if hash.Hash != want.Hash || hash.CompactRevision != want.CompactRevision ||
+			hash.HashRevision != want.HashRevision {
+			c.t.Errorf("members differ at revision %d: %s has %v, %s has %v", got.Header.Revision, c.members[0].name,
+				want, m.name, hash)
 		}
 	}
 }
@@ -276,8 +282,8 @@ func (c *cluster) hash(cli *clientv3.Client, m *member, rev int64) *clientv3.Has
 	return nil
 }
 
-// sameState waits until the hashes of the members' whole states are the same, leases, sessions and outcomes included. They are of one
-// moment only by chance, while ticks pass: members that differ have no such moment.
+// sameState waits until the hashes of the members' whole states are the same, leases, sessions and outcomes included.
+// They are of one moment only by chance, while ticks pass: members that differ have no such moment.
 func (c *cluster) sameState() error {
 	hashes := make([]uint32, len(c.members))
 	clients := make([]*clientv3.Client, len(c.members))
@@ -292,7 +298,8 @@ func (c *cluster) sameState() error {
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				defer cancel()
 				hashes[i] = 0
-				if resp, err := pb.NewMaintenanceClient(cli.ActiveConnection()).Hash(ctx, &pb.HashRequest{}); err == nil {
+				if resp, err := pb.NewMaintenanceClient(cli.ActiveConnection()).Hash(ctx,
+					&pb.HashRequest{}); err == nil {
 					hashes[i] = resp.Hash
 				}
 			})

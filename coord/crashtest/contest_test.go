@@ -143,7 +143,8 @@ func (p *contestant) lockForever(id int) {
 
 func (p *contestant) acquireOne(id int, name string) {
 	returned := p.call(history.Op{Client: id, Kind: history.Acquire, Name: name})
-	held, err := p.client.Lock(name).Acquire(context.Background(), client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+	held, err := p.client.Lock(name).Acquire(context.Background(),
+		client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 	if err != nil {
 		returned(outcome(err, client.ErrNotAcquired), 0)
 		return
@@ -170,7 +171,8 @@ func (p *contestant) acquireTwo(id int) {
 	names = names[:2]
 	first := p.call(history.Op{Client: id, Kind: history.Acquire, Name: names[0]})
 	second := p.call(history.Op{Client: id, Kind: history.Acquire, Name: names[1]})
-	held, err := p.client.Locks(names...).Acquire(context.Background(), client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+	held, err := p.client.Locks(names...).Acquire(context.Background(),
+		client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 	if err != nil {
 		first(outcome(err, client.ErrNotAcquired), 0)
 		second(outcome(err, client.ErrNotAcquired), 0)
@@ -196,7 +198,8 @@ func (p *contestant) leadForever(id int) {
 	for {
 		pause(100)
 		returned := p.call(history.Op{Client: id, Kind: history.Acquire, Name: contestElection})
-		term, err := p.client.Election(contestElection).Campaign(context.Background(), []byte(p.name), client.WithMaxWait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
+		term, err := p.client.Election(contestElection).Campaign(context.Background(), []byte(p.name),
+			client.WithMaxWait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
 		if err != nil {
 			returned(outcome(err, client.ErrNotAcquired), 0)
 			continue
@@ -219,7 +222,8 @@ func (p *contestant) use(id int, name string, token int64, g granted, release fu
 		pause(10)
 	}
 	returned := p.call(history.Op{Client: id, Kind: history.Release, Name: name, Token: token})
-	// ErrRemoved is the servers' answer. Any other loss is what the session fears, and the servers may still see it hold.
+	// ErrRemoved is the servers' answer. Any other loss is what the session fears, and the servers may still see it
+	// hold.
 	returned(outcome(release(context.Background()), client.ErrRemoved), token)
 }
 
@@ -241,7 +245,9 @@ func (p *contestant) observeForever() {
 				break
 			}
 			p.tell(line{What: "seen", Observed: &history.Observation{
-				Reign: history.Reign{Revision: o.Revision, Key: o.Leader.Key, Token: o.Leader.Term, Value: o.Leader.Value}, Gap: o.Gap,
+				Reign: history.Reign{
+					Revision: o.Revision, Key: o.Leader.Key, Token: o.Leader.Term, Value: o.Leader.Value,
+				}, Gap: o.Gap,
 			}})
 		}
 		pause(100)

@@ -36,7 +36,8 @@ func (p *contestant) shareForever(id int) {
 			kind, acquire = history.Try, p.client.Semaphore(contestSemaphore, contestPermits).TryAcquire
 		}
 		returned := p.call(history.Op{Client: id, Kind: kind, Name: contestSemaphore, Weight: n})
-		held, err := acquire(context.Background(), int64(n), client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+		held, err := acquire(context.Background(), int64(n),
+			client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 		if err != nil {
 			returned(outcome(err, client.ErrNotAcquired), 0)
 			continue
@@ -55,14 +56,17 @@ func (p *contestant) readAndWriteForever(id int) {
 			weight, mode = writerWeight, client.Write
 		}
 		returned := p.call(history.Op{Client: id, Kind: history.Acquire, Name: contestRWLock, Weight: weight})
-		held, err := lock.Acquire(context.Background(), mode, client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
+		held, err := lock.Acquire(context.Background(), mode,
+			client.WithMaxWait(time.Duration(1+rand.IntN(3000))*time.Millisecond))
 		if err != nil {
 			returned(outcome(err, client.ErrNotAcquired), 0)
 			continue
 		}
 		returned(history.OK, held.Token())
 		if weight == writerWeight && rand.IntN(2) == 0 {
-			returned := p.call(history.Op{Client: id, Kind: history.Downgrade, Name: contestRWLock, Token: held.Token()})
+			returned := p.call(history.Op{
+				Client: id, Kind: history.Downgrade, Name: contestRWLock, Token: held.Token(),
+			})
 			returned(outcome(held.Downgrade(context.Background()), client.ErrNotHolder), held.Token())
 		}
 		p.use(id, contestRWLock, held.Token(), held, held.Release)
@@ -73,10 +77,14 @@ func (p *contestant) readAndWriteForever(id int) {
 func (p *contestant) numberForever(id int) {
 	for {
 		pause(20)
-		p.number(history.Count{Client: id, Name: contestCounter, Delta: 1 + rand.Int64N(3)}, func(n int64) (int64, error) {
+		p.number(history.Count{
+			Client: id, Name: contestCounter, Delta: 1 + rand.Int64N(3),
+		}, func(n int64) (int64, error) {
 			return p.client.Counter(contestCounter).Add(context.Background(), n)
 		})
-		p.number(history.Count{Client: id, Name: contestSequence, Delta: 1 + rand.Int64N(10)}, func(n int64) (int64, error) {
+		p.number(history.Count{
+			Client: id, Name: contestSequence, Delta: 1 + rand.Int64N(10),
+		}, func(n int64) (int64, error) {
 			ids, err := p.client.Sequence(contestSequence).Reserve(context.Background(), n)
 			return ids.First + n - 1, err
 		})
@@ -97,7 +105,8 @@ func (p *contestant) meetForever(id int) {
 		pause(100)
 		v := history.Visit{Client: id, Name: contestBarrier, Entering: now()}
 		p.tell(line{What: "visit", Visit: &v})
-		inside, err := p.client.Barrier(contestBarrier, contestParties).Enter(context.Background(), client.WithMaxWait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
+		inside, err := p.client.Barrier(contestBarrier, contestParties).Enter(context.Background(),
+			client.WithMaxWait(time.Duration(1+rand.IntN(4000))*time.Millisecond))
 		if err != nil {
 			continue
 		}

@@ -30,7 +30,8 @@ func mount(t *testing.T, path string, size int) *disk {
 	}
 	script := `mount -t tmpfs -o size="$1"m tmpfs "$2" && echo mounted && exec sleep 3600`
 	d := &disk{path: path}
-	d.holder = launch{namespaces: syscall.CLONE_NEWNS}.start(t, path+".mount.log", "sh", "-c", script, "sh", strconv.Itoa(size), path)
+	d.holder = launch{namespaces: syscall.CLONE_NEWNS}.start(t, path+".mount.log", "sh", "-c", script, "sh",
+		strconv.Itoa(size), path)
 	for begin := time.Now(); !strings.Contains(d.holder.output(), "mounted"); time.Sleep(5 * time.Millisecond) {
 		if !d.holder.running() || time.Since(begin) > patience {
 			t.Fatalf("cannot mount a file system, for which root or a user namespace is needed: %s", d.holder.output())
@@ -217,8 +218,8 @@ func checkRecovers(t *testing.T, c *cluster, d *disk, victim *member, cli *clien
 	}
 }
 
-// leaveOrphan fills the disk to the last byte with a table that no manifest of the store names, as a process leaves one that is killed while
-// the store compacts. The store deletes it when it is opened.
+// leaveOrphan fills the disk to the last byte with a table that no manifest of the store names, as a process leaves one
+// that is killed while the store compacts. The store deletes it when it is opened.
 func leaveOrphan(t *testing.T, d *disk) {
 	t.Helper()
 	manifests, err := filepath.Glob(d.file("member/db/1/*/MANIFEST-*"))

@@ -42,11 +42,12 @@ import (
 // maxMemory is what a member may have resident whatever it is asked, in bytes.
 const maxMemory = 512 << 20
 
-// FuzzCluster says to three real members whatever clients, peers and packets can say: its input is a program of hostile acts. After
-// each all members must be up, serve a write, be small, and have the same state. Its seeds are random programs; what breaks something later is
-// kept in testdata.
+// FuzzCluster says to three real members whatever clients, peers and packets can say: its input is a program of hostile
+// acts. After each all members must be up, serve a write, be small, and have the same state. Its seeds are random
+// programs; what breaks something later is kept in testdata.
 //
-// Go's fuzzer does not see into the members, so that it learns nothing from what it covers: TestHostileRandom runs more programs.
+// Go's fuzzer does not see into the members, so that it learns nothing from what it covers: TestHostileRandom runs more
+// programs.
 func FuzzCluster(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 4 {
@@ -63,8 +64,8 @@ func FuzzCluster(f *testing.F) {
 	})
 }
 
-// outlasting stands for the target while its function runs, in which none of the target's own methods may be called: what is started
-// there lives on for the next input.
+// outlasting stands for the target while its function runs, in which none of the target's own methods may be called:
+// what is started there lives on for the next input.
 type outlasting struct {
 	testing.TB
 	ends []func()
@@ -91,8 +92,9 @@ func (o *outlasting) end() {
 	}
 }
 
-// TestHostileRandom runs random programs of FuzzCluster for COORD_FUZZ_TIME (a minute; 5 s with -short), from COORD_FUZZ_SEED, several
-// at once. What it ran is written to a file for each, whose name it prints when a member breaks.
+// TestHostileRandom runs random programs of FuzzCluster for COORD_FUZZ_TIME (a minute; 5 s with -short), from
+// COORD_FUZZ_SEED, several at once. What it ran is written to a file for each, whose name it prints when a member
+// breaks.
 func TestHostileRandom(t *testing.T) {
 	length, seed := time.Minute, rand.Uint64()
 	if testing.Short() {
@@ -172,7 +174,10 @@ type method struct {
 func fuzzCluster(t testing.TB) *fuzzed {
 	c := layOut(t, 3)
 	program := unchecked(t)
-	f := &fuzzed{cluster: c, told: &told{}, dns: freeAddrs(t, 3), acts: map[string]int{}, answered: map[string]int{}, methods: allMethods(t)}
+	f := &fuzzed{
+		cluster: c, told: &told{}, dns: freeAddrs(t, 3), acts: map[string]int{}, answered: map[string]int{},
+		methods: allMethods(t),
+	}
 	for i, m := range c.members {
 		m.program = program
 		m.flags = append(m.flags, "--listen-dns="+f.dns[i], "--quota-backend-bytes="+strconv.Itoa(64<<20))
@@ -190,8 +195,8 @@ func fuzzCluster(t testing.TB) *fuzzed {
 	return f
 }
 
-// exempt are methods that a cluster does not survive by design, as it would lose its members; and that of alarms, of which there
-// would be one all the time.
+// exempt are methods that a cluster does not survive by design, as it would lose its members; and that of alarms, of
+// which there would be one all the time.
 var exempt = map[string]bool{
 	"/etcdserverpb.Maintenance/Alarm": true,
 	"/etcdserverpb.Cluster/MemberAdd": true, "/etcdserverpb.Cluster/MemberRemove": true,
@@ -202,9 +207,12 @@ var exempt = map[string]bool{
 func allMethods(t testing.TB) []method {
 	var all []method
 	for _, name := range []protoreflect.FullName{
-		"coord.v1.Barrier", "coord.v1.Config", "coord.v1.Counter", "coord.v1.Election", "coord.v1.Gate", "coord.v1.Group", "coord.v1.Introspection",
-		"coord.v1.Latch", "coord.v1.Lock", "coord.v1.Registry", "coord.v1.RWLock", "coord.v1.Semaphore", "coord.v1.Sequence", "coord.v1.Stream",
-		"etcdserverpb.Auth", "etcdserverpb.Cluster", "etcdserverpb.KV", "etcdserverpb.Lease", "etcdserverpb.Maintenance", "etcdserverpb.Watch",
+		"coord.v1.Barrier", "coord.v1.Config", "coord.v1.Counter", "coord.v1.Election", "coord.v1.Gate",
+		"coord.v1.Group", "coord.v1.Introspection",
+		"coord.v1.Latch", "coord.v1.Lock", "coord.v1.Registry", "coord.v1.RWLock", "coord.v1.Semaphore",
+		"coord.v1.Sequence", "coord.v1.Stream",
+		"etcdserverpb.Auth", "etcdserverpb.Cluster", "etcdserverpb.KV", "etcdserverpb.Lease",
+		"etcdserverpb.Maintenance", "etcdserverpb.Watch",
 		"grpc.health.v1.Health", "v3electionpb.Election", "v3lockpb.Lock",
 	} {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
@@ -219,7 +227,8 @@ func allMethods(t testing.TB) []method {
 			m := list.Get(i)
 			path := fmt.Sprintf("/%s/%s", name, m.Name())
 			if !exempt[path] {
-				all = append(all, method{path, messageType(t, m.Input()), messageType(t, m.Output()), m.IsStreamingClient(), m.IsStreamingServer()})
+				all = append(all, method{path, messageType(t, m.Input()), messageType(t, m.Output()),
+					m.IsStreamingClient(), m.IsStreamingServer()})
 			}
 		}
 	}
@@ -251,7 +260,8 @@ func (f *fuzzed) keep(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "coord-fuzz-")
 	for i, acts := range f.last {
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, fmt.Sprint("program-", i)), fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", acts), 0o644)
+			err = os.WriteFile(filepath.Join(dir, fmt.Sprint("program-", i)),
+				fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", acts), 0o644)
 		}
 	}
 	if err != nil {
@@ -355,8 +365,10 @@ func (f *fuzzed) session(ctx context.Context, c *choices, conn *grpc.ClientConn)
 	}
 	open, _ := proto.Marshal(&coordv1.SessionOpen{TtlMs: pick(c, int64(500), 1000, 2000, 60_000)})
 	_ = s.Send(&coordv1.ClientFrame{
-		Hello:   &coordv1.Hello{Protocol: 1, Client: "fuzz"},
-		Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{{Sequence: 1, Kind: coordv1.Kind_KIND_SESSION_OPEN, Body: open}}}},
+		Hello: &coordv1.Hello{Protocol: 1, Client: "fuzz"},
+		Batches: []*coordv1.Batch{{
+			Requests: []*coordv1.Request{{Sequence: 1, Kind: coordv1.Kind_KIND_SESSION_OPEN, Body: open}},
+		}},
 	})
 	opened := &coordv1.SessionOpened{}
 	for opened.Id == 0 {
@@ -384,7 +396,9 @@ func (f *fuzzed) session(ctx context.Context, c *choices, conn *grpc.ClientConn)
 			}
 			batch.Requests = append(batch.Requests, r)
 		}
-		if s.Send(&coordv1.ClientFrame{Batches: []*coordv1.Batch{batch}, Heartbeat: pick(c, 0, 0, f.number(c))}) != nil {
+		if s.Send(&coordv1.ClientFrame{
+			Batches: []*coordv1.Batch{batch}, Heartbeat: pick(c, 0, 0, f.number(c)),
+		}) != nil {
 			return true
 		}
 		answered := 0
@@ -402,7 +416,11 @@ func (f *fuzzed) session(ctx context.Context, c *choices, conn *grpc.ClientConn)
 	}
 	if !c.oneIn(4) {
 		end, _ := proto.Marshal(&coordv1.SessionEnd{Session: opened.Id, Created: opened.Created})
-		_ = s.Send(&coordv1.ClientFrame{Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{{Sequence: 2, Kind: coordv1.Kind_KIND_SESSION_END, Body: end}}}}})
+		_ = s.Send(&coordv1.ClientFrame{
+			Batches: []*coordv1.Batch{{
+				Requests: []*coordv1.Request{{Sequence: 2, Kind: coordv1.Kind_KIND_SESSION_END, Body: end}},
+			}},
+		})
 		_, _ = s.Recv()
 	}
 	return true
@@ -420,7 +438,8 @@ func (f *fuzzed) learnOutcomes(frame *coordv1.ServerFrame, requests []*coordv1.R
 			if bodies[q.Kind] != nil {
 				f.tell(q.Kind.String(), refusal == nil)
 			}
-			if out := (&coordv1.Acquired{}); refusal == nil && proto.Unmarshal(r.GetOutcome().GetResponse(), out) == nil {
+			if out := (&coordv1.Acquired{}); refusal == nil && proto.Unmarshal(r.GetOutcome().GetResponse(),
+				out) == nil {
 				f.learn(out)
 			}
 		}
@@ -447,11 +466,14 @@ func (f *fuzzed) frames(ctx context.Context, c *choices, conn *grpc.ClientConn) 
 	return err == nil
 }
 
-// alarm raises one, mostly that of space, which makes writes fail in the middle of things; goes on with a session, and lowers it
-// again, or all of that id.
+// alarm raises one, mostly that of space, which makes writes fail in the middle of things; goes on with a session, and
+// lowers it again, or all of that id.
 func (f *fuzzed) alarm(ctx context.Context, c *choices, conn *grpc.ClientConn) bool {
 	client := pb.NewMaintenanceClient(conn)
-	r := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pick(c, pb.AlarmType_NOSPACE, 1, 1, 1, 2, 0, 99), MemberID: pick(c, 0, f.number(c))}
+	r := &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, Alarm: pick(c, pb.AlarmType_NOSPACE, 1, 1, 1, 2, 0, 99),
+		MemberID: pick(c, 0, f.number(c)),
+	}
 	_, err := client.Alarm(ctx, r)
 	f.session(ctx, c, conn)
 	r.Action = pb.AlarmRequest_DEACTIVATE
@@ -462,7 +484,8 @@ func (f *fuzzed) alarm(ctx context.Context, c *choices, conn *grpc.ClientConn) b
 // askDNS sends a packet that is a query, was one, or never was.
 func (f *fuzzed) askDNS(ctx context.Context, c *choices, addr string) bool {
 	q := new(dns.Msg)
-	q.SetQuestion(pick(c, "pay.service.coord.", "x.pay.service.coord.", "7f000001.addr.coord.", ".", "coord.", strings.Repeat("a.", 100)+"coord."), pick(c, dns.TypeA, dns.TypeSRV, dns.TypeTXT, dns.TypeANY, 65535))
+	q.SetQuestion(pick(c, "pay.service.coord.", "x.pay.service.coord.", "7f000001.addr.coord.", ".", "coord.",
+		strings.Repeat("a.", 100)+"coord."), pick(c, dns.TypeA, dns.TypeSRV, dns.TypeTXT, dns.TypeANY, 65535))
 	packet, err := q.Pack()
 	if err != nil {
 		packet = make([]byte, 12)
@@ -472,7 +495,8 @@ func (f *fuzzed) askDNS(ctx context.Context, c *choices, addr string) bool {
 	}
 	packet = packet[:len(packet)-c.below(len(packet))]
 	if c.oneIn(3) {
-		return sayTo(ctx, addr, append(binary.BigEndian.AppendUint16(nil, uint16(pick(c, len(packet), 0, 65535))), packet...))
+		return sayTo(ctx, addr, append(binary.BigEndian.AppendUint16(nil, uint16(pick(c, len(packet), 0, 65535))),
+			packet...))
 	}
 	conn, err := net.Dial("udp", addr)
 	if err != nil {
@@ -487,12 +511,15 @@ func (f *fuzzed) askDNS(ctx context.Context, c *choices, addr string) bool {
 
 // peerBytes begins like the connection of another member, for a while.
 func peerBytes(c *choices) []byte {
-	b := pick(c, []byte{0xc0, 'C', 'R', 1}, []byte{0xc0, 'C', 'R', 2}, []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte{0x16, 3, 1}, nil)
+	b := pick(c, []byte{0xc0, 'C', 'R', 1}, []byte{0xc0, 'C', 'R', 2}, []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+		[]byte{0x16, 3, 1}, nil)
 	b = bytes.Clone(b)
 	for range c.below(4) {
 		payload := c.bytes(c.below(80))
-		header := append([]byte{byte(c.below(10))}, binary.LittleEndian.AppendUint32(nil, pick(c, uint32(len(payload)), uint32(len(payload)), 0, 1<<31, 1<<27))...)
-		sum := crc32.Update(crc32.Checksum(header, crc32.MakeTable(crc32.Castagnoli)), crc32.MakeTable(crc32.Castagnoli), payload)
+		header := append([]byte{byte(c.below(10))}, binary.LittleEndian.AppendUint32(nil,
+			pick(c, uint32(len(payload)), uint32(len(payload)), 0, 1<<31, 1<<27))...)
+		sum := crc32.Update(crc32.Checksum(header, crc32.MakeTable(crc32.Castagnoli)),
+			crc32.MakeTable(crc32.Castagnoli), payload)
 		b = append(append(append(b, header...), binary.LittleEndian.AppendUint32(nil, sum)...), payload...)
 	}
 	return append(b, c.bytes(c.below(20))...)
@@ -515,7 +542,8 @@ func sayTo(ctx context.Context, addr string, data []byte) bool {
 // post introduces somebody to a member.
 func (f *fuzzed) post(ctx context.Context, c *choices, url string) bool {
 	body := fmt.Sprintf(`{"cluster_id":%q,"member_id":%q,"incarnation":%q,"fresh":%v,"record":%v}`,
-		strconv.FormatUint(f.number(c), 16), strconv.FormatUint(f.number(c), 16), strconv.FormatUint(f.number(c), 16), c.oneIn(2), c.oneIn(2))
+		strconv.FormatUint(f.number(c), 16), strconv.FormatUint(f.number(c), 16), strconv.FormatUint(f.number(c), 16),
+		c.oneIn(2), c.oneIn(2))
 	body = body[:len(body)-c.below(4)*c.below(len(body)/4)]
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
@@ -526,7 +554,8 @@ func (f *fuzzed) post(ctx context.Context, c *choices, url string) bool {
 
 // page asks for a page over HTTP.
 func (f *fuzzed) page(ctx context.Context, c *choices, m *member) bool {
-	path := pick(c, "/health", "/version", "/metrics", "/livez", "/readyz", "/members", "/v3/kv/range", "/debug/pprof/", "/%00", "/coord/introduce")
+	path := pick(c, "/health", "/version", "/metrics", "/livez", "/readyz", "/members", "/v3/kv/range", "/debug/pprof/",
+		"/%00", "/coord/introduce")
 	query := pick(c, "", "?serializable=true", "?exclude=NOSPACE", "?verbose", "?"+strings.Repeat("exclude=a&", 500))
 	r, err := http.NewRequestWithContext(ctx, pick(c, http.MethodGet, http.MethodPost, http.MethodPut, http.MethodHead),
 		"http://"+pick(c, m.client, m.peer)+path+query, strings.NewReader(f.text(c)))
@@ -545,8 +574,8 @@ func drain(resp *http.Response, err error) bool {
 	return true
 }
 
-// check says what is broken: after a program all members must be up, small, able to write, and have the same state. Every now and
-// then it kills one first and starts it again, so that it applies again what it was told.
+// check says what is broken: after a program all members must be up, small, able to write, and have the same state.
+// Every now and then it kills one first and starts it again, so that it applies again what it was told.
 func (f *fuzzed) check() error {
 	f.count.rounds++
 	if f.count.rounds%5 == 0 {
@@ -590,7 +619,8 @@ func (f *fuzzed) checkMember(m *member) error {
 	return nil
 }
 
-// othersGoOn says whether who uses names that no program knows is served at a member, and whether one of its goroutines panicked.
+// othersGoOn says whether who uses names that no program knows is served at a member, and whether one of its goroutines
+// panicked.
 func (f *fuzzed) othersGoOn(m *member) error {
 	c, err := client.New(client.Config{Endpoints: []string{m.client}})
 	if err != nil {

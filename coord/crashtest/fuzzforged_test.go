@@ -19,10 +19,11 @@ import (
 	recipesv1 "github.com/coord-dev/coord/proto/recipes/v1"
 )
 
-// unchecked builds a coordd that lets anybody put and delete what only procedures write: rows there may be what a procedure of another
-// release, or a fault, left. Whoever meets them must be told, and nobody else may notice.
+// unchecked builds a coordd that lets anybody put and delete what only procedures write: rows there may be what a
+// procedure of another release, or a fault, left. Whoever meets them must be told, and nobody else may notice.
 func unchecked(t testing.TB) string {
-	return altered(t, edit{"statemachine/reserved.go", "func CheckPlain(key []byte) error {\n", "if len(key) >= 0 { return nil }\n"})
+	return altered(t, edit{"statemachine/reserved.go", "func CheckPlain(key []byte) error {\n",
+		"if len(key) >= 0 { return nil }\n"})
 }
 
 // forgeRows puts and deletes rows below the reserved prefix, all at one revision: of what is there, or would be.
@@ -30,7 +31,9 @@ func (f *fuzzed) forgeRows(ctx context.Context, c *choices, conn *grpc.ClientCon
 	kv := pb.NewKVClient(conn)
 	if c.oneIn(4) {
 		from, _ := f.forgedRow(c)
-		there, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte(from), RangeEnd: []byte("_coord0"), Limit: 8, KeysOnly: true, Serializable: true})
+		there, err := kv.Range(ctx, &pb.RangeRequest{
+			Key: []byte(from), RangeEnd: []byte("_coord0"), Limit: 8, KeysOnly: true, Serializable: true,
+		})
 		if err != nil {
 			return false
 		}
@@ -46,7 +49,9 @@ func (f *fuzzed) forgeRows(ctx context.Context, c *choices, conn *grpc.ClientCon
 			continue
 		}
 		touched = append(touched, key)
-		op := &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+		op := &pb.RequestOp{
+			Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}},
+		}
 		if c.below(4) > 0 {
 			put := &pb.PutRequest{Key: []byte(key), Value: value}
 			switch lease, _ := strconv.ParseInt(key[strings.LastIndexByte(key, '/')+1:], 16, 64); {
@@ -63,8 +68,8 @@ func (f *fuzzed) forgeRows(ctx context.Context, c *choices, conn *grpc.ClientCon
 	return err == nil
 }
 
-// places are where rows are forged: of what the recipes, the registry and configurations keep under a name, with the message that belongs
-// there. entry: the row is of a lease, and its key says so.
+// places are where rows are forged: of what the recipes, the registry and configurations keep under a name, with the
+// message that belongs there. entry: the row is of a lease, and its key says so.
 var places = []struct {
 	key   func(name, entry string) string
 	value proto.Message
@@ -118,7 +123,8 @@ func (f *fuzzed) forgedRow(c *choices) (key string, value []byte) {
 		}
 	case c.below(4) == 0: // the entry of a session, or a record of its queue
 		if g := f.lastGrant(c); strings.HasPrefix(g.key, layout.Reserved) {
-			key = g.key[:strings.LastIndexByte(g.key, '/')] + pick(c, g.key[strings.LastIndexByte(g.key, '/'):], "/tally", "/limit", "/state", "/leader")
+			key = g.key[:strings.LastIndexByte(g.key, '/')] + pick(c, g.key[strings.LastIndexByte(g.key, '/'):],
+				"/tally", "/limit", "/state", "/leader")
 		}
 	}
 	of := at.value
@@ -194,5 +200,6 @@ func untouched(ctx context.Context, c *client.Client, name string) error {
 	if n, err := c.Sequence(name).Next(ctx); err != nil || n != 1 {
 		return fmt.Errorf("a sequence is %d: %w", n, err)
 	}
-	return errors.Join(lock.Release(ctx), writer.Release(ctx), permits.Release(ctx), leads.Resign(ctx), inside.Leave(ctx))
+	return errors.Join(lock.Release(ctx), writer.Release(ctx), permits.Release(ctx), leads.Resign(ctx),
+		inside.Leave(ctx))
 }

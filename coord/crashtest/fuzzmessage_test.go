@@ -15,8 +15,8 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// choices turns the input of a fuzz target into decisions: each takes some of its bytes, so that the fuzzer can change one
-// without changing all that follow, and cut an input short. At the end all decisions are 0.
+// choices turns the input of a fuzz target into decisions: each takes some of its bytes, so that the fuzzer can change
+// one without changing all that follow, and cut an input short. At the end all decisions are 0.
 type choices struct {
 	rest  []byte
 	focus []string // names that the program comes back to, so that what it does meets
@@ -61,14 +61,17 @@ func pick[T any](c *choices, of ...T) T { return of[c.below(len(of))] }
 
 // boundaries are numbers that arithmetic goes wrong at.
 var boundaries = []uint64{
-	0, 1, 2, 3, 100, 1000, 5000, math.MaxUint64, math.MaxUint64 - 1, 1 << 31, 1<<31 - 1, 1 << 32, 1<<63 - 1, 1 << 63, 1<<63 + 1,
+	0, 1, 2, 3, 100, 1000, 5000, math.MaxUint64, math.MaxUint64 - 1, 1 << 31, 1<<31 - 1, 1 << 32, 1<<63 - 1, 1 << 63,
+	1<<63 + 1,
 	9_000_000_000, 9_000_000_000_000, 1<<31 + 1<<63,
 }
 
 // words are names and keys that meet each other.
 var words = []string{
-	"a", "a/b", "a/", "jobs", "jobs/1", "jobs/1/2", "x", "elect", "_coord/", "_coord/elections/x/leader", "_coord/semaphores/s/limit",
-	"_coord/semaphores/s/tally", "_coord/rwlocks/rw/tally", "_coord/barriers/b/state", "_coord/counters/c", "_coord/asks/a/1", "s", "rw", "b", "c",
+	"a", "a/b", "a/", "jobs", "jobs/1", "jobs/1/2", "x", "elect", "_coord/", "_coord/elections/x/leader",
+	"_coord/semaphores/s/limit",
+	"_coord/semaphores/s/tally", "_coord/rwlocks/rw/tally", "_coord/barriers/b/state", "_coord/counters/c",
+	"_coord/asks/a/1", "s", "rw", "b", "c",
 	"", "/", "\x00", "\xff\xfe", "é", "a/\xff", "a/7fffffffffffffff", "a/-8000000000000000", "a/0", "zz", "{}", "pay",
 }
 
@@ -190,9 +193,10 @@ func (s *told) fill(c *choices, m protoreflect.Message, depth int) {
 		switch {
 		case f.IsMap():
 			for range pick(c, 0, 0, 0, 0, 0, 1, 2) {
-				m.Mutable(f).Map().Set(s.scalar(c, f.MapKey()).MapKey(), s.single(c, f.MapValue(), func() protoreflect.Value {
-					return m.Mutable(f).Map().NewValue()
-				}, depth))
+				m.Mutable(f).Map().Set(s.scalar(c, f.MapKey()).MapKey(),
+					s.single(c, f.MapValue(), func() protoreflect.Value {
+						return m.Mutable(f).Map().NewValue()
+					}, depth))
 			}
 		case f.IsList():
 			list := m.Mutable(f).List()
@@ -205,7 +209,9 @@ func (s *told) fill(c *choices, m protoreflect.Message, depth int) {
 	}
 }
 
-func (s *told) single(c *choices, f protoreflect.FieldDescriptor, make func() protoreflect.Value, depth int) protoreflect.Value {
+func (s *told) single(
+	c *choices, f protoreflect.FieldDescriptor, make func() protoreflect.Value, depth int,
+) protoreflect.Value {
 	if f.Kind() != protoreflect.MessageKind {
 		return s.scalar(c, f)
 	}
@@ -223,8 +229,10 @@ func (s *told) single(c *choices, f protoreflect.FieldDescriptor, make func() pr
 
 // usual are numbers that fields with such names mostly have, so that more than the first check of a request is reached.
 var usual = map[protoreflect.Name][]uint64{
-	"linger_ms": {0, 0, 0, 50}, "ttl_ms": {500, 2000}, "TTL": {1, 5}, "priority": {0, 1, 2}, "permits": {1, 1, 2}, "limit": {1, 2, 3}, "parties": {1, 2},
-	"lease": {0, 0, 0, 1}, "count": {1, 2}, "delta": {1, math.MaxUint64}, "number": {1}, "size": {1, 2}, "expected_revision": {0}, "revision": {0},
+	"linger_ms": {0, 0, 0, 50}, "ttl_ms": {500, 2000}, "TTL": {1, 5}, "priority": {0, 1, 2}, "permits": {1, 1, 2},
+	"limit": {1, 2, 3}, "parties": {1, 2},
+	"lease": {0, 0, 0, 1}, "count": {1, 2}, "delta": {1, math.MaxUint64}, "number": {1}, "size": {1, 2},
+	"expected_revision": {0}, "revision": {0},
 	"min_mod_revision": {0}, "max_mod_revision": {0}, "min_create_revision": {0}, "max_create_revision": {0},
 }
 
@@ -289,23 +297,32 @@ func valid(text string) string { return string([]rune(text)) }
 
 // bodies are the messages of the requests on the native stream.
 var bodies = map[coordv1.Kind]proto.Message{
-	coordv1.Kind_KIND_PUT: &pb.PutRequest{}, coordv1.Kind_KIND_DELETE_RANGE: &pb.DeleteRangeRequest{}, coordv1.Kind_KIND_TXN: &pb.TxnRequest{},
+	coordv1.Kind_KIND_PUT: &pb.PutRequest{}, coordv1.Kind_KIND_DELETE_RANGE: &pb.DeleteRangeRequest{},
+	coordv1.Kind_KIND_TXN:         &pb.TxnRequest{},
 	coordv1.Kind_KIND_LEASE_GRANT: &pb.LeaseGrantRequest{}, coordv1.Kind_KIND_LEASE_REVOKE: &pb.LeaseRevokeRequest{},
-	coordv1.Kind_KIND_WITHDRAW: &coordv1.Withdraw{}, coordv1.Kind_KIND_ACQUIRE: &coordv1.Acquire{}, coordv1.Kind_KIND_RELEASE: &coordv1.Release{},
-	coordv1.Kind_KIND_CAMPAIGN: &coordv1.Campaign{}, coordv1.Kind_KIND_PROCLAIM: &coordv1.Proclaim{}, coordv1.Kind_KIND_TRANSFER: &coordv1.Transfer{},
+	coordv1.Kind_KIND_WITHDRAW: &coordv1.Withdraw{}, coordv1.Kind_KIND_ACQUIRE: &coordv1.Acquire{},
+	coordv1.Kind_KIND_RELEASE:  &coordv1.Release{},
+	coordv1.Kind_KIND_CAMPAIGN: &coordv1.Campaign{}, coordv1.Kind_KIND_PROCLAIM: &coordv1.Proclaim{},
+	coordv1.Kind_KIND_TRANSFER:    &coordv1.Transfer{},
 	coordv1.Kind_KIND_ASK_RELEASE: &coordv1.AskRelease{}, coordv1.Kind_KIND_RW_ACQUIRE: &coordv1.RWAcquire{},
-	coordv1.Kind_KIND_RW_DOWNGRADE: &coordv1.RWDowngrade{}, coordv1.Kind_KIND_SEMAPHORE_ACQUIRE: &coordv1.SemaphoreAcquire{},
-	coordv1.Kind_KIND_SEMAPHORE_RESIZE: &coordv1.SemaphoreResize{}, coordv1.Kind_KIND_BARRIER_ENTER: &coordv1.BarrierEnter{},
-	coordv1.Kind_KIND_COUNTER_ADD: &coordv1.CounterAdd{}, coordv1.Kind_KIND_COUNTER_SET: &coordv1.CounterSet{},
+	coordv1.Kind_KIND_RW_DOWNGRADE:      &coordv1.RWDowngrade{},
+	coordv1.Kind_KIND_SEMAPHORE_ACQUIRE: &coordv1.SemaphoreAcquire{},
+	coordv1.Kind_KIND_SEMAPHORE_RESIZE:  &coordv1.SemaphoreResize{},
+	coordv1.Kind_KIND_BARRIER_ENTER:     &coordv1.BarrierEnter{},
+	coordv1.Kind_KIND_COUNTER_ADD:       &coordv1.CounterAdd{}, coordv1.Kind_KIND_COUNTER_SET: &coordv1.CounterSet{},
 	coordv1.Kind_KIND_SEQUENCE_NEXT: &coordv1.SequenceNext{}, coordv1.Kind_KIND_LATCH_SET: &coordv1.LatchSet{},
 	coordv1.Kind_KIND_LATCH_COUNT_DOWN: &coordv1.LatchCountDown{}, coordv1.Kind_KIND_GATE_CLOSE: &coordv1.GateClose{},
 	coordv1.Kind_KIND_GATE_OPEN: &coordv1.GateOpen{}, coordv1.Kind_KIND_GROUP_JOIN: &coordv1.GroupJoin{},
 	coordv1.Kind_KIND_GROUP_UPDATE: &coordv1.GroupUpdate{}, coordv1.Kind_KIND_GROUP_LEAVE: &coordv1.GroupLeave{},
 	coordv1.Kind_KIND_SESSION_OPEN: &coordv1.SessionOpen{}, coordv1.Kind_KIND_SESSION_ATTACH: &coordv1.SessionAttach{},
-	coordv1.Kind_KIND_SESSION_END: &coordv1.SessionEnd{}, coordv1.Kind_KIND_RANGE: &pb.RangeRequest{}, coordv1.Kind_KIND_READ_TXN: &pb.TxnRequest{},
-	coordv1.Kind_KIND_COMPACT: &pb.CompactionRequest{}, coordv1.Kind_KIND_LEASE_TIME_TO_LIVE: &pb.LeaseTimeToLiveRequest{},
-	coordv1.Kind_KIND_LEASE_LEASES: &pb.LeaseLeasesRequest{}, coordv1.Kind_KIND_CHECK_TOKEN: &coordv1.CheckTokenRequest{},
-	coordv1.Kind_KIND_DESCRIBE: &coordv1.DescribeRequest{}, coordv1.Kind_KIND_LEADER: &coordv1.LeaderRequest{},
+	coordv1.Kind_KIND_SESSION_END: &coordv1.SessionEnd{}, coordv1.Kind_KIND_RANGE: &pb.RangeRequest{},
+	coordv1.Kind_KIND_READ_TXN:           &pb.TxnRequest{},
+	coordv1.Kind_KIND_COMPACT:            &pb.CompactionRequest{},
+	coordv1.Kind_KIND_LEASE_TIME_TO_LIVE: &pb.LeaseTimeToLiveRequest{},
+	coordv1.Kind_KIND_LEASE_LEASES:       &pb.LeaseLeasesRequest{},
+	coordv1.Kind_KIND_CHECK_TOKEN:        &coordv1.CheckTokenRequest{},
+	coordv1.Kind_KIND_DESCRIBE:           &coordv1.DescribeRequest{},
+	coordv1.Kind_KIND_LEADER:             &coordv1.LeaderRequest{},
 }
 
 // kinds are the keys of bodies, in order; inSession those of requests in a session.

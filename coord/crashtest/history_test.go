@@ -27,14 +27,16 @@ import (
 // contestants is how many processes contend.
 const contestants = 4
 
-// TestHistories lets processes contend for locks, several at a time, for leadership, permits and a read-write lock, count, take ids
-// and meet in a barrier, while they are stopped beyond their
-// TTL and killed, their connections cut, answers lost, leaders killed and stopped, and the log cut behind snapshots. Then it
-// judges all that they saw: L1 to L5, L8 and L9, E1 to E5, that no more permits are held than there are, readers and writers apart,
-// barriers entered together, numbers unique, and that every write was executed exactly once.
+// TestHistories lets processes contend for locks, several at a time, for leadership, permits and a read-write lock,
+// count, take ids and meet in a barrier, while they are stopped beyond their TTL and killed, their connections cut,
+// answers lost, leaders killed and stopped, and the log cut behind snapshots. Then it judges all that they saw: L1 to
+// L5, L8 and L9, E1 to E5, that no more permits are held than there are, readers and writers apart, barriers entered
+// together, numbers unique, and that every write was executed exactly once.
 func TestHistories(t *testing.T) {
 	c := startCluster(t, 3, "--snapshot-count=300")
-	j := &judge{t: t, cluster: c, log: history.NewLog(), gatherings: history.NewGatherings(), expiry: make(history.Expiry)}
+	j := &judge{
+		t: t, cluster: c, log: history.NewLog(), gatherings: history.NewGatherings(), expiry: make(history.Expiry),
+	}
 	j.follow()
 	for i := range contestants {
 		j.people = append(j.people, startContestant(t, c, fmt.Sprint("p", i)))
@@ -127,7 +129,8 @@ func (j *judge) follow() {
 
 // watch hands all changes of the keys with a prefix over, whole revisions at a time.
 func (j *judge) watch(ctx context.Context, prefix string, apply func([]*mvccpb.Event) error) {
-	events := j.cluster.dial().Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1), clientv3.WithCreatedNotify())
+	events := j.cluster.dial().Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(1),
+		clientv3.WithCreatedNotify())
 	<-events
 	j.running.Go(func() {
 		for resp := range events {
@@ -200,7 +203,8 @@ func (j *judge) emptied() {
 	j.t.Helper()
 	cli := j.cluster.dial()
 	queues := append(slices.Clone(contestLocks), contestElection,
-		layout.Semaphore.Begin(contestSemaphore), layout.RWLock.Begin(contestRWLock), layout.Barrier.Begin(contestBarrier))
+		layout.Semaphore.Begin(contestSemaphore), layout.RWLock.Begin(contestRWLock),
+		layout.Barrier.Begin(contestBarrier))
 	for _, queue := range queues {
 		left := -1
 		for begin := time.Now(); left != 0 && time.Since(begin) < patience; time.Sleep(50 * time.Millisecond) {
@@ -208,7 +212,8 @@ func (j *judge) emptied() {
 			if err != nil {
 				j.t.Fatal(err)
 			}
-			left = len(slices.DeleteFunc(got.Kvs, func(kv *mvccpb.KeyValue) bool { return kv.Lease == 0 })) // records have none
+			// records have none
+			left = len(slices.DeleteFunc(got.Kvs, func(kv *mvccpb.KeyValue) bool { return kv.Lease == 0 }))
 		}
 		if left != 0 {
 			j.t.Errorf("%d entries are left in %q of contestants that are dead", left, queue)
@@ -229,7 +234,8 @@ func (j *judge) check() {
 	if j.err != nil {
 		j.t.Error(j.err)
 	}
-	j.lost, j.counts, j.seen = make(map[history.Grant]int64), make(map[string][3]int), make(map[string][]history.Observation)
+	j.lost, j.counts, j.seen = make(map[history.Grant]int64), make(map[string][3]int),
+		make(map[string][]history.Observation)
 	j.entering = make(map[string][]int64)
 	for i, p := range j.people {
 		j.hear(i, p)
@@ -243,7 +249,8 @@ func (j *judge) check() {
 			}
 		}
 	}
-	j.t.Logf("%d operations, %d with a grant, %d grants whose session may have died, %d lost by those that never stood still", len(j.ops), grants, len(j.expiry), len(j.lost))
+	j.t.Logf("%d operations, %d with a grant, %d grants whose session may have died, %d lost by those that never "+
+		"stood still", len(j.ops), grants, len(j.expiry), len(j.lost))
 	if grants < 50*rounds(j.t) {
 		j.t.Errorf("only %d operations had a grant: the contest was none", grants)
 	}
@@ -434,15 +441,18 @@ func (j *judge) expires(g history.Grant, at int64) {
 	}
 }
 
-// checkLosses sees that who lost an exclusive grant knew it before anybody was told of the next (L9). Who stood still could not know.
+// checkLosses sees that who lost an exclusive grant knew it before anybody was told of the next (L9). Who stood still
+// could not know.
 func (j *judge) checkLosses() {
 	for _, op := range j.ops {
-		if contestLimits[op.Name] > 1 || (op.Kind != history.Acquire && op.Kind != history.Try) || op.Outcome != history.OK {
+		if contestLimits[op.Name] > 1 || (op.Kind != history.Acquire && op.Kind != history.Try) ||
+			op.Outcome != history.OK {
 			continue
 		}
 		for g, lost := range j.lost {
 			if g.Name == op.Name && g.Token < op.Token && op.Return < lost {
-				j.t.Errorf("token %d of %q was granted %v before the holder of %d knew that it had lost", op.Token, op.Name, time.Duration(lost-op.Return), g.Token)
+				j.t.Errorf("token %d of %q was granted %v before the holder of %d knew that it had lost", op.Token,
+					op.Name, time.Duration(lost-op.Return), g.Token)
 			}
 		}
 	}
@@ -461,7 +471,8 @@ func (j *judge) checkCounts(cli *clientv3.Client) {
 		}
 		ok, unknown := j.counts[p.name][0], j.counts[p.name][1]
 		if executed < ok || executed > ok+unknown {
-			j.t.Errorf("%s: %d writes were acknowledged, %d have an unknown outcome, %d were executed", p.name, ok, unknown, executed)
+			j.t.Errorf("%s: %d writes were acknowledged, %d have an unknown outcome, %d were executed", p.name, ok,
+				unknown, executed)
 		}
 	}
 }

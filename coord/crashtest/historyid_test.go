@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// TestHistoryOfACluster: all members name the same history, after kills too; a cluster that is founded again by the same flags has another.
+// TestHistoryOfACluster: all members name the same history, after kills too; a cluster that is founded again by the
+// same flags has another.
 func TestHistoryOfACluster(t *testing.T) {
 	c := layOut(t, 3)
 	first := c.history(t)

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Anybody raises and clears alarms of any type for any id, as etcd's tests do. While one is up writes are refused and what frees
-// goes on; no number of them swells the members or keeps anyone from clearing them.
+// Anybody raises and clears alarms of any type for any id, as etcd's tests do. While one is up writes are refused and
+// what frees goes on; no number of them swells the members or keeps anyone from clearing them.
 func TestHostileAlarms(t *testing.T) {
 	c := startCluster(t, 3)
 	cli := c.dial()
@@ -28,7 +28,8 @@ func TestHostileAlarms(t *testing.T) {
 	}
 	ids := []uint64{0, 1, 123, math.MaxUint64, 1 << 63}
 	for _, id := range ids {
-		if got, err := alarm(pb.AlarmRequest_ACTIVATE, pb.AlarmType_NOSPACE, id); err != nil || len(got.Alarms) != 1 || got.Alarms[0].MemberID != id {
+		if got, err := alarm(pb.AlarmRequest_ACTIVATE, pb.AlarmType_NOSPACE, id); err != nil || len(got.Alarms) != 1 ||
+			got.Alarms[0].MemberID != id {
 			t.Fatalf("raising for %d: %v, %v", id, got, err)
 		}
 	}
@@ -66,7 +67,8 @@ func TestHostileAlarms(t *testing.T) {
 	killAll(c.members...)
 	c.start()
 	fresh := c.dial()
-	if got, err := fresh.AlarmDisarm(within(t, patience), &clientv3.AlarmMember{}); err != nil || uint64(len(got.Alarms)) != raised-1 {
+	if got, err := fresh.AlarmDisarm(within(t, patience), &clientv3.AlarmMember{}); err != nil ||
+		uint64(len(got.Alarms)) != raised-1 {
 		t.Errorf("clearing all of %d: %v", raised-1, err)
 	}
 	put(t, fresh, "after/", 3)

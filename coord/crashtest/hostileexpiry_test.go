@@ -13,9 +13,11 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// expiringOfAll starts three fragile members, each of which ends where a lease expires whose keys put puts, and returns what their last
-// lines call that; then each refuses it, and all are started again.
-func expiringOfAll(t *testing.T, put func(*clientv3.Client, clientv3.LeaseID) error, words ...string) (c *cluster, lease clientv3.LeaseID, entry string) {
+// expiringOfAll starts three fragile members, each of which ends where a lease expires whose keys put puts, and returns
+// what their last lines call that; then each refuses it, and all are started again.
+func expiringOfAll(
+	t *testing.T, put func(*clientv3.Client, clientv3.LeaseID) error, words ...string,
+) (c *cluster, lease clientv3.LeaseID, entry string) {
 	t.Helper()
 	c = layOut(t, 3)
 	program := fragile(t)
@@ -36,7 +38,8 @@ func expiringOfAll(t *testing.T, put func(*clientv3.Client, clientv3.LeaseID) er
 			t.Fatal(err)
 		}
 	}
-	entry = ended(t, c.members, append(words, ", Tick, of member", fmt.Sprintf("at the lease %x that expires", lease))...)
+	entry = ended(t, c.members, append(words, ", Tick, of member", fmt.Sprintf("at the lease %x that expires",
+		lease))...)
 	for _, m := range c.members {
 		m.start(t)
 	}
@@ -51,12 +54,13 @@ func expiringOfAll(t *testing.T, put func(*clientv3.Client, clientv3.LeaseID) er
 	return c, lease, entry
 }
 
-// TestHostilePanicInReaction: three die by what follows, for a queue, from a lease that expires. Once they refuse that tick the lease
-// is gone with its keys, the queue is broken by name, and the next one who enters it mends it.
+// TestHostilePanicInReaction: three die by what follows, for a queue, from a lease that expires. Once they refuse that
+// tick the lease is gone with its keys, the queue is broken by name, and the next one who enters it mends it.
 func TestHostilePanicInReaction(t *testing.T) {
 	const queue = "_coord/rwlocks/boom"
 	c, lease, entry := expiringOfAll(t, func(cli *clientv3.Client, lease clientv3.LeaseID) error {
-		r, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience), &coordv1.RWAcquireRequest{Name: "boom", Lease: int64(lease), Write: true})
+		r, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience),
+			&coordv1.RWAcquireRequest{Name: "boom", Lease: int64(lease), Write: true})
 		if err == nil && r.Granted == nil {
 			err = fmt.Errorf("not acquired: %v", r)
 		}
@@ -90,8 +94,8 @@ func TestHostilePanicInReaction(t *testing.T) {
 	}
 }
 
-// TestHostilePanicInExpiry: three die by what is done for a lease that expires, before any queue hears of it. Once they refuse that
-// lease of the tick it lives on, for a day, with its keys; others expire, and it can be revoked.
+// TestHostilePanicInExpiry: three die by what is done for a lease that expires, before any queue hears of it. Once they
+// refuse that lease of the tick it lives on, for a day, with its keys; others expire, and it can be revoked.
 func TestHostilePanicInExpiry(t *testing.T) {
 	var other clientv3.LeaseID
 	c, lease, entry := expiringOfAll(t, func(cli *clientv3.Client, lease clientv3.LeaseID) error {

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// TestHostileReusedAddress: a member is dead, and somebody else has its address by now. Another one restarts, and must not
-// take the stranger's word for that of its cluster: without it there is no quorum.
+// TestHostileReusedAddress: a member is dead, and somebody else has its address by now. Another one restarts, and must
+// not take the stranger's word for that of its cluster: without it there is no quorum.
 func TestHostileReusedAddress(t *testing.T) {
 	c := startCluster(t, 3)
 	dead, restarted := c.members[2], c.members[0]
@@ -98,8 +98,8 @@ func serveAt(t *testing.T, addr string, f http.HandlerFunc) (stop func()) {
 	return func() { server.Close() }
 }
 
-// TestHostileTokenBesideFounders: one of three new members was given another token. It stops nobody and is not let in; the
-// other two found the cluster, and the third joins them when its flags are right.
+// TestHostileTokenBesideFounders: one of three new members was given another token. It stops nobody and is not let in;
+// the other two found the cluster, and the third joins them when its flags are right.
 func TestHostileTokenBesideFounders(t *testing.T) {
 	c := layOut(t, 3)
 	wrong := c.members[2]
@@ -114,7 +114,8 @@ func TestHostileTokenBesideFounders(t *testing.T) {
 	if _, err := c.dial().Put(within(t, patience), "k", "v"); err != nil {
 		t.Fatal(err)
 	}
-	for begin := time.Now(); !strings.Contains(wrong.output(), "compare --initial-cluster and --initial-cluster-token"); time.Sleep(50 * time.Millisecond) {
+	for begin := time.Now(); !strings.Contains(wrong.output(),
+		"compare --initial-cluster and --initial-cluster-token"); time.Sleep(50 * time.Millisecond) {
 		if time.Since(begin) > patience || !wrong.running() {
 			t.Fatalf("the member with the wrong token does not say what is wrong; running %v", wrong.running())
 		}
@@ -130,7 +131,8 @@ func TestHostileTokenBesideFounders(t *testing.T) {
 func (c *cluster) copyOf(m *member, name string) *member {
 	c.t.Helper()
 	addrs := freeAddrs(c.t, 2)
-	copied := c.member(name, addrs[0], addrs[1], strings.ReplaceAll(m.initial, m.peer, addrs[1]), "--initial-cluster-state=existing")
+	copied := c.member(name, addrs[0], addrs[1], strings.ReplaceAll(m.initial, m.peer, addrs[1]),
+		"--initial-cluster-state=existing")
 	if err := os.CopyFS(copied.dir, os.DirFS(m.dir)); err != nil {
 		c.t.Fatal(err)
 	}
@@ -138,8 +140,8 @@ func (c *cluster) copyOf(m *member, name string) *member {
 	return copied
 }
 
-// TestHostileCopyBesideItsOriginal starts a copy of a member's directory at another address, first with the same boot and then
-// with a higher one. The original keeps serving, and the copy ends with a line that says what it is.
+// TestHostileCopyBesideItsOriginal starts a copy of a member's directory at another address, first with the same boot
+// and then with a higher one. The original keeps serving, and the copy ends with a line that says what it is.
 func TestHostileCopyBesideItsOriginal(t *testing.T) {
 	c := startCluster(t, 3)
 	original := c.follower()
@@ -186,8 +188,8 @@ func (c *cluster) behind(heard *recording) (proxies []*proxy) {
 	return proxies
 }
 
-// TestHostileHalfOpenOriginal: the machine of a member is lost without a word, so that all its connections stay open, and the
-// member comes back from what was on its disk. It is let in, and when the old process goes on it ends by name.
+// TestHostileHalfOpenOriginal: the machine of a member is lost without a word, so that all its connections stay open,
+// and the member comes back from what was on its disk. It is let in, and when the old process goes on it ends by name.
 func TestHostileHalfOpenOriginal(t *testing.T) {
 	c := layOut(t, 3)
 	proxies := c.behind(nil)
@@ -228,8 +230,8 @@ func TestHostileHalfOpenOriginal(t *testing.T) {
 	c.checkEqual()
 }
 
-// TestHostileRemovedMember: a member that was down when it was removed starts and is told so by a majority. One voter that
-// says so is not enough, see package node.
+// TestHostileRemovedMember: a member that was down when it was removed starts and is told so by a majority. One voter
+// that says so is not enough, see package node.
 func TestHostileRemovedMember(t *testing.T) {
 	c := startCluster(t, 3)
 	cli := c.dial()
@@ -267,8 +269,8 @@ func (c *cluster) secrets() (all [][]byte) {
 	return all
 }
 
-// TestHostileIncarnationStaysHome listens to everything between the members, and reads all that they show to anybody. The
-// numbers pass at the founding; once they are on record they never do, over restarts of one and of all.
+// TestHostileIncarnationStaysHome listens to everything between the members, and reads all that they show to anybody.
+// The numbers pass at the founding; once they are on record they never do, over restarts of one and of all.
 func TestHostileIncarnationStaysHome(t *testing.T) {
 	c := layOut(t, 3)
 	heard := &recording{}
@@ -295,7 +297,8 @@ func TestHostileIncarnationStaysHome(t *testing.T) {
 	var shown [][]byte
 	for _, m := range c.members {
 		for _, addr := range []string{m.peer, m.client} {
-			for _, path := range []string{"/members", "/metrics", "/health", "/version", "/debug/vars", "/coord/introduce", "/coord/raft/shards/1/progress", "/coord/raft/shards/1/leader", "/"} {
+			for _, path := range []string{"/members", "/metrics", "/health", "/version", "/debug/vars",
+				"/coord/introduce", "/coord/raft/shards/1/progress", "/coord/raft/shards/1/leader", "/"} {
 				shown = append(shown, get(t, fmt.Sprintf("http://%s%s", addr, path)))
 			}
 		}

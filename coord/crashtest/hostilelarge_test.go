@@ -22,8 +22,9 @@ import (
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 )
 
-// These tests let one client do the largest things that are allowed, and measure how long the puts of another one take beside them:
-// figures of docs/benchmarks.md, "Beside the largest commands". They are for that made with COORD_LARGE=1, which takes minutes.
+// These tests let one client do the largest things that are allowed, and measure how long the puts of another one take
+// beside them: figures of docs/benchmarks.md, "Beside the largest commands". They are for that made with COORD_LARGE=1,
+// which takes minutes.
 
 // large is small in the usual run.
 func large(small, large int) int {
@@ -71,7 +72,8 @@ func TestHostileLargeRanges(t *testing.T) {
 	kv := pb.NewKVClient(cli.ActiveConnection())
 	quiet(t, c)
 	beside(t, c, fmt.Sprintf("100 readers of all of %d keys, for two seconds", n), func() { readAll(t, c) })
-	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("done")}}} // so that it is in the log
+	// so that it is in the log
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("done")}}}
 	deep := &pb.TxnRequest{Success: append(repeat(42, nested(&pb.TxnRequest{Compare: repeat(10, overAll("k"))})), put)}
 	beside(t, c, fmt.Sprintf("420 nested compares of %d keys each, refused", n), func() {
 		if _, err := kv.Txn(within(t, patience), deep); !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyOps) {
@@ -113,11 +115,16 @@ func readAll(t *testing.T, c *cluster) {
 	introspection := coordv1.NewIntrospectionClient(conn)
 	reads := []func() error{
 		func() error {
-			_, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), CountOnly: true, Serializable: true})
+			_, err := kv.Range(ctx, &pb.RangeRequest{
+				Key: []byte("k"), RangeEnd: []byte("l"), CountOnly: true, Serializable: true,
+			})
 			return err
 		},
 		func() error {
-			_, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), Limit: 10_000, SortTarget: pb.RangeRequest_MOD, SortOrder: pb.RangeRequest_DESCEND})
+			_, err := kv.Range(ctx, &pb.RangeRequest{
+				Key: []byte("k"), RangeEnd: []byte("l"), Limit: 10_000, SortTarget: pb.RangeRequest_MOD,
+				SortOrder: pb.RangeRequest_DESCEND,
+			})
 			return err
 		},
 		func() error {
@@ -172,7 +179,8 @@ func TestHostileLargeLease(t *testing.T) {
 	quiet(t, c)
 	beside(t, c, fmt.Sprintf("the revocation of a lease with %d keys", n), func() {
 		// etcd's client tries again after a time-out, and finds no lease.
-		if _, err := cli.Revoke(within(t, patience), lease.ID); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		if _, err := cli.Revoke(within(t, patience), lease.ID); err != nil &&
+			!errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			t.Error(err)
 		}
 		none(t, cli)
@@ -200,7 +208,8 @@ func TestHostileLargeQueues(t *testing.T) {
 	})...)
 	for _, limit := range []int64{int64(waiters) / 2, 1} {
 		beside(t, c, fmt.Sprintf("a semaphore of %d who hold or wait, resized to %d", waiters, limit), func() {
-			l.mustAsk(other, coordv1.Kind_KIND_SEMAPHORE_RESIZE, encoded(&coordv1.SemaphoreResize{Name: "s", Limit: limit, Drain: true}))
+			l.mustAsk(other, coordv1.Kind_KIND_SEMAPHORE_RESIZE,
+				encoded(&coordv1.SemaphoreResize{Name: "s", Limit: limit, Drain: true}))
 		})
 	}
 	admin := coordv1.NewIntrospectionClient(c.dial().ActiveConnection())
@@ -235,7 +244,9 @@ func TestHostileLargeQueues(t *testing.T) {
 	})...)
 	beside(t, c, fmt.Sprintf("an election with priorities of %d candidates is handed over", n), func() {
 		e := leader.Entries[0]
-		l.mustAsk(other, coordv1.Kind_KIND_RELEASE, encoded(&coordv1.Release{Entries: []*coordv1.Guard{{Name: e.Name, Key: e.Key, Token: e.Token}}}))
+		l.mustAsk(other, coordv1.Kind_KIND_RELEASE, encoded(&coordv1.Release{
+			Entries: []*coordv1.Guard{{Name: e.Name, Key: e.Key, Token: e.Token}},
+		}))
 	})
 	beside(t, c, "the session of all these entries ends", func() {
 		if _, err := admin.EndSession(within(t, patience), &coordv1.EndSessionRequest{Id: session.id}); err != nil {
@@ -311,7 +322,9 @@ func (l *largeCaller) answer() *coordv1.Response {
 
 func (l *largeCaller) open() *largeSession {
 	l.t.Helper()
-	open := &coordv1.Request{Sequence: 1, Kind: coordv1.Kind_KIND_SESSION_OPEN, Body: encoded(&coordv1.SessionOpen{TtlMs: 3_600_000})}
+	open := &coordv1.Request{
+		Sequence: 1, Kind: coordv1.Kind_KIND_SESSION_OPEN, Body: encoded(&coordv1.SessionOpen{TtlMs: 3_600_000}),
+	}
 	l.send(&coordv1.ClientFrame{Batches: []*coordv1.Batch{{Requests: []*coordv1.Request{open}}}})
 	opened := &coordv1.SessionOpened{}
 	if err := proto.Unmarshal(l.answer().Outcome.Response, opened); err != nil {
@@ -326,7 +339,9 @@ func (l *largeCaller) mustAsk(s *largeSession, kind coordv1.Kind, bodies ...[]by
 	for chunk := range slices.Chunk(bodies, 1000) {
 		b := &coordv1.Batch{Session: s.id, Acknowledged: s.sequence}
 		for i, body := range chunk {
-			b.Requests = append(b.Requests, &coordv1.Request{Sequence: s.sequence + uint64(i) + 1, Kind: kind, Body: body})
+			b.Requests = append(b.Requests, &coordv1.Request{
+				Sequence: s.sequence + uint64(i) + 1, Kind: kind, Body: body,
+			})
 		}
 		l.send(&coordv1.ClientFrame{Batches: []*coordv1.Batch{b}})
 		answers := make([][]byte, len(chunk))

@@ -192,8 +192,8 @@ func encoded(m proto.Message) []byte {
 	return b
 }
 
-// TestHostileOutcomes: sessions that read a large key again and again, and never acknowledge an answer, swell no member, and the
-// sessions of others go on.
+// TestHostileOutcomes: sessions that read a large key again and again, and never acknowledge an answer, swell no
+// member, and the sessions of others go on.
 func TestHostileOutcomes(t *testing.T) {
 	f := hostileTo(t)
 	answered, backlog := f.floodOutcomes(t)
@@ -220,10 +220,13 @@ func (f *flooded) floodOutcomes(t *testing.T) (int64, int64) {
 			for _, s := range sessions {
 				for sequence := range uint64(4) {
 					request := &coordv1.Request{Sequence: sequence + 1, Kind: coordv1.Kind_KIND_TXN, Body: body}
-					h.send(&coordv1.ClientFrame{Batches: []*coordv1.Batch{{Session: s.Id, Requests: []*coordv1.Request{request}}}})
+					h.send(&coordv1.ClientFrame{
+						Batches: []*coordv1.Batch{{Session: s.Id, Requests: []*coordv1.Request{request}}},
+					})
 				}
 			}
-			for begin := time.Now(); h.answered.Load()-before < int64(4*len(sessions)) && time.Since(begin) < patience; {
+			for begin := time.Now(); h.answered.Load()-before < int64(4*len(sessions)) &&
+				time.Since(begin) < patience; {
 				time.Sleep(10 * time.Millisecond)
 			}
 			answered.Add(h.answered.Load() - before)
@@ -248,7 +251,8 @@ func (f *flooded) floodChannels(t *testing.T) {
 		wg.Go(func() {
 			for id := range uint64(3000) {
 				h.send(&coordv1.ClientFrame{Channels: []*coordv1.ChannelFrame{{
-					Id: id + 1, Open: coordv1.ChannelKind_CHANNEL_OBSERVE, Messages: [][]byte{encoded(&coordv1.ObserveRequest{Name: "e"})},
+					Id: id + 1, Open: coordv1.ChannelKind_CHANNEL_OBSERVE,
+					Messages: [][]byte{encoded(&coordv1.ObserveRequest{Name: "e"})},
 				}}})
 			}
 			empty := make([][]byte, 1500)
@@ -264,8 +268,8 @@ func (f *flooded) floodChannels(t *testing.T) {
 	wg.Wait()
 }
 
-// TestHostileSessions: as many sessions as a client can open, with as much identity as they can have, swell no member, and others
-// open theirs.
+// TestHostileSessions: as many sessions as a client can open, with as much identity as they can have, swell no member,
+// and others open theirs.
 func TestHostileSessions(t *testing.T) {
 	f := hostileTo(t)
 	got, refused := f.floodSessions(t)
@@ -281,7 +285,9 @@ func TestHostileSessions(t *testing.T) {
 
 // floodSessions returns how many were opened, and how many refused.
 func (f *flooded) floodSessions(t *testing.T) (int64, int64) {
-	labels := &coordv1.Identity{Host: strings.Repeat("h", 200), Labels: map[string]string{"label": strings.Repeat("x", 4000)}}
+	labels := &coordv1.Identity{
+		Host: strings.Repeat("h", 200), Labels: map[string]string{"label": strings.Repeat("x", 4000)},
+	}
 	var got, refused atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 6 {
@@ -295,8 +301,8 @@ func (f *flooded) floodSessions(t *testing.T) (int64, int64) {
 	return got.Load(), refused.Load()
 }
 
-// TestHostileWatchers: watchers with keys of a megabyte, watchers by the hundred thousand, and clients that do not read what they
-// watch swell no member.
+// TestHostileWatchers: watchers with keys of a megabyte, watchers by the hundred thousand, and clients that do not read
+// what they watch swell no member.
 func TestHostileWatchers(t *testing.T) {
 	f := hostileTo(t)
 	refused := f.floodWatchers(t)
@@ -323,7 +329,9 @@ func (f *flooded) floodWatchers(t *testing.T) int64 {
 		return stream
 	}
 	create := func(s pb.Watch_WatchClient, key string) {
-		_ = s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(key)}}})
+		_ = s.Send(&pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(key)}},
+		})
 	}
 	var wg sync.WaitGroup
 	attack := func(m *member, n int, key func(int) string) {
@@ -354,7 +362,8 @@ func (f *flooded) floodWatchers(t *testing.T) int64 {
 	return refused.Load()
 }
 
-// TestHostileSlowReaders: clients that watch large values and do not read swell no member, and others see what they watch.
+// TestHostileSlowReaders: clients that watch large values and do not read swell no member, and others see what they
+// watch.
 func TestHostileSlowReaders(t *testing.T) {
 	f := hostileTo(t)
 	f.floodSlowReaders(t, 300)

@@ -31,8 +31,10 @@ func fragile(t *testing.T) string {
 		edit{kv, "func (b *batch) doPut(r *pb.PutRequest) *pb.PutResponse {\n",
 			fmt.Sprintf("if string(r.Key) == \"boom\" "+later, "boom was put")},
 		edit{leases, "func (b *batch) dropLease(id statemachine.LeaseID, expired bool) int {\n",
-			fmt.Sprintf("if kv := b.get([]byte(\"boom later\")); expired && kv != nil && kv.Lease == id "+later, "boom expires")},
-		edit{reactions, "b.at.reaction = d.queue\n", fmt.Sprintf("if strings.HasSuffix(d.queue, \"rwlocks/boom\") "+later, "boom has gone")})
+			fmt.Sprintf("if kv := b.get([]byte(\"boom later\")); expired && kv != nil && kv.Lease == id "+later,
+				"boom expires")},
+		edit{reactions, "b.at.reaction = d.queue\n", fmt.Sprintf("if strings.HasSuffix(d.queue, \"rwlocks/boom\") "+
+			later, "boom has gone")})
 }
 
 var refusedEntry = regexp.MustCompile(`refuse-command --data-dir DIR --entry (\d+(?:\.\d+)+)`)
@@ -91,7 +93,8 @@ func (m *member) refuse(t *testing.T, entry string, flags ...string) (code int, 
 
 func (m *member) mustRefuse(t *testing.T, entry string, flags ...string) {
 	t.Helper()
-	if code, said := m.refuse(t, entry, flags...); code != 0 || !strings.Contains(said, entry) || !strings.Contains(said, "Next: run this on every other member") {
+	if code, said := m.refuse(t, entry, flags...); code != 0 || !strings.Contains(said, entry) ||
+		!strings.Contains(said, "Next: run this on every other member") {
 		t.Errorf("%s: exit code %d: %s", m.name, code, said)
 	}
 }
@@ -108,7 +111,9 @@ func (m *member) mustDecline(t *testing.T, words, entry string, flags ...string)
 func (m *member) mustStayOut(t *testing.T, entry string, rev int64) {
 	t.Helper()
 	said := func() bool {
-		return strings.Contains(m.output(), "refuse other commands of the log") && strings.Contains(m.output(), "coordd refuse-command") && strings.Contains(m.output(), "which refuses "+entry)
+		return strings.Contains(m.output(), "refuse other commands of the log") &&
+			strings.Contains(m.output(), "coordd refuse-command") &&
+			strings.Contains(m.output(), "which refuses "+entry)
 	}
 	for begin := time.Now(); !said(); time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > patience {
@@ -119,7 +124,8 @@ func (m *member) mustStayOut(t *testing.T, entry string, rev int64) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if resp, err := cli.Get(ctx, "a", clientv3.WithSerializable()); err == nil && resp.Header.Revision >= rev {
-		t.Errorf("%s has revision %d, and the others had %d when it could not connect", m.name, resp.Header.Revision, rev)
+		t.Errorf("%s has revision %d, and the others had %d when it could not connect", m.name, resp.Header.Revision,
+			rev)
 	}
 }
 
@@ -277,7 +283,8 @@ func TestHostileRefusals(t *testing.T) {
 		m.mustRefuse(t, at(100+i, ".1"), inWAL, "--not-in-log-yet")
 	}
 	m.mustRefuse(t, entry, inWAL)
-	m.mustDecline(t, "too many commands are refused: 64 that were not applied yet", at(99, ".1"), inWAL, "--not-in-log-yet")
+	m.mustDecline(t, "too many commands are refused: 64 that were not applied yet", at(99, ".1"), inWAL,
+		"--not-in-log-yet")
 	if code, said := m.refuse(t, entry, inWAL); code != 0 || !strings.Contains(said, "before") {
 		t.Errorf("said again: exit code %d: %s", code, said)
 	}

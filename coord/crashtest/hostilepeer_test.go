@@ -57,7 +57,8 @@ func (c *cluster) impersonate(t *testing.T, stopped *member) *impostor {
 	tr := peer.NewFactory(peer.Options{
 		Self: self, PeerRecords: known,
 		Listeners: []net.Listener{l}, Book: book,
-	}).Create(config.NodeHostConfig{}, func(raftpb.MessageBatch) {}, func(raftpb.Chunk) bool { return false }).(*peer.Transport)
+	}).Create(config.NodeHostConfig{}, func(raftpb.MessageBatch) {},
+		func(raftpb.Chunk) bool { return false }).(*peer.Transport)
 	if err := tr.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,8 +104,9 @@ func (m *member) identity(t *testing.T) (handshake.Identity, *handshake.Memory) 
 		}
 	}
 	return handshake.Identity{
-		Cluster: number(file.Meta.ClusterID), Member: number(file.Meta.MemberID), Incarnation: incarnation(file.Meta.Incarnation),
-		Boot: file.Meta.Boot, Start: 1,
+		Cluster: number(file.Meta.ClusterID), Member: number(file.Meta.MemberID),
+		Incarnation: incarnation(file.Meta.Incarnation),
+		Boot:        file.Meta.Boot, Start: 1,
 	}, known
 }
 
@@ -150,7 +152,8 @@ func (p *impostor) rejected(what, reason string, to *member, send func() error) 
 			time.Sleep(5 * time.Millisecond)
 		}
 		if time.Since(begin) > patience {
-			p.t.Fatalf("%s was not rejected by %s for %s (%v); its log ends:\n%s", what, to.name, reason, err, to.tail(5))
+			p.t.Fatalf("%s was not rejected by %s for %s (%v); its log ends:\n%s", what, to.name, reason, err,
+				to.tail(5))
 		}
 	}
 }
@@ -163,7 +166,9 @@ func (p *impostor) send(to uint64, m raftpb.Message) error {
 	defer c.Close()
 	m.From, m.To = p.id, to
 	m.ShardID = max(m.ShardID, 1)
-	return c.SendMessageBatch(raftpb.MessageBatch{BinVer: raftio.TransportBinVersion, DeploymentId: 1, Requests: []raftpb.Message{m}})
+	return c.SendMessageBatch(raftpb.MessageBatch{
+		BinVer: raftio.TransportBinVersion, DeploymentId: 1, Requests: []raftpb.Message{m},
+	})
 }
 
 // entry is one as a member proposes it, edited.
@@ -174,12 +179,16 @@ func (p *impostor) entry(edit func(*raftpb.Entry)) raftpb.Entry {
 }
 
 func (p *impostor) command(member uint64, kind raftv1.Kind) []byte {
-	return raftv1.AppendEntry([]byte{0}, &raftv1.Entry{Member: member, Boot: 1 << 40, Number: 1, Commands: []raftv1.Command{{Kind: kind}}})
+	return raftv1.AppendEntry([]byte{0}, &raftv1.Entry{
+		Member: member, Boot: 1 << 40, Number: 1, Commands: []raftv1.Command{{Kind: kind}},
+	})
 }
 
 func (p *impostor) call(member uint64, procedure string) []byte {
 	body := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), procedure)
-	return raftv1.AppendEntry([]byte{0}, &raftv1.Entry{Member: member, Boot: 1 << 40, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindCall, Body: body}}})
+	return raftv1.AppendEntry([]byte{0}, &raftv1.Entry{
+		Member: member, Boot: 1 << 40, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindCall, Body: body}},
+	})
 }
 
 func change(c raftpb.ConfigChange) func(*raftpb.Entry) {
@@ -201,7 +210,9 @@ func (p *impostor) poison(other uint64) map[string]struct {
 	lead := func(reason string, edit func(*raftpb.Entry)) poison {
 		e := p.entry(func(e *raftpb.Entry) { e.Index, e.Term = p.last+1, p.term })
 		edit(&e)
-		return poison{reason, raftpb.Message{Type: raftpb.Replicate, Term: p.term + 1, LogIndex: p.last, LogTerm: p.term, Entries: []raftpb.Entry{e}}}
+		return poison{reason, raftpb.Message{
+			Type: raftpb.Replicate, Term: p.term + 1, LogIndex: p.last, LogTerm: p.term, Entries: []raftpb.Entry{e},
+		}}
 	}
 	plain := func(reason string, typ raftpb.MessageType, edit func(*raftpb.Message)) poison {
 		m := raftpb.Message{Type: typ, Term: p.term}
@@ -209,39 +220,83 @@ func (p *impostor) poison(other uint64) map[string]struct {
 		return poison{reason, m}
 	}
 	return map[string]poison{
-		"a term of 2^64-1 (nobody can be elected again)": plain("term", raftpb.NoOP, func(m *raftpb.Message) { m.Term = math.MaxUint64 }),
-		"a term of 2^61":                                    plain("term", raftpb.RequestVote, func(m *raftpb.Message) { m.Term = 1 << 61 }),
-		"a term of 2^40":                                    plain("term", raftpb.Heartbeat, func(m *raftpb.Message) { m.Term = 1 << 40 }),
-		"a read with a term":                                plain("term", raftpb.ReadIndex, func(m *raftpb.Message) { m.Term, m.Hint = p.term+1, 1 }),
-		"a vote of no term":                                 plain("term", raftpb.RequestVote, func(m *raftpb.Message) { m.Term = 0 }),
-		"an unknown type":                                   plain("type", 99, func(*raftpb.Message) {}),
-		"a snapshot in a message":                           plain("type", raftpb.InstallSnapshot, func(m *raftpb.Message) { m.Snapshot.Index = 1 << 40 }),
-		"a transfer to nobody (panics)":                     plain("type", raftpb.LeaderTransfer, func(m *raftpb.Message) { m.Term = 0 }),
-		"a commit behind the log (panics)":                  plain("index", raftpb.Heartbeat, func(m *raftpb.Message) { m.Term, m.Commit = p.term+1, 1<<40 }),
-		"an index of term 0 (panics)":                       plain("index", raftpb.Replicate, func(m *raftpb.Message) { m.Term, m.LogIndex, m.Commit = p.term+1, 1<<40, 1<<41 }),
-		"an index of 2^63":                                  plain("index", raftpb.ReplicateResp, func(m *raftpb.Message) { m.LogIndex = 1 << 63 }),
-		"a proposal of kind 99":                             propose("command", func(e *raftpb.Entry) { e.Cmd = p.command(p.id, 99) }),
-		"a call of an unknown procedure":                    propose("command", func(e *raftpb.Entry) { e.Cmd = p.call(p.id, "acquire.v99") }),
-		"a proposal of a later version":                     propose("command", func(e *raftpb.Entry) { e.Cmd[1] = 99 }),
-		"a proposal that does not parse":                    propose("command", func(e *raftpb.Entry) { e.Cmd = e.Cmd[:4] }),
-		"a proposal in another's name (silences it)":        propose("command", func(e *raftpb.Entry) { e.Cmd = p.command(other, raftv1.KindPut) }),
-		"a proposal of key 0 (panics)":                      propose("entry", func(e *raftpb.Entry) { e.Key = 0 }),
-		"a proposal without a client (panics)":              propose("entry", func(e *raftpb.Entry) { e.ClientID = 0 }),
-		"a proposal of a session":                           propose("entry", func(e *raftpb.Entry) { e.SeriesID = 3 }),
-		"an unknown encoding (panics)":                      propose("entry", func(e *raftpb.Entry) { e.Cmd[0] = 0xf0 }),
-		"a compressed entry (2 TB)":                         propose("entry", func(e *raftpb.Entry) { e.Cmd = []byte{2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40, 1} }),
-		"metadata (panics)":                                 propose("entry", func(e *raftpb.Entry) { e.Type = raftpb.MetadataEntry }),
-		"a change that does not parse (panics)":             propose("change", func(e *raftpb.Entry) { e.Type, e.Cmd = raftpb.ConfigChangeEntry, []byte{0xff} }),
-		"a change of an unknown kind (panics)":              propose("change", change(raftpb.ConfigChange{ConfigChangeId: 3, Type: 99, ReplicaID: 8})),
-		"a witness":                                         propose("change", change(raftpb.ConfigChange{ConfigChangeId: 3, Type: raftpb.AddWitness, ReplicaID: 8, Address: peer.Target(8)})),
-		"the cluster founded again":                         propose("change", change(raftpb.ConfigChange{Type: raftpb.AddNode, ReplicaID: 8, Address: peer.Target(8), Initialize: true})),
-		"a member elsewhere":                                propose("change", change(raftpb.ConfigChange{ConfigChangeId: 3, Type: raftpb.AddNonVoting, ReplicaID: 8, Address: "127.0.0.1:1"})),
-		"kind 99 in the log":                                lead("command", func(e *raftpb.Entry) { e.Cmd = p.command(p.id, 99) }),
-		"key 0 in the log (panics)":                         lead("entry", func(e *raftpb.Entry) { e.Key = 0 }),
-		"an entry above its leader's term":                  lead("term", func(e *raftpb.Entry) { e.Term = p.term + 2 }),
-		"an entry that leaves a gap (panics)":               lead("index", func(e *raftpb.Entry) { e.Index++ }),
-		"a plain command (panics)":                          lead("entry", func(e *raftpb.Entry) { e.Type, e.ClientID = raftpb.ApplicationEntry, 0 }),
-		"an entry of a term below the log's (panics)":       lead("term", func(e *raftpb.Entry) { e.Term = p.term - 1 }),
+		"a term of 2^64-1 (nobody can be elected again)": plain("term", raftpb.NoOP, func(m *raftpb.Message) {
+			m.Term = math.MaxUint64
+		}),
+		"a term of 2^61": plain("term", raftpb.RequestVote,
+			func(m *raftpb.Message) { m.Term = 1 << 61 }),
+		"a term of 2^40": plain("term", raftpb.Heartbeat,
+			func(m *raftpb.Message) { m.Term = 1 << 40 }),
+		"a read with a term": plain("term", raftpb.ReadIndex, func(m *raftpb.Message) {
+			m.Term, m.Hint = p.term+1, 1
+		}),
+		"a vote of no term": plain("term", raftpb.RequestVote,
+			func(m *raftpb.Message) { m.Term = 0 }),
+		"an unknown type": plain("type", 99, func(*raftpb.Message) {}),
+		"a snapshot in a message": plain("type", raftpb.InstallSnapshot,
+			func(m *raftpb.Message) { m.Snapshot.Index = 1 << 40 }),
+		"a transfer to nobody (panics)": plain("type", raftpb.LeaderTransfer,
+			func(m *raftpb.Message) { m.Term = 0 }),
+		"a commit behind the log (panics)": plain("index", raftpb.Heartbeat, func(m *raftpb.Message) {
+			m.Term, m.Commit = p.term+1, 1<<40
+		}),
+		"an index of term 0 (panics)": plain("index", raftpb.Replicate, func(m *raftpb.Message) {
+			m.Term, m.LogIndex, m.Commit = p.term+1, 1<<40, 1<<41
+		}),
+		"an index of 2^63": plain("index", raftpb.ReplicateResp,
+			func(m *raftpb.Message) { m.LogIndex = 1 << 63 }),
+		"a proposal of kind 99": propose("command", func(e *raftpb.Entry) {
+			e.Cmd = p.command(p.id, 99)
+		}),
+		"a call of an unknown procedure": propose("command", func(e *raftpb.Entry) {
+			e.Cmd = p.call(p.id, "acquire.v99")
+		}),
+		"a proposal of a later version": propose("command",
+			func(e *raftpb.Entry) { e.Cmd[1] = 99 }),
+		"a proposal that does not parse": propose("command",
+			func(e *raftpb.Entry) { e.Cmd = e.Cmd[:4] }),
+		"a proposal in another's name (silences it)": propose("command", func(e *raftpb.Entry) {
+			e.Cmd = p.command(other, raftv1.KindPut)
+		}),
+		"a proposal of key 0 (panics)":         propose("entry", func(e *raftpb.Entry) { e.Key = 0 }),
+		"a proposal without a client (panics)": propose("entry", func(e *raftpb.Entry) { e.ClientID = 0 }),
+		"a proposal of a session":              propose("entry", func(e *raftpb.Entry) { e.SeriesID = 3 }),
+		"an unknown encoding (panics)": propose("entry",
+			func(e *raftpb.Entry) { e.Cmd[0] = 0xf0 }),
+		"a compressed entry (2 TB)": propose("entry", func(e *raftpb.Entry) {
+			e.Cmd = []byte{2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40, 1}
+		}),
+		"metadata (panics)": propose("entry", func(e *raftpb.Entry) {
+			e.Type = raftpb.MetadataEntry
+		}),
+		"a change that does not parse (panics)": propose("change", func(e *raftpb.Entry) {
+			e.Type, e.Cmd = raftpb.ConfigChangeEntry, []byte{0xff}
+		}),
+		"a change of an unknown kind (panics)": propose("change",
+			change(raftpb.ConfigChange{ConfigChangeId: 3, Type: 99, ReplicaID: 8})),
+		"a witness": propose("change", change(raftpb.ConfigChange{
+			ConfigChangeId: 3, Type: raftpb.AddWitness, ReplicaID: 8, Address: peer.Target(8),
+		})),
+		"the cluster founded again": propose("change", change(raftpb.ConfigChange{
+			Type: raftpb.AddNode, ReplicaID: 8, Address: peer.Target(8), Initialize: true,
+		})),
+		"a member elsewhere": propose("change", change(raftpb.ConfigChange{
+			ConfigChangeId: 3, Type: raftpb.AddNonVoting, ReplicaID: 8, Address: "127.0.0.1:1",
+		})),
+		"kind 99 in the log": lead("command", func(e *raftpb.Entry) {
+			e.Cmd = p.command(p.id, 99)
+		}),
+		"key 0 in the log (panics)": lead("entry", func(e *raftpb.Entry) { e.Key = 0 }),
+		"an entry above its leader's term": lead("term", func(e *raftpb.Entry) {
+			e.Term = p.term +
+				2
+		}),
+		"an entry that leaves a gap (panics)": lead("index", func(e *raftpb.Entry) { e.Index++ }),
+		"a plain command (panics)": lead("entry", func(e *raftpb.Entry) {
+			e.Type, e.ClientID = raftpb.ApplicationEntry, 0
+		}),
+		"an entry of a term below the log's (panics)": lead("term",
+			func(e *raftpb.Entry) { e.Term = p.term - 1 }),
 		"two changes under way (whoever leads next panics)": p.twoChanges(),
 	}
 }
@@ -253,7 +308,9 @@ func (p *impostor) twoChanges() struct {
 	m := raftpb.Message{Type: raftpb.Replicate, Term: p.term + 1, LogIndex: p.last, LogTerm: p.term}
 	for i := range uint64(2) {
 		m.Entries = append(m.Entries, p.entry(func(e *raftpb.Entry) {
-			change(raftpb.ConfigChange{ConfigChangeId: 3, Type: raftpb.AddNonVoting, ReplicaID: 8 + i, Address: peer.Target(8 + i)})(e)
+			change(raftpb.ConfigChange{
+				ConfigChangeId: 3, Type: raftpb.AddNonVoting, ReplicaID: 8 + i, Address: peer.Target(8 + i),
+			})(e)
 			e.Index, e.Term = p.last+1+i, p.term
 		}))
 	}
@@ -277,8 +334,10 @@ func (p *impostor) snapshotPoison(to uint64) map[string]struct {
 		c := raftpb.Chunk{
 			ShardID: 1, ReplicaID: to, From: p.id, Index: index, OnDiskIndex: index, Term: p.term,
 			Filepath: fmt.Sprintf("snapshot-%016X.gbsnap", index), DeploymentId: 1, BinVer: raftio.TransportBinVersion,
-			Membership: raftpb.Membership{ConfigChangeId: 3, Addresses: map[uint64]string{to: peer.Target(to), p.id: peer.Target(p.id)}},
-			Data:       make([]byte, 2048),
+			Membership: raftpb.Membership{
+				ConfigChangeId: 3, Addresses: map[uint64]string{to: peer.Target(to), p.id: peer.Target(p.id)},
+			},
+			Data: make([]byte, 2048),
 		}
 		header := raftpb.MustMarshal(&raftpb.SnapshotHeader{Version: 2})
 		binary.LittleEndian.PutUint64(c.Data, uint64(len(header)))
@@ -292,21 +351,35 @@ func (p *impostor) snapshotPoison(to uint64) map[string]struct {
 		"another shard (panics)":                 chunk("address", func(c *raftpb.Chunk) { c.ShardID = 9 }),
 		"no header (panics)":                     chunk("snapshot", func(c *raftpb.Chunk) { c.Data = c.Data[:100] }),
 		"a header that does not decode (panics)": chunk("snapshot", func(c *raftpb.Chunk) { c.Data[8] = 0xff }),
-		"a path that leads out (panics)":         chunk("snapshot", func(c *raftpb.Chunk) { c.Filepath = "../../../x" }),
-		"a file that is appended to (panics)":    chunk("snapshot", func(c *raftpb.Chunk) { c.FileChunkId = 4 }),
-		"a chunk from the middle":                chunk("snapshot", func(c *raftpb.Chunk) { c.ChunkId, c.FileChunkId = 4, 4 }),
-		"a file beside":                          chunk("snapshot", func(c *raftpb.Chunk) { c.HasFileInfo = true }),
-		"without this member":                    chunk("change", func(c *raftpb.Chunk) { delete(c.Membership.Addresses, to) }),
+		"a path that leads out (panics)": chunk("snapshot", func(c *raftpb.Chunk) {
+			c.Filepath = "../../../x"
+		}),
+		"a file that is appended to (panics)": chunk("snapshot", func(c *raftpb.Chunk) { c.FileChunkId = 4 }),
+		"a chunk from the middle": chunk("snapshot", func(c *raftpb.Chunk) {
+			c.ChunkId, c.FileChunkId = 4, 4
+		}),
+		"a file beside":       chunk("snapshot", func(c *raftpb.Chunk) { c.HasFileInfo = true }),
+		"without this member": chunk("change", func(c *raftpb.Chunk) { delete(c.Membership.Addresses, to) }),
 		"this member without its vote (panics)": chunk("change", func(c *raftpb.Chunk) {
 			delete(c.Membership.Addresses, to)
 			c.Membership.NonVotings = map[uint64]string{to: peer.Target(to)}
 		}),
-		"witnesses":                               chunk("change", func(c *raftpb.Chunk) { c.Membership.Witnesses = map[uint64]string{9: peer.Target(9)} }),
-		"a term nobody reached":                   chunk("term", func(c *raftpb.Chunk) { c.Term = 1 << 50 }),
-		"an index nobody reached":                 chunk("index", func(c *raftpb.Chunk) { c.Index = 1 << 60; c.Filepath = fmt.Sprintf("snapshot-%016X.gbsnap", c.Index) }),
-		"content that is no snapshot (ends it)":   chunk("snapshot", last),
-		"client sessions":                         chunk("snapshot", func(c *raftpb.Chunk) { c.Data[1032] = 1; last(c) }),
-		"more on disk than there is (loses data)": chunk("snapshot", func(c *raftpb.Chunk) { c.OnDiskIndex = c.Index + 1 }),
+		"witnesses": chunk("change", func(c *raftpb.Chunk) {
+			c.Membership.Witnesses = map[uint64]string{9: peer.Target(9)}
+		}),
+		"a term nobody reached": chunk("term", func(c *raftpb.Chunk) { c.Term = 1 << 50 }),
+		"an index nobody reached": chunk("index", func(c *raftpb.Chunk) {
+			c.Index = 1 << 60
+			c.Filepath = fmt.Sprintf("snapshot-%016X.gbsnap", c.Index)
+		}),
+		"content that is no snapshot (ends it)": chunk("snapshot", last),
+		"client sessions": chunk("snapshot", func(c *raftpb.Chunk) {
+			c.Data[1032] = 1
+			last(c)
+		}),
+		"more on disk than there is (loses data)": chunk("snapshot", func(c *raftpb.Chunk) {
+			c.OnDiskIndex = c.Index + 1
+		}),
 	}
 }
 
@@ -319,8 +392,9 @@ func (p *impostor) sendChunk(to uint64, c raftpb.Chunk) error {
 	return conn.SendChunk(c)
 }
 
-// A member that went mad, or somebody who knows all that a member knows, sends each other member what Dragonboat panics on,
-// what would be in the log for ever, and what swells. All are rejected, nobody ends, and after a restart of all they serve.
+// A member that went mad, or somebody who knows all that a member knows, sends each other member what Dragonboat panics
+// on, what would be in the log for ever, and what swells. All are rejected, nobody ends, and after a restart of all
+// they serve.
 func TestHostilePeerMessages(t *testing.T) {
 	c := startCluster(t, 3)
 	cli := c.dial()

@@ -50,7 +50,8 @@ func TestHostileProbeAddresses(t *testing.T) {
 			p = registry.Probe{Kind: registry.ProbeTCP, Target: tcp}
 		}
 		err := register(target, p)
-		if !errors.Is(err, registry.ErrRefused) || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "--probe-allow") {
+		if !errors.Is(err, registry.ErrRefused) || !strings.Contains(err.Error(), why) ||
+			!strings.Contains(err.Error(), "--probe-allow") {
 			t.Errorf("a probe of %s was registered: %v", target, err)
 		}
 	}

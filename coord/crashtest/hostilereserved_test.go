@@ -45,9 +45,9 @@ func reservedKeys(t testing.TB, cli *clientv3.Client) (keys []string) {
 	return keys
 }
 
-// TestHostileReservedWrites: whatever plain puts and deletions are tried of what a lock is kept by, through a follower and the leader, by
-// etcd's client and by ours, in whatever branch of a transaction: they are refused by the name of the key, nothing changes, and
-// nobody is admitted beside the writer that holds.
+// TestHostileReservedWrites: whatever plain puts and deletions are tried of what a lock is kept by, through a follower
+// and the leader, by etcd's client and by ours, in whatever branch of a transaction: they are refused by the name of
+// the key, nothing changes, and nobody is admitted beside the writer that holds.
 func TestHostileReservedWrites(t *testing.T) {
 	c := startCluster(t, 3)
 	holds := native(t, c.members[0])
@@ -65,12 +65,14 @@ func TestHostileReservedWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	ops := map[string]clientv3.Op{
-		"a forged tally":           clientv3.OpPut(tally, string(forged)),
-		"no tally":                 clientv3.OpDelete(tally),
-		"a tally on a lease":       clientv3.OpPut(tally, "", clientv3.WithLease(lease.ID)),
-		"another lease":            clientv3.OpPut(held.Key(), "", clientv3.WithIgnoreValue(), clientv3.WithLease(lease.ID)),
-		"no holder":                clientv3.OpDelete(held.Key()),
-		"an entry":                 clientv3.OpPut(fmt.Sprintf("%s%x", queue, lease.ID), "", clientv3.WithLease(lease.ID)),
+		"a forged tally":     clientv3.OpPut(tally, string(forged)),
+		"no tally":           clientv3.OpDelete(tally),
+		"a tally on a lease": clientv3.OpPut(tally, "", clientv3.WithLease(lease.ID)),
+		"another lease": clientv3.OpPut(held.Key(), "", clientv3.WithIgnoreValue(),
+			clientv3.WithLease(lease.ID)),
+		"no holder": clientv3.OpDelete(held.Key()),
+		"an entry": clientv3.OpPut(fmt.Sprintf("%s%x", queue, lease.ID), "",
+			clientv3.WithLease(lease.ID)),
 		"a new key":                clientv3.OpPut("_coord/new", ""),
 		"a key that is not there":  clientv3.OpDelete("_coord/new"),
 		"the prefix as a key":      clientv3.OpPut("_coord/", ""),
@@ -109,15 +111,18 @@ func TestHostileReservedWrites(t *testing.T) {
 	}
 	before := reservedKeys(t, c.dial())
 	for who, kv := range map[string]clientv3.KV{
-		"etcd's client at the leader": dial(t, c.leader().client), "etcd's client at a follower": dial(t, c.follower().client), "our client": session.KV(),
+		"etcd's client at the leader": dial(t, c.leader().client), "etcd's client at a follower": dial(t,
+			c.follower().client), "our client": session.KV(),
 	} {
 		for what, op := range ops {
 			for how, try := range tries {
-				if err := try(kv, op); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "_coord/") {
+				if err := try(kv, op); status.Code(err) != codes.InvalidArgument ||
+					!strings.Contains(err.Error(), "_coord/") {
 					t.Errorf("%s, %s, %s: %v, want that it is refused by the name of the key", who, what, how, err)
 				}
 			}
-			if h, err := second.RWLock("catalog").TryAcquire(within(t, patience), client.Write); !errors.Is(err, client.ErrNotAcquired) {
+			if h, err := second.RWLock("catalog").TryAcquire(within(t, patience), client.Write); !errors.Is(err,
+				client.ErrNotAcquired) {
 				t.Fatalf("%s, %s: a second writer holds: %v %v", who, what, h, err)
 			}
 		}
@@ -137,8 +142,8 @@ func TestHostileReservedWrites(t *testing.T) {
 	c.checkEqual()
 }
 
-// TestHostileReservedRanges: a deletion of a range that begins before the reserved keys passes over them, in a transaction too: it counts
-// and returns what it deleted, and its watchers hear of that.
+// TestHostileReservedRanges: a deletion of a range that begins before the reserved keys passes over them, in a
+// transaction too: it counts and returns what it deleted, and its watchers hear of that.
 func TestHostileReservedRanges(t *testing.T) {
 	c := startCluster(t, 3)
 	cli, sdk := dial(t, c.follower().client), native(t, c.members[0])
@@ -150,7 +155,8 @@ func TestHostileReservedRanges(t *testing.T) {
 	}
 	there := reservedKeys(t, cli)
 	txn := func(kv clientv3.KV, op clientv3.Op) (*clientv3.DeleteResponse, error) {
-		resp, err := kv.Txn(within(t, patience)).If(clientv3.Compare(clientv3.Version("none"), ">", 0)).Else(op).Commit()
+		resp, err := kv.Txn(within(t, patience)).If(clientv3.Compare(clientv3.Version("none"), ">",
+			0)).Else(op).Commit()
 		if err != nil {
 			return nil, err
 		}
@@ -165,12 +171,16 @@ func TestHostileReservedRanges(t *testing.T) {
 		op   clientv3.Op
 		keys []string
 	}{
-		{"everything", clientv3.OpDelete("", clientv3.WithFromKey(), clientv3.WithPrevKV()), []string{"_coor", "_coord", "_coord.", "_coord0", "z"}},
-		{"a prefix of the prefix", clientv3.OpDelete("_coord", clientv3.WithPrefix(), clientv3.WithPrevKV()), []string{"_coord", "_coord.", "_coord0"}},
-		{"up to the middle", clientv3.OpDelete("_", clientv3.WithRange("_coord/m"), clientv3.WithPrevKV()), []string{"_coor", "_coord", "_coord."}},
+		{"everything", clientv3.OpDelete("", clientv3.WithFromKey(), clientv3.WithPrevKV()),
+			[]string{"_coor", "_coord", "_coord.", "_coord0", "z"}},
+		{"a prefix of the prefix", clientv3.OpDelete("_coord", clientv3.WithPrefix(), clientv3.WithPrevKV()),
+			[]string{"_coord", "_coord.", "_coord0"}},
+		{"up to the middle", clientv3.OpDelete("_", clientv3.WithRange("_coord/m"), clientv3.WithPrevKV()),
+			[]string{"_coor", "_coord", "_coord."}},
 		{"nothing else", clientv3.OpDelete("_coord.z", clientv3.WithRange("_coord0"), clientv3.WithPrevKV()), nil},
 	} {
-		for how, do := range map[string]func(clientv3.KV, clientv3.Op) (*clientv3.DeleteResponse, error){"alone": alone, "in a transaction": txn} {
+		for how, do := range map[string]func(clientv3.KV, clientv3.Op) (*clientv3.DeleteResponse, error){"alone": alone,
+			"in a transaction": txn} {
 			var put int64
 			for _, key := range []string{"_coor", "_coord", "_coord.", "_coord0", "z"} {
 				resp, err := cli.Put(within(t, patience), key, key)
@@ -188,7 +198,8 @@ func TestHostileReservedRanges(t *testing.T) {
 				deleted = append(deleted, string(kv.Key))
 			}
 			if !slices.Equal(deleted, r.keys) || resp.Deleted != int64(len(r.keys)) {
-				t.Errorf("%s, %s: it deleted %d keys and returned %q, want %q", r.what, how, resp.Deleted, deleted, r.keys)
+				t.Errorf("%s, %s: it deleted %d keys and returned %q, want %q", r.what, how, resp.Deleted, deleted,
+					r.keys)
 			}
 			if now := reservedKeys(t, cli); !slices.Equal(there, now) {
 				t.Fatalf("%s, %s: reserved are\n%q\nthey were\n%q", r.what, how, now, there)
@@ -214,7 +225,8 @@ func deletedSince(t testing.TB, cli *clientv3.Client, rev int64) (keys []string)
 	if _, err := cli.Delete(within(t, patience), marker); err != nil {
 		t.Fatal(err)
 	}
-	for resp := range cli.Watch(within(t, patience), "", clientv3.WithFromKey(), clientv3.WithRev(rev), clientv3.WithFilterPut()) {
+	for resp := range cli.Watch(within(t, patience), "", clientv3.WithFromKey(), clientv3.WithRev(rev),
+		clientv3.WithFilterPut()) {
 		for _, e := range resp.Events {
 			if string(e.Kv.Key) == marker {
 				return keys
@@ -226,8 +238,8 @@ func deletedSince(t testing.TB, cli *clientv3.Client, rev int64) (keys []string)
 	return nil
 }
 
-// TestHostileReservedLeases: a lease that is revoked or expires takes along all of its keys at one revision, reserved ones and
-// others, and who waits behind it is let in by the same commit.
+// TestHostileReservedLeases: a lease that is revoked or expires takes along all of its keys at one revision, reserved
+// ones and others, and who waits behind it is let in by the same commit.
 func TestHostileReservedLeases(t *testing.T) {
 	c := startCluster(t, 3)
 	cli := dial(t, c.follower().client)
@@ -250,13 +262,15 @@ func TestHostileReservedLeases(t *testing.T) {
 			if _, err := cli.Put(within(t, patience), what+"/plain", "", clientv3.WithLease(lease.ID)); err != nil {
 				t.Fatal(err)
 			}
-			held, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience), &coordv1.RWAcquireRequest{Name: what, Lease: int64(lease.ID), Write: true})
+			held, err := coordv1.NewRWLockClient(cli.ActiveConnection()).TryAcquire(within(t, patience),
+				&coordv1.RWAcquireRequest{Name: what, Lease: int64(lease.ID), Write: true})
 			if err != nil || held.Granted == nil {
 				t.Fatal(held, err)
 			}
 			next, queued, waiting := native(t, c.members[0]), make(chan struct{}), make(chan error, 1)
 			go func() {
-				_, err := next.RWLock(what).Acquire(within(t, patience), client.Write, client.OnQueued(func(int64, string) { close(queued) }))
+				_, err := next.RWLock(what).Acquire(within(t, patience), client.Write,
+					client.OnQueued(func(int64, string) { close(queued) }))
 				waiting <- err
 			}()
 			select {
@@ -273,7 +287,8 @@ func TestHostileReservedLeases(t *testing.T) {
 				t.Fatal(err)
 			}
 			gone := map[string]int64{}
-			for resp := range cli.Watch(within(t, patience), "", clientv3.WithFromKey(), clientv3.WithRev(lease.Revision+1), clientv3.WithFilterPut()) {
+			for resp := range cli.Watch(within(t, patience), "", clientv3.WithFromKey(),
+				clientv3.WithRev(lease.Revision+1), clientv3.WithFilterPut()) {
 				for _, e := range resp.Events {
 					gone[string(e.Kv.Key)] = e.Kv.ModRevision
 				}
@@ -283,7 +298,8 @@ func TestHostileReservedLeases(t *testing.T) {
 			}
 			at := gone[what+"/plain"]
 			tally, err := cli.Get(within(t, patience), "_coord/rwlocks/"+what+"/tally")
-			if err != nil || at == 0 || len(gone) != 2 || gone[held.Granted.Key] != at || len(tally.Kvs) != 1 || tally.Kvs[0].ModRevision != at {
+			if err != nil || at == 0 || len(gone) != 2 || gone[held.Granted.Key] != at || len(tally.Kvs) != 1 ||
+				tally.Kvs[0].ModRevision != at {
 				t.Errorf("deleted by revision: %v, the tally %v, %v", gone, tally, err)
 			}
 		})
@@ -291,12 +307,14 @@ func TestHostileReservedLeases(t *testing.T) {
 	c.checkEqual()
 }
 
-// TestHostileReservedServices: what the client writes there itself, records of services and configurations, it writes by requests.
+// TestHostileReservedServices: what the client writes there itself, records of services and configurations, it writes
+// by requests.
 func TestHostileReservedServices(t *testing.T) {
 	c := startCluster(t, 3)
 	cli, sdk := c.dial(), native(t, c.follower())
 	r := registry.New(sdk, registry.Options{})
-	reg, err := r.Register(within(t, patience), registry.SessionsOf(sdk.Session), registry.Instance{Service: "pay", ID: "a", Addr: "10.0.0.1:80"})
+	reg, err := r.Register(within(t, patience), registry.SessionsOf(sdk.Session),
+		registry.Instance{Service: "pay", ID: "a", Addr: "10.0.0.1:80"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,12 +326,14 @@ func TestHostileReservedServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, err := config.Watch[limits](within(t, patience), sdk, "svc", config.Report(sdk.ActiveConnection(), "node", session.Lease))
+	value, err := config.Watch[limits](within(t, patience), sdk, "svc", config.Report(sdk.ActiveConnection(), "node",
+		session.Lease))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer value.Close()
-	for _, key := range []string{"_coord/services/pay/instances/a", "_coord/config/svc/current", "_coord/config/svc/status/node"} {
+	for _, key := range []string{"_coord/services/pay/instances/a", "_coord/config/svc/current",
+		"_coord/config/svc/status/node"} {
 		if _, err := cli.Put(within(t, patience), key, "\xff"); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("a put of %s: %v", key, err)
 		}
@@ -327,7 +347,8 @@ func TestHostileReservedServices(t *testing.T) {
 	if err := r.Drain(within(t, patience), "pay", "a", "me"); err != nil {
 		t.Error(err)
 	}
-	if all, err := r.List(within(t, patience), "pay"); err != nil || len(all) != 1 || all[0].State != registry.StateDraining {
+	if all, err := r.List(within(t, patience), "pay"); err != nil || len(all) != 1 ||
+		all[0].State != registry.StateDraining {
 		t.Errorf("the instances are %v, %v", all, err)
 	}
 	if err := reg.Deregister(within(t, patience)); err != nil {

@@ -61,9 +61,9 @@ func (f *flood) ended(within time.Duration) time.Duration {
 	return time.Since(begin)
 }
 
-// Silent connections to all ports of a member, more than it may have open files, end nothing: it writes, rotates its log and
-// compacts, its peers reach it, a client that was there goes on, and new ones get in. So do connections that have said hello and
-// stay: beyond the limit new ones are closed, and those that are there are served.
+// Silent connections to all ports of a member, more than it may have open files, end nothing: it writes, rotates its
+// log and compacts, its peers reach it, a client that was there goes on, and new ones get in. So do connections that
+// have said hello and stay: beyond the limit new ones are closed, and those that are there are served.
 func TestHostileSilentConnections(t *testing.T) {
 	c := layOut(t, 3, "--snapshot-count=40")
 	m := c.members[0]
@@ -161,7 +161,8 @@ func TestTooFewOpenFiles(t *testing.T) {
 	if code := m.exit(t); code == 0 {
 		t.Error("exit code 0")
 	}
-	if last := m.tail(1); !strings.Contains(last, "limit of open files is 200") || !strings.Contains(last, "ulimit -n") {
+	if last := m.tail(1); !strings.Contains(last, "limit of open files is 200") ||
+		!strings.Contains(last, "ulimit -n") {
 		t.Errorf("the last line is %q", last)
 	}
 }

@@ -97,8 +97,9 @@ func deleteOp(r *pb.DeleteRangeRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}}
 }
 
-// TestHostileTransactions: no transaction of a request's size holds up the writes of others for long: what would look at many keys
-// many times is refused, in whatever form, with etcd's text, by all members alike; and what is linear is not.
+// TestHostileTransactions: no transaction of a request's size holds up the writes of others for long: what would look
+// at many keys many times is refused, in whatever form, with etcd's text, by all members alike; and what is linear is
+// not.
 func TestHostileTransactions(t *testing.T) {
 	c := startCluster(t, 3)
 	cli := c.dial()
@@ -107,19 +108,26 @@ func TestHostileTransactions(t *testing.T) {
 	end := []byte(clientv3.GetPrefixRangeEnd("k"))
 	past := &pb.RangeRequest{Key: []byte("k"), RangeEnd: end, Revision: 150}
 	count := &pb.RangeRequest{Key: []byte("k"), RangeEnd: end, CountOnly: true}
-	none := &pb.Compare{Target: pb.Compare_CREATE, Result: pb.Compare_LESS, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 1}, Key: []byte("none"), RangeEnd: []byte("nonf")}
+	none := &pb.Compare{
+		Target: pb.Compare_CREATE, Result: pb.Compare_LESS, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 1},
+		Key: []byte("none"), RangeEnd: []byte("nonf"),
+	}
 	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("done")}}}
 	cube := &pb.TxnRequest{Compare: repeat(42, none)}
 	for range 2 {
 		cube = &pb.TxnRequest{Compare: repeat(42, none), Success: repeat(42, nested(cube))}
 	}
 	hostile := map[string]*pb.TxnRequest{
-		"nested compares":      {Success: append(repeat(42, nested(&pb.TxnRequest{Compare: repeat(10, overAll("k"))})), put)},
+		"nested compares": {
+			Success: append(repeat(42, nested(&pb.TxnRequest{Compare: repeat(10, overAll("k"))})), put),
+		},
 		"compares":             {Compare: repeat(128, overAll("k")), Success: []*pb.RequestOp{put}},
 		"a cube of operations": cube,
 		"counts":               {Success: append(repeat(100, rangeOp(count)), put)},
 		"reads of the past":    {Success: append(repeat(100, rangeOp(past)), put)},
-		"deletions":            {Success: append(repeat(100, deleteOp(&pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: end})), put)},
+		"deletions": {
+			Success: append(repeat(100, deleteOp(&pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: end})), put),
+		},
 	}
 	longest, p99 := slowest(t, c, func() {
 		for what, r := range hostile {
@@ -143,7 +151,10 @@ func TestHostileTransactions(t *testing.T) {
 	if longest > 3*time.Second {
 		t.Errorf("another client waited %v for a put", longest)
 	}
-	linear := &pb.TxnRequest{Compare: repeat(1, overAll("k")), Success: []*pb.RequestOp{deleteOp(&pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: end})}}
+	linear := &pb.TxnRequest{
+		Compare: repeat(1, overAll("k")),
+		Success: []*pb.RequestOp{deleteOp(&pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: end})},
+	}
 	resp, err := kv.Txn(within(t, patience), linear)
 	if err != nil || resp.Responses[0].GetResponseDeleteRange().Deleted != hostileKeys {
 		t.Errorf("compare all and delete all: %v, %v", resp, err)

@@ -29,8 +29,8 @@ func TestKilledMembersLoseNothing(t *testing.T) {
 	r.check()
 }
 
-// killAndRestart kills, waits for writes if anybody is left, starts the dead again, and returns the longest time without
-// an acknowledged write in all that.
+// killAndRestart kills, waits for writes if anybody is left, starts the dead again, and returns the longest time
+// without an acknowledged write in all that.
 func (c *cluster) killAndRestart(w *writers, victims []*member) time.Duration {
 	w.t.Helper()
 	w.begin()

@@ -83,7 +83,8 @@ func (l *watched) expires(t *testing.T, what string, late time.Duration) {
 	case at := <-l.gone:
 		// The server measures from when it applied the renewal, which is after it was sent.
 		lived := at.Sub(l.sent)
-		t.Logf("%s: a lease of %v was gone %v after its last renewal; bound %v", what, l.ttl, lived.Round(time.Millisecond), l.ttl+late)
+		t.Logf("%s: a lease of %v was gone %v after its last renewal; bound %v", what, l.ttl,
+			lived.Round(time.Millisecond), l.ttl+late)
 		if lived < l.ttl {
 			t.Errorf("%s: a lease of %v was gone after %v", what, l.ttl, lived)
 		}
@@ -146,7 +147,8 @@ func TestNoGiftAtLeaderChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %d s are left of %d s after %v, of which %v without a leader at most", change.what, resp.TTL, ttl, passed.Round(time.Millisecond), outages.Round(time.Millisecond))
+		t.Logf("%s: %d s are left of %d s after %v, of which %v without a leader at most", change.what, resp.TTL, ttl,
+			passed.Round(time.Millisecond), outages.Round(time.Millisecond))
 		if least := ttl - int64(time.Since(l.sent)/time.Second) - 1; resp.TTL < least {
 			t.Errorf("%s: %d s are left, at least %d have to be", change.what, resp.TTL, least)
 		}
@@ -180,7 +182,8 @@ func TestStoppedLeader(t *testing.T) {
 	time.Sleep(living.ttl)
 	select {
 	case at := <-living.gone:
-		t.Errorf("a lease that was renewed every %v was gone %v after the leader was stopped", living.ttl/renewals, at.Sub(stopped))
+		t.Errorf("a lease that was renewed every %v was gone %v after the leader was stopped", living.ttl/renewals,
+			at.Sub(stopped))
 	default:
 	}
 	cancel()
@@ -216,7 +219,8 @@ func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel() // most of it is waiting
 	c := layOut(t, 3)
 	for i, m := range c.members {
-		m.wrap = []string{"unshare", "--time", "--monotonic", strconv.Itoa(i * 86400 * 3), "--boottime", strconv.Itoa(i * 86400), "--kill-child"}
+		m.wrap = []string{"unshare", "--time", "--monotonic", strconv.Itoa(i * 86400 * 3), "--boottime",
+			strconv.Itoa(i * 86400), "--kill-child"}
 		if os.Getuid() != 0 {
 			m.wrap = append(m.wrap, "--map-root-user")
 		}

@@ -79,7 +79,8 @@ func startContender(t *testing.T, c *cluster, name string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := []string{roleEnv + "=contend", contenderEnv + "=" + name, endpointsEnv + "=" + strings.Join(c.endpoints(), ",")}
+	env := []string{roleEnv + "=contend", contenderEnv + "=" + name, endpointsEnv + "=" + strings.Join(c.endpoints(),
+		",")}
 	return launch{env: env}.start(t, filepath.Join(c.dir, name+".log"), self)
 }
 
@@ -146,10 +147,12 @@ func (h *lockHistory) used(kv *mvccpb.KeyValue) {
 		return
 	}
 	if first := h.first(); first != entry {
-		h.t.Errorf("revision %d: %s uses the lock with token %d while %s holds it with %d", kv.ModRevision, user, entry.CreateRevision, first.Key, first.CreateRevision)
+		h.t.Errorf("revision %d: %s uses the lock with token %d while %s holds it with %d", kv.ModRevision, user,
+			entry.CreateRevision, first.Key, first.CreateRevision)
 	}
 	if h.entry != nil && entry.CreateRevision < h.entry.CreateRevision {
-		h.t.Errorf("revision %d: the token falls from %d to %d", kv.ModRevision, h.entry.CreateRevision, entry.CreateRevision)
+		h.t.Errorf("revision %d: the token falls from %d to %d", kv.ModRevision, h.entry.CreateRevision,
+			entry.CreateRevision)
 	}
 	h.user, h.entry = user, entry
 	h.uses++

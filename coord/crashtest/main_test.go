@@ -13,7 +13,8 @@ import (
 // coordd is the program under test, built once.
 var coordd string
 
-// roles are what this test program does instead of testing when roleEnv names one: the parts of clients that get killed.
+// roles are what this test program does instead of testing when roleEnv names one: the parts of clients that get
+// killed.
 var roles = map[string]func(){"contend": contend, "contest": contest, "multitude": multitude}
 
 const roleEnv = "CRASHTEST_ROLE"

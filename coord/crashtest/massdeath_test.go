@@ -50,9 +50,9 @@ func multitude() {
 	select {}
 }
 
-// TestS5MassDeath kills a process with very many sessions on one stream. While it lives none is lost, though it lives for longer
-// than their TTL. After its death all are gone within the time that one would take, and the backlog of expiries; nobody is
-// early, and writes go on.
+// TestS5MassDeath kills a process with very many sessions on one stream. While it lives none is lost, though it lives
+// for longer than their TTL. After its death all are gone within the time that one would take, and the backlog of
+// expiries; nobody is early, and writes go on.
 func TestS5MassDeath(t *testing.T) {
 	c := startCluster(t, 3)
 	self, err := os.Executable()
@@ -60,7 +60,9 @@ func TestS5MassDeath(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := filepath.Join(c.dir, "multitude.log")
-	p := launch{env: []string{roleEnv + "=multitude", endpointsEnv + "=" + strings.Join(c.endpoints(), ",")}}.start(t, log, self)
+	p := launch{
+		env: []string{roleEnv + "=multitude", endpointsEnv + "=" + strings.Join(c.endpoints(), ",")},
+	}.start(t, log, self)
 	waitFor(t, p, multitudeReady)
 	cli := c.dial()
 	count := func() int64 {
@@ -80,7 +82,8 @@ func TestS5MassDeath(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := time.Now()
-	least, err := cli.TimeToLive(within(t, patience), clientv3.LeaseID(one.Kvs[0].Lease)) // one stream: all have the same
+	// one stream: all have the same
+	least, err := cli.TimeToLive(within(t, patience), clientv3.LeaseID(one.Kvs[0].Lease))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +101,8 @@ func TestS5MassDeath(t *testing.T) {
 	took := time.Since(died)
 	// A tick expires a thousand; the next one follows at once.
 	backlog := multitudeSize / 1000 * 100 * time.Millisecond
-	t.Logf("%d sessions of one process with a TTL of %v were gone %v after its death", multitudeSize, multitudeTTL, took.Round(time.Millisecond))
+	t.Logf("%d sessions of one process with a TTL of %v were gone %v after its death", multitudeSize, multitudeTTL,
+		took.Round(time.Millisecond))
 	if bound := 3 * (multitudeTTL + lateness(multitudeTTL) + backlog); took > bound {
 		t.Errorf("that is more than %v", bound)
 	}

@@ -99,7 +99,8 @@ func (p *proxy) copy(dst io.Writer, src io.Reader, down, up net.Conn, answers bo
 	}
 }
 
-// lose makes the machine behind the proxy a lost one: its connections stay open and carry nothing, new ones lead to target.
+// lose makes the machine behind the proxy a lost one: its connections stay open and carry nothing, new ones lead to
+// target.
 func (p *proxy) lose(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,8 +123,8 @@ func (p *proxy) cut() {
 	}
 }
 
-// loseAnswers lets requests through and drops their answers for a while, then ends the connections: the client knows of none
-// of them what came of it.
+// loseAnswers lets requests through and drops their answers for a while, then ends the connections: the client knows of
+// none of them what came of it.
 func (p *proxy) loseAnswers(d time.Duration) {
 	p.deaf.Store(true)
 	time.Sleep(d)

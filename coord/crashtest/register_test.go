@@ -107,7 +107,10 @@ func (r *registers) run(ctx context.Context, cli *clientv3.Client, id int) {
 	last := make(map[string]string) // what was last seen
 	client := id
 	for n := 0; n < registerOps && ctx.Err() == nil; n++ {
-		in := registerInput{key: fmt.Sprint("register/", rand.IntN(registerKeys)), kind: registerKind(rand.IntN(3)), wanted: fmt.Sprintf("%d.%d", id, n)}
+		in := registerInput{
+			key: fmt.Sprint("register/", rand.IntN(registerKeys)), kind: registerKind(rand.IntN(3)),
+			wanted: fmt.Sprintf("%d.%d", id, n),
+		}
 		in.old = last[in.key]
 		op := porcupine.Operation{ClientId: client, Input: in, Call: time.Since(r.begin).Nanoseconds()}
 		out, err := doRegister(cli, in)

@@ -31,9 +31,13 @@ func TestWipedMemberRefusesToStart(t *testing.T) {
 	}{
 		{"everything", func(t *testing.T) { remove(t, victim.dir) }, "must not start from data directory"},
 		{"the raft log", func(t *testing.T) { remove(t, filepath.Join(victim.dir, "member/wal")) }, "part wal"},
-		{"what is in the raft log's directory", func(t *testing.T) { empty(t, filepath.Join(victim.dir, "member/wal")) }, "part wal"},
+		{"what is in the raft log's directory", func(t *testing.T) {
+			empty(t, filepath.Join(victim.dir, "member/wal"))
+		}, "part wal"},
 		{"the store", func(t *testing.T) { remove(t, filepath.Join(victim.dir, "member/db")) }, "part db"},
-		{"the metadata", func(t *testing.T) { remove(t, filepath.Join(victim.dir, "member/meta.json")) }, "meta.json\" is missing"},
+		{"the metadata", func(t *testing.T) {
+			remove(t, filepath.Join(victim.dir, "member/meta.json"))
+		}, "meta.json\" is missing"},
 	} {
 		t.Run(wipe.what, func(t *testing.T) {
 			copyDir(t, whole, victim.dir)

@@ -151,9 +151,11 @@ func (w *writers) check(cli *clientv3.Client) {
 	}
 	slices.Sort(missing)
 	if len(missing) > 0 {
-		w.t.Errorf("%d of %d acknowledged writes are missing or moved, among them %v", len(missing), len(w.acked), missing[:min(10, len(missing))])
+		w.t.Errorf("%d of %d acknowledged writes are missing or moved, among them %v", len(missing), len(w.acked),
+			missing[:min(10, len(missing))])
 	}
-	w.t.Logf("%d acknowledged writes, all there; %d more executed without the client's knowing", len(w.acked), len(stored)-len(w.acked))
+	w.t.Logf("%d acknowledged writes, all there; %d more executed without the client's knowing", len(w.acked),
+		len(stored)-len(w.acked))
 }
 
 // gaps are the longest times without an acknowledged write, one for each disturbance of a kind.
@@ -166,7 +168,8 @@ func (g gaps) report(t *testing.T, what string) {
 	slices.Sort(g)
 	units := func(d time.Duration) float64 { return float64(d) / float64(electionTimeout) }
 	median, longest := units(g[(len(g)-1)/2]), units(g[len(g)-1])
-	t.Logf("longest time without an acknowledged write, %s, %d times: median %.2f, max %.2f election timeouts of %v", what, len(g), median, longest, electionTimeout)
+	t.Logf("longest time without an acknowledged write, %s, %d times: median %.2f, max %.2f election timeouts of %v",
+		what, len(g), median, longest, electionTimeout)
 	if median > 3*2 || longest > 3*4 {
 		t.Errorf("%s: nobody could write for too long: %v", what, []time.Duration(g))
 	}

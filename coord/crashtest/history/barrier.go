@@ -19,15 +19,15 @@ type Visit struct {
 	Name       string
 	Generation int64 // as Gatherings know it
 	Token      int64 // of its entry
-	// Entering is when it called, Entered when it was let in, Leaving when it called to leave; Left when it was let out, 0
-	// if it was not seen to be.
+	// Entering is when it called, Entered when it was let in, Leaving when it called to leave; Left when it was let
+	// out, 0 if it was not seen to be.
 	Entering, Entered, Leaving, Left int64
 }
 
-// Met checks the visits of barriers of so many parties, those that were let in. Calls are when anybody called to enter, whether
-// it was let in or not. Of one generation there are at most so many visits, by different entries; nobody is let in before so
-// many have called, nor out before all the others of its generation have called to leave, unless they may have died. died says
-// from when on a party may have.
+// Met checks the visits of barriers of so many parties, those that were let in. Calls are when anybody called to enter,
+// whether it was let in or not. Of one generation there are at most so many visits, by different entries; nobody is let
+// in before so many have called, nor out before all the others of its generation have called to leave, unless they may
+// have died. died says from when on a party may have.
 func Met(visits []Visit, calls map[string][]int64, parties int, died func(Visit) (int64, bool)) error {
 	type meeting struct {
 		name       string
@@ -40,8 +40,11 @@ func Met(visits []Visit, calls map[string][]int64, parties int, died func(Visit)
 	}
 	for m, all := range meetings {
 		slices.SortFunc(all, func(a, b Visit) int { return cmp.Compare(a.Token, b.Token) })
-		if distinct := slices.CompactFunc(slices.Clone(all), func(a, b Visit) bool { return a.Token == b.Token }); len(distinct) != len(all) || len(all) > parties {
-			return fmt.Errorf("generation %d of %q has %d visits of %d entries, for %d parties", m.generation, m.name, len(all), len(distinct), parties)
+		if distinct := slices.CompactFunc(slices.Clone(all), func(a, b Visit) bool {
+			return a.Token == b.Token
+		}); len(distinct) != len(all) || len(all) > parties {
+			return fmt.Errorf("generation %d of %q has %d visits of %d entries, for %d parties", m.generation, m.name,
+				len(all), len(distinct), parties)
 		}
 		for _, v := range all {
 			if err := v.met(all, calls[m.name], parties, died); err != nil {
@@ -85,8 +88,8 @@ func NewGatherings() *Gatherings {
 	return &Gatherings{map[string]map[string]*mvccpb.KeyValue{}, map[string][]*coordv1.BarrierState{}}
 }
 
-// Apply takes over the events of one revision, or of several in order. A generation may only be opened while as many entries as
-// it has parties are there, each attached to the lease in its name, and only after the one before.
+// Apply takes over the events of one revision, or of several in order. A generation may only be opened while as many
+// entries as it has parties are there, each attached to the lease in its name, and only after the one before.
 func (g *Gatherings) Apply(events []*mvccpb.Event) error {
 	return eachRevision(events, g.applyRevision)
 }
@@ -139,7 +142,8 @@ func (g *Gatherings) open(name string, state *coordv1.BarrierState) error {
 		}
 	}
 	if int64(there) != state.Parties || state.Generation < last.Generation || state.First <= last.Last {
-		return fmt.Errorf("generation %d of %d parties is opened with %d there, after generation %d", state.Generation, state.Parties, there, last.Generation)
+		return fmt.Errorf("generation %d of %d parties is opened with %d there, after generation %d", state.Generation,
+			state.Parties, there, last.Generation)
 	}
 	g.opened[name] = append(g.opened[name], state)
 	return nil

@@ -47,12 +47,13 @@ type Op struct {
 
 func (op Op) weight() int { return max(1, op.Weight) }
 
-// Limits say how much of each name may be held at once: 1 for a mutex, which is also that of a name that is missing, the
-// permits of a semaphore; of a read-write lock any number that readers do not reach, which a writer has as its weight.
+// Limits say how much of each name may be held at once: 1 for a mutex, which is also that of a name that is missing,
+// the permits of a semaphore; of a read-write lock any number that readers do not reach, which a writer has as its
+// weight.
 type Limits map[string]int
 
-// Expiry says from which instant on the session behind a grant may have ended, by name and token. A grant that is missing
-// never lost its session.
+// Expiry says from which instant on the session behind a grant may have ended, by name and token. A grant that is
+// missing never lost its session.
 type Expiry map[Grant]int64
 
 // Grant names one grant.
@@ -106,15 +107,15 @@ func (s holders) downgraded(i int) holders {
 	return s
 }
 
-// input is an operation as the model sees it. vague: others may have stood in the queue unseen, so that finding the lock
-// taken proves nothing.
+// input is an operation as the model sees it. vague: others may have stood in the queue unseen, so that finding the
+// lock taken proves nothing.
 type input struct {
 	Op
 	vague bool
 }
 
-// Linearizable checks the operations name by name. It returns an error that says which name's history is wrong, or could
-// not be judged within patience.
+// Linearizable checks the operations name by name. It returns an error that says which name's history is wrong, or
+// could not be judged within patience.
 func Linearizable(ops []Op, limits Limits, expiry Expiry, patience time.Duration) error {
 	byName := make(map[string][]Op)
 	for _, op := range ops {
@@ -124,15 +125,18 @@ func Linearizable(ops []Op, limits Limits, expiry Expiry, patience time.Duration
 		model := fencedHolders(name, max(1, limits[name]), expiry)
 		switch porcupine.CheckOperationsTimeout(model, operations(ops), patience) {
 		case porcupine.Illegal:
-			return fmt.Errorf("the history of %q, %d operations, is not that of fenced holders of at most %d", name, len(ops), max(1, limits[name]))
+			return fmt.Errorf("the history of %q, %d operations, is not that of fenced holders of at most %d", name,
+				len(ops), max(1, limits[name]))
 		case porcupine.Unknown:
-			return fmt.Errorf("the history of %q, %d operations, could not be judged within %v", name, len(ops), patience)
+			return fmt.Errorf("the history of %q, %d operations, could not be judged within %v", name, len(ops),
+				patience)
 		}
 	}
 	return nil
 }
 
-// operations leaves out what tells nothing: operations that had no effect by their own account, and failed reads of one.
+// operations leaves out what tells nothing: operations that had no effect by their own account, and failed reads of
+// one.
 func operations(ops []Op) []porcupine.Operation {
 	var out []porcupine.Operation
 	for _, op := range ops {
@@ -143,7 +147,8 @@ func operations(ops []Op) []porcupine.Operation {
 			op.Return = math.MaxInt64
 		}
 		switch {
-		case op.Kind == Acquire && op.Outcome != OK, op.Kind == Try && op.Outcome == Unknown, op.Kind == Guarded && op.Outcome == Unknown:
+		case op.Kind == Acquire && op.Outcome != OK, op.Kind == Try && op.Outcome == Unknown, op.Kind == Guarded &&
+			op.Outcome == Unknown:
 			continue // it may have held for a moment that nobody saw; see vague
 		}
 		out = append(out, porcupine.Operation{
@@ -156,8 +161,8 @@ func operations(ops []Op) []porcupine.Operation {
 // grace is how long after its end a request that was given up, or whose session died, may still stand in the queue.
 const grace = int64(5 * time.Second)
 
-// vague says whether somebody else's request may have been in the queue during op without a grant that anybody was told of: one
-// that was given up, or one that was under way, for a session that dies is replaced and queues again.
+// vague says whether somebody else's request may have been in the queue during op without a grant that anybody was told
+// of: one that was given up, or one that was under way, for a session that dies is replaced and queues again.
 func vague(op Op, ops []Op) bool {
 	if op.Kind != Try || op.Outcome != Refused {
 		return false
@@ -188,7 +193,8 @@ func fencedHolders(name string, limit int, expiry Expiry) porcupine.Model {
 	return model.ToModel()
 }
 
-// step returns every state that may follow. expired says whether the session behind a token may have ended before an instant.
+// step returns every state that may follow. expired says whether the session behind a token may have ended before an
+// instant.
 func step(s holders, limit int, in input, out Outcome, expired func(token, now int64) bool) (next []any) {
 	for _, s := range s.survivors(func(token int64) bool { return expired(token, in.Return) }) {
 		for _, after := range s.after(limit, in, out) {

@@ -11,8 +11,8 @@ import (
 	"github.com/coord-dev/coord/proto/layout"
 )
 
-// Log rebuilds queues from the changes of their keys, in the order of the log. It knows the layout of the keys by itself: it
-// shall not share a mistake with what it judges.
+// Log rebuilds queues from the changes of their keys, in the order of the log. It knows the layout of the keys by
+// itself: it shall not share a mistake with what it judges.
 type Log struct {
 	revision int64
 	queues   map[string]*queue
@@ -22,8 +22,8 @@ type Log struct {
 type queue struct {
 	entries map[string]*mvccpb.KeyValue
 	used    bool // there was an entry of a session
-	// taken are the entries that were put on another lease than their own, with their create revisions: to be put back does not
-	// bring back what its session has lost.
+	// taken are the entries that were put on another lease than their own, with their create revisions: to be put back
+	// does not bring back what its session has lost.
 	taken  map[string]int64
 	reigns []Reign
 }
@@ -98,8 +98,8 @@ func (l *Log) applyRevision(revision int64, events []*mvccpb.Event) error {
 	return nil
 }
 
-// entryName is the name whose queue the key is in: all before its last slash. In what is not of etcd's layout a lease and an owner
-// id follow.
+// entryName is the name whose queue the key is in: all before its last slash. In what is not of etcd's layout a lease
+// and an owner id follow.
 func entryName(key string) (string, bool) {
 	slash := strings.LastIndexByte(key, '/')
 	if slash <= 0 {
@@ -119,9 +119,9 @@ func leaseOf(key string) (int64, bool) {
 // lingers says whether a lease is one on which the place of a holder that died is kept: those of no client begin so.
 func lingers(lease int64) bool { return uint64(lease)>>40 == 0xec696e }
 
-// reign notes who holds after a revision: the oldest key, if it is attached to the lease in its own name and nothing was created
-// with it. A key of another form, two of one transaction, and the place of a holder that died, which stands on a lease
-// that lingers, are granted to nobody, and nobody is behind them.
+// reign notes who holds after a revision: the oldest key, if it is attached to the lease in its own name and nothing
+// was created with it. A key of another form, two of one transaction, and the place of a holder that died, which stands
+// on a lease that lingers, are granted to nobody, and nobody is behind them.
 func (q *queue) reign(revision int64) error {
 	now := Reign{Revision: revision}
 	var first *mvccpb.KeyValue
@@ -205,8 +205,8 @@ type Observation struct {
 	Gap bool
 }
 
-// Observed checks what one observer was told: each observation is the state that the log had at its revision, and none is
-// left out between two, unless it says so (E3).
+// Observed checks what one observer was told: each observation is the state that the log had at its revision, and none
+// is left out between two, unless it says so (E3).
 func (l *Log) Observed(name string, seen []Observation) error {
 	reigns := append([]Reign{{}}, l.Reigns(name)...)
 	at := -1
@@ -216,7 +216,8 @@ func (l *Log) Observed(name string, seen []Observation) error {
 			at = inForce(reigns, o.Revision)
 		}
 		if at == len(reigns) || !same(reigns[at], o.Reign) {
-			return fmt.Errorf("observation %d of %q, (token %d, %q) at revision %d, is not what the log has next", i, name, o.Token, o.Value, o.Revision)
+			return fmt.Errorf("observation %d of %q, (token %d, %q) at revision %d, is not what the log has next", i,
+				name, o.Token, o.Value, o.Revision)
 		}
 	}
 	return nil

@@ -11,7 +11,11 @@ import (
 )
 
 func put(key, value string, lease, create, mod int64) *mvccpb.Event {
-	return &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), Lease: lease, CreateRevision: create, ModRevision: mod}}
+	return &mvccpb.Event{
+		Kv: &mvccpb.KeyValue{
+			Key: []byte(key), Value: []byte(value), Lease: lease, CreateRevision: create, ModRevision: mod,
+		},
+	}
 }
 
 func del(key string, mod int64) *mvccpb.Event {
@@ -47,7 +51,8 @@ func TestReplayFollowsTheQueue(t *testing.T) {
 }
 
 func TestReplayKeepsALingeringPlace(t *testing.T) {
-	l := reignsOf(t, put("a/1", "", 1, 2, 2), put("a/2", "", 2, 3, 3), put("a/1", "", statemachine.FirstLingering+9, 2, 4), del("a/1", 5))
+	l := reignsOf(t, put("a/1", "", 1, 2, 2), put("a/2", "", 2, 3, 3), put("a/1", "", statemachine.FirstLingering+9, 2,
+		4), del("a/1", 5))
 	var tokens []int64
 	for _, r := range l.Reigns("a") {
 		tokens = append(tokens, r.Token)
@@ -82,7 +87,8 @@ func TestReplayRefusesATokenThatFalls(t *testing.T) {
 }
 
 func TestObserved(t *testing.T) {
-	l := reignsOf(t, put("e/1", "x", 1, 2, 2), put("e/2", "y", 2, 3, 3), del("e/1", 4), put("e/2", "z", 2, 3, 5), del("e/2", 6))
+	l := reignsOf(t, put("e/1", "x", 1, 2, 2), put("e/2", "y", 2, 3, 3), del("e/1", 4), put("e/2", "z", 2, 3, 5),
+		del("e/2", 6))
 	o := func(revision, token int64, value string, gap bool) Observation {
 		return Observation{Reign{Revision: revision, Token: token, Value: []byte(value)}, gap}
 	}
