@@ -51,7 +51,9 @@ func (b *backend) ReadIndex(ctx context.Context) error { return known(b.s.system
 func (b *backend) Status() api.Status {
 	leader, term := b.s.system.group.Leader()
 	applied := b.s.system.group.Applied()
-	return api.Status{Leader: leader, Term: term, Learner: b.s.system.group.Learner(), Applied: applied, Committed: applied}
+	return api.Status{
+		Leader: leader, Term: term, Learner: b.s.system.group.Learner(), Applied: applied, Committed: applied,
+	}
 }
 
 func (b *backend) Members(ctx context.Context, linearizable bool) ([]*pb.Member, error) {
@@ -81,9 +83,11 @@ func (b *backend) Connected(id uint64) bool {
 	return false
 }
 
-// AddMember writes the member's addresses first: Raft knows members by id alone. Of several that are added at once through
-// different members, with one id or address, the log takes the first.
-func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool, check api.MembersCheck) (*pb.Member, error) {
+// AddMember writes the member's addresses first: Raft knows members by id alone. Of several that are added at once
+// through different members, with one id or address, the log takes the first.
+func (b *backend) AddMember(
+	ctx context.Context, peerURLs []string, learner bool, check api.MembersCheck,
+) (*pb.Member, error) {
 	raft, err := b.s.system.group.Membership(ctx)
 	if err != nil {
 		return nil, known(err)
@@ -118,8 +122,8 @@ func (b *backend) AddMember(ctx context.Context, peerURLs []string, learner bool
 	return &pb.Member{ID: id, PeerURLs: peerURLs, IsLearner: learner}, b.refresh(ctx)
 }
 
-// forget deletes the row of a member that was not added and will not be, for a caller who may have gone. Should it fail, or
-// should it be unknown whether the member is added, the leader deletes the row in a while (members.sweep).
+// forget deletes the row of a member that was not added and will not be, for a caller who may have gone. Should it
+// fail, or should it be unknown whether the member is added, the leader deletes the row in a while (members.sweep).
 func (b *backend) forget(id uint64) {
 	ctx, cancel := context.WithTimeout(b.s.ctx, publishTimeout)
 	defer cancel()
@@ -212,7 +216,9 @@ func (b *backend) UpdateMember(ctx context.Context, id uint64, peerURLs []string
 	if err := check(members); err != nil {
 		return err
 	}
-	return known(b.s.members.put(ctx, &raftv1.MemberPut{Member: &raftv1.Member{Id: id, PeerUrls: peerURLs}, Claim: true}))
+	return known(b.s.members.put(ctx, &raftv1.MemberPut{
+		Member: &raftv1.Member{Id: id, PeerUrls: peerURLs}, Claim: true,
+	}))
 }
 
 func (b *backend) TransferLeader(ctx context.Context, target uint64) error {

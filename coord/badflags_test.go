@@ -13,8 +13,12 @@ import (
 // What cannot work is refused before a directory is made or a port is taken.
 func TestBadFlagsLeaveNothing(t *testing.T) {
 	for what, edit := range map[string]func(*Config){
-		"heartbeat below the minimum": func(c *Config) { c.HeartbeatInterval, c.ElectionTimeout = 4*time.Millisecond, 100*time.Millisecond },
-		"heartbeat of 1 ms":           func(c *Config) { c.HeartbeatInterval, c.ElectionTimeout = time.Millisecond, 5*time.Millisecond },
+		"heartbeat below the minimum": func(c *Config) {
+			c.HeartbeatInterval, c.ElectionTimeout = 4*time.Millisecond, 100*time.Millisecond
+		},
+		"heartbeat of 1 ms": func(c *Config) {
+			c.HeartbeatInterval, c.ElectionTimeout = time.Millisecond, 5*time.Millisecond
+		},
 		"negative heartbeat":          func(c *Config) { c.HeartbeatInterval = -time.Second },
 		"election below heartbeats":   func(c *Config) { c.ElectionTimeout = 100 * time.Millisecond },
 		"election too long":           func(c *Config) { c.ElectionTimeout = time.Hour },
@@ -28,7 +32,8 @@ func TestBadFlagsLeaveNothing(t *testing.T) {
 		c := three()
 		c.DataDir, c.WALDir = filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "wal")
 		edit(&c)
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // a start that goes on waits for the other two members
+		// a start that goes on waits for the other two members
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		s, err := Start(ctx, c, zap.NewNop())
 		if err == nil {
 			t.Errorf("%s: started", what)

@@ -128,8 +128,8 @@ func (s *Server) findPeers() error {
 	return nil
 }
 
-// refusedByPeer hears why a peer does not talk to this member. One confused peer, or a stranger at its address, must not take
-// a healthy member down: see outcast for what does.
+// refusedByPeer hears why a peer does not talk to this member. One confused peer, or a stranger at its address, must
+// not take a healthy member down: see outcast for what does.
 func (s *Server) refusedByPeer(err *handshake.RefusedError) {
 	if !s.refused.fresh(err) {
 		return
@@ -137,7 +137,8 @@ func (s *Server) refusedByPeer(err *handshake.RefusedError) {
 	s.log.Warn("a peer refuses this member, or is refused", zap.Bool("proven", err.Proven), zap.Error(err))
 }
 
-// refusalEvery is the time between two lines that say the same of a peer: a refusal is repeated once a second while it lasts.
+// refusalEvery is the time between two lines that say the same of a peer: a refusal is repeated once a second while it
+// lasts.
 const refusalEvery = 30 * time.Second
 
 // refusalLog remembers what was said last of each peer.
@@ -172,11 +173,12 @@ func (s *Server) outcast(err *handshake.RefusedError) {
 		s.fail(ErrRemoved)
 		return
 	}
-	s.fail(fmt.Errorf("a majority of the voters refuses this member and its data directory %q; member %s says: %s", s.cfg.DataDir, hex(err.Peer), err.Reason))
+	s.fail(fmt.Errorf("a majority of the voters refuses this member and its data directory %q; member %s says: %s",
+		s.cfg.DataDir, hex(err.Peer), err.Reason))
 }
 
-// knownPeers are the peer addresses to begin with: what the flags say of founding members. The members' rows in the store
-// overrule them as soon as it is open.
+// knownPeers are the peer addresses to begin with: what the flags say of founding members. The members' rows in the
+// store overrule them as soon as it is open.
 func (s *Server) knownPeers() map[uint64][]string {
 	known := make(map[uint64][]string)
 	initial, err := s.cfg.InitialMembers()
@@ -205,7 +207,9 @@ func (l *listeners) serveBeforeRaft(log *zap.Logger, port *netlimit.Port, handle
 	var stops []func()
 	for _, each := range l.peer {
 		borrowed := &borrowedListener{TCPListener: each.(*net.TCPListener)}
-		server := &http.Server{Handler: guard.HTTP(log, "peer page", handler), ReadTimeout: pageTimeout, WriteTimeout: pageTimeout}
+		server := &http.Server{
+			Handler: guard.HTTP(log, "peer page", handler), ReadTimeout: pageTimeout, WriteTimeout: pageTimeout,
+		}
 		gone := make(chan struct{})
 		go func() {
 			defer guard.Recover(log, "peer page")

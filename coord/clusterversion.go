@@ -10,8 +10,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// raiseVersion raises the cluster's version, by one, if this member leads and all members have announced that they know the next one.
-// The log decides: it refuses a raise that a row speaks against by then.
+// raiseVersion raises the cluster's version, by one, if this member leads and all members have announced that they know
+// the next one. The log decides: it refuses a raise that a row speaks against by then.
 func (m *members) raiseVersion(raft *group.Membership) {
 	next := m.s.system.Machine.Version() + 1
 	if next > raftv1.MaxVersion || !m.s.system.group.IsLeader() || !m.allKnow(raft, next) {
@@ -23,7 +23,8 @@ func (m *members) raiseVersion(raft *group.Membership) {
 		m.s.log.Warn("raising the version of the cluster", zap.Uint32("version", uint32(next)), zap.Error(err))
 		return
 	}
-	m.s.log.Info("the cluster has a new version: no member can go back to a release that does not know it", zap.Uint32("version", uint32(next)))
+	m.s.log.Info("the cluster has a new version: no member can go back to a release that does not know it",
+		zap.Uint32("version", uint32(next)))
 	m.changed() // and the next
 }
 

@@ -128,13 +128,14 @@ type Config struct {
 	DNSTTL time.Duration
 	// NoServiceProbes keeps this member from probing registered instances that ask for it while it leads.
 	NoServiceProbes bool
-	// ProbeDeny and ProbeAllow are addresses, or ranges such as 10.0.0.0/8, to which probes do not or do connect: the longest
-	// range that holds an address decides. Denied by default are link-local addresses, those of clouds' metadata services,
-	// multicast and unspecified ones, and this machine's loopback unless clients are served on loopback alone.
+	// ProbeDeny and ProbeAllow are addresses, or ranges such as 10.0.0.0/8, to which probes do not or do connect: the
+	// longest range that holds an address decides. Denied by default are link-local addresses, those of clouds'
+	// metadata services, multicast and unspecified ones, and this machine's loopback unless clients are served on
+	// loopback alone.
 	ProbeDeny, ProbeAllow []string
 
-	// OnFatal is called with one line, logged before, when the member cannot go on and the process must end: its disk failed, or what
-	// is in the log cannot be applied. It should not return. Nil: the process exits with status 1.
+	// OnFatal is called with one line, logged before, when the member cannot go on and the process must end: its disk
+	// failed, or what is in the log cannot be applied. It should not return. Nil: the process exits with status 1.
 	OnFatal func(line string)
 
 	// LogLevel is debug, info, warn, error, panic or fatal. Default info.
@@ -214,7 +215,8 @@ func (c *Config) Validate() error {
 
 func (c *Config) checkNames() error {
 	if strings.ContainsAny(c.Name, ",=") {
-		return fmt.Errorf("--name %q: a name must not contain a comma or an equals sign, as --initial-cluster could not name it", c.Name)
+		return fmt.Errorf("--name %q: a name must not contain a comma or an equals sign, as --initial-cluster could "+
+			"not name it", c.Name)
 	}
 	if c.WALDir != "" && c.WALDir == c.DataDir {
 		return fmt.Errorf("--wal-dir %q must not be the data directory itself", c.WALDir)
@@ -238,13 +240,16 @@ func (c *Config) checkURLs() error {
 		}
 	}
 	if both := firstShared(c.ListenClientURLs, c.ListenPeerURLs); both != "" {
-		return fmt.Errorf("--listen-client-urls and --listen-peer-urls both have %s: clients and peers need a port each", both)
+		return fmt.Errorf("--listen-client-urls and --listen-peer-urls both have %s: clients and peers need a "+
+			"port each", both)
 	}
 	if len(c.AdvertiseClientURLs) == 0 {
-		return fmt.Errorf("--advertise-client-urls is required when --listen-client-urls is set explicitly (to %s)", strings.Join(c.ListenClientURLs, ","))
+		return fmt.Errorf("--advertise-client-urls is required when --listen-client-urls is set explicitly (to %s)",
+			strings.Join(c.ListenClientURLs, ","))
 	}
 	if len(c.InitialAdvertisePeerURLs) == 0 {
-		return fmt.Errorf("--initial-advertise-peer-urls is required when --listen-peer-urls is a wildcard address (%s)", strings.Join(c.ListenPeerURLs, ","))
+		return fmt.Errorf("--initial-advertise-peer-urls is required when --listen-peer-urls is a wildcard "+
+			"address (%s)", strings.Join(c.ListenPeerURLs, ","))
 	}
 	return nil
 }
@@ -258,16 +263,19 @@ func (c *Config) checkTimes() error {
 		return fmt.Errorf("--election-timeout must be a whole number of milliseconds above 0 (set to %v)", election)
 	}
 	if election > maxElectionTimeout {
-		return fmt.Errorf("--election-timeout[%vms] is too long, and should be set less than %vms", election.Milliseconds(), maxElectionTimeout.Milliseconds())
+		return fmt.Errorf("--election-timeout[%vms] is too long, and should be set less than %vms",
+			election.Milliseconds(), maxElectionTimeout.Milliseconds())
 	}
 	if 5*heartbeat > election {
-		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]", election.Milliseconds(), heartbeat.Milliseconds())
+		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]",
+			election.Milliseconds(), heartbeat.Milliseconds())
 	}
 	if err := host.CheckTiming(heartbeat, election); err != nil {
 		return fmt.Errorf("--heartbeat-interval and --election-timeout: %w", err)
 	}
 	if c.WatchProgressNotifyInterval < minProgressInterval {
-		return fmt.Errorf("--watch-progress-notify-interval must be at least %v (set to %v)", minProgressInterval, c.WatchProgressNotifyInterval)
+		return fmt.Errorf("--watch-progress-notify-interval must be at least %v (set to %v)", minProgressInterval,
+			c.WatchProgressNotifyInterval)
 	}
 	return nil
 }
@@ -292,7 +300,8 @@ func (c *Config) checkRegistry() error {
 		}
 	}
 	if c.DNSTTL < 0 || c.DNSTTL > maxDNSTTL || c.DNSTTL%time.Second != 0 {
-		return fmt.Errorf("--dns-ttl must be a whole number of seconds between 0s and %v (set to %v)", maxDNSTTL, c.DNSTTL)
+		return fmt.Errorf("--dns-ttl must be a whole number of seconds between 0s and %v (set to %v)", maxDNSTTL,
+			c.DNSTTL)
 	}
 	for flag, list := range map[string][]string{"--probe-deny": c.ProbeDeny, "--probe-allow": c.ProbeAllow} {
 		if _, err := parsePrefixes(list); err != nil {
@@ -313,8 +322,8 @@ func parsePrefixes(list []string) (out []netip.Prefix, err error) {
 	return out, nil
 }
 
-// probePolicy is the policy of a valid configuration. Where clients are told of loopback addresses alone, all there is runs on
-// one machine.
+// probePolicy is the policy of a valid configuration. Where clients are told of loopback addresses alone, all there is
+// runs on one machine.
 func (c *Config) probePolicy() *registry.Policy {
 	deny, _ := parsePrefixes(c.ProbeDeny)
 	allow, _ := parsePrefixes(c.ProbeAllow)

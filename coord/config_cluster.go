@@ -121,7 +121,8 @@ func (c *Config) checkCluster() error {
 	}
 	me, ok := c.LocalMember()
 	if !ok {
-		return fmt.Errorf("couldn't find local name %q in the initial cluster configuration (--initial-cluster=%s)", c.Name, c.InitialCluster)
+		return fmt.Errorf("couldn't find local name %q in the initial cluster configuration (--initial-cluster=%s)",
+			c.Name, c.InitialCluster)
 	}
 	if c.ClusterState == ClusterStateExisting {
 		// The member was announced before, so etcd does not ask for its addresses again.
@@ -134,7 +135,8 @@ func checkDistinct(members []InitialMember) error {
 	owner := make(map[string]string)
 	for _, m := range members {
 		if m.ID == 0 {
-			return fmt.Errorf("--initial-cluster: member %q with peer URLs %s has the id 0, which cannot be used: change its URL or --initial-cluster-token", m.Name, strings.Join(m.PeerURLs, ","))
+			return fmt.Errorf("--initial-cluster: member %q with peer URLs %s has the id 0, which cannot be used: "+
+				"change its URL or --initial-cluster-token", m.Name, strings.Join(m.PeerURLs, ","))
 		}
 		for _, u := range m.PeerURLs {
 			other, taken := owner[canonicalURL(u)]
@@ -143,7 +145,8 @@ func checkDistinct(members []InitialMember) error {
 			}
 			if taken {
 				pair := slices.Sorted(slices.Values([]string{other, m.Name}))
-				return fmt.Errorf("--initial-cluster has duplicate url %s for members %q and %q: each member needs its own", u, pair[0], pair[1])
+				return fmt.Errorf("--initial-cluster has duplicate url %s for members %q and %q: each member needs "+
+					"its own", u, pair[0], pair[1])
 			}
 			owner[canonicalURL(u)] = m.Name
 		}
@@ -156,12 +159,14 @@ func (c *Config) checkAdvertised(me InitialMember) error {
 	advertised := strings.Join(c.InitialAdvertisePeerURLs, ",")
 	for _, u := range me.PeerURLs {
 		if firstShared(c.InitialAdvertisePeerURLs, []string{u}) == "" {
-			return fmt.Errorf("--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s", c.Name, u, advertised)
+			return fmt.Errorf("--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s", c.Name,
+				u, advertised)
 		}
 	}
 	for _, u := range c.InitialAdvertisePeerURLs {
 		if firstShared(me.PeerURLs, []string{u}) == "" {
-			return fmt.Errorf("--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s", u, c.InitialCluster)
+			return fmt.Errorf("--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s", u,
+				c.InitialCluster)
 		}
 	}
 	return nil

@@ -55,7 +55,11 @@ func TestZeroConfigIsAWorkingSingleMember(t *testing.T) {
 }
 
 func TestDefaultsFollowWhatIsGiven(t *testing.T) {
-	c := Config{Name: "m1", ListenClientURLs: []string{"http://127.0.0.1:7001"}, ListenPeerURLs: []string{"http://127.0.0.1:7002", "http://127.0.0.1:7003"}, QuotaBackendBytes: -1, DiskReserve: -1}
+	c := Config{
+		Name: "m1", ListenClientURLs: []string{"http://127.0.0.1:7001"},
+		ListenPeerURLs: []string{"http://127.0.0.1:7002", "http://127.0.0.1:7003"}, QuotaBackendBytes: -1,
+		DiskReserve: -1,
+	}
 	c.EnsureDefaults()
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
@@ -86,7 +90,9 @@ func TestValidConfigs(t *testing.T) {
 			c.InitialAdvertisePeerURLs = []string{"http://127.0.0.1:12381", "http://127.0.0.1:12380"}
 			c.InitialCluster += ",a=http://127.0.0.1:12381"
 		},
-		"https to clients behind a proxy": func(c *Config) { c.AdvertiseClientURLs = []string{"https://coord.example.com:443"} },
+		"https to clients behind a proxy": func(c *Config) {
+			c.AdvertiseClientURLs = []string{"https://coord.example.com:443"}
+		},
 		"existing does not compare addresses": func(c *Config) {
 			c.ClusterState, c.InitialAdvertisePeerURLs = "existing", []string{"http://127.0.0.1:9"}
 		},
@@ -125,7 +131,9 @@ func TestInvalidConfigs(t *testing.T) {
 		"given twice":      {func(c *Config) { c.ListenPeerURLs = []string{"http://127.0.0.1:1", "http://127.0.0.1:1"} }, `--listen-peer-urls: http://127.0.0.1:1 is given twice`},
 		"one port for two": {func(c *Config) { c.ListenPeerURLs = []string{"http://localhost:12379"} }, `--listen-client-urls and --listen-peer-urls both have http://localhost:12379: clients and peers need a port each`},
 		"wildcard peer":    {func(c *Config) { c.InitialAdvertisePeerURLs = []string{"http://0.0.0.0:1"} }, `--initial-advertise-peer-urls "http://0.0.0.0:1": 0.0.0.0 stands for every address of this machine, other members need one to connect to`},
-		"wildcard unsaid": {func(c *Config) { c.ListenPeerURLs, c.InitialAdvertisePeerURLs = []string{"http://0.0.0.0:12380"}, nil },
+		"wildcard unsaid": {func(c *Config) {
+			c.ListenPeerURLs, c.InitialAdvertisePeerURLs = []string{"http://0.0.0.0:12380"}, nil
+		},
 			`--initial-advertise-peer-urls is required when --listen-peer-urls is a wildcard address (http://0.0.0.0:12380)`},
 		"clients not told":     {func(c *Config) { c.AdvertiseClientURLs = nil }, `--advertise-client-urls is required when --listen-client-urls is set explicitly (to http://127.0.0.1:12379)`},
 		"name missing":         {func(c *Config) { c.Name = "d" }, `couldn't find local name "d" in the initial cluster configuration (--initial-cluster=` + three().InitialCluster + `)`},
@@ -238,7 +246,8 @@ func TestExpectedIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := c.ExpectedIdentity()
-	if want := ClusterID([]uint64{members[0].ID, members[1].ID, members[2].ID}); id.ClusterID != want || id.MemberID != 0 || id.Name != "a" || id.PeerURLs[0] != "http://127.0.0.1:12380" {
+	if want := ClusterID([]uint64{members[0].ID, members[1].ID, members[2].ID}); id.ClusterID != want ||
+		id.MemberID != 0 || id.Name != "a" || id.PeerURLs[0] != "http://127.0.0.1:12380" {
 		t.Errorf("a founding member expects %+v", id)
 	}
 	c.ClusterState = ClusterStateExisting

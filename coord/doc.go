@@ -1,5 +1,5 @@
-// Package coord is one member of a coord cluster: it puts together the replicated log, the state machine, the lease clock,
-// the watch hub and the services, and starts and stops them in the right order.
+// Package coord is one member of a coord cluster: it puts together the replicated log, the state machine, the lease
+// clock, the watch hub and the services, and starts and stops them in the right order.
 //
 // # Who runs which goroutine
 //
@@ -17,6 +17,7 @@
 //	recipesvc  Service               see coord/internal/recipesvc
 //	stream     stream                four for each native stream, and one for each channel in it
 //
-// The apply goroutine is Dragonboat's. It calls the state machine, which tells the observers in a fixed order: lease clock,
-// native streams, watch hub, members, proposer. Whoever waits for a result therefore finds everything else up to date.
+// The apply goroutine is Dragonboat's. It calls the state machine, which tells the observers in a fixed order: lease
+// clock, native streams, watch hub, members, proposer. Whoever waits for a result therefore finds everything else up to
+// date.
 package coord

@@ -10,11 +10,12 @@ import (
 	"github.com/coord-dev/coord/coord/internal/netlimit"
 )
 
-// files says who may have how many file descriptors, so that connections never take those without which the log and the store
-// cannot open their next file. Sums stay below the process' limit.
+// files says who may have how many file descriptors, so that connections never take those without which the log and the
+// store cannot open their next file. Sums stay below the process' limit.
 type files struct {
-	limit   int
-	store   int // of all stores together; twice that is kept for them, since tables that are being read stay open beyond it
+	limit int
+	// of all stores together; twice that is kept for them, since tables that are being read stay open beyond it
+	store   int
 	log     int
 	probes  int // connections to what is probed
 	peers   int // connections on the peer ports that have not proved to be a member's
@@ -25,8 +26,9 @@ type files struct {
 const (
 	// minFiles is the smallest limit of open files to start with.
 	minFiles = 512
-	// fixedFiles are kept for all that has no bound of its own here: listeners, files that are being written beside those the
-	// stores keep open, snapshots on their way, lookups of names, and the connections of members to each other.
+	// fixedFiles are kept for all that has no bound of its own here: listeners, files that are being written beside
+	// those the stores keep open, snapshots on their way, lookups of names, and the connections of members to each
+	// other.
 	fixedFiles = 160
 	// maxClients bounds the connections of clients where the limit of open files does not: each has buffers.
 	maxClients = 100_000
@@ -35,7 +37,8 @@ const (
 // shareFiles divides a limit.
 func shareFiles(limit int) (files, error) {
 	if limit < minFiles {
-		return files{}, fmt.Errorf("the limit of open files is %d, at least %d are needed: raise it (ulimit -n, LimitNOFILE= of systemd)", limit, minFiles)
+		return files{}, fmt.Errorf("the limit of open files is %d, at least %d are needed: raise it (ulimit -n, "+
+			"LimitNOFILE= of systemd)", limit, minFiles)
 	}
 	f := files{
 		limit: limit,

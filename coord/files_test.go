@@ -15,7 +15,9 @@ func TestShareFiles(t *testing.T) {
 		if sum := fixedFiles + 2*f.store + f.log + f.probes + f.peers + f.dns + f.clients; sum > limit {
 			t.Errorf("of %d, %d are given away: %+v", limit, sum, f)
 		}
-		for what, n := range map[string]int{"store": f.store, "log": f.log, "probes": f.probes, "peers": f.peers, "dns": f.dns, "clients": f.clients} {
+		for what, n := range map[string]int{
+			"store": f.store, "log": f.log, "probes": f.probes, "peers": f.peers, "dns": f.dns, "clients": f.clients,
+		} {
 			if n < 16 {
 				t.Errorf("of %d, %s has %d", limit, what, n)
 			}

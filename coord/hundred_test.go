@@ -23,8 +23,9 @@ import (
 // hundred is how many keyspaces the test opens in one process, beside the member's own.
 const hundred = 100
 
-// TestHundredKeyspaces opens a hundred keyspaces in one process and uses each: they are apart, one server serves them, and it
-// closes with all of them open. What each costs is printed: what a member of many keyspaces has to do about it comes later.
+// TestHundredKeyspaces opens a hundred keyspaces in one process and uses each: they are apart, one server serves them,
+// and it closes with all of them open. What each costs is printed: what a member of many keyspaces has to do about it
+// comes later.
 func TestHundredKeyspaces(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a hundred stores, for some seconds")
@@ -78,7 +79,8 @@ func TestHundredKeyspaces(t *testing.T) {
 		ms(opened)/hundred, longest.Milliseconds(), led.Milliseconds())
 	t.Logf("memory: %.2f MB of the process each, %d goroutines each", (resident(t)-before)/hundred/1e6,
 		runtime.NumGoroutine()/hundred)
-	t.Logf("idle: %.1f %% of a core with one keyspace, %.1f %% with %d", 100*idleOfOne, 100*idle(2*time.Second), hundred+1)
+	t.Logf("idle: %.1f %% of a core with one keyspace, %.1f %% with %d", 100*idleOfOne, 100*idle(2*time.Second),
+		hundred+1)
 	for _, k := range all {
 		k.Close()
 	}

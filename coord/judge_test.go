@@ -52,12 +52,15 @@ func TestCheckCommandKnowsKinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	entry := func(c raftv1.Command) []byte {
-		return raftv1.AppendEntry(nil, &raftv1.Entry{Member: 7, Boot: 1, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindTick}, c}})
+		return raftv1.AppendEntry(nil, &raftv1.Entry{
+			Member: 7, Boot: 1, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindTick}, c},
+		})
 	}
 	later := entry(raftv1.Command{Kind: raftv1.KindTick})
 	later[0]++
 	for what, data := range map[string][]byte{
-		"version": later, "command": entry(raftv1.Command{Kind: 99}), "request": entry(raftv1.Command{Kind: raftv1.KindRequests, Body: requests}),
+		"version": later, "command": entry(raftv1.Command{Kind: 99}),
+		"request": entry(raftv1.Command{Kind: raftv1.KindRequests, Body: requests}),
 	} {
 		if err := checkCommand(7, data); !errors.Is(err, raftv1.ErrUnknown) {
 			t.Errorf("%s: %v", what, err)
@@ -75,7 +78,10 @@ func TestCheckCommandKnowsProcedures(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, proposer := range []uint64{0, 7} {
-			entry := &raftv1.Entry{Member: 7, Boot: 1, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindTick}, {Kind: raftv1.KindCall, Body: body}}}
+			entry := &raftv1.Entry{
+				Member: 7, Boot: 1, Number: 1, Commands: []raftv1.Command{{Kind: raftv1.KindTick},
+					{Kind: raftv1.KindCall, Body: body}},
+			}
 			if err := checkCommand(proposer, raftv1.AppendEntry(nil, entry)); !errors.Is(err, want) {
 				t.Errorf("a call of %q: %v, want %v", name, err, want)
 			}

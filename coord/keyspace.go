@@ -29,8 +29,8 @@ type servedKeyspace struct {
 	last   *lastEntries
 }
 
-// lastEntries has, by shard, the number of the last entry that this process has proposed in a keyspace that it closed: one
-// that opens the keyspace again counts on from there.
+// lastEntries has, by shard, the number of the last entry that this process has proposed in a keyspace that it closed:
+// one that opens the keyspace again counts on from there.
 type lastEntries struct {
 	mu sync.Mutex
 	of map[uint64]uint64
@@ -81,13 +81,14 @@ func (s *Server) newKeyspace(o keyspaceOptions) *servedKeyspace {
 	return k
 }
 
-// open starts the replica on the server's host, and returns when its store is open. founding are the members of a cluster that is being
-// founded, nil for a member that joins.
+// open starts the replica on the server's host, and returns when its store is open. founding are the members of a
+// cluster that is being founded, nil for a member that joins.
 func (k *servedKeyspace) open(ctx context.Context, s *Server, founding map[uint64]string) error {
 	events := k.events
 	leader := events.Leader
 	events.Leader = func(id, term uint64) {
-		s.log.Info("leader changed", zap.Uint64("shard", k.shard), zap.String("leader", hex(id)), zap.Uint64("term", term))
+		s.log.Info("leader changed", zap.Uint64("shard", k.shard), zap.String("leader", hex(id)),
+			zap.Uint64("term", term))
 		if leader != nil {
 			leader(id, term)
 		}
@@ -108,7 +109,9 @@ func (k *servedKeyspace) open(ctx context.Context, s *Server, founding map[uint6
 
 // tick lets the log time of the keyspace pass while this member leads, until ctx ends.
 func (k *servedKeyspace) tick(ctx context.Context, patience time.Duration) {
-	runner := &leaseclock.Runner{Clock: k.Clock, Leads: k.group.IsLeader, Propose: k.Proposer.Propose, Patience: patience}
+	runner := &leaseclock.Runner{
+		Clock: k.Clock, Leads: k.group.IsLeader, Propose: k.Proposer.Propose, Patience: patience,
+	}
 	runner.Run(ctx)
 }
 

@@ -75,7 +75,8 @@ func listenAll(flag string, urls, advertised []string) (open []net.Listener, err
 	return open, nil
 }
 
-// Times of HTTP/1 connections: nobody has a reason to read or send a page slowly. Who scrapes metrics keeps a connection.
+// Times of HTTP/1 connections: nobody has a reason to read or send a page slowly. Who scrapes metrics keeps a
+// connection.
 const (
 	pageTimeout = 30 * time.Second
 	pageIdle    = 5 * time.Minute
@@ -87,7 +88,8 @@ const (
 func (l *listeners) servePages(log *zap.Logger, handler http.Handler) {
 	l.pages = &http.Server{
 		Handler: guard.HTTP(log, "page", handler), ErrorLog: zap.NewStdLog(log), MaxHeaderBytes: maxPageHeader,
-		ReadHeaderTimeout: netlimit.HandshakeTimeout, ReadTimeout: pageTimeout, WriteTimeout: pageTimeout, IdleTimeout: pageIdle,
+		ReadHeaderTimeout: netlimit.HandshakeTimeout, ReadTimeout: pageTimeout, WriteTimeout: pageTimeout,
+		IdleTimeout: pageIdle,
 	}
 }
 

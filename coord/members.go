@@ -111,16 +111,16 @@ func (m *members) removed(id uint64) bool {
 	return m.raft != nil && slices.Contains(m.raft.Removed, id)
 }
 
-// strayPatience is how long a row may have no member: its member is added behind it, which takes no longer than a request
-// may. strayPause lies between two looks at such rows.
+// strayPatience is how long a row may have no member: its member is added behind it, which takes no longer than a
+// request may. strayPause lies between two looks at such rows.
 const (
 	strayPatience = 30 * time.Second
 	strayPause    = 5 * time.Second
 )
 
-// sweep deletes rows that have no member, if this member leads: of those removed through themselves, who could not do it, and
-// of those never added, whose outcome nobody learnt or whose adder died. The latter are excluded first, so that a request
-// which is still under way adds nobody without a row. Who leads next does what is left.
+// sweep deletes rows that have no member, if this member leads: of those removed through themselves, who could not do
+// it, and of those never added, whose outcome nobody learnt or whose adder died. The latter are excluded first, so that
+// a request which is still under way adds nobody without a row. Who leads next does what is left.
 func (m *members) sweep(raft *group.Membership, now time.Time) {
 	ctx, cancel := context.WithTimeout(m.s.ctx, publishTimeout)
 	defer cancel()
@@ -131,7 +131,8 @@ func (m *members) sweep(raft *group.Membership, now time.Time) {
 		}
 		m.s.log.Info("a member was not added: its row is deleted", zap.String("member", hex(id)))
 		if err := m.remove(ctx, id); err != nil {
-			m.s.log.Warn("deleting the row of a member that was not added", zap.String("member", hex(id)), zap.Error(err))
+			m.s.log.Warn("deleting the row of a member that was not added", zap.String("member", hex(id)),
+				zap.Error(err))
 		}
 	}
 	if !m.s.system.group.IsLeader() {
@@ -312,7 +313,8 @@ func (m *members) list() []datadir.Member {
 	var list []datadir.Member
 	for _, each := range m.describe(m.known()) {
 		list = append(list, datadir.Member{
-			ID: each.ID, PeerURLs: each.PeerURLs, IsLearner: each.IsLearner, Name: each.Name, ClientURLs: each.ClientURLs,
+			ID: each.ID, PeerURLs: each.PeerURLs, IsLearner: each.IsLearner, Name: each.Name,
+			ClientURLs: each.ClientURLs,
 		})
 	}
 	return list
@@ -366,7 +368,8 @@ func (s *Server) publish() error {
 		if err == nil {
 			s.log.Info("ready to serve client requests",
 				zap.String("member", hex(s.identity.MemberID)), zap.String("cluster", hex(s.identity.ClusterID)),
-				zap.String("history", hex(s.system.Machine.History().ID())), zap.Strings("client-urls", s.cfg.ListenClientURLs))
+				zap.String("history", hex(s.system.Machine.History().ID())),
+				zap.Strings("client-urls", s.cfg.ListenClientURLs))
 			close(s.ready)
 			return nil
 		}
@@ -390,7 +393,8 @@ func (s *Server) tryPublish(ctx context.Context) error {
 	}
 	if row := s.members.row(me.Id); row == nil || len(row.PeerUrls) == 0 {
 		me.PeerUrls = s.identity.PeerURLs
-	} else if row.Name == me.Name && slices.Equal(row.ClientUrls, me.ClientUrls) && row.MinVersion == me.MinVersion && row.MaxVersion == me.MaxVersion {
+	} else if row.Name == me.Name && slices.Equal(row.ClientUrls, me.ClientUrls) && row.MinVersion == me.MinVersion &&
+		row.MaxVersion == me.MaxVersion {
 		return nil // nothing new
 	}
 	if err := s.members.put(ctx, &raftv1.MemberPut{Member: me}); err != nil {
@@ -411,7 +415,9 @@ func (s *Server) publishFounders(ctx context.Context) error {
 		if !ok || s.members.row(id) != nil {
 			continue
 		}
-		if err := s.members.put(ctx, &raftv1.MemberPut{Member: &raftv1.Member{Id: id, PeerUrls: founder.PeerURLs}}); err != nil {
+		if err := s.members.put(ctx, &raftv1.MemberPut{
+			Member: &raftv1.Member{Id: id, PeerUrls: founder.PeerURLs},
+		}); err != nil {
 			return err
 		}
 	}

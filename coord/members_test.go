@@ -53,8 +53,11 @@ func checkRows(t *testing.T, c *coordtest.Cluster, n int, except ...int) {
 	}
 }
 
-// atOnce asks each client at the same time, and returns how many were not refused. The others were refused as want says.
-func atOnce(t *testing.T, clients []pb.ClusterClient, want []error, ask func(i int, client pb.ClusterClient) error) (done int) {
+// atOnce asks each client at the same time, and returns how many were not refused. The others were refused as want
+// says.
+func atOnce(
+	t *testing.T, clients []pb.ClusterClient, want []error, ask func(i int, client pb.ClusterClient) error,
+) (done int) {
 	t.Helper()
 	answers := make(chan error)
 	for i, client := range clients {
@@ -102,7 +105,8 @@ func TestAddressClaimedAtOnce(t *testing.T) {
 		url[0] = fmt.Sprintf("http://127.0.0.1:%d", 20151+round)
 		n = atOnce(t, clients, taken, func(i int, client pb.ClusterClient) error {
 			m := before.Members[i]
-			_, err := client.MemberUpdate(t.Context(), &pb.MemberUpdateRequest{ID: m.ID, PeerURLs: append(url, m.PeerURLs...)})
+			_, err := client.MemberUpdate(t.Context(),
+				&pb.MemberUpdateRequest{ID: m.ID, PeerURLs: append(url, m.PeerURLs...)})
 			return err
 		})
 		if n != 1 {
@@ -111,8 +115,8 @@ func TestAddressClaimedAtOnce(t *testing.T) {
 	}
 }
 
-// Whoever adds a member may die between its row and the change, or not learn what became of the change: the leader deletes
-// the row, of which no member can come any more.
+// Whoever adds a member may die between its row and the change, or not learn what became of the change: the leader
+// deletes the row, of which no member can come any more.
 func TestRowsWithoutMembersAreSwept(t *testing.T) {
 	c := coordtest.Start(t, coordtest.Options{Members: 1})
 	c.WaitLeader()
@@ -121,10 +125,11 @@ func TestRowsWithoutMembersAreSwept(t *testing.T) {
 	if err := s.PutRow(t.Context(), row); err != nil {
 		t.Fatal(err)
 	}
-	again := atOnce(t, clusterClients(t, c), []error{rpctypes.ErrPeerURLExist}, func(_ int, client pb.ClusterClient) error {
-		_, err := client.MemberAdd(t.Context(), &pb.MemberAddRequest{PeerURLs: row.PeerUrls, IsLearner: true})
-		return err
-	})
+	again := atOnce(t, clusterClients(t, c), []error{rpctypes.ErrPeerURLExist},
+		func(_ int, client pb.ClusterClient) error {
+			_, err := client.MemberAdd(t.Context(), &pb.MemberAddRequest{PeerURLs: row.PeerUrls, IsLearner: true})
+			return err
+		})
 	if again != 0 {
 		t.Error("another member has the address of one that is being added")
 	}
@@ -141,7 +146,8 @@ func TestRowsWithoutMembersAreSwept(t *testing.T) {
 	if err := s.AddLearner(t.Context(), row.Id); !errors.Is(err, group.ErrRejected) {
 		t.Errorf("a member whose row was swept is added: %v", err)
 	}
-	if _, err := clusterClients(t, c)[0].MemberAdd(t.Context(), &pb.MemberAddRequest{PeerURLs: row.PeerUrls, IsLearner: true}); err != nil {
+	if _, err := clusterClients(t, c)[0].MemberAdd(t.Context(),
+		&pb.MemberAddRequest{PeerURLs: row.PeerUrls, IsLearner: true}); err != nil {
 		t.Errorf("its address is not free: %v", err)
 	}
 	checkRows(t, c, 2)
@@ -161,7 +167,8 @@ func TestLearnersAddedAtOnce(t *testing.T) {
 		for i, client := range clients {
 			go func() {
 				url := fmt.Sprintf("http://127.0.0.1:%d", 20001+3*round+i)
-				resp, err := client.MemberAdd(t.Context(), &pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: true})
+				resp, err := client.MemberAdd(t.Context(),
+					&pb.MemberAddRequest{PeerURLs: []string{url}, IsLearner: true})
 				answers <- answer{resp, err}
 			}()
 		}
@@ -226,7 +233,8 @@ func TestMemberRemovedThroughItself(t *testing.T) {
 		}
 		conn.Close()
 	}
-	_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(1500 * time.Millisecond)) // several times the pause between two dials
+	// several times the pause between two dials
+	_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(1500 * time.Millisecond))
 	if conn, err := l.Accept(); err == nil {
 		t.Errorf("the removed member is dialled from %s", conn.RemoteAddr())
 	}

@@ -19,12 +19,13 @@ type Refusal struct {
 	DataDir, WALDir string
 	// Entry is what the last line of the members calls the command.
 	Entry string
-	// NotInLogYet lets a member that is behind refuse a command that its log does not hold: nobody sees then whether there will be one.
+	// NotInLogYet lets a member that is behind refuse a command that its log does not hold: nobody sees then whether
+	// there will be one.
 	NotInLogYet bool
 }
 
-// RefuseCommand has the member with this data directory, which does not run, refuse a command of the log at which it and the others
-// ended, and returns what comes next, in words.
+// RefuseCommand has the member with this data directory, which does not run, refuse a command of the log at which it
+// and the others ended, and returns what comes next, in words.
 func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
 	r, err := statemachine.ParseRefused(o.Entry)
 	if err != nil {
@@ -43,9 +44,11 @@ func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
 	var late *machine.RefusalTooLateError
 	switch {
 	case errors.As(err, &late):
-		return "", fmt.Errorf("%w. Nothing was changed. If it is the command at which others ended, the members differ now: those that have applied it and those that ended at it. "+
-			"Either the others have it refused and this member is rebuilt from them, or they are rebuilt from this one: remove the member that is to be "+
-			"rebuilt from the cluster, add it again as a learner with an empty data directory, then promote it", err)
+		return "", fmt.Errorf("%w. Nothing was changed. If it is the command at which others ended, the members "+
+			"differ now: those that have applied it and those that ended at it. Either the "+
+			"others have it refused and this member is rebuilt from them, or they are rebuilt from this one: remove "+
+			"the member that is to be rebuilt from the cluster, add it again as a learner with an empty data "+
+			"directory, then promote it", err)
 	case err != nil:
 		return "", err
 	}
@@ -54,7 +57,8 @@ func RefuseCommand(o Refusal, log *zap.Logger) (next string, err error) {
 		what = fmt.Sprintf("This member has refused command %v of the log before.", r)
 	}
 	return what + " When its entry is applied, it will not be executed: who asked for it is told so.\n" +
-		"Next: run this on every other member while it is stopped, learners too, then start all of them. Members that refuse different commands do not\n" +
+		"Next: run this on every other member while it is stopped, learners too, then start all of them. Members " +
+		"that refuse different commands do not\n" +
 		"connect; one that was not told says so in its log. New members are told when they are introduced.\n", nil
 }
 
@@ -69,8 +73,10 @@ func (o Refusal) check(d *datadir.Dir, r statemachine.Refused, applied uint64) e
 	case r.Index > last && o.NotInLogYet:
 		return nil
 	case r.Index > last:
-		return fmt.Errorf("command %v is not refused: the log of this member ends at entry %d. It has applied it up to %d, so it takes commands of the entries from %d to %d. "+
-			"Compare what was typed with the last lines of the members that ended; if it is right, and this member was behind, so that it must yet receive the entry, "+
+		return fmt.Errorf("command %v is not refused: the log of this member ends at entry %d. It has applied it up "+
+			"to %d, so it takes commands of the entries from %d to %d. "+
+			"Compare what was typed with the last lines of the members that ended; if it is right, and this member "+
+			"was behind, so that it must yet receive the entry, "+
 			"say --not-in-log-yet", r, last, applied, applied+1, last)
 	case entry == nil:
 		return fmt.Errorf("command %v is not refused: entry %d of the log of this member holds no commands", r, r.Index)
@@ -93,7 +99,8 @@ func (s *Server) refusals() (list []statemachine.Refused, err error) {
 	return list, nil
 }
 
-// keepRefusals has the directory know what the store refuses: a state that was brought in from elsewhere may have a list of its own.
+// keepRefusals has the directory know what the store refuses: a state that was brought in from elsewhere may have a
+// list of its own.
 func (s *Server) keepRefusals() error {
 	view, err := s.system.Read(s.ctx)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	raftv1 "github.com/coord-dev/coord/proto/raft/v1"
 )
 
-// TestKeyspaceOpensAgain: a keyspace that was closed opens again in the same process, takes writes as before, and leaves
-// nothing behind that runs.
+// TestKeyspaceOpensAgain: a keyspace that was closed opens again in the same process, takes writes as before, and
+// leaves nothing behind that runs.
 func TestKeyspaceOpensAgain(t *testing.T) {
 	s := startAlone(t)
 	ctx, cancel := context.WithTimeout(principal.Member(t.Context()), time.Minute)

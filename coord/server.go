@@ -24,7 +24,8 @@ import (
 )
 
 // ErrRemoved: the member was removed from the cluster. From Server.Err.
-var ErrRemoved = errors.New("the member has been permanently removed from the cluster; its data directory is of no further use")
+var ErrRemoved = errors.New("the member has been permanently removed from the cluster; its data directory is of no " +
+	"further use")
 
 // Server is one running member.
 type Server struct {
@@ -60,7 +61,8 @@ type Server struct {
 }
 
 // Start starts a member. It returns when the member's store is open and its ports are served; Ready tells when it can
-// serve linearizable reads. Cancelling ctx makes it give up; afterwards ctx has no meaning. The errors have one line each.
+// serve linearizable reads. Cancelling ctx makes it give up; afterwards ctx has no meaning. The errors have one line
+// each.
 func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 	cfg.EnsureDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -68,7 +70,8 @@ func Start(ctx context.Context, cfg Config, log *zap.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: log, registry: prometheus.NewRegistry(),
-		diskLow: make(chan struct{}, 1), ready: make(chan struct{}), fate: make(chan error, 1), done: make(chan struct{}),
+		diskLow: make(chan struct{}, 1), ready: make(chan struct{}), fate: make(chan error, 1),
+		done: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(principal.Member(context.Background()))
 	s.running = &errgroup.Group{}
@@ -87,7 +90,8 @@ func (s *Server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.ports = newPorts(s.files, s.log)
-	s.log.Info("limit of open files", zap.Int("limit", s.files.limit), zap.Int("clients", s.files.clients), zap.Int("peers", s.files.peers))
+	s.log.Info("limit of open files", zap.Int("limit", s.files.limit), zap.Int("clients", s.files.clients),
+		zap.Int("peers", s.files.peers))
 	if s.dir, err = s.openDir(); err != nil {
 		return err
 	}
@@ -180,7 +184,8 @@ func (s *Server) startHost(founding map[uint64]string) (err error) {
 		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer), Peers: peers,
 		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout,
 		Room: s.room, PeerHandler: s.dir.Handler(s.members.cluster()),
-		PeerRecords: s.dir.PeerRecords(s.members.cluster()), Refused: s.refusedByPeer, Outcast: s.outcast, Voters: SystemShard,
+		PeerRecords: s.dir.PeerRecords(s.members.cluster()), Refused: s.refusedByPeer, Outcast: s.outcast,
+		Voters:  SystemShard,
 		OnFatal: s.cfg.onFatal(), Logger: s.log.Named("raft"),
 	})
 	if err != nil {
@@ -228,8 +233,8 @@ func (s *Server) startServices() (err error) {
 	return nil
 }
 
-// spawn runs f until it returns, again where it panics; an error ends the member. Errors that only say that the member is
-// stopping do not count.
+// spawn runs f until it returns, again where it panics; an error ends the member. Errors that only say that the member
+// is stopping do not count.
 func (s *Server) spawn(f func() error) {
 	s.running.Go(func() error {
 		guard.Loop(s.ctx, s.log, "member", func() {
@@ -271,8 +276,8 @@ func (s *Server) Err() error {
 	return s.err
 }
 
-// Stop hands over leadership, lets requests finish, ends the streams and closes the store. It returns when the member is
-// gone. When ctx ends, requests are cut off instead of finished.
+// Stop hands over leadership, lets requests finish, ends the streams and closes the store. It returns when the member
+// is gone. When ctx ends, requests are cut off instead of finished.
 func (s *Server) Stop(ctx context.Context) error {
 	s.finish(ctx, nil)
 	<-s.done

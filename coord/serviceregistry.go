@@ -26,7 +26,8 @@ func (s *Server) startRegistry() {
 		s.spawn(func() error { return prober.Run(s.ctx) })
 	}
 	if s.listeners.dnsUDP != nil {
-		server := registry.NewDNS(backend, s.listeners.dnsUDP, s.ports.dns.Listen(s.listeners.dnsTCP), s.cfg.DNSTTL, s.ready)
+		server := registry.NewDNS(backend, s.listeners.dnsUDP, s.ports.dns.Listen(s.listeners.dnsTCP), s.cfg.DNSTTL,
+			s.ready)
 		s.spawn(func() error { return server.Run(s.ctx) })
 	}
 }

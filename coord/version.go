@@ -22,7 +22,10 @@ type BuildInfo struct {
 
 // Build returns what the running binary was built from.
 func Build() BuildInfo {
-	b := BuildInfo{Version: version, GitSHA: "unknown", GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := BuildInfo{
+		Version: version, GitSHA: "unknown", GoVersion: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = &debug.BuildInfo{}
@@ -55,5 +58,6 @@ func (b *BuildInfo) fill(info *debug.BuildInfo) {
 
 // Describe is what --version prints for a program.
 func (b BuildInfo) Describe(program string) string {
-	return fmt.Sprintf("%s Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s\n", program, b.Version, b.GitSHA, b.GoVersion, b.Platform)
+	return fmt.Sprintf("%s Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s\n", program, b.Version, b.GitSHA,
+		b.GoVersion, b.Platform)
 }

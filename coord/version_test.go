@@ -15,10 +15,14 @@ func TestBuildInfo(t *testing.T) {
 		info         debug.BuildInfo
 		version, sha string
 	}{
-		"release":   {"1.2.3", debug.BuildInfo{Main: debug.Module{Version: "v9"}, Settings: vcs("false")}, "1.2.3", "abc"},
+		"release": {"1.2.3", debug.BuildInfo{
+			Main: debug.Module{Version: "v9"}, Settings: vcs("false"),
+		}, "1.2.3", "abc"},
 		"installed": {"", debug.BuildInfo{Main: debug.Module{Version: "v0.4.0"}}, "0.4.0", "unknown"},
-		"changed":   {"", debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: vcs("true")}, "devel", "abc-dirty"},
-		"nothing":   {"", debug.BuildInfo{}, "devel", "unknown"},
+		"changed": {"", debug.BuildInfo{
+			Main: debug.Module{Version: "(devel)"}, Settings: vcs("true"),
+		}, "devel", "abc-dirty"},
+		"nothing": {"", debug.BuildInfo{}, "devel", "unknown"},
 	} {
 		b := BuildInfo{Version: tc.set, GitSHA: "unknown"}
 		b.fill(&tc.info)

@@ -26,7 +26,8 @@ func (s *Server) newWatchdog() (*datadir.Watchdog, error) {
 		}
 	}
 	dog, err := datadir.NewWatchdog(datadir.WatchdogOptions{
-		Paths: []string{s.dir.DBPath(), s.dir.WALPath()}, Ballast: s.dir.BallastPath(), Reserve: uint64(s.cfg.DiskReserve),
+		Paths: []string{s.dir.DBPath(), s.dir.WALPath()}, Ballast: s.dir.BallastPath(),
+		Reserve:  uint64(s.cfg.DiskReserve),
 		OnChange: signal, Logger: s.log,
 	})
 	if err == nil {
@@ -50,7 +51,9 @@ func (s *Server) watchDisk() error {
 
 // raiseNoSpace proposes the alarm until it is raised.
 func (s *Server) raiseNoSpace() {
-	alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: s.identity.MemberID}
+	alarm := &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: s.identity.MemberID,
+	}
 	s.log.Error("the disk is nearly full: raising the NOSPACE alarm, writes will be refused")
 	for s.ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)

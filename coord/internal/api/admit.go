@@ -134,8 +134,8 @@ func learnerAnswers(req any) bool {
 	return false
 }
 
-// readMetadata returns what etcd's clients send along. It takes the single values: a copy of all metadata would cost more
-// than the rest of the gate.
+// readMetadata returns what etcd's clients send along. It takes the single values: a copy of all metadata would cost
+// more than the rest of the gate.
 func readMetadata(ctx context.Context) (version string, needsLeader bool, err error) {
 	version = "unknown"
 	if values := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(values) > 0 {

@@ -56,15 +56,21 @@ func (s *authServer) UserDelete(context.Context, *pb.AuthUserDeleteRequest) (*pb
 	return nil, errNoAuth
 }
 
-func (s *authServer) UserChangePassword(context.Context, *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error) {
+func (s *authServer) UserChangePassword(
+	context.Context, *pb.AuthUserChangePasswordRequest,
+) (*pb.AuthUserChangePasswordResponse, error) {
 	return nil, errNoAuth
 }
 
-func (s *authServer) UserGrantRole(context.Context, *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
+func (s *authServer) UserGrantRole(
+	context.Context, *pb.AuthUserGrantRoleRequest,
+) (*pb.AuthUserGrantRoleResponse, error) {
 	return nil, errNoAuth
 }
 
-func (s *authServer) UserRevokeRole(context.Context, *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error) {
+func (s *authServer) UserRevokeRole(
+	context.Context, *pb.AuthUserRevokeRoleRequest,
+) (*pb.AuthUserRevokeRoleResponse, error) {
 	return nil, errNoAuth
 }
 
@@ -84,10 +90,14 @@ func (s *authServer) RoleDelete(context.Context, *pb.AuthRoleDeleteRequest) (*pb
 	return nil, errNoAuth
 }
 
-func (s *authServer) RoleGrantPermission(context.Context, *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
+func (s *authServer) RoleGrantPermission(
+	context.Context, *pb.AuthRoleGrantPermissionRequest,
+) (*pb.AuthRoleGrantPermissionResponse, error) {
 	return nil, errNoAuth
 }
 
-func (s *authServer) RoleRevokePermission(context.Context, *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error) {
+func (s *authServer) RoleRevokePermission(
+	context.Context, *pb.AuthRoleRevokePermissionRequest,
+) (*pb.AuthRoleRevokePermissionResponse, error) {
 	return nil, errNoAuth
 }

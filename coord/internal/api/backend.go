@@ -63,7 +63,8 @@ type View interface {
 	Children(ctx context.Context, parent []byte, fn func(*mvccpb.KeyValue) bool) error
 	// Txn executes a transaction that only reads.
 	Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error)
-	HashKV(ctx context.Context, rev statemachine.Revision) (hash uint32, hashRev, compacted statemachine.Revision, err error)
+	HashKV(ctx context.Context, rev statemachine.Revision) (hash uint32, hashRev, compacted statemachine.Revision,
+		err error)
 	StateHash(context.Context) (uint64, error)
 	Alarms() []*pb.AlarmMember
 }

@@ -131,7 +131,9 @@ func (b *machineBackend) Members(context.Context, bool) ([]*pb.Member, error) {
 
 func (b *machineBackend) Connected(id uint64) bool { return !b.down[id] }
 
-func (b *machineBackend) AddMember(_ context.Context, urls []string, learner bool, check MembersCheck) (*pb.Member, error) {
+func (b *machineBackend) AddMember(
+	_ context.Context, urls []string, learner bool, check MembersCheck,
+) (*pb.Member, error) {
 	if err := check(b.members); err != nil {
 		return nil, err
 	}
@@ -185,7 +187,9 @@ func (b *machineBackend) failReads(err error) { b.readErr.Store(&err) }
 func newMachineBackend(t testing.TB) *machineBackend {
 	t.Helper()
 	b := &machineBackend{down: map[uint64]bool{}}
-	b.Machine = machine.New(machine.Options{Dir: "state", FS: vfs.NewMem(), Shard: 1, Member: testMember, Boot: 1, Observer: b})
+	b.Machine = machine.New(machine.Options{
+		Dir: "state", FS: vfs.NewMem(), Shard: 1, Member: testMember, Boot: 1, Observer: b,
+	})
 	if _, err := b.Open(nil); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +215,9 @@ func testOptions(b Backend) serverOptions {
 			MemberID: testMember, ElectionTimeout: 100 * time.Millisecond, MaxRequestBytes: 3 << 19, MaxTxnOps: 128,
 			Registry: prometheus.NewRegistry(), Logger: zap.NewNop(),
 		},
-		Keyspace{Shard: 1, Backend: b, Watch: pb.UnimplementedWatchServer{}, History: statemachine.NewHistory(testCluster)},
+		Keyspace{
+			Shard: 1, Backend: b, Watch: pb.UnimplementedWatchServer{}, History: statemachine.NewHistory(testCluster),
+		},
 	}
 }
 
@@ -249,7 +255,9 @@ func serve(t testing.TB, change ...func(*serverOptions)) *fixture {
 	running.Go(func() { _ = s.GRPC().Serve(listener) })
 	running.Go(func() { _ = s.Run(ctx) })
 	conn, err := grpc.NewClient("passthrough:test", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return listener.DialContext(ctx)
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// The checks of requests, in etcd's order (server/etcdserver/api/v3rpc/key.go); then that they are not of reserved keys.
+// The checks of requests, in etcd's order (server/etcdserver/api/v3rpc/key.go); then that they are not of reserved
+// keys.
 
 func checkRange(r *pb.RangeRequest) error {
 	if len(r.GetKey()) == 0 {
@@ -59,8 +60,8 @@ func checkDelete(r *pb.DeleteRangeRequest) error {
 	return wireError(statemachine.CheckPlain(r.Key))
 }
 
-// checkTxn checks the whole tree. The lists of a nested transaction share what maxOps leaves over to them; as that still lets
-// their product grow, the tree as a whole is bounded first, and how deep it is.
+// checkTxn checks the whole tree. The lists of a nested transaction share what maxOps leaves over to them; as that
+// still lets their product grow, the tree as a whole is bounded first, and how deep it is.
 func checkTxn(r *pb.TxnRequest, maxOps int) error {
 	if err := statemachine.DefaultBudget.CheckTxn(r); err != nil {
 		return wireError(err)
@@ -187,8 +188,8 @@ func addPut(puts keySet, dels adt.IntervalTree, key string, allowed keySet) erro
 	return nil
 }
 
-// isReadOnly reports whether the transaction can be answered without the log. A nested transaction counts as a write, as
-// in etcd.
+// isReadOnly reports whether the transaction can be answered without the log. A nested transaction counts as a write,
+// as in etcd.
 func isReadOnly(r *pb.TxnRequest) bool {
 	return allRanges(r, func(*pb.RangeRequest) bool { return true })
 }

@@ -41,7 +41,11 @@ func putOp(k string) *pb.RequestOp {
 }
 
 func deleteOp(k, end string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key(k), RangeEnd: key(end)}}}
+	return &pb.RequestOp{
+		Request: &pb.RequestOp_RequestDeleteRange{
+			RequestDeleteRange: &pb.DeleteRangeRequest{Key: key(k), RangeEnd: key(end)},
+		},
+	}
 }
 
 func rangeOp(r *pb.RangeRequest) *pb.RequestOp {
@@ -66,9 +70,10 @@ func TestCheckRange(t *testing.T) {
 		"sort target":      {&pb.RangeRequest{Key: key("a"), SortTarget: -1}, wantSort, wantSort},
 		"ascending by key": {&pb.RangeRequest{Key: key("a"), SortOrder: pb.RangeRequest_ASCEND}, wants{}, wants{}},
 		"target only":      {&pb.RangeRequest{Key: key("a"), SortTarget: pb.RangeRequest_MOD}, wants{}, wants{}},
-		"descending":       {&pb.RangeRequest{Key: key("a"), SortOrder: pb.RangeRequest_DESCEND}, wants{}, wantNoSortStream},
-		"min mod":          {&pb.RangeRequest{Key: key("a"), MinModRevision: 1}, wants{}, wantNoRevStream},
-		"max create":       {&pb.RangeRequest{Key: key("a"), MaxCreateRevision: 1}, wants{}, wantNoRevStream},
+		"descending": {&pb.RangeRequest{Key: key("a"), SortOrder: pb.RangeRequest_DESCEND}, wants{},
+			wantNoSortStream},
+		"min mod":    {&pb.RangeRequest{Key: key("a"), MinModRevision: 1}, wants{}, wantNoRevStream},
+		"max create": {&pb.RangeRequest{Key: key("a"), MaxCreateRevision: 1}, wants{}, wantNoRevStream},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.unary.check(t, checkRange(c.r))
@@ -79,8 +84,11 @@ func TestCheckRange(t *testing.T) {
 
 func TestCheckPutAndDelete(t *testing.T) {
 	wantEmptyKey.check(t, checkPut(&pb.PutRequest{IgnoreLease: true, Lease: 1}))
-	wants{codes.InvalidArgument, "etcdserver: value is provided"}.check(t, checkPut(&pb.PutRequest{Key: key("a"), Value: key("v"), IgnoreValue: true, IgnoreLease: true, Lease: 1}))
-	wants{codes.InvalidArgument, "etcdserver: lease is provided"}.check(t, checkPut(&pb.PutRequest{Key: key("a"), IgnoreLease: true, Lease: 1}))
+	wants{codes.InvalidArgument, "etcdserver: value is provided"}.check(t, checkPut(&pb.PutRequest{
+		Key: key("a"), Value: key("v"), IgnoreValue: true, IgnoreLease: true, Lease: 1,
+	}))
+	wants{codes.InvalidArgument, "etcdserver: lease is provided"}.check(t,
+		checkPut(&pb.PutRequest{Key: key("a"), IgnoreLease: true, Lease: 1}))
 	wants{}.check(t, checkPut(&pb.PutRequest{Key: key("a"), IgnoreValue: true, Lease: 1}))
 	wantEmptyKey.check(t, checkDelete(&pb.DeleteRangeRequest{RangeEnd: key("b")}))
 	wants{}.check(t, checkDelete(&pb.DeleteRangeRequest{Key: key("b")}))
@@ -94,36 +102,54 @@ func TestCheckTxn(t *testing.T) {
 		txn  *pb.TxnRequest
 		want wants
 	}{
-		"empty":                 {&pb.TxnRequest{}, wants{}},
-		"compare without key":   {&pb.TxnRequest{Compare: []*pb.Compare{{}}}, wantEmptyKey},
-		"too many compares":     {&pb.TxnRequest{Compare: []*pb.Compare{{}, {}, {}, {}}}, wantTooManyOps},
-		"too many ops":          {&pb.TxnRequest{Failure: ops(putOp("a"), putOp("b"), putOp("c"), putOp("d"))}, wantTooManyOps},
-		"as many as allowed":    {&pb.TxnRequest{Success: ops(putOp("a"), putOp("b"), putOp("c"))}, wants{}},
-		"nested has the rest":   {&pb.TxnRequest{Success: ops(nested(ops(putOp("a"), putOp("b")), nil))}, wants{}},
-		"nested beyond it":      {&pb.TxnRequest{Success: ops(nested(ops(putOp("a"), putOp("b"), putOp("c")), nil))}, wantTooManyOps},
-		"empty op":              {&pb.TxnRequest{Success: ops(&pb.RequestOp{})}, wantKeyNotFound},
-		"op without key":        {&pb.TxnRequest{Success: ops(putOp(""))}, wantEmptyKey},
-		"range with bad sort":   {&pb.TxnRequest{Failure: ops(rangeOp(&pb.RangeRequest{Key: key("a"), SortOrder: 7}))}, wantSort},
-		"two puts":              {&pb.TxnRequest{Success: ops(putOp("a"), putOp("a"))}, wantDuplicate},
-		"puts of two branches":  {&pb.TxnRequest{Success: ops(putOp("a")), Failure: ops(putOp("a"))}, wants{}},
-		"put in a deleted key":  {&pb.TxnRequest{Success: ops(putOp("a"), deleteOp("a", ""))}, wantDuplicate},
-		"put in a range":        {&pb.TxnRequest{Success: ops(deleteOp("a", "c"), putOp("b"))}, wantDuplicate},
-		"put at its end":        {&pb.TxnRequest{Success: ops(deleteOp("a", "c"), putOp("c"))}, wants{}},
-		"put from key on":       {&pb.TxnRequest{Success: ops(deleteOp("a", "\x00"), putOp("z"))}, wants{}}, // etcd takes "\x00" for an ordinary end here
-		"deletes overlap":       {&pb.TxnRequest{Success: ops(deleteOp("a", "c"), deleteOp("b", "d"))}, wants{}},
-		"range overlaps":        {&pb.TxnRequest{Success: ops(putOp("a"), rangeOp(&pb.RangeRequest{Key: key("a")}))}, wants{}},
-		"nested then and else":  {&pb.TxnRequest{Success: ops(nested(ops(putOp("a")), ops(putOp("a"))))}, wants{}},
-		"nested and above":      {&pb.TxnRequest{Success: ops(nested(ops(putOp("a")), nil), putOp("a"))}, wantDuplicate},
-		"nested and deleted":    {&pb.TxnRequest{Success: ops(nested(nil, ops(putOp("b"))), deleteOp("a", "c"))}, wantDuplicate},
-		"nested delete and put": {&pb.TxnRequest{Success: ops(nested(ops(deleteOp("a", "c")), nil), putOp("b"))}, wantDuplicate},
-		"two nested puts":       {&pb.TxnRequest{Failure: ops(nested(ops(putOp("a")), nil), nested(nil, ops(putOp("a"))))}, wantDuplicate},
+		"empty":               {&pb.TxnRequest{}, wants{}},
+		"compare without key": {&pb.TxnRequest{Compare: []*pb.Compare{{}}}, wantEmptyKey},
+		"too many compares":   {&pb.TxnRequest{Compare: []*pb.Compare{{}, {}, {}, {}}}, wantTooManyOps},
+		"too many ops": {&pb.TxnRequest{
+			Failure: ops(putOp("a"), putOp("b"), putOp("c"), putOp("d")),
+		}, wantTooManyOps},
+		"as many as allowed":  {&pb.TxnRequest{Success: ops(putOp("a"), putOp("b"), putOp("c"))}, wants{}},
+		"nested has the rest": {&pb.TxnRequest{Success: ops(nested(ops(putOp("a"), putOp("b")), nil))}, wants{}},
+		"nested beyond it": {&pb.TxnRequest{
+			Success: ops(nested(ops(putOp("a"), putOp("b"), putOp("c")), nil)),
+		}, wantTooManyOps},
+		"empty op":       {&pb.TxnRequest{Success: ops(&pb.RequestOp{})}, wantKeyNotFound},
+		"op without key": {&pb.TxnRequest{Success: ops(putOp(""))}, wantEmptyKey},
+		"range with bad sort": {&pb.TxnRequest{
+			Failure: ops(rangeOp(&pb.RangeRequest{Key: key("a"), SortOrder: 7})),
+		}, wantSort},
+		"two puts":             {&pb.TxnRequest{Success: ops(putOp("a"), putOp("a"))}, wantDuplicate},
+		"puts of two branches": {&pb.TxnRequest{Success: ops(putOp("a")), Failure: ops(putOp("a"))}, wants{}},
+		"put in a deleted key": {&pb.TxnRequest{Success: ops(putOp("a"), deleteOp("a", ""))}, wantDuplicate},
+		"put in a range":       {&pb.TxnRequest{Success: ops(deleteOp("a", "c"), putOp("b"))}, wantDuplicate},
+		"put at its end":       {&pb.TxnRequest{Success: ops(deleteOp("a", "c"), putOp("c"))}, wants{}},
+		// etcd takes "\x00" for an ordinary end here
+		"put from key on": {&pb.TxnRequest{Success: ops(deleteOp("a", "\x00"), putOp("z"))}, wants{}},
+		"deletes overlap": {&pb.TxnRequest{Success: ops(deleteOp("a", "c"), deleteOp("b", "d"))}, wants{}},
+		"range overlaps": {&pb.TxnRequest{
+			Success: ops(putOp("a"), rangeOp(&pb.RangeRequest{Key: key("a")})),
+		}, wants{}},
+		"nested then and else": {&pb.TxnRequest{Success: ops(nested(ops(putOp("a")), ops(putOp("a"))))}, wants{}},
+		"nested and above": {&pb.TxnRequest{
+			Success: ops(nested(ops(putOp("a")), nil), putOp("a")),
+		}, wantDuplicate},
+		"nested and deleted": {&pb.TxnRequest{
+			Success: ops(nested(nil, ops(putOp("b"))), deleteOp("a", "c")),
+		}, wantDuplicate},
+		"nested delete and put": {&pb.TxnRequest{
+			Success: ops(nested(ops(deleteOp("a", "c")), nil), putOp("b")),
+		}, wantDuplicate},
+		"two nested puts": {&pb.TxnRequest{
+			Failure: ops(nested(ops(putOp("a")), nil), nested(nil, ops(putOp("a")))),
+		}, wantDuplicate},
 	} {
 		t.Run(name, func(t *testing.T) { c.want.check(t, checkTxn(c.txn, 3)) })
 	}
 }
 
 func TestReadOnlyTxn(t *testing.T) {
-	linear, local := rangeOp(&pb.RangeRequest{Key: key("a")}), rangeOp(&pb.RangeRequest{Key: key("a"), Serializable: true})
+	linear, local := rangeOp(&pb.RangeRequest{Key: key("a")}),
+		rangeOp(&pb.RangeRequest{Key: key("a"), Serializable: true})
 	for name, c := range map[string]struct {
 		txn                    *pb.TxnRequest
 		readOnly, serializable bool
@@ -146,8 +172,8 @@ func TestReadOnlyTxn(t *testing.T) {
 	}
 }
 
-// TestCheckTxnOfATree: the lists of a tree are short, and yet it would take seconds to check: how many operations there are in
-// all, each once a level, is bounded first.
+// TestCheckTxnOfATree: the lists of a tree are short, and yet it would take seconds to check: how many operations there
+// are in all, each once a level, is bounded first.
 func TestCheckTxnOfATree(t *testing.T) {
 	n := 0
 	var tree func(depth, width int) *pb.TxnRequest

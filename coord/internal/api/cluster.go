@@ -13,8 +13,8 @@ import (
 // maxLearners is etcd's default of --max-learners.
 const maxLearners = 1
 
-// clusterServer is etcd's Cluster service. It checks a change with etcd's strict reconfiguration checks, against the members
-// to which the Backend makes it. Headers have no revision here, as in etcd.
+// clusterServer is etcd's Cluster service. It checks a change with etcd's strict reconfiguration checks, against the
+// members to which the Backend makes it. Headers have no revision here, as in etcd.
 type clusterServer struct {
 	*service
 	change sync.Mutex // one change at a time on this member
@@ -49,7 +49,9 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 
 func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
 	members, err := s.changed(ctx, func(ctx context.Context) error {
-		return s.backend.RemoveMember(ctx, r.ID, func(members []*pb.Member) error { return s.checkRemove(members, r.ID) })
+		return s.backend.RemoveMember(ctx, r.ID, func(members []*pb.Member) error {
+			return s.checkRemove(members, r.ID)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -79,9 +81,13 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 	return &pb.MemberUpdateResponse{Header: s.header(), Members: members}, nil
 }
 
-func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+func (s *clusterServer) MemberPromote(
+	ctx context.Context, r *pb.MemberPromoteRequest,
+) (*pb.MemberPromoteResponse, error) {
 	members, err := s.changed(ctx, func(ctx context.Context) error {
-		return s.backend.PromoteMember(ctx, r.ID, func(members []*pb.Member) error { return checkPromote(members, r.ID) })
+		return s.backend.PromoteMember(ctx, r.ID, func(members []*pb.Member) error {
+			return checkPromote(members, r.ID)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -121,8 +127,8 @@ const (
 	maxPeerURLBytes = 512
 )
 
-// checkPeerURLs returns the URLs sorted. A member is dialled at http://HOST:PORT and nowhere else; there are as many as a
-// host has addresses, each once.
+// checkPeerURLs returns the URLs sorted. A member is dialled at http://HOST:PORT and nowhere else; there are as many as
+// a host has addresses, each once.
 func checkPeerURLs(raw []string) ([]string, error) {
 	if len(raw) > maxPeerURLs || slices.ContainsFunc(raw, func(u string) bool { return len(u) > maxPeerURLBytes }) {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
@@ -133,7 +139,8 @@ func checkPeerURLs(raw []string) ([]string, error) {
 	}
 	sorted := urls.StringSlice()
 	for i, u := range urls {
-		if u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || i > 0 && sorted[i] == sorted[i-1] {
+		if u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+			i > 0 && sorted[i] == sorted[i-1] {
 			return nil, rpctypes.ErrGRPCMemberBadURLs
 		}
 	}
@@ -229,7 +236,9 @@ func (s *clusterServer) countConnected(members []*pb.Member) int {
 // peerURLTaken reports whether another member than except has one of the URLs.
 func peerURLTaken(members []*pb.Member, urls []string, except uint64) bool {
 	return slices.ContainsFunc(members, func(m *pb.Member) bool {
-		return m.ID != except && slices.ContainsFunc(m.PeerURLs, func(u string) bool { return slices.Contains(urls, u) })
+		return m.ID != except && slices.ContainsFunc(m.PeerURLs, func(u string) bool {
+			return slices.Contains(urls, u)
+		})
 	})
 }
 

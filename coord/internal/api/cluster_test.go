@@ -53,25 +53,40 @@ func TestMemberAdd(t *testing.T) {
 		request *pb.MemberAddRequest
 		want    wants
 	}{
-		"voter to one":             {voters(1), nil, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
-		"voter to three":           {voters(3), nil, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
-		"learner to one":           {voters(1), nil, &pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true}, wants{}},
-		"no URL":                   {voters(1), nil, &pb.MemberAddRequest{}, wantBadURLs},
-		"no port":                  {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://host"}}, wantBadURLs},
-		"no scheme":                {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"10.0.0.9:2380"}}, wantBadURLs},
-		"unix socket":              {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"unix://host:2380"}}, wantBadURLs},
-		"credentials":              {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://me:secret@10.0.0.9:2380"}}, wantBadURLs},
-		"one URL twice":            {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{peerURL(9), peerURL(9)}}, wantBadURLs},
-		"huge URL":                 {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://" + strings.Repeat("a", 1<<20) + ":2380"}}, wantBadURLs},
-		"many URLs":                {voters(1), nil, &pb.MemberAddRequest{PeerURLs: slices.Repeat(fresh, 5000)}, wantBadURLs},
-		"URL taken":                {voters(3), nil, &pb.MemberAddRequest{PeerURLs: []string{peerURL(70), peerURL(3)}}, wantURLTaken},
-		"second learner":           {append(voters(3), learner), nil, &pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true}, wants{codes.FailedPrecondition, "etcdserver: too many learner members in cluster"}},
-		"taken before too many":    {append(voters(3), learner), nil, &pb.MemberAddRequest{PeerURLs: learner.PeerURLs, IsLearner: true}, wantURLTaken},
-		"unstarted of two":         {append(voters(1), unstarted), nil, &pb.MemberAddRequest{PeerURLs: fresh}, wantNotStarted},
+		"voter to one":   {voters(1), nil, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
+		"voter to three": {voters(3), nil, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
+		"learner to one": {voters(1), nil, &pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true}, wants{}},
+		"no URL":         {voters(1), nil, &pb.MemberAddRequest{}, wantBadURLs},
+		"no port": {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"http://host"}},
+			wantBadURLs},
+		"no scheme": {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"10.0.0.9:2380"}},
+			wantBadURLs},
+		"unix socket": {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{"unix://host:2380"}},
+			wantBadURLs},
+		"credentials": {voters(1), nil, &pb.MemberAddRequest{
+			PeerURLs: []string{"http://me:secret@10.0.0.9:2380"},
+		}, wantBadURLs},
+		"one URL twice": {voters(1), nil, &pb.MemberAddRequest{PeerURLs: []string{peerURL(9), peerURL(9)}},
+			wantBadURLs},
+		"huge URL": {voters(1), nil, &pb.MemberAddRequest{
+			PeerURLs: []string{"http://" + strings.Repeat("a", 1<<20) + ":2380"},
+		}, wantBadURLs},
+		"many URLs": {voters(1), nil, &pb.MemberAddRequest{PeerURLs: slices.Repeat(fresh, 5000)},
+			wantBadURLs},
+		"URL taken": {voters(3), nil, &pb.MemberAddRequest{PeerURLs: []string{peerURL(70), peerURL(3)}},
+			wantURLTaken},
+		"second learner": {append(voters(3), learner), nil,
+			&pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true}, wants{codes.FailedPrecondition,
+				"etcdserver: too many learner members in cluster"}},
+		"taken before too many": {append(voters(3), learner), nil,
+			&pb.MemberAddRequest{PeerURLs: learner.PeerURLs, IsLearner: true}, wantURLTaken},
+		"unstarted of two": {append(voters(1), unstarted), nil, &pb.MemberAddRequest{PeerURLs: fresh},
+			wantNotStarted},
 		"unstarted is no obstacle": {append(voters(3), unstarted), nil, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
 		"one of three is down":     {voters(3), []uint64{2}, &pb.MemberAddRequest{PeerURLs: fresh}, wantUnhealthy},
-		"learner, one is down":     {voters(3), []uint64{2}, &pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true}, wantUnhealthy},
-		"one of four is down":      {voters(4), []uint64{2}, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
+		"learner, one is down": {voters(3), []uint64{2}, &pb.MemberAddRequest{PeerURLs: fresh, IsLearner: true},
+			wantUnhealthy},
+		"one of four is down": {voters(4), []uint64{2}, &pb.MemberAddRequest{PeerURLs: fresh}, wants{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, client := cluster(t, c.members, c.down...)
@@ -84,7 +99,8 @@ func TestMemberAdd(t *testing.T) {
 				return
 			}
 			checkHeader(t, got.Header, 0)
-			if got.Member.ID != 99 || got.Member.Name != "" || got.Member.IsLearner != c.request.IsLearner || len(got.Members) != len(c.members)+1 {
+			if got.Member.ID != 99 || got.Member.Name != "" || got.Member.IsLearner != c.request.IsLearner ||
+				len(got.Members) != len(c.members)+1 {
 				t.Errorf("added %v to %v", got.Member, got.Members)
 			}
 		})
@@ -128,10 +144,12 @@ func TestMemberPromote(t *testing.T) {
 		id      uint64
 		want    wants
 	}{
-		"learner":            {append(voters(1), learner), learner.ID, wants{}},
-		"voter":              {voters(3), 2, wants{codes.FailedPrecondition, "etcdserver: can only promote a learner member"}},
-		"unknown":            {voters(3), 77, wantNotFound},
-		"too few started":    {append(voters(1), learner, unstarted, &pb.Member{ID: 61, PeerURLs: []string{peerURL(61)}}), learner.ID, wantNotStarted},
+		"learner": {append(voters(1), learner), learner.ID, wants{}},
+		"voter": {voters(3), 2, wants{codes.FailedPrecondition,
+			"etcdserver: can only promote a learner member"}},
+		"unknown": {voters(3), 77, wantNotFound},
+		"too few started": {append(voters(1), learner, unstarted,
+			&pb.Member{ID: 61, PeerURLs: []string{peerURL(61)}}), learner.ID, wantNotStarted},
 		"one unstarted of 2": {append(voters(1), learner, unstarted), learner.ID, wants{}},
 	} {
 		t.Run(name, func(t *testing.T) {

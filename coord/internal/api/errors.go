@@ -60,7 +60,8 @@ var errorTable = []struct{ err, wire error }{
 	{ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{ErrMemberExists, rpctypes.ErrGRPCMemberExist},
 	{ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
-	{ErrNoMoreMembers, status.Error(codes.FailedPrecondition, "etcdserver: too many members were removed from this cluster, "+
+	{ErrNoMoreMembers, status.Error(codes.FailedPrecondition, "etcdserver: too many members were removed from this "+
+		"cluster, "+
 		"whose ids are kept for ever: restore a snapshot into a new cluster, which begins without them")},
 	{ErrMemberNotLearner, rpctypes.ErrGRPCMemberNotLearner},
 	{ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
@@ -96,8 +97,8 @@ func wireError(err error) error {
 	return status.Error(codes.Unknown, err.Error())
 }
 
-// waitError is wireError for an operation that waited for Raft under a deadline of ours: the end of the time, ours or the
-// client's, is etcd's timeout.
+// waitError is wireError for an operation that waited for Raft under a deadline of ours: the end of the time, ours or
+// the client's, is etcd's timeout.
 func waitError(err error) error {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -19,7 +19,8 @@ func TestWireError(t *testing.T) {
 	}{
 		{nil, wants{}},
 		{statemachine.ErrCompacted, wants{codes.OutOfRange, "etcdserver: mvcc: required revision has been compacted"}},
-		{statemachine.ErrFutureRev, wants{codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"}},
+		{statemachine.ErrFutureRev,
+			wants{codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision"}},
 		{statemachine.ErrKeyNotFound, wantKeyNotFound},
 		{statemachine.ErrLeaseNotFound, wants{codes.NotFound, "etcdserver: requested lease not found"}},
 		{statemachine.ErrLeaseExist, wants{codes.FailedPrecondition, "etcdserver: lease already exists"}},
@@ -28,8 +29,10 @@ func TestWireError(t *testing.T) {
 		{statemachine.ErrMemberExists, wants{codes.FailedPrecondition, "etcdserver: member ID already exist"}},
 		{statemachine.ErrPeerURLExists, wants{codes.FailedPrecondition, "etcdserver: Peer URLs already exists"}},
 		{statemachine.ErrClosed, wants{codes.Unavailable, "etcdserver: server stopped"}},
-		{fmt.Errorf("%w: what", statemachine.ErrInvalid), wants{codes.InvalidArgument, "etcdserver: invalid command: what"}},
-		{fmt.Errorf("grant: %w", statemachine.ErrLeaseExist), wants{codes.FailedPrecondition, "etcdserver: lease already exists"}},
+		{fmt.Errorf("%w: what", statemachine.ErrInvalid),
+			wants{codes.InvalidArgument, "etcdserver: invalid command: what"}},
+		{fmt.Errorf("grant: %w", statemachine.ErrLeaseExist), wants{codes.FailedPrecondition,
+			"etcdserver: lease already exists"}},
 		{ErrTimeout, wants{codes.Unavailable, "etcdserver: request timed out"}},
 		{ErrStopped, wants{codes.Unavailable, "etcdserver: server stopped"}},
 		{ErrNoLeader, wants{codes.Unavailable, "etcdserver: no leader"}},
@@ -39,12 +42,16 @@ func TestWireError(t *testing.T) {
 		{ErrMemberNotFound, wants{codes.NotFound, "etcdserver: member not found"}},
 		{ErrMemberExists, wants{codes.FailedPrecondition, "etcdserver: member ID already exist"}},
 		{ErrPeerURLExists, wants{codes.FailedPrecondition, "etcdserver: Peer URLs already exists"}},
-		{fmt.Errorf("%w: add", ErrNoMoreMembers), wants{codes.FailedPrecondition, "etcdserver: too many members were removed from " +
-			"this cluster, whose ids are kept for ever: restore a snapshot into a new cluster, which begins without them"}},
+		{fmt.Errorf("%w: add", ErrNoMoreMembers), wants{codes.FailedPrecondition,
+			"etcdserver: too many members were removed from " +
+				"this cluster, whose ids are kept for ever: restore a snapshot into a new cluster, which begins " +
+				"without them"}},
 		{ErrMemberNotLearner, wants{codes.FailedPrecondition, "etcdserver: can only promote a learner member"}},
-		{ErrLearnerNotReady, wants{codes.FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader"}},
+		{ErrLearnerNotReady, wants{codes.FailedPrecondition, "etcdserver: can only promote a learner member which is " +
+			"in sync with leader"}},
 		{ErrTooManyLearners, wants{codes.FailedPrecondition, "etcdserver: too many learner members in cluster"}},
-		{ErrNotEnoughStarted, wants{codes.Unknown, "etcdserver: re-configuration failed due to not enough started members"}},
+		{ErrNotEnoughStarted, wants{codes.Unknown, "etcdserver: re-configuration failed due to not enough started " +
+			"members"}},
 		{ErrUnhealthy, wants{codes.Unavailable, "etcdserver: unhealthy cluster"}},
 		{ErrBadTransferee, wants{codes.FailedPrecondition, "etcdserver: bad leader transferee"}},
 		{ErrTransferTimeout, wants{codes.Unknown, "etcdserver: request timed out, leader transfer took too long"}},

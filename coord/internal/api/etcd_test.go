@@ -51,7 +51,8 @@ func startEtcd(t *testing.T) (string, *grpc.ClientConn) {
 	t.Cleanup(func() { _ = conn.Close() })
 	// etcd knows its cluster's version a moment later, and answers some requests otherwise before.
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if _, body := fetch(t, "http://"+address+"/version"); !strings.Contains(body, "not_decided") && !strings.Contains(body, "unknown") {
+		if _, body := fetch(t, "http://"+address+"/version"); !strings.Contains(body, "not_decided") &&
+			!strings.Contains(body, "unknown") {
 			return "http://" + address, conn
 		}
 		if time.Now().After(end) {
@@ -89,7 +90,8 @@ func (c call) invoke(conn *grpc.ClientConn) (proto.Message, error) {
 	if !strings.Contains(c.method, ".") {
 		method = "/etcdserverpb." + c.method
 	}
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), c.metadata...), 30*time.Second)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), c.metadata...),
+		30*time.Second)
 	defer cancel()
 	response := proto.Clone(c.response)
 	err := conn.Invoke(ctx, method, c.request, response)
@@ -102,7 +104,8 @@ func (c call) invoke(conn *grpc.ClientConn) (proto.Message, error) {
 // servers is a real etcd and ours.
 type servers struct{ etcd, ours *grpc.ClientConn }
 
-// compare sends the calls one by one, and demands equal answers but for what cannot be equal: ids, terms, sizes, hashes.
+// compare sends the calls one by one, and demands equal answers but for what cannot be equal: ids, terms, sizes,
+// hashes.
 func (s servers) compare(t *testing.T, calls ...call) {
 	t.Helper()
 	for _, c := range calls {
@@ -125,7 +128,8 @@ var comparable = []cmp.Option{
 	protocmp.FilterField(&pb.ResponseHeader{}, "raft_term", cmp.Comparer(bothSet)),
 	protocmp.IgnoreFields(&pb.HashKVResponse{}, "hash"),
 	protocmp.IgnoreFields(&pb.HashResponse{}, "hash"),
-	protocmp.IgnoreFields(&pb.StatusResponse{}, "leader", "raftIndex", "raftTerm", "raftAppliedIndex", "dbSize", "dbSizeInUse"),
+	protocmp.IgnoreFields(&pb.StatusResponse{}, "leader", "raftIndex", "raftTerm", "raftAppliedIndex", "dbSize",
+		"dbSizeInUse"),
 }
 
 func bothSet(x, y any) bool { return (x == uint64(0)) == (y == uint64(0)) }
@@ -155,7 +159,10 @@ func alarm(r *pb.AlarmRequest) call {
 	return call{method: "Maintenance/Alarm", request: r, response: &pb.AlarmResponse{}}
 }
 func downgrade(action pb.DowngradeRequest_DowngradeAction, version string) call {
-	return call{method: "Maintenance/Downgrade", request: &pb.DowngradeRequest{Action: action, Version: version}, response: &pb.DowngradeResponse{}}
+	return call{
+		method: "Maintenance/Downgrade", request: &pb.DowngradeRequest{Action: action, Version: version},
+		response: &pb.DowngradeResponse{},
+	}
 }
 func memberAdd(r *pb.MemberAddRequest) call {
 	return call{method: "Cluster/MemberAdd", request: r, response: &pb.MemberAddResponse{}}
@@ -169,8 +176,8 @@ func sized(n int) *pb.PutRequest {
 	return &pb.PutRequest{Key: key("big"), Value: make([]byte, n-len("big"))}
 }
 
-// TestLikeEtcd sends the same requests to a real etcd and compares each answer and each error. Lock and Election are not
-// among them: they are etcd's own code, and a session in a real etcd leaks goroutines.
+// TestLikeEtcd sends the same requests to a real etcd and compares each answer and each error. Lock and Election are
+// not among them: they are etcd's own code, and a session in a real etcd leaks goroutines.
 func TestLikeEtcd(t *testing.T) {
 	address, conn := startEtcd(t)
 	f := serveWatch(t)
@@ -191,7 +198,10 @@ func TestLikeEtcd(t *testing.T) {
 	t.Run("auth", func(t *testing.T) {
 		s.compare(t,
 			call{method: "Auth/AuthStatus", request: &pb.AuthStatusRequest{}, response: &pb.AuthStatusResponse{}},
-			call{method: "Auth/Authenticate", request: &pb.AuthenticateRequest{Name: "root", Password: "x"}, response: &pb.AuthenticateResponse{}},
+			call{
+				method: "Auth/Authenticate", request: &pb.AuthenticateRequest{Name: "root", Password: "x"},
+				response: &pb.AuthenticateResponse{},
+			},
 			call{method: "Auth/AuthDisable", request: &pb.AuthDisableRequest{}, response: &pb.AuthDisableResponse{}},
 		)
 	})
@@ -203,7 +213,8 @@ func TestLikeEtcd(t *testing.T) {
 		ours := httptest.NewServer(f.server.HTTP())
 		defer ours.Close()
 		for _, page := range []string{
-			"/version", "/health", "/health?serializable=true", "/health?exclude=NOSPACE", "/livez", "/livez?verbose", "/readyz",
+			"/version", "/health", "/health?serializable=true", "/health?exclude=NOSPACE", "/livez", "/livez?verbose",
+			"/readyz",
 			"/readyz/linearizable_read?verbose", "/readyz/nothing", "/livez?exclude=serializable_read&verbose",
 		} {
 			wantCode, want := fetch(t, address+page)
@@ -235,8 +246,10 @@ func kvCalls() []call {
 		get(all), get(&pb.RangeRequest{Key: key("a"), Revision: 2}), get(&pb.RangeRequest{Key: key("a"), Revision: 99}),
 		get(&pb.RangeRequest{Key: key("a"), SortOrder: 5}), get(&pb.RangeRequest{Key: key("z"), RangeEnd: key("a")}),
 		get(&pb.RangeRequest{Key: key("a"), Revision: -4}), get(&pb.RangeRequest{Key: key("a"), Limit: -1}),
-		{method: "KV/Range", request: all, response: &pb.RangeResponse{}, metadata: []string{"hasleader", "true", "client-api-version", "3.7"}},
-		txnCall(&pb.TxnRequest{}), txnCall(&pb.TxnRequest{Compare: []*pb.Compare{{Key: key("a")}}}), txnCall(&pb.TxnRequest{Compare: []*pb.Compare{{}}}),
+		{method: "KV/Range", request: all, response: &pb.RangeResponse{}, metadata: []string{"hasleader", "true",
+			"client-api-version", "3.7"}},
+		txnCall(&pb.TxnRequest{}), txnCall(&pb.TxnRequest{Compare: []*pb.Compare{{Key: key("a")}}}),
+		txnCall(&pb.TxnRequest{Compare: []*pb.Compare{{}}}),
 		txnCall(&pb.TxnRequest{Success: ops(&pb.RequestOp{})}),
 		txnCall(&pb.TxnRequest{Success: ops(putOp("a"), putOp("a"))}),
 		txnCall(&pb.TxnRequest{Success: ops(deleteOp("a", "c"), putOp("b"))}),
@@ -247,9 +260,12 @@ func kvCalls() []call {
 		txnCall(&pb.TxnRequest{Success: ops(putOp("m"), rangeOp(&pb.RangeRequest{Key: key("a"), Revision: -2}))}),
 		txnCall(&pb.TxnRequest{Success: many(128)}), txnCall(&pb.TxnRequest{Failure: many(129)}),
 		txnCall(&pb.TxnRequest{Success: append(many(127), nested)}),
-		del(&pb.DeleteRangeRequest{Key: key("many"), RangeEnd: key("n"), PrevKv: true}), del(&pb.DeleteRangeRequest{Key: key("none")}),
+		del(&pb.DeleteRangeRequest{
+			Key: key("many"), RangeEnd: key("n"), PrevKv: true,
+		}), del(&pb.DeleteRangeRequest{Key: key("none")}),
 		compact(&pb.CompactionRequest{Revision: 99}), compact(&pb.CompactionRequest{Revision: 4, Physical: true}),
-		compact(&pb.CompactionRequest{Revision: 4}), compact(&pb.CompactionRequest{Revision: 0}), compact(&pb.CompactionRequest{Revision: -1}),
+		compact(&pb.CompactionRequest{Revision: 4}), compact(&pb.CompactionRequest{Revision: 0}),
+		compact(&pb.CompactionRequest{Revision: -1}),
 		get(&pb.RangeRequest{Key: key("a"), Revision: 3}), get(&pb.RangeRequest{Key: key("a"), Revision: 4}),
 	}
 }
@@ -257,7 +273,8 @@ func kvCalls() []call {
 func leaseCalls() []call {
 	return []call{
 		grantCall(&pb.LeaseGrantRequest{ID: 100, TTL: 1}), grantCall(&pb.LeaseGrantRequest{ID: 100, TTL: 50}),
-		grantCall(&pb.LeaseGrantRequest{ID: 101, TTL: 9_000_000_001}), grantCall(&pb.LeaseGrantRequest{ID: 102, TTL: 3600}),
+		grantCall(&pb.LeaseGrantRequest{ID: 101, TTL: 9_000_000_001}),
+		grantCall(&pb.LeaseGrantRequest{ID: 102, TTL: 3600}),
 		grantCall(&pb.LeaseGrantRequest{ID: 103, TTL: -5}),
 		put(&pb.PutRequest{Key: key("leased"), Lease: 102}), put(&pb.PutRequest{Key: key("leased/2"), Lease: 102}),
 		timeToLive(&pb.LeaseTimeToLiveRequest{ID: 4711, Keys: true}),
@@ -277,16 +294,19 @@ func maintenanceCalls() []call {
 		{method: "Maintenance/Status", request: &pb.StatusRequest{}, response: &pb.StatusResponse{}},
 		{method: "Maintenance/Hash", request: &pb.HashRequest{}, response: &pb.HashResponse{}},
 		{method: "Maintenance/Defragment", request: &pb.DefragmentRequest{}, response: &pb.DefragmentResponse{}},
-		{method: "Maintenance/MoveLeader", request: &pb.MoveLeaderRequest{TargetID: 77}, response: &pb.MoveLeaderResponse{}},
+		{method: "Maintenance/MoveLeader", request: &pb.MoveLeaderRequest{TargetID: 77},
+			response: &pb.MoveLeaderResponse{}},
 		hashKV(0), hashKV(3), hashKV(5), hashKV(9999),
 		alarm(&pb.AlarmRequest{}), alarm(raise), alarm(raise), alarm(&pb.AlarmRequest{Alarm: pb.AlarmType_CORRUPT}),
 		alarm(&pb.AlarmRequest{Alarm: pb.AlarmType_NOSPACE, MemberID: 8}),
 		put(&pb.PutRequest{Key: key("full")}), grantCall(&pb.LeaseGrantRequest{ID: 200, TTL: 60}),
-		txnCall(&pb.TxnRequest{Success: ops(putOp("full"))}), txnCall(&pb.TxnRequest{Success: ops(deleteOp("full", ""))}),
+		txnCall(&pb.TxnRequest{Success: ops(putOp("full"))}),
+		txnCall(&pb.TxnRequest{Success: ops(deleteOp("full", ""))}),
 		del(&pb.DeleteRangeRequest{Key: key("full")}), get(&pb.RangeRequest{Key: key("full")}),
 		alarm(lower), alarm(lower), alarm(&pb.AlarmRequest{}), put(&pb.PutRequest{Key: key("full")}),
 		alarm(&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 5}),
-		downgrade(pb.DowngradeRequest_VALIDATE, ""), downgrade(pb.DowngradeRequest_VALIDATE, "3.8"), downgrade(pb.DowngradeRequest_ENABLE, "3.x"),
+		downgrade(pb.DowngradeRequest_VALIDATE, ""), downgrade(pb.DowngradeRequest_VALIDATE, "3.8"),
+		downgrade(pb.DowngradeRequest_ENABLE, "3.x"),
 		downgrade(pb.DowngradeRequest_ENABLE, "3.5.0"), downgrade(pb.DowngradeRequest_CANCEL, ""), downgrade(7, "3.6"),
 	}
 }
@@ -295,8 +315,11 @@ func clusterCalls() []call {
 	return []call{
 		memberAdd(&pb.MemberAddRequest{}), memberAdd(&pb.MemberAddRequest{PeerURLs: []string{"tcp://a:1"}}),
 		memberAdd(&pb.MemberAddRequest{PeerURLs: []string{"http://a:1/path"}, IsLearner: true}),
-		{method: "Cluster/MemberRemove", request: &pb.MemberRemoveRequest{ID: 4711}, response: &pb.MemberRemoveResponse{}},
-		{method: "Cluster/MemberPromote", request: &pb.MemberPromoteRequest{ID: 4711}, response: &pb.MemberPromoteResponse{}},
-		{method: "Cluster/MemberUpdate", request: &pb.MemberUpdateRequest{ID: 4711, PeerURLs: []string{"http://a:1"}}, response: &pb.MemberUpdateResponse{}},
+		{method: "Cluster/MemberRemove", request: &pb.MemberRemoveRequest{ID: 4711},
+			response: &pb.MemberRemoveResponse{}},
+		{method: "Cluster/MemberPromote", request: &pb.MemberPromoteRequest{ID: 4711},
+			response: &pb.MemberPromoteResponse{}},
+		{method: "Cluster/MemberUpdate", request: &pb.MemberUpdateRequest{ID: 4711, PeerURLs: []string{"http://a:1"}},
+			response: &pb.MemberUpdateResponse{}},
 	}
 }

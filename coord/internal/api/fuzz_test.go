@@ -11,13 +11,15 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// FuzzCheckTxn gives the checks whatever a client may send: they must not panic, and what they let pass must be sound to
-// the rest of the service.
+// FuzzCheckTxn gives the checks whatever a client may send: they must not panic, and what they let pass must be sound
+// to the rest of the service.
 func FuzzCheckTxn(f *testing.F) {
 	for _, seed := range []*pb.TxnRequest{
 		{},
 		{Compare: []*pb.Compare{{Key: key("a")}}, Success: ops(putOp("a"), deleteOp("b", "\x00"))},
-		{Success: ops(txnOp(&pb.TxnRequest{Success: ops(putOp("a"), deleteOp("b", "a")), Failure: ops(putOp("a"))}), deleteOp("x", ""))},
+		{Success: ops(txnOp(&pb.TxnRequest{
+			Success: ops(putOp("a"), deleteOp("b", "a")), Failure: ops(putOp("a")),
+		}), deleteOp("x", ""))},
 		{Failure: ops(&pb.RequestOp{}, rangeOp(&pb.RangeRequest{Key: key("a"), SortOrder: 9}))},
 	} {
 		encoded, err := proto.Marshal(seed)
@@ -54,8 +56,10 @@ func FuzzCheckTxn(f *testing.F) {
 // FuzzPages asks for whatever page in whatever way: a handler must not panic, and answers with a status that there is.
 func FuzzPages(f *testing.F) {
 	for _, target := range []string{
-		"/health", "/health?exclude=NOSPACE&serializable=true", "/livez?verbose", "/readyz?exclude=linearizable_read", "/readyz/non_learner",
-		"/version", "/metrics", "/health?exclude=%ff%00;&&=&x", "/livez?verbose=-9223372036854775808", "//health/..//", "/readyz?exclude=" + strings.Repeat("x", 5000),
+		"/health", "/health?exclude=NOSPACE&serializable=true", "/livez?verbose", "/readyz?exclude=linearizable_read",
+		"/readyz/non_learner",
+		"/version", "/metrics", "/health?exclude=%ff%00;&&=&x", "/livez?verbose=-9223372036854775808", "//health/..//",
+		"/readyz?exclude=" + strings.Repeat("x", 5000),
 	} {
 		f.Add("GET", target, "", "")
 	}
@@ -68,7 +72,10 @@ func FuzzPages(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := &http.Request{Method: method, URL: u, Host: "m", Header: http.Header{header: {value}}, Body: http.NoBody, RemoteAddr: "127.0.0.1:1"}
+		r := &http.Request{
+			Method: method, URL: u, Host: "m", Header: http.Header{header: {value}}, Body: http.NoBody,
+			RemoteAddr: "127.0.0.1:1",
+		}
 		w := httptest.NewRecorder()
 		pages.ServeHTTP(w, r.WithContext(t.Context()))
 		if w.Code < 200 || w.Code > 599 {

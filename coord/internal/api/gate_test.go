@@ -259,7 +259,8 @@ func BenchmarkChain(b *testing.B) {
 	o := &observer{log: s.opts.Logger, slow: time.Second}
 	g := &gate{router: &s.router, metrics: s.metrics, streams: s.streams}
 	ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs(
-		":authority", "a", "content-type", "application/grpc", "user-agent", "grpc-go", "hasleader", "true", "client-api-version", "3.7"))
+		":authority", "a", "content-type", "application/grpc", "user-agent", "grpc-go", "hasleader", "true",
+		"client-api-version", "3.7"))
 	info := &grpc.UnaryServerInfo{FullMethod: pb.KV_Put_FullMethodName}
 	handler := func(context.Context, any) (any, error) { return &pb.PutResponse{}, nil }
 	for name, chain := range map[string]grpc.UnaryServerInterceptor{

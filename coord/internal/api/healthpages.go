@@ -27,8 +27,8 @@ type healthBody struct {
 	Reason string `json:"reason"`
 }
 
-// serveHealth answers 503 if an alarm is raised that ?exclude does not name, or a read fails: of the cluster, or of this
-// member alone with ?serializable=true.
+// serveHealth answers 503 if an alarm is raised that ?exclude does not name, or a read fails: of the cluster, or of
+// this member alone with ?serializable=true.
 func (h *healthPages) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if !onlyGet(w, r) {
 		return

@@ -70,14 +70,16 @@ func TestLivezReadyz(t *testing.T) {
 	f := serve(t)
 	f.wantPage(t, "/livez", 200, "ok\n")
 	f.wantPage(t, "/livez?verbose", 200, "[+]serializable_read ok\nok\n")
-	f.wantPage(t, "/readyz?verbose", 200, "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n")
+	f.wantPage(t, "/readyz?verbose", 200, "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read "+
+		"ok\n[+]non_learner ok\nok\n")
 	f.wantPage(t, "/readyz/non_learner", 200, "ok\n")
 
 	f.failReads(ErrTimeout)
 	f.setStatus(func(s *Status) { s.Learner = true })
 	f.wantPage(t, "/livez", 200, "ok\n")
 	f.wantPage(t, "/readyz", 503, "[+]data_corruption ok\n[+]serializable_read ok\n"+
-		"[-]linearizable_read failed: etcdserver: request timed out\n[-]non_learner failed: not supported for learner\n\n")
+		"[-]linearizable_read failed: etcdserver: request timed out\n[-]non_learner failed: not supported for "+
+		"learner\n\n")
 	f.wantPage(t, "/readyz?exclude=linearizable_read&exclude=non_learner", 200, "ok\n")
 	f.wantPage(t, "/readyz/linearizable_read", 503, "[-]linearizable_read failed: etcdserver: request timed out\n\n")
 }

@@ -65,7 +65,8 @@ func (s *leaseServer) renew(ctx context.Context, stream pb.Lease_LeaseKeepAliveS
 	if err != nil {
 		return err
 	}
-	renewed, err := propose[statemachine.LeasesRenewed](ctx, s.service, raftv1.KindLeaseRenew, &raftv1.LeaseRenew{Ids: ids})
+	renewed, err := propose[statemachine.LeasesRenewed](ctx, s.service, raftv1.KindLeaseRenew,
+		&raftv1.LeaseRenew{Ids: ids})
 	if err != nil {
 		return err
 	}

@@ -67,8 +67,10 @@ func TestReadsAndTheLog(t *testing.T) {
 		"read txn":     {f.txn(&pb.TxnRequest{Success: ops(rangeOp(&pb.RangeRequest{Key: key("a")}))}), 1, 0},
 		"local txn":    {f.txn(&pb.TxnRequest{Success: ops(rangeOp(local))}), 0, 0},
 		"compare only": {f.txn(&pb.TxnRequest{Compare: []*pb.Compare{{Key: key("a")}}}), 0, 0},
-		"nested reads": {f.txn(&pb.TxnRequest{Success: ops(txnOp(&pb.TxnRequest{Success: ops(rangeOp(local))}))}), 0, 1},
-		"write":        {f.txn(&pb.TxnRequest{Success: ops(putOp("a"))}), 0, 1},
+		"nested reads": {f.txn(&pb.TxnRequest{
+			Success: ops(txnOp(&pb.TxnRequest{Success: ops(rangeOp(local))})),
+		}), 0, 1},
+		"write": {f.txn(&pb.TxnRequest{Success: ops(putOp("a"))}), 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reads, tx := f.reads.Load(), f.proposals[raftv1.KindTxn].Load()
@@ -138,7 +140,9 @@ func TestProposalTimeout(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err(), true
 	}
-	s := &kvServer{service: &service{backend: b, maxRequestBytes: 1 << 20, timeout: 20 * time.Millisecond}, maxTxnOps: 1}
+	s := &kvServer{
+		service: &service{backend: b, maxRequestBytes: 1 << 20, timeout: 20 * time.Millisecond}, maxTxnOps: 1,
+	}
 	s.quota = newQuota(s.service, -1)
 	_, err := s.Put(t.Context(), &pb.PutRequest{Key: key("a")})
 	wants{codes.Unavailable, "etcdserver: request timed out"}.check(t, err)
@@ -173,12 +177,14 @@ func TestQuota(t *testing.T) {
 	wants{}.check(t, err)
 	wants{}.check(t, f.txn(&pb.TxnRequest{Success: ops(deleteOp("a", ""))})())
 	alarms, err := pb.NewMaintenanceClient(f.conn).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
-	if err != nil || len(alarms.Alarms) != 1 || alarms.Alarms[0].MemberID != testMember || alarms.Alarms[0].Alarm != pb.AlarmType_NOSPACE {
+	if err != nil || len(alarms.Alarms) != 1 || alarms.Alarms[0].MemberID != testMember ||
+		alarms.Alarms[0].Alarm != pb.AlarmType_NOSPACE {
 		t.Errorf("alarms %v, %v", alarms, err)
 	}
 }
 
-// An alarm that is being raised behind somebody's back when the server stops is given up, and the server waits for that.
+// An alarm that is being raised behind somebody's back when the server stops is given up, and the server waits for
+// that.
 func TestRunWaitsForTheAlarm(t *testing.T) {
 	b := newMachineBackend(t)
 	proposed, stopped, givenUp := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -303,7 +309,8 @@ func TestRangeStreamIsPinned(t *testing.T) {
 	if err := s.RangeStream(&pb.RangeRequest{Key: key("k"), RangeEnd: key("l")}, stream); err != nil {
 		t.Fatal(err)
 	}
-	if got := &stream.merged; got.Count != 40 || len(got.Kvs) != 40 || string(got.Kvs[39].Value) != "old" || got.Header.Revision != 41 {
+	if got := &stream.merged; got.Count != 40 || len(got.Kvs) != 40 || string(got.Kvs[39].Value) != "old" ||
+		got.Header.Revision != 41 {
 		t.Errorf("count %d, %d keys, last %v, header %v", got.Count, len(got.Kvs), got.Kvs[len(got.Kvs)-1], got.Header)
 	}
 	stream.merged.Reset()

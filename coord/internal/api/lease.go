@@ -64,7 +64,8 @@ func (s *leaseServer) grant(ctx context.Context, r *raftv1.LeaseGrant) (statemac
 func DrawLeaseID() statemachine.LeaseID { return rand.Int64N(math.MaxInt64) + 1 }
 
 func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-	revoked, err := propose[statemachine.LeaseRevoked](ctx, s.service, raftv1.KindLeaseRevoke, &raftv1.LeaseRevoke{Id: r.ID})
+	revoked, err := propose[statemachine.LeaseRevoked](ctx, s.service, raftv1.KindLeaseRevoke,
+		&raftv1.LeaseRevoke{Id: r.ID})
 	if err != nil {
 		return nil, err
 	}
@@ -72,9 +73,11 @@ func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest)
 	return &pb.LeaseRevokeResponse{Header: header}, err
 }
 
-// LeaseTimeToLive answers a TTL of -1 for a lease that does not exist. A lease that lingers, on which the place of one that died
-// is kept, is none for etcd's clients: it is not listed either, is never renewed, and cannot be revoked.
-func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+// LeaseTimeToLive answers a TTL of -1 for a lease that does not exist. A lease that lingers, on which the place of one
+// that died is kept, is none for etcd's clients: it is not listed either, is never renewed, and cannot be revoked.
+func (s *leaseServer) LeaseTimeToLive(
+	ctx context.Context, r *pb.LeaseTimeToLiveRequest,
+) (*pb.LeaseTimeToLiveResponse, error) {
 	if err := s.readIndex(ctx); err != nil {
 		return nil, err
 	}
@@ -82,7 +85,9 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 }
 
 // timeToLive answers from what this member has applied.
-func (s *leaseServer) timeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+func (s *leaseServer) timeToLive(
+	ctx context.Context, r *pb.LeaseTimeToLiveRequest,
+) (*pb.LeaseTimeToLiveResponse, error) {
 	header, err := s.headerAt(0)
 	if err != nil {
 		return nil, err

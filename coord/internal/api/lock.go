@@ -17,11 +17,11 @@ import (
 
 // lockServer and electionServer are etcd's services, but for how a caller gets in (L1):
 //
-//   - None is answered whose place has gone while it waited. etcd's Lock asks at the end only whether the key is there, which may have been
-//     deleted and put again behind others; its Campaign asks nothing.
-//   - Who does not wait any more deletes its own place, not one that was made since, nor one by which another call of the same lease waits
-//     on this member or was let in: a client whose call has timed out, and that calls again, would be told that it holds what its first
-//     call is about to delete.
+//   - None is answered whose place has gone while it waited. etcd's Lock asks at the end only whether the key is there,
+//     which may have been deleted and put again behind others; its Campaign asks nothing.
+//   - Who does not wait any more deletes its own place, not one that was made since, nor one by which another call of
+//     the same lease waits on this member or was let in: a client whose call has timed out, and that calls again, would
+//     be told that it holds what its first call is about to delete.
 type lockServer struct {
 	v3lockpb.LockServer // etcd's
 	*contest
@@ -53,7 +53,9 @@ func (s lockServer) Lock(ctx context.Context, req *v3lockpb.LockRequest) (*v3loc
 	return &v3lockpb.LockResponse{Header: header, Key: []byte(q.key)}, nil
 }
 
-func (s electionServer) Campaign(ctx context.Context, req *v3electionpb.CampaignRequest) (*v3electionpb.CampaignResponse, error) {
+func (s electionServer) Campaign(
+	ctx context.Context, req *v3electionpb.CampaignRequest,
+) (*v3electionpb.CampaignResponse, error) {
 	q, err := s.join(ctx, string(req.Name), req.Lease)
 	if err != nil {
 		return nil, err
@@ -100,7 +102,8 @@ type contender struct {
 
 // join begins a call, which the caller ends by leave. lease 0 is one of a minute.
 func (c *contest) join(ctx context.Context, name string, lease int64) (*contender, error) {
-	s, err := concurrency.NewSession(c.client, concurrency.WithLease(clientv3.LeaseID(lease)), concurrency.WithContext(ctx))
+	s, err := concurrency.NewSession(c.client, concurrency.WithLease(clientv3.LeaseID(lease)),
+		concurrency.WithContext(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +149,8 @@ func (c *contest) leave(q *contender) {
 	}
 }
 
-// shared reports whether another call has, or may have, the place of q, or was let in by it. The caller holds contest.mu.
+// shared reports whether another call has, or may have, the place of q, or was let in by it. The caller holds
+// contest.mu.
 func (p *place) shared(q *contender) bool {
 	for other := range p.calls {
 		if other != q && (other.create == 0 || other.create == q.create) {
@@ -165,7 +169,8 @@ func (q *contender) own() clientv3.Cmp {
 func (q *contender) enter(ctx context.Context, value string) (*pb.ResponseHeader, error) {
 	put, get := clientv3.OpPut(q.key, value, clientv3.WithLease(q.lease)), clientv3.OpGet(q.key)
 	first := clientv3.OpGet(q.prefix, clientv3.WithFirstCreate()...)
-	resp, err := q.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(q.key), "=", 0)).Then(put, first).Else(get, first).Commit()
+	resp, err := q.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(q.key), "=", 0)).Then(put,
+		first).Else(get, first).Commit()
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +197,8 @@ func (q *contender) proclaim(ctx context.Context, value string) error {
 	return err
 }
 
-// await waits until no key below the name is older, and returns the header at which the call was let in; lost, if its place has gone by then.
+// await waits until no key below the name is older, and returns the header at which the call was let in; lost, if its
+// place has gone by then.
 func (q *contender) await(ctx context.Context, entered *pb.ResponseHeader, lost error) (*pb.ResponseHeader, error) {
 	if q.first {
 		q.let = true
@@ -257,7 +263,8 @@ func (q *contender) withdraw() {
 	if shared {
 		return
 	}
-	_, _ = q.client.Txn(q.client.Ctx()).If(q.own()).Then(clientv3.OpDelete(q.key)).Commit() // else it goes with its lease
+	// else it goes with its lease
+	_, _ = q.client.Txn(q.client.Ctx()).If(q.own()).Then(clientv3.OpDelete(q.key)).Commit()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p.going = nil

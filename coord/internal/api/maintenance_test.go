@@ -26,7 +26,8 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkHeader(t, got.Header, 1)
-	if got.Version != "3.7.3" || got.StorageVersion != "3.7.0" || got.DbSize <= 0 || got.DbSizeInUse <= 0 || got.DbSizeQuota != 2<<30 {
+	if got.Version != "3.7.3" || got.StorageVersion != "3.7.0" || got.DbSize <= 0 || got.DbSizeInUse <= 0 ||
+		got.DbSizeQuota != 2<<30 {
 		t.Errorf("versions and sizes: %v", got)
 	}
 	if got.Leader != testMember || got.RaftTerm != testTerm || got.RaftIndex != 12 || got.RaftAppliedIndex != 11 {
@@ -44,7 +45,8 @@ func TestStatus(t *testing.T) {
 	if got, err = client.Status(t.Context(), &pb.StatusRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if !got.IsLearner || len(got.Errors) != 2 || got.Errors[0] != "etcdserver: no leader" || !strings.Contains(got.Errors[1], "NOSPACE") {
+	if !got.IsLearner || len(got.Errors) != 2 || got.Errors[0] != "etcdserver: no leader" ||
+		!strings.Contains(got.Errors[1], "NOSPACE") {
 		t.Errorf("errors %q, learner %v", got.Errors, got.IsLearner)
 	}
 }
@@ -223,8 +225,11 @@ func TestDowngrade(t *testing.T) {
 	client, ctx := pb.NewMaintenanceClient(f.conn), t.Context()
 	invalid := wants{codes.InvalidArgument, "etcdserver: invalid downgrade target version"}
 	malformed := wants{codes.InvalidArgument, "etcdserver: wrong downgrade target version format"}
-	for version, want := range map[string]wants{"3.6": invalid, "3.6.0": invalid, "3.7": invalid, "": malformed, "three": malformed} {
-		for _, action := range []pb.DowngradeRequest_DowngradeAction{pb.DowngradeRequest_VALIDATE, pb.DowngradeRequest_ENABLE} {
+	for version, want := range map[string]wants{
+		"3.6": invalid, "3.6.0": invalid, "3.7": invalid, "": malformed, "three": malformed,
+	} {
+		for _, action := range []pb.DowngradeRequest_DowngradeAction{pb.DowngradeRequest_VALIDATE,
+			pb.DowngradeRequest_ENABLE} {
 			_, err := client.Downgrade(ctx, &pb.DowngradeRequest{Action: action, Version: version})
 			want.check(t, err)
 		}

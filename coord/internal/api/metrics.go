@@ -49,8 +49,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
-// versionCounter counts by the version that clients name. It remembers the counters, as looking one up by its labels for
-// each request is slower.
+// versionCounter counts by the version that clients name. It remembers the counters, as looking one up by its labels
+// for each request is slower.
 type versionCounter struct {
 	vec  *prometheus.CounterVec
 	kind string

@@ -20,7 +20,9 @@ type observer struct {
 	slow time.Duration
 }
 
-func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (o *observer) unary(
+	ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
 	begin := time.Now()
 	response, err := handler(ctx, req)
 	if took := time.Since(begin); err != nil || took > o.slow || o.log.Core().Enabled(zap.DebugLevel) {
@@ -30,7 +32,9 @@ func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 }
 
 // stream never calls a stream slow: most live as long as their client.
-func (o *observer) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (o *observer) stream(
+	srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	begin := time.Now()
 	err := handler(srv, ss)
 	if err != nil {

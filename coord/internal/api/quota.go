@@ -24,8 +24,8 @@ const (
 // quotaSample is how long a measured size is good for: asking the store for every write would cost more than the write.
 const quotaSample = 100 * time.Millisecond
 
-// quota refuses writes when the store has reached its size, and raises the NOSPACE alarm then. The size is what the data
-// occupies: there is no Defragment to give back the rest. Whoever made it closes it.
+// quota refuses writes when the store has reached its size, and raises the NOSPACE alarm then. The size is what the
+// data occupies: there is no Defragment to give back the rest. Whoever made it closes it.
 type quota struct {
 	*service
 	limit   int64 // bytes; negative: none

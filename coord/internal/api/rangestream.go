@@ -12,8 +12,8 @@ import (
 // firstChunk is the number of keys in the first chunk of a RangeStream.
 const firstChunk = 10
 
-// RangeStream answers a Range in chunks: merging them gives the answer of Range. Only the last one has a header, the count
-// and more. All chunks are read at the revision of the first.
+// RangeStream answers a Range in chunks: merging them gives the answer of Range. Only the last one has a header, the
+// count and more. All chunks are read at the revision of the first.
 func (s *kvServer) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServer) error {
 	if err := checkRangeStream(r); err != nil {
 		return err
@@ -43,7 +43,9 @@ func (s *kvServer) streamChunks(ctx context.Context, r *pb.RangeRequest, stream 
 	if left == 0 {
 		left = math.MaxInt64
 	}
-	next := &pb.RangeRequest{Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, KeysOnly: r.KeysOnly, Limit: min(firstChunk, left)}
+	next := &pb.RangeRequest{
+		Key: r.Key, RangeEnd: r.RangeEnd, Revision: r.Revision, KeysOnly: r.KeysOnly, Limit: min(firstChunk, left),
+	}
 	var sent, revision int64
 	for {
 		chunk, err := s.read(ctx, next, View.Page)

@@ -16,20 +16,22 @@ import (
 	"github.com/coord-dev/coord/proto/principal"
 )
 
-// registerRecipes adds etcd's own Lock and Election services, see lockServer: they are written against a client, so they need no etcd
-// server, and the texts of their errors stay those that clients look for.
+// registerRecipes adds etcd's own Lock and Election services, see lockServer: they are written against a client, so
+// they need no etcd server, and the texts of their errors stay those that clients look for.
 func registerRecipes(server grpc.ServiceRegistrar, local *clientv3.Client) {
 	lock, election := newRecipes(local)
 	v3lockpb.RegisterLockServer(server, lock)
 	v3electionpb.RegisterElectionServer(server, election)
 }
 
-// newLocalClient is a client that calls the services of this process directly. The caller closes it. What it is asked for is for whom the
-// context of the call names; what it does for all of its callers at once, keeping leases alive and watching, is the member's own.
+// newLocalClient is a client that calls the services of this process directly. The caller closes it. What it is asked
+// for is for whom the context of the call names; what it does for all of its callers at once, keeping leases alive and
+// watching, is the member's own.
 func newLocalClient(kv pb.KVServer, lease pb.LeaseServer, watch pb.WatchServer, log *zap.Logger) *clientv3.Client {
 	c := clientv3.NewCtxClient(principal.Member(context.Background()), clientv3.WithZapLogger(log))
 	c.KV = clientv3.NewKVFromKVClient(adapter.KvServerToKvClient(kv), c)
-	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(localLease{lease, log}), c, keepaliveMinTime)
+	c.Lease = clientv3.NewLeaseFromLeaseClient(adapter.LeaseServerToLeaseClient(localLease{lease, log}), c,
+		keepaliveMinTime)
 	c.Watcher = clientv3.NewWatchFromWatchClient(adapter.WatchServerToWatchClient(localWatch{watch, log}), c)
 	return c
 }

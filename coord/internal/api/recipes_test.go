@@ -80,12 +80,15 @@ func TestElectionService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	won, err := client.Campaign(ctx, &v3electionpb.CampaignRequest{Name: key("e"), Value: key("one"), Lease: f.grant(t, 0x10)})
+	won, err := client.Campaign(ctx, &v3electionpb.CampaignRequest{
+		Name: key("e"), Value: key("one"), Lease: f.grant(t, 0x10),
+	})
 	if err != nil || string(won.Leader.Key) != "e/10" {
 		t.Fatalf("campaign: %v, %v", won, err)
 	}
 	wantObserved(t, observe, "one")
-	if _, err := client.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: won.Leader, Value: key("two")}); err != nil {
+	if _,
+		err := client.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: won.Leader, Value: key("two")}); err != nil {
 		t.Fatal(err)
 	}
 	wantObserved(t, observe, "two")

@@ -19,8 +19,9 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// router hands each call to the services of the keyspace that its metadata name (coordv1.MetadataShard), or of the first
-// one. Keyspaces have the same services. What is wrong with the metadata is said by the gate, which every call passes.
+// router hands each call to the services of the keyspace that its metadata name (coordv1.MetadataShard), or of the
+// first one. Keyspaces have the same services. What is wrong with the metadata is said by the gate, which every call
+// passes.
 type router struct {
 	grpc   *grpc.Server
 	adding sync.Mutex // one at a time
@@ -68,20 +69,22 @@ func (r *router) of(ctx context.Context) (*route, error) {
 		return routes.first, nil
 	}
 	if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
-		return routes.first, status.Errorf(codes.InvalidArgument, "etcdserver: the metadata %q name several shards: %.60q",
+		return routes.first, status.Errorf(codes.InvalidArgument, "etcdserver: the metadata %q name several "+
+			"shards: %.60q",
 			coordv1.MetadataShard, values)
 	}
 	shard, err := strconv.ParseUint(values[0], 10, 64)
 	if err == nil && routes.byShard[shard] != nil {
 		return routes.byShard[shard], nil
 	}
-	return routes.first, status.Errorf(codes.NotFound, "etcdserver: this member has no replica of shard %.30q, which the "+
+	return routes.first, status.Errorf(codes.NotFound, "etcdserver: this member has no replica of shard %.30q, "+
+		"which the "+
 		"metadata %q name; it serves the shards %v", values[0], coordv1.MetadataShard,
 		slices.Sorted(maps.Keys(routes.byShard)))
 }
 
-// overtaken says whether a keyspace was added between the choice of a call's service, by which the handler is found, and
-// the gate, which looks for the route again: then the service is another keyspace's.
+// overtaken says whether a keyspace was added between the choice of a call's service, by which the handler is found,
+// and the gate, which looks for the route again: then the service is another keyspace's.
 func (r *route) overtaken(info *grpc.UnaryServerInfo) bool {
 	service, _, _ := strings.Cut(strings.TrimPrefix(info.FullMethod, "/"), "/")
 	impl, routed := r.impls[service]
@@ -120,7 +123,8 @@ func (r *router) routed(desc *grpc.ServiceDesc) *grpc.ServiceDesc {
 	out.HandlerType = (*any)(nil)
 	out.Methods, out.Streams = slices.Clone(desc.Methods), slices.Clone(desc.Streams)
 	for i, m := range desc.Methods {
-		out.Methods[i].Handler = func(_ any, ctx context.Context, decode func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
+		out.Methods[i].Handler = func(_ any, ctx context.Context, decode func(any) error,
+			in grpc.UnaryServerInterceptor) (any, error) {
 			return m.Handler(r.impl(ctx, desc.ServiceName), ctx, decode, in)
 		}
 	}

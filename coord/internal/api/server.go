@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// receiveOverhead is what a message may be larger than MaxRequestBytes before gRPC refuses it, so that the service can
-	// answer with etcd's error.
+	// receiveOverhead is what a message may be larger than MaxRequestBytes before gRPC refuses it, so that the service
+	// can answer with etcd's error.
 	receiveOverhead = 512 << 10
 	// keepaliveMinTime is etcd's --grpc-keepalive-min-time; a client that pings more often is disconnected.
 	keepaliveMinTime = 5 * time.Second
@@ -33,8 +33,8 @@ const (
 	// their number a request gets a goroutine of its own.
 	streamWorkers = 128
 
-	// maxStreams of one connection: more than any client has, and a bound for one that opens and resets them for ever, whose
-	// handlers gRPC counts too. etcd has none unless told so.
+	// maxStreams of one connection: more than any client has, and a bound for one that opens and resets them for ever,
+	// whose handlers gRPC counts too. etcd has none unless told so.
 	maxStreams = 100_000
 	// maxHeaders bounds the metadata of a request, in bytes. gRPC's default is 16 MiB.
 	maxHeaders = 64 << 10
@@ -48,14 +48,15 @@ type Keyspace struct {
 	// Shard is its number, by which calls name it.
 	Shard   uint64
 	Backend Backend
-	// The identity of History goes into each header, as the id of the cluster. What asks about the keyspace waits until it
-	// has begun.
+	// The identity of History goes into each header, as the id of the cluster. What asks about the keyspace waits until
+	// it has begun.
 	History *statemachine.History
 	// Watch is etcd's Watch service.
 	Watch pb.WatchServer
 	// Register adds further services, which may use etcd's.
 	Register func(grpc.ServiceRegistrar, *Services)
-	// QuotaBytes is the size of the store from which on writes are refused. 0 is etcd's default of 2 GiB; negative: none.
+	// QuotaBytes is the size of the store from which on writes are refused. 0 is etcd's default of 2 GiB; negative:
+	// none.
 	QuotaBytes int64
 	// SpoolDir is where a snapshot for a client is written first; empty: the system's directory for temporary files.
 	SpoolDir string
@@ -106,8 +107,8 @@ type Server struct {
 	http    http.Handler
 }
 
-// New registers the metrics. Keyspaces are added by Serve, one at least, before the caller serves GRPC and HTTP and calls
-// Run.
+// New registers the metrics. Keyspaces are added by Serve, one at least, before the caller serves GRPC and HTTP and
+// calls Run.
 func New(opts Options) (*Server, error) {
 	opts.ensureDefaults()
 	m, err := newMetrics(opts.Registry)
@@ -151,9 +152,9 @@ func (s *Server) GRPC() *grpc.Server { return s.grpc }
 // HTTP serves /version, /health, /livez, /readyz and /metrics.
 func (s *Server) HTTP() http.Handler { return s.http }
 
-// Run keeps the health service up to date, and ends the streams of clients that require a leader when there has been none
-// for three election timeouts. It returns when ctx ends, with the health service at NOT_SERVING, the lock and election
-// services closed, and no alarm being raised.
+// Run keeps the health service up to date, and ends the streams of clients that require a leader when there has been
+// none for three election timeouts. It returns when ctx ends, with the health service at NOT_SERVING, the lock and
+// election services closed, and no alarm being raised.
 func (s *Server) Run(ctx context.Context) error {
 	defer func() {
 		for _, local := range s.locals {
@@ -211,8 +212,8 @@ func (s *Server) register(r grpc.ServiceRegistrar, service *service, k *Keyspace
 	}
 }
 
-// serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the metrics
-// see what the gate refuses and what became of a panic, and may panic themselves.
+// serverOptions are the limits of etcd's server and our chain of interceptors, the first outermost: the log and the
+// metrics see what the gate refuses and what became of a panic, and may panic themselves.
 func (s *Server) serverOptions() []grpc.ServerOption {
 	g := &gate{
 		router: &s.router, metrics: s.metrics, streams: s.streams, calls: newCalls(s.opts.Memory.Calls),

@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Services is etcd's API for another service of the same member, which decodes requests and reaches the log in its own way
-// but must refuse what etcd's API refuses, and answer what it answers. The errors are those that go over the wire. Headers
-// have a revision, and need not have anything else.
+// Services is etcd's API for another service of the same member, which decodes requests and reaches the log in its own
+// way but must refuse what etcd's API refuses, and answer what it answers. The errors are those that go over the wire.
+// Headers have a revision, and need not have anything else.
 //
 // The checks of writes never wait. They come before the log, as the state machine trusts what it finds there.
 type Services struct {
@@ -86,7 +86,8 @@ func (s *Services) CheckRange(r *pb.RangeRequest) error { return checkRange(r) }
 // CheckNew refuses something that is new and costs about as many bytes if there is no space for it.
 func (s *Services) CheckNew(bytes int) error { return s.kv.quota.checkNow(keyOverhead + bytes) }
 
-// PrepareLeaseGrant checks the grant of a lease and fills in what the log must say: an id, and a TTL that is not too short.
+// PrepareLeaseGrant checks the grant of a lease and fills in what the log must say: an id, and a TTL that is not too
+// short.
 func (s *Services) PrepareLeaseGrant(r *pb.LeaseGrantRequest) error {
 	if err := s.lease.quota.checkNow(leaseCost); err != nil {
 		return err

@@ -19,14 +19,16 @@ import (
 func endOnDrain(draining context.Context) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		switch info.FullMethod {
-		case pb.Maintenance_Snapshot_FullMethodName, pb.KV_RangeStream_FullMethodName, coordv1.Stream_Open_FullMethodName:
+		case pb.Maintenance_Snapshot_FullMethodName, pb.KV_RangeStream_FullMethodName,
+			coordv1.Stream_Open_FullMethodName:
 			return handler(srv, stream)
 		}
 		ctx, cancel := context.WithCancel(stream.Context())
 		defer cancel()
 		defer context.AfterFunc(draining, cancel)()
 		err := handler(srv, &middleware.WrappedServerStream{ServerStream: stream, WrappedContext: ctx})
-		if draining.Err() != nil && stream.Context().Err() == nil && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
+		if draining.Err() != nil && stream.Context().Err() == nil && (errors.Is(err, context.Canceled) ||
+			status.Code(err) == codes.Canceled) {
 			return rpctypes.ErrGRPCStopped
 		}
 		return err

@@ -1,6 +1,6 @@
-// Package keyspace puts the parts of a keyspace together that do not care where the log comes from: the state machine with
-// what hears from it, and the services with what they need of a member. coord builds a member of a cluster on it, and
-// coordtest a server whose log is in memory and whose time stands still.
+// Package keyspace puts the parts of a keyspace together that do not care where the log comes from: the state machine
+// with what hears from it, and the services with what they need of a member. coord builds a member of a cluster on it,
+// and coordtest a server whose log is in memory and whose time stands still.
 package keyspace
 
 import (
@@ -34,8 +34,8 @@ type Options struct {
 	// Dir is the directory of the store on FS, vfs.Default if nil.
 	Dir string
 	FS  vfs.FS
-	// Caches are those of all stores of the process; nil: the store has its own. MemoryBytes bounds what it holds beside; 0:
-	// its default.
+	// Caches are those of all stores of the process; nil: the store has its own. MemoryBytes bounds what it holds
+	// beside; 0: its default.
 	Caches      *machine.Caches
 	MemoryBytes int
 	// Shard is the keyspace; Member, Boot and Start name the entries of this process.
@@ -46,8 +46,8 @@ type Options struct {
 	Procedures []statemachine.Procedure
 	// Retry is the time after which an entry without a result is proposed again.
 	Retry time.Duration
-	// Displaced is called once if another start of the member's data directory has taken its place in the log. It must not
-	// block. Nil is not called.
+	// Displaced is called once if another start of the member's data directory has taken its place in the log. It must
+	// not block. Nil is not called.
 	Displaced func(error)
 	// Now is monotonic time from any origin, and Nonce where the lease clock starts to count its ticks.
 	Now   func() time.Duration
@@ -63,8 +63,9 @@ type Options struct {
 	Logger *zap.Logger
 }
 
-// Keyspace is this member's copy of one keyspace, and what hears from it. The log is applied by calling Machine's methods,
-// from one goroutine, as Dragonboat's contract says. It implements the parts of api.Backend that need nothing else.
+// Keyspace is this member's copy of one keyspace, and what hears from it. The log is applied by calling Machine's
+// methods, from one goroutine, as Dragonboat's contract says. It implements the parts of api.Backend that need nothing
+// else.
 type Keyspace struct {
 	Shard    uint64
 	Machine  *machine.Machine
@@ -83,7 +84,8 @@ func New(opts Options) *Keyspace {
 	k = &Keyspace{
 		Shard: opts.Shard,
 		Proposer: propose.New(propose.Options{
-			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, After: opts.After, Log: opts.Log, Retry: opts.Retry, Displaced: opts.Displaced,
+			Member: opts.Member, Boot: opts.Boot, Start: opts.Start, After: opts.After, Log: opts.Log,
+			Retry: opts.Retry, Displaced: opts.Displaced,
 			Check:   func(c raftv1.Command) (raftv1.Command, error) { return k.Machine.CheckProposal(c) },
 			Version: func() raftv1.Version { return k.Machine.Version() },
 		}),
@@ -99,11 +101,14 @@ func New(opts Options) *Keyspace {
 	program := recipes.Program()
 	program.Procedures = append(program.Procedures, opts.Procedures...)
 	k.Machine = machine.New(machine.Options{
-		Dir: opts.Dir, FS: opts.FS, Caches: opts.Caches, MemoryBytes: opts.MemoryBytes, Shard: opts.Shard, Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
+		Dir: opts.Dir, FS: opts.FS, Caches: opts.Caches, MemoryBytes: opts.MemoryBytes, Shard: opts.Shard,
+		Member: opts.Member, Boot: opts.Boot, Start: opts.Start,
 		Program: program, Logger: opts.Logger.Named("store"),
 		Observer: append(told, k.Proposer), End: opts.End, Refused: opts.Refused,
 	})
-	k.Hub = watch.New(watch.Options{Source: watch.From(k.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch")})
+	k.Hub = watch.New(watch.Options{
+		Source: watch.From(k.Machine.View), Memory: opts.Memory, Logger: opts.Logger.Named("watch"),
+	})
 	return k
 }
 
@@ -182,7 +187,9 @@ func (k *Keyspace) Revision() (statemachine.Revision, error) {
 }
 
 // Subscribe is watch.Hub.Subscribe, for whom ctx says.
-func (k *Keyspace) Subscribe(ctx context.Context, key, end []byte, fn func(watch.Delivery)) (statemachine.Revision, func(), error) {
+func (k *Keyspace) Subscribe(
+	ctx context.Context, key, end []byte, fn func(watch.Delivery),
+) (statemachine.Revision, func(), error) {
 	if err := admit(ctx); err != nil {
 		return 0, nil, err
 	}

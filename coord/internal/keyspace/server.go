@@ -16,8 +16,8 @@ import (
 	"github.com/coord-dev/coord/proto/instances"
 )
 
-// ServerOptions are what all keyspaces of a member are served with. Registry and Logger are required; most of the rest are
-// api.Options'.
+// ServerOptions are what all keyspaces of a member are served with. Registry and Logger are required; most of the rest
+// are api.Options'.
 type ServerOptions struct {
 	MemberID        uint64
 	ElectionTimeout time.Duration
@@ -45,8 +45,8 @@ type Server struct {
 	startDraining context.CancelFunc
 }
 
-// NewServer makes the server. The caller adds keyspaces, then serves API.GRPC and API.HTTP, runs API.Run, and closes it in
-// the end.
+// NewServer makes the server. The caller adds keyspaces, then serves API.GRPC and API.HTTP, runs API.Run, and closes it
+// in the end.
 func NewServer(opts ServerOptions) (*Server, error) {
 	draining, startDraining := context.WithCancel(context.Background())
 	s := &Server{opts: opts, startDraining: startDraining}
@@ -65,8 +65,8 @@ func NewServer(opts ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// Serve adds the services of a keyspace, whose machine is open, before clients are let in. The first one is for calls that
-// name none.
+// Serve adds the services of a keyspace, whose machine is open, before clients are let in. The first one is for calls
+// that name none.
 func (s *Server) Serve(opts ServicesOptions) error {
 	services, err := newServices(s, opts)
 	if err == nil {
@@ -78,8 +78,8 @@ func (s *Server) Serve(opts ServicesOptions) error {
 // Listen returns a listener of the gRPC server, whose clients are followed as far as what they have not read.
 func (s *Server) Listen(l net.Listener) net.Listener { return s.conns.Listen(l) }
 
-// Drain ends the streams, each with a status that says why, and lets the other requests finish until ctx ends. The caller
-// has stopped accepting clients.
+// Drain ends the streams, each with a status that says why, and lets the other requests finish until ctx ends. The
+// caller has stopped accepting clients.
 func (s *Server) Drain(ctx context.Context) {
 	stopped := make(chan struct{})
 	go func() {

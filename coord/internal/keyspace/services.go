@@ -92,7 +92,9 @@ type streamBackend struct {
 	log api.Log
 }
 
-func (b streamBackend) Submit(ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result)) (cancel func()) {
+func (b streamBackend) Submit(
+	ctx context.Context, kind raftv1.Kind, body []byte, weight int64, frees bool, done func(statemachine.Result),
+) (cancel func()) {
 	if kind == raftv1.KindSessionOpen {
 		return b.Opens.Submit(ctx, kind, body, propose.Opening(len(body)), false, done)
 	}
@@ -175,7 +177,9 @@ func (s *Services) source() mirror.Source {
 	}
 }
 
-func (s *Services) subscribe(ctx context.Context, key, end []byte, fn func(mirror.Delivery)) (statemachine.Revision, func(), error) {
+func (s *Services) subscribe(
+	ctx context.Context, key, end []byte, fn func(mirror.Delivery),
+) (statemachine.Revision, func(), error) {
 	return s.opts.Keyspace.Subscribe(ctx, key, end, func(d watch.Delivery) { fn(mirror.Delivery(d)) })
 }
 

@@ -20,11 +20,13 @@ type countedLog struct{ *atomic.Int64 }
 
 func (l countedLog) Propose([]byte) error { l.Add(1); return nil }
 
-// TestUnknownIsNotProposed: what a replica of this release would end at, once it is in the log, is refused where it would be proposed.
+// TestUnknownIsNotProposed: what a replica of this release would end at, once it is in the log, is refused where it
+// would be proposed.
 func TestUnknownIsNotProposed(t *testing.T) {
 	var proposed atomic.Int64
 	r := New(Options{
-		Log: countedLog{&proposed}, Dir: "db", FS: vfs.NewMem(), Member: 1, Boot: 1, Now: func() time.Duration { return 0 }, Logger: zap.NewNop(),
+		Log: countedLog{&proposed}, Dir: "db", FS: vfs.NewMem(), Member: 1, Boot: 1,
+		Now: func() time.Duration { return 0 }, Logger: zap.NewNop(),
 	})
 	if _, err := r.Machine.Open(nil); err != nil {
 		t.Fatal(err)
@@ -34,10 +36,13 @@ func TestUnknownIsNotProposed(t *testing.T) {
 	request := encode(t, &coordv1.Request{Sequence: 1, Kind: 126})
 	for what, c := range map[string]raftv1.Command{
 		"a kind of command": {Kind: 99},
-		"a kind of request": {Kind: raftv1.KindRequests, Body: encode(t, &raftv1.Requests{Session: 1, Requests: [][]byte{request}})},
-		"a procedure":       {Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: "acquire.v99"})},
+		"a kind of request": {
+			Kind: raftv1.KindRequests, Body: encode(t, &raftv1.Requests{Session: 1, Requests: [][]byte{request}}),
+		},
+		"a procedure": {Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: "acquire.v99"})},
 	} {
-		if _, err := r.Proposer.Propose(principal.Member(t.Context()), c.Kind, c.Body); !errors.Is(err, raftv1.ErrUnknown) {
+		if _, err := r.Proposer.Propose(principal.Member(t.Context()), c.Kind, c.Body); !errors.Is(err,
+			raftv1.ErrUnknown) {
 			t.Errorf("%s that is unknown: %v", what, err)
 		}
 	}
@@ -48,7 +53,9 @@ func TestUnknownIsNotProposed(t *testing.T) {
 		t.Errorf("%d entries were proposed", n)
 	}
 	for _, p := range recipes.Procedures() {
-		if err := r.Machine.CheckCommand(raftv1.Command{Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: p.Name()})}); err != nil {
+		if err := r.Machine.CheckCommand(raftv1.Command{
+			Kind: raftv1.KindCall, Body: encode(t, &raftv1.Call{Procedure: p.Name()}),
+		}); err != nil {
 			t.Errorf("%s: %v", p.Name(), err)
 		}
 	}

@@ -18,17 +18,18 @@ import (
 	"github.com/coord-dev/coord/statemachine/machine"
 )
 
-// Weights of commands, for propose.Lane: how many keys they look at by what this member has applied. An estimate decides only
-// when a command is proposed; the state machine counts for itself.
+// Weights of commands, for propose.Lane: how many keys they look at by what this member has applied. An estimate
+// decides only when a command is proposed; the state machine counts for itself.
 
-// maxWeighed is how many keys are counted at most, maxCandidates how many of an election with priorities: what has more goes alone.
+// maxWeighed is how many keys are counted at most, maxCandidates how many of an election with priorities: what has more
+// goes alone.
 const (
 	maxWeighed    = 10_000
 	maxCandidates = 2_000
 )
 
-// perDeleted is how much dearer it is to delete a key than to look at it, perTransfer what it takes to move all candidates that
-// a transfer moves at most, perResize to look at all who wait that a resize looks at.
+// perDeleted is how much dearer it is to delete a key than to look at it, perTransfer what it takes to move all
+// candidates that a transfer moves at most, perResize to look at all who wait that a resize looks at.
 const (
 	perDeleted  = 8
 	perTransfer = 10_000
@@ -198,8 +199,8 @@ func (s *scale) election(queue string) {
 	}
 }
 
-// removal adds what follows from the end of an entry. It may not lead now, but when it goes: a client that goes through its
-// candidates in the order in which they lead has each look for the next one.
+// removal adds what follows from the end of an entry. It may not lead now, but when it goes: a client that goes through
+// its candidates in the order in which they lead has each look for the next one.
 func (s *scale) removal(key []byte) {
 	if !bytes.HasPrefix(key, candidates) {
 		return
