@@ -54,8 +54,8 @@ var everyField = coord.Config{
 	WatchProgressNotifyInterval: 90 * time.Second, LogLevel: "debug", LogFormat: "console",
 }
 
-// flagless is the number of fields that have no flag: StreamLimits.
-const flagless = 1
+// flagless is the number of fields that have no flag: StreamLimits and OnFatal.
+const flagless = 2
 
 func TestEveryFlagAndVariable(t *testing.T) {
 	count := 0
