@@ -423,12 +423,3 @@ func (s *Server) publishFounders(ctx context.Context) error {
 	}
 	return nil
 }
-
-// leaderChanged is told of each change of leader.
-func (s *Server) leaderChanged(leader, term uint64) {
-	s.log.Info("leader changed", zap.String("leader", hex(leader)), zap.Uint64("term", term))
-	s.members.changed() // a new leader has rows to sweep
-	if leader != 0 {
-		s.system.Proposer.LeaderChanged()
-	}
-}
