@@ -48,9 +48,9 @@ func TestHundredKeyspaces(t *testing.T) {
 	}
 	opened := time.Since(began)
 	for i, k := range all { // the first entry of a history, and then as many revisions as its number says
-		propose(t, ctx, k, raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: k.shard})
+		propose(t, ctx, k, raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: k.Shard})
 		for range 1 + i%3 {
-			propose(t, ctx, k, raftv1.KindPut, &pb.PutRequest{Key: []byte("k"), Value: fmt.Append(nil, k.shard)})
+			propose(t, ctx, k, raftv1.KindPut, &pb.PutRequest{Key: []byte("k"), Value: fmt.Append(nil, k.Shard)})
 		}
 	}
 	led := time.Since(began)
@@ -64,8 +64,8 @@ func TestHundredKeyspaces(t *testing.T) {
 		}
 		got, err := v.Range(ctx, &pb.RangeRequest{Key: []byte("k")})
 		want := int64(2 + i%3)
-		if err != nil || got.Header.Revision != want || string(got.Kvs[0].Value) != fmt.Sprint(k.shard) {
-			t.Errorf("shard %d: %v, %v, want revision %d", k.shard, got, err, want)
+		if err != nil || got.Header.Revision != want || string(got.Kvs[0].Value) != fmt.Sprint(k.Shard) {
+			t.Errorf("shard %d: %v, %v, want revision %d", k.Shard, got, err, want)
 		}
 		v.Close()
 	}
@@ -117,7 +117,7 @@ func propose(t *testing.T, ctx context.Context, k *servedKeyspace, kind raftv1.K
 		_, err = k.Propose(ctx, kind, body)
 	}
 	if err != nil {
-		t.Fatalf("shard %d: %v", k.shard, err)
+		t.Fatalf("shard %d: %v", k.Shard, err)
 	}
 }
 

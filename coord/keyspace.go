@@ -23,7 +23,6 @@ const SystemShard = 1
 // servedKeyspace is a keyspace that this member has a replica of: its state and what hears from it, and its raft group.
 type servedKeyspace struct {
 	*keyspace.Keyspace
-	shard  uint64
 	group  *group.Group
 	events group.Events
 	last   *lastEntries
@@ -66,9 +65,7 @@ type keyspaceOptions struct {
 
 // newKeyspace makes the parts of a keyspace. None of them does anything before it is opened.
 func (s *Server) newKeyspace(o keyspaceOptions) *servedKeyspace {
-	k := &servedKeyspace{
-		shard: o.shard, group: group.New(o.shard, s.identity.MemberID), events: o.events, last: &s.lastEntries,
-	}
+	k := &servedKeyspace{group: group.New(o.shard, s.identity.MemberID), events: o.events, last: &s.lastEntries}
 	began := time.Now()
 	k.Keyspace = keyspace.New(keyspace.Options{
 		Log: k.group, Retry: 2 * s.cfg.ElectionTimeout,
@@ -87,7 +84,7 @@ func (k *servedKeyspace) open(ctx context.Context, s *Server, founding map[uint6
 	events := k.events
 	leader := events.Leader
 	events.Leader = func(id, term uint64) {
-		s.log.Info("leader changed", zap.Uint64("shard", k.shard), zap.String("leader", hex(id)),
+		s.log.Info("leader changed", zap.Uint64("shard", k.Shard), zap.String("leader", hex(id)),
 			zap.Uint64("term", term))
 		if leader != nil {
 			leader(id, term)
@@ -101,9 +98,9 @@ func (k *servedKeyspace) open(ctx context.Context, s *Server, founding map[uint6
 		Initial: founding, Join: founding == nil, SnapshotEntries: s.cfg.SnapshotCount,
 		Machine:       k.Machine,
 		CheckCommand:  judge(k.Machine.CheckCommand, k.Machine.Version),
-		CheckSnapshot: func(r io.Reader) (uint64, error) { return machine.CheckSnapshot(r, k.shard) },
+		CheckSnapshot: func(r io.Reader) (uint64, error) { return machine.CheckSnapshot(r, k.Shard) },
 		Events:        events,
-		Logger:        s.log.Named("raft").With(zap.Uint64("shard", k.shard)),
+		Logger:        s.log.Named("raft").With(zap.Uint64("shard", k.Shard)),
 	})
 }
 
@@ -115,11 +112,11 @@ func (k *servedKeyspace) tick(ctx context.Context, patience time.Duration) {
 	runner.Run(ctx)
 }
 
-// close releases what the keyspace holds, behind Close, and behind the host's where that closes, too.
-func (k *servedKeyspace) close() error {
-	k.last.set(k.shard, k.Proposer.Last())
+// release releases what the keyspace holds, behind Close, and behind the host's Close where that closes, too.
+func (k *servedKeyspace) release() error {
+	k.last.set(k.Shard, k.Proposer.Last())
 	if err := k.group.Close(); err != nil {
-		return fmt.Errorf("close shard %d: %w", k.shard, err)
+		return fmt.Errorf("close shard %d: %w", k.Shard, err)
 	}
 	return nil
 }

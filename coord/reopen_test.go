@@ -26,7 +26,7 @@ func TestKeyspaceOpensAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i == 0 {
-			propose(t, ctx, k, raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: k.shard})
+			propose(t, ctx, k, raftv1.KindHistoryBegin, &raftv1.HistoryBegin{Id: k.Shard})
 		}
 		for range 3 {
 			propose(t, ctx, k, raftv1.KindPut, &pb.PutRequest{Key: []byte("k"), Value: fmt.Append(nil, i)})
@@ -35,7 +35,7 @@ func TestKeyspaceOpensAgain(t *testing.T) {
 			t.Fatalf("round %d: revision %d, %v", i, got, err)
 		}
 		k.Close()
-		if err := k.close(); err != nil {
+		if err := k.release(); err != nil {
 			t.Fatal(err)
 		}
 		if i == 5 {

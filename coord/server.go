@@ -113,7 +113,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err := s.makeSystem(); err != nil {
 		return err
 	}
-	if err := s.startHost(founding); err != nil {
+	if err := s.startHost(); err != nil {
 		return err
 	}
 	if err := s.system.open(ctx, s, founding); err != nil {
@@ -170,19 +170,13 @@ func (s *Server) makeSystem() error {
 	return nil
 }
 
-// startHost opens the raft log and the peer port. founding are the members of a cluster that is being founded.
-func (s *Server) startHost(founding map[uint64]string) (err error) {
-	peers := s.knownPeers()
-	for id, addr := range founding {
-		if peers[id] == nil {
-			peers[id] = []string{addr}
-		}
-	}
+// startHost opens the raft log and the peer port.
+func (s *Server) startHost() (err error) {
 	s.host, err = host.Start(host.Config{
 		ClusterID: s.identity.ClusterID, Member: s.identity.MemberID,
 		Incarnation: s.dir.Incarnation(), Boot: s.dir.Boot(), Start: s.dir.Start(),
-		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer), Peers: peers,
-		Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout,
+		Dir: s.dir.WALPath(), LogFiles: s.files.log, PeerListeners: s.ports.peers(s.listeners.peer),
+		Peers: s.knownPeers(), Heartbeat: s.cfg.HeartbeatInterval, ElectionTimeout: s.cfg.ElectionTimeout,
 		Room: s.room, PeerHandler: s.dir.Handler(s.members.cluster()),
 		PeerRecords: s.dir.PeerRecords(s.members.cluster()), Refused: s.refusedByPeer, Outcast: s.outcast,
 		Voters:  SystemShard,
@@ -343,7 +337,7 @@ func (s *Server) close() error {
 		errs = append(errs, s.host.Close())
 	}
 	if s.system != nil {
-		errs = append(errs, s.system.close())
+		errs = append(errs, s.system.release())
 	}
 	if s.caches != nil {
 		s.caches.Close()

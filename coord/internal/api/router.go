@@ -69,18 +69,16 @@ func (r *router) of(ctx context.Context) (*route, error) {
 		return routes.first, nil
 	}
 	if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
-		return routes.first, status.Errorf(codes.InvalidArgument, "etcdserver: the metadata %q name several "+
-			"shards: %.60q",
-			coordv1.MetadataShard, values)
+		return routes.first, status.Errorf(codes.InvalidArgument,
+			"etcdserver: the metadata %q name several shards: %.60q", coordv1.MetadataShard, values)
 	}
 	shard, err := strconv.ParseUint(values[0], 10, 64)
 	if err == nil && routes.byShard[shard] != nil {
 		return routes.byShard[shard], nil
 	}
-	return routes.first, status.Errorf(codes.NotFound, "etcdserver: this member has no replica of shard %.30q, "+
-		"which the "+
-		"metadata %q name; it serves the shards %v", values[0], coordv1.MetadataShard,
-		slices.Sorted(maps.Keys(routes.byShard)))
+	return routes.first, status.Errorf(codes.NotFound,
+		"etcdserver: this member has no replica of shard %.30q, which the metadata %q name; it serves the shards %v",
+		values[0], coordv1.MetadataShard, slices.Sorted(maps.Keys(routes.byShard)))
 }
 
 // overtaken says whether a keyspace was added between the choice of a call's service, by which the handler is found,

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,21 +77,14 @@ type Events struct {
 }
 
 func (c *Config) ensureDefaults() {
-	orDefault(&c.SnapshotEntries, 10_000)
-	orDefault(&c.SnapshotBytes, 64<<20)
-	orDefault(&c.KeepEntries, 5_000)
-	orDefault(&c.LagEntries, 1_000_000)
-	orDefault(&c.LagBytes, 1<<30)
-	orDefault(&c.LagTime, time.Minute)
+	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 10_000)
+	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 64<<20)
+	c.KeepEntries = cmp.Or(c.KeepEntries, 5_000)
+	c.LagEntries = cmp.Or(c.LagEntries, 1_000_000)
+	c.LagBytes = cmp.Or(c.LagBytes, 1<<30)
+	c.LagTime = cmp.Or(c.LagTime, time.Minute)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
-	}
-}
-
-func orDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
 	}
 }
 
@@ -249,21 +243,13 @@ func (g *Group) joined(known bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return true, errors.Join(f.Sync(), f.Close(), syncDir(g.host.Dir()))
+		return true, errors.Join(f.Sync(), f.Close(), host.SyncDir(g.host.Dir()))
 	}
 	_, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Close stops the replica and returns when its state machine is closed. It waits for the group's goroutines, and so for
@@ -299,9 +285,6 @@ func (g *Group) stop() (err error) {
 	}
 	return err
 }
-
-// Shard is the group's.
-func (g *Group) Shard() uint64 { return g.shard }
 
 // enter admits a call into Dragonboat, nil if it does not; it is followed by leave if it does. Calls in between must
 // end soon after g.ctx does.

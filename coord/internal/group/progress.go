@@ -100,22 +100,26 @@ func (g *Group) PeerProgress(ctx context.Context, member uint64) (Progress, erro
 // progressOf asks several members at once and returns what those said that
 // answered. This member itself is not asked.
 func (g *Group) progressOf(ctx context.Context, members []uint64) []Progress {
+	return atOnce(g, members, func(id uint64) (Progress, error) { return g.PeerProgress(ctx, id) })
+}
+
+// atOnce asks several members at once and returns the answers that came. This member itself is not asked.
+func atOnce[Answer any](g *Group, members []uint64, ask func(member uint64) (Answer, error)) (all []Answer) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var all []Progress
 	for _, id := range members {
 		if id == g.member {
 			continue
 		}
 		wg.Go(func() {
-			defer guard.Recover(g.cfg.Logger, "progress of peers")
-			p, err := g.PeerProgress(ctx, id)
+			defer guard.Recover(g.log, "asking members")
+			answer, err := ask(id)
 			if err != nil {
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, p)
+			all = append(all, answer)
 		})
 	}
 	wg.Wait()

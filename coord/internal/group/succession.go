@@ -5,15 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
 	"go.uber.org/zap"
-
-	"github.com/coord-dev/coord/coord/internal/guard"
 )
 
 // succession replaces a leader whose process has ended without waiting for the
@@ -137,29 +136,20 @@ func (g *Group) serveLeaderReport(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(g.leaderReport(leader))
 }
 
-// ask asks the other voters at once.
+// ask asks the voters but for the dead one.
 func (s *succession) ask(ctx context.Context, info dragonboat.ShardInfo, dead uint64) []leaderReport {
 	ctx, cancel := context.WithTimeout(ctx, s.g.host.ElectionTimeout()/3)
 	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var all []leaderReport
-	for id := range info.Replicas {
-		if id == s.g.member || id == dead {
-			continue
+	voters := slices.Collect(maps.Keys(info.Replicas))
+	voters = slices.DeleteFunc(voters, func(id uint64) bool { return id == dead })
+	return atOnce(s.g, voters, func(id uint64) (report leaderReport, err error) {
+		body, err := s.g.askPeer(ctx, http.MethodGet, id, fmt.Sprintf("%s?leader=%x", askLeader, dead))
+		if err == nil {
+			err = json.Unmarshal(body, &report)
 		}
-		wg.Go(func() {
-			defer guard.Recover(s.g.cfg.Logger, "succession")
-			var v leaderReport
-			body, err := s.g.askPeer(ctx, http.MethodGet, id, fmt.Sprintf("%s?leader=%x", askLeader, dead))
-			if err != nil || json.Unmarshal(body, &v) != nil || v.Cluster != s.g.host.ClusterID() || v.Member != id {
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, v)
-		})
-	}
-	wg.Wait()
-	return all
+		if err == nil && (report.Cluster != s.g.host.ClusterID() || report.Member != id) {
+			err = fmt.Errorf("answered by member %x of cluster %x", report.Member, report.Cluster)
+		}
+		return report, err
+	})
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -71,9 +72,9 @@ const (
 )
 
 func (c *Config) ensureDefaults() {
-	orDefault(&c.Heartbeat, defaultHeartbeat)
-	orDefault(&c.ElectionTimeout, defaultElection)
-	orDefault(&c.Voters, 1)
+	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
+	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, defaultElection)
+	c.Voters = cmp.Or(c.Voters, 1)
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
@@ -85,13 +86,6 @@ func (c *Config) ensureDefaults() {
 	}
 	if c.Outcast == nil {
 		c.Outcast = func(*handshake.RefusedError) {}
-	}
-}
-
-func orDefault[T comparable](v *T, d T) {
-	var zero T
-	if *v == zero {
-		*v = d
 	}
 }
 

@@ -55,10 +55,11 @@ func writeFlagFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-func syncDir(dir string) error {
+// SyncDir makes creations, renames and removals in a directory survive a crash.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func moveHostDir(dir, was, now string) error {
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("adopt raft log of host %q: %w", was, err)
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
 func dirExists(path string) bool {

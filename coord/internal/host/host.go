@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -206,12 +205,8 @@ func (h *Host) Leave() { h.gate.RUnlock() }
 // Context ends with Close.
 func (h *Host) Context() context.Context { return h.ctx }
 
-// ClusterID and Member are those of the configuration.
+// ClusterID is that of the configuration.
 func (h *Host) ClusterID() uint64 { return h.cfg.ClusterID }
-func (h *Host) Member() uint64    { return h.cfg.Member }
-
-// Config is the configuration with its defaults filled in.
-func (h *Host) Config() Config { return h.cfg }
 
 // Timing is that of all replicas.
 func (h *Host) Timing() Timing { return h.cfg.timing() }
@@ -234,6 +229,3 @@ func (h *Host) Book() *peer.Book { return h.book }
 
 // Transport gives access to the peers' HTTP side and to traffic counters.
 func (h *Host) Transport() *peer.Transport { return h.factory.Transport() }
-
-// PeerAddrs returns the addresses that are listened on for peers.
-func (h *Host) PeerAddrs() []net.Addr { return h.Transport().Addrs() }

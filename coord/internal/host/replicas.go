@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -84,19 +85,13 @@ func (rs *replicas) peerGroup(shard uint64) *peer.Group {
 	return rs.all[shard].group
 }
 
-// each calls fn for all replicas, the lowest shard first, with no lock held.
+// each calls fn for all replicas, in any order, with no lock held.
 func (rs *replicas) each(fn func(Replica)) {
 	rs.mu.RLock()
-	shards := make([]uint64, 0, len(rs.all))
-	for shard := range rs.all {
-		shards = append(shards, shard)
-	}
+	all := slices.Collect(maps.Values(rs.all))
 	rs.mu.RUnlock()
-	slices.Sort(shards)
-	for _, shard := range shards {
-		if r := rs.of(shard); r != nil {
-			fn(r)
-		}
+	for _, a := range all {
+		fn(a.replica)
 	}
 }
 
