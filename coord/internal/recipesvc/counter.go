@@ -3,10 +3,13 @@ package recipesvc
 import (
 	"context"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	coordv1 "github.com/coord-dev/coord/proto/coord/v1"
 	"github.com/coord-dev/coord/proto/layout"
 	"github.com/coord-dev/coord/proto/objects"
 	"github.com/coord-dev/coord/recipes"
+	"github.com/coord-dev/coord/statemachine"
 )
 
 // counterServer implements coordv1.CounterServer; see the proto for the contract of each method.
@@ -24,15 +27,11 @@ func (cs counterServer) Set(ctx context.Context, req *coordv1.CounterSet) (*coor
 }
 
 func (cs counterServer) Get(ctx context.Context, req *coordv1.CounterGet) (*coordv1.CounterValue, error) {
-	kv, rev, err := cs.service.object(ctx, layout.Counter, req.Name)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	value, err := objects.Counter(kv)
-	if err != nil {
-		return nil, wireError(recipes.ObjectError(req.Name, err))
-	}
-	return &coordv1.CounterValue{Value: value, Revision: rev}, nil
+	return get(ctx, cs.service, layout.Counter, req.Name,
+		func(rev statemachine.Revision, kv *mvccpb.KeyValue) (*coordv1.CounterValue, error) {
+			value, err := objects.Counter(kv)
+			return &coordv1.CounterValue{Value: value, Revision: rev}, err
+		})
 }
 
 // sequenceServer implements coordv1.SequenceServer; see the proto for the contract of each method.
@@ -46,13 +45,9 @@ func (ss sequenceServer) Next(ctx context.Context, req *coordv1.SequenceNext) (*
 }
 
 func (ss sequenceServer) Get(ctx context.Context, req *coordv1.SequenceGet) (*coordv1.SequenceState, error) {
-	kv, rev, err := ss.service.object(ctx, layout.Sequence, req.Name)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	last, err := objects.Sequence(kv)
-	if err != nil {
-		return nil, wireError(recipes.ObjectError(req.Name, err))
-	}
-	return &coordv1.SequenceState{Last: last, Revision: rev}, nil
+	return get(ctx, ss.service, layout.Sequence, req.Name,
+		func(rev statemachine.Revision, kv *mvccpb.KeyValue) (*coordv1.SequenceState, error) {
+			last, err := objects.Sequence(kv)
+			return &coordv1.SequenceState{Last: last, Revision: rev}, err
+		})
 }

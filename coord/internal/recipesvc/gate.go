@@ -28,21 +28,15 @@ func (gs gateServer) Open(ctx context.Context, req *coordv1.GateOpen) (*coordv1.
 }
 
 func (gs gateServer) Get(ctx context.Context, req *coordv1.GateGet) (*coordv1.GateState, error) {
-	kv, rev, err := gs.service.object(ctx, layout.Gate, req.Name)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	state, err := gateAt(rev, req.Name, kv)
-	return state, wireError(err)
+	return get(ctx, gs.service, layout.Gate, req.Name, gateAt)
 }
 
-func gateAt(rev statemachine.Revision, name string, kv *mvccpb.KeyValue) (*coordv1.GateState, error) {
+func gateAt(rev statemachine.Revision, kv *mvccpb.KeyValue) (*coordv1.GateState, error) {
 	state, err := objects.Gate(kv)
-	if err != nil {
-		return nil, recipes.ObjectError(name, err)
+	if err == nil {
+		state.Revision = rev
 	}
-	state.Revision = rev
-	return state, nil
+	return state, err
 }
 
 func (gs gateServer) Await(ctx context.Context, req *coordv1.GateAwait) (*coordv1.GateState, error) {
@@ -53,15 +47,6 @@ func (gs gateServer) Await(ctx context.Context, req *coordv1.GateAwait) (*coordv
 		return nil, wireError(fmt.Errorf("%w: since %d is negative", statemachine.ErrInvalid, req.Since))
 	}
 	wait := objects.GateWait{Since: req.Since}
-	var state *coordv1.GateState
-	see := func(rev statemachine.Revision, kv *mvccpb.KeyValue) (over bool, err error) {
-		if over = wait.See(kv); over {
-			state, err = gateAt(rev, req.Name, kv)
-		}
-		return over, err
-	}
-	if err := gs.service.follow(ctx, []byte(layout.Gate.Key(req.Name)), nil, keyFollower(see)); err != nil {
-		return nil, wireError(err)
-	}
-	return state, nil
+	passed := func(kv *mvccpb.KeyValue) (bool, error) { return wait.See(kv), nil }
+	return await(ctx, gs.service, layout.Gate, req.Name, passed, gateAt)
 }

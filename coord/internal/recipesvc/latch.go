@@ -28,21 +28,15 @@ func (ls latchServer) CountDown(ctx context.Context, req *coordv1.LatchCountDown
 }
 
 func (ls latchServer) Get(ctx context.Context, req *coordv1.LatchGet) (*coordv1.LatchState, error) {
-	kv, rev, err := ls.service.object(ctx, layout.Latch, req.Name)
-	if err != nil {
-		return nil, wireError(err)
-	}
-	state, err := latchAt(rev, req.Name, kv)
-	return state, wireError(err)
+	return get(ctx, ls.service, layout.Latch, req.Name, latchAt)
 }
 
-func latchAt(rev statemachine.Revision, name string, kv *mvccpb.KeyValue) (*coordv1.LatchState, error) {
+func latchAt(rev statemachine.Revision, kv *mvccpb.KeyValue) (*coordv1.LatchState, error) {
 	state, err := objects.Latch(kv)
-	if err != nil {
-		return nil, recipes.ObjectError(name, err)
+	if err == nil {
+		state.Revision = rev
 	}
-	state.Revision = rev
-	return state, nil
+	return state, err
 }
 
 func (ls latchServer) Await(ctx context.Context, req *coordv1.LatchAwait) (*coordv1.LatchState, error) {
@@ -53,15 +47,5 @@ func (ls latchServer) Await(ctx context.Context, req *coordv1.LatchAwait) (*coor
 		return nil, wireError(fmt.Errorf("%w: generation %d is negative", statemachine.ErrInvalid, req.Generation))
 	}
 	wait := objects.LatchWait{Generation: req.Generation}
-	var state *coordv1.LatchState
-	see := func(rev statemachine.Revision, kv *mvccpb.KeyValue) (over bool, err error) {
-		if over, err = wait.See(kv); err == nil && over {
-			state, err = latchAt(rev, req.Name, kv)
-		}
-		return over, recipes.ObjectError(req.Name, err)
-	}
-	if err := ls.service.follow(ctx, []byte(layout.Latch.Key(req.Name)), nil, keyFollower(see)); err != nil {
-		return nil, wireError(err)
-	}
-	return state, nil
+	return await(ctx, ls.service, layout.Latch, req.Name, wait.See, latchAt)
 }

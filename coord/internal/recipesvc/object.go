@@ -10,13 +10,43 @@ import (
 	"github.com/coord-dev/coord/statemachine"
 )
 
-// object reads the key of a named object, nil if there is none, linearizably.
-func (s *Service) object(
-	ctx context.Context, kind layout.Kind, name string,
-) (*mvccpb.KeyValue, statemachine.Revision, error) {
+// stateAt is what is answered of an object's key, nil if there is none, at a revision. Its errors are those of package
+// objects.
+type stateAt[State any] func(rev statemachine.Revision, kv *mvccpb.KeyValue) (State, error)
+
+// get reads a named object, linearizably. The error is one for the wire.
+func get[State any](
+	ctx context.Context, s *Service, kind layout.Kind, name string, at stateAt[State],
+) (none State, err error) {
 	if err := recipes.CheckName(name); err != nil {
-		return nil, 0, err
+		return none, wireError(err)
 	}
 	kvs, rev, err := s.readNow(ctx, []byte(kind.Key(name)), nil)
-	return one(kvs), rev, err
+	if err != nil {
+		return none, wireError(err)
+	}
+	state, err := at(rev, one(kvs))
+	if err != nil {
+		return none, wireError(recipes.ObjectError(name, err))
+	}
+	return state, nil
+}
+
+// await reads a named object and then its changes until over says that it is as the caller waits for, and answers it as
+// it is then. The error is one for the wire.
+func await[State any](
+	ctx context.Context, s *Service, kind layout.Kind, name string,
+	over func(*mvccpb.KeyValue) (bool, error), at stateAt[State],
+) (none State, err error) {
+	var state State
+	see := func(rev statemachine.Revision, kv *mvccpb.KeyValue) (done bool, err error) {
+		if done, err = over(kv); err == nil && done {
+			state, err = at(rev, kv)
+		}
+		return done, recipes.ObjectError(name, err)
+	}
+	if err := s.follow(ctx, []byte(kind.Key(name)), nil, keyFollower(see)); err != nil {
+		return none, wireError(err)
+	}
+	return state, nil
 }
