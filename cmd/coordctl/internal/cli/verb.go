@@ -31,11 +31,7 @@ func SDKVerb(low, high int, usage string,
 		if len(args) < low || len(args) > high || len(args) > 0 && args[0] == "" {
 			return BadArgs("%s", usage)
 		}
-		g, err := ReadGlobals(cmd)
-		if err != nil {
-			return err
-		}
-		p, err := NewPrinter(cmd)
+		g, p, err := readCommand(cmd)
 		if err != nil {
 			return err
 		}
@@ -50,13 +46,19 @@ func SDKVerb(low, high int, usage string,
 	}
 }
 
-// WithEtcd calls fn with what a verb of ours needs that works by etcd's client, which is closed afterwards.
-func WithEtcd(cmd *cobra.Command, fn func(g *Globals, p *Printer, etcd *clientv3.Client) error) error {
+// readCommand reads what all verbs of ours have: how to connect, and how to print.
+func readCommand(cmd *cobra.Command) (*Globals, *Printer, error) {
 	g, err := ReadGlobals(cmd)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	p, err := NewPrinter(cmd)
+	return g, p, err
+}
+
+// WithEtcd calls fn with what a verb of ours needs that works by etcd's client, which is closed afterwards.
+func WithEtcd(cmd *cobra.Command, fn func(g *Globals, p *Printer, etcd *clientv3.Client) error) error {
+	g, p, err := readCommand(cmd)
 	if err != nil {
 		return err
 	}

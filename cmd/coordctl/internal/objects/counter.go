@@ -46,17 +46,15 @@ func newCounterAddCommand() *cobra.Command {
 		Use: "add NAME N", Short: "Adds N to a counter and prints the sum",
 		Long:    "Adds N to a counter and prints the sum. Put -- before a number below zero.",
 		Example: "  coordctl counter add hits 5\n  coordctl counter add hits -- -5",
-		RunE: cli.SDKVerb(2, 2, "counter add takes the name of a counter and a number",
+		RunE: verb(2, 2, "counter add takes the name of a counter and a number",
 			func(ctx context.Context, r *cli.Run, args []string) error {
 				delta, err := cli.ParseNumber("the number", args[1])
 				if err != nil {
 					return err
 				}
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				sum, err := r.Client.Counter(args[0]).Add(ctx, delta)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				return printNumber(r, counted{args[0], sum}, sum)
 			}),
@@ -66,13 +64,11 @@ func newCounterAddCommand() *cobra.Command {
 func newCounterGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "get NAME", Short: "Prints a counter",
-		RunE: cli.SDKVerb(1, 1, "counter get takes the name of a counter",
+		RunE: verb(1, 1, "counter get takes the name of a counter",
 			func(ctx context.Context, r *cli.Run, args []string) error {
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				value, err := r.Client.Counter(args[0]).Get(ctx)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				return printNumber(r, counted{args[0], value}, value)
 			}),
@@ -83,21 +79,19 @@ func newCounterSetCommand() *cobra.Command {
 	var expect int64
 	cmd := &cobra.Command{
 		Use: "set NAME N [--expect N]", Short: "Gives a counter a value and prints it",
-		RunE: cli.SDKVerb(2, 2, "counter set takes the name of a counter and a number",
+		RunE: verb(2, 2, "counter set takes the name of a counter and a number",
 			func(ctx context.Context, r *cli.Run, args []string) error {
 				value, err := cli.ParseNumber("the number", args[1])
 				if err != nil {
 					return err
 				}
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				if r.Cmd.Flags().Changed("expect") {
 					err = r.Client.Counter(args[0]).CompareAndSet(ctx, expect, value)
 				} else {
 					err = r.Client.Counter(args[0]).Set(ctx, value)
 				}
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				return printNumber(r, counted{args[0], value}, value)
 			}),
@@ -141,17 +135,15 @@ Output formats (-w): simple, table, json and yaml.`,
 func newSequenceNextCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "next NAME [N]", Short: "Takes the next number, or the next N, of which it prints the first and the last",
-		RunE: cli.SDKVerb(1, 2, "sequence next takes the name of a sequence, and perhaps how many numbers",
+		RunE: verb(1, 2, "sequence next takes the name of a sequence, and perhaps how many numbers",
 			func(ctx context.Context, r *cli.Run, args []string) error {
 				n, err := cli.OptionalNumber(args)
 				if err != nil {
 					return err
 				}
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				got, err := r.Client.Sequence(args[0]).Reserve(ctx, n)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				last := got.First + got.Count - 1
 				return r.Print(taken{args[0], got.First, last}, func(w io.Writer) {

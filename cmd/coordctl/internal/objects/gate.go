@@ -42,12 +42,10 @@ func newBarrierCloseCommand() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "close NAME [--reason WHY]", Short: "Closes a barrier, until somebody opens it",
-		RunE: cli.SDKVerb(1, 1, "barrier close takes the name of a barrier",
+		RunE: verb(1, 1, "barrier close takes the name of a barrier",
 			func(ctx context.Context, r *cli.Run, args []string) error {
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				if err := r.Client.Gate(args[0]).Close(ctx, client.WithReason(reason)); err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				return r.Print(gated{Name: args[0], Closed: true, Reason: reason},
 					func(w io.Writer) { fmt.Fprintf(w, "barrier %s is closed\n", cli.Plain(args[0])) })
@@ -60,13 +58,11 @@ func newBarrierCloseCommand() *cobra.Command {
 func newBarrierOpenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "open NAME", Short: "Opens a barrier: all who wait go on",
-		RunE: cli.SDKVerb(1, 1, "barrier open takes the name of a barrier",
+		RunE: verb(1, 1, "barrier open takes the name of a barrier",
 			func(ctx context.Context, r *cli.Run, args []string) error {
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				closed, err := r.Client.Gate(args[0]).Open(ctx)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				text := "barrier %s is open\n"
 				if !closed {

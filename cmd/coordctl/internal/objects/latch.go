@@ -55,17 +55,15 @@ Exit code: 75 when the latch counts already (set), is in another generation (dow
 func newLatchSetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "set NAME N", Short: "Sets a latch that does not count, and prints the number of the generation",
-		RunE: cli.SDKVerb(2, 2, "latch set takes the name of a latch and a number",
+		RunE: verb(2, 2, "latch set takes the name of a latch and a number",
 			func(ctx context.Context, r *cli.Run, args []string) error {
 				n, err := cli.ParseNumber("the number", args[1])
 				if err != nil {
 					return err
 				}
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				generation, err := r.Client.Latch(args[0]).Set(ctx, n)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				return printNumber(r, latched{args[0], generation, n, n}, generation)
 			}),
@@ -76,17 +74,15 @@ func newLatchDownCommand() *cobra.Command {
 	var generation int64
 	cmd := &cobra.Command{
 		Use: "down NAME [N]", Short: "Counts a latch down by one, or by N, and prints what remains",
-		RunE: cli.SDKVerb(1, 2, "latch down takes the name of a latch, and perhaps a number",
+		RunE: verb(1, 2, "latch down takes the name of a latch, and perhaps a number",
 			func(ctx context.Context, r *cli.Run, args []string) error {
 				n, err := cli.OptionalNumber(args)
 				if err != nil {
 					return err
 				}
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				remaining, err := r.Client.Latch(args[0]).In(generation).CountDown(ctx, n)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				return printNumber(r, struct {
 					Name      string `json:"name"`
@@ -122,13 +118,11 @@ func newLatchWaitCommand() *cobra.Command {
 func newLatchShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show NAME", Short: "Shows a latch",
-		RunE: cli.SDKVerb(1, 1, "latch show takes the name of a latch",
+		RunE: verb(1, 1, "latch show takes the name of a latch",
 			func(ctx context.Context, r *cli.Run, args []string) error {
-				ctx, cancel := r.Bounded(ctx)
-				defer cancel()
 				state, err := r.Client.Latch(args[0]).State(ctx)
 				if err != nil {
-					return objectError(ctx, err)
+					return err
 				}
 				l := latched{args[0], state.Generation, state.Count, state.Remaining}
 				return r.Print(l, func(w io.Writer) { cli.Table(w, latchHead, l.cells()) })

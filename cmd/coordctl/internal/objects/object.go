@@ -34,6 +34,15 @@ func objectError(ctx context.Context, err error) error {
 	return err
 }
 
+// verb makes a verb of fn as cli.SDKVerb does; ctx ends when the cluster has been tried for long enough.
+func verb(low, high int, usage string, fn func(ctx context.Context, r *cli.Run, args []string) error) cli.RunE {
+	return cli.SDKVerb(low, high, usage, func(ctx context.Context, r *cli.Run, args []string) error {
+		ctx, cancel := r.Bounded(ctx)
+		defer cancel()
+		return objectError(ctx, fn(ctx, r, args))
+	})
+}
+
 // objectsOf are the keys of a kind whose names begin with args[0], if there is one.
 func objectsOf(ctx context.Context, r *cli.Run, kind layout.Kind, args []string) ([]*mvccpb.KeyValue, error) {
 	ctx, cancel := r.Bounded(ctx)
